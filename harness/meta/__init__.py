@@ -1,0 +1,1 @@
+"""The algorithmics of meta-reinforcement learning: torch, without ray."""

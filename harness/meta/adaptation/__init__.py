@@ -1,0 +1,1 @@
+"""Inner loops: how a policy changes with the shots it is given."""
