@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # names() must answer without the second that importing torch takes
@@ -35,7 +36,7 @@ def build(name: str, *, obs_dim: int, action_dim: int, **options: Any) -> Policy
     and reward adds them to it.
 
     Raises:
-        ValueError: the name is not registered.
+        ValueError: the name is not registered, or an option is not the policy's.
     """
     if name not in REGISTRY:
         raise ValueError(
@@ -44,5 +45,11 @@ def build(name: str, *, obs_dim: int, action_dim: int, **options: Any) -> Policy
         )
     module, _, attribute = REGISTRY[name].partition(":")
     factory = getattr(importlib.import_module(module), attribute)
+    allowed = set(inspect.signature(factory).parameters) - {"obs_dim", "action_dim"}
+    if not options.keys() <= allowed:
+        raise ValueError(
+            f"policy {name!r} has no option {', '.join(sorted(options.keys() - allowed))}; "
+            f"have: {', '.join(sorted(allowed))}. Correct the name or drop it"
+        )
     policy: Policy = factory(obs_dim=obs_dim, action_dim=action_dim, **options)
     return policy

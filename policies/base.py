@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 Params = dict[str, Tensor]
-"""Named parameters, each ``[N, ...]``. Values, never changed in place: adapting makes a new dict."""
+"""Named parameters, each ``[N, ...]``. Values never changed in place; adapting makes a new dict."""
 
 Memory = tuple[Tensor, ...]
 """What a policy carries from step to step, each ``[N, B, ...]``; empty for a memoryless policy."""

@@ -1,0 +1,126 @@
+"""Every policy: input encoder, sequence core, Gaussian mean head, log std and value head.
+
+u = tanh(W_e x + b_e)      y, memory = core(u, first, memory)
+mean = W_m y + b_m         log_std = const         value = w_v y + b_v
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Generator, Tensor
+
+from policies.base import Memory, Params, PolicyOutput
+from policies.functional import linear, linear_params, positive
+
+ENCODER_DIM = 64
+"""Width of the encoder of every policy, so that they differ in the core alone."""
+
+MEAN_GAIN = 0.01
+"""First actions are near zero whatever the observation (arXiv 2006.05990)."""
+
+
+class Core(Protocol):
+    """A sequence model between encoder and heads."""
+
+    @property
+    def output_dim(self) -> int:
+        """Width of the features."""
+        ...
+
+    @property
+    def time_major(self) -> bool:
+        """Whether it takes ``[N, T, B, H]`` rather than ``[N, B, T, H]``."""
+        ...
+
+    def init_params(self, generator: Generator) -> Params:
+        """Return fresh parameters with a leading axis of 1."""
+        ...
+
+    def initial_memory(self, num_tasks: int, batch: int, like: Tensor) -> Memory:
+        """Return the memory before the first step."""
+        ...
+
+    def forward(
+        self, params: Params, u: Tensor, first: Tensor, memory: Memory
+    ) -> tuple[Tensor, Memory]:
+        """Return features in the layout of ``u`` and the memory after the last step."""
+        ...
+
+
+@dataclass(frozen=True)
+class ActorCritic:
+    """A ``Policy`` around a ``Core``; it holds sizes, never tensors."""
+
+    name: str
+    input_dim: int
+    action_dim: int
+    core: Core
+    init_std: float
+
+    def __post_init__(self) -> None:
+        positive(obs_dim=self.input_dim, action_dim=self.action_dim, init_std=self.init_std)
+
+    def init_params(self, seed: int) -> Params:
+        """Return fresh parameters with a leading axis of 1, a function of ``seed`` alone."""
+        generator = torch.Generator().manual_seed(seed)
+        width = self.core.output_dim
+        params = linear_params(generator, "encoder", self.input_dim, ENCODER_DIM, math.sqrt(2.0))
+        params |= self.core.init_params(generator)
+        params |= linear_params(generator, "mean", width, self.action_dim, MEAN_GAIN)
+        params |= linear_params(generator, "value", width, 1)
+        params["log_std"] = torch.full((1, 1, 1, self.action_dim), math.log(self.init_std))
+        return params
+
+    def initial_memory(self, num_tasks: int, batch: int, like: Tensor) -> Memory:
+        """Return the memory before the first step, of the dtype and device of ``like``."""
+        return self.core.initial_memory(num_tasks, batch, like)
+
+    def forward(self, params: Params, x: Tensor, first: Tensor, memory: Memory) -> PolicyOutput:
+        """Run T steps of ``x [N, B, T, I]``; ``first [N, B, T]`` resets memory before its step.
+
+        Parameters shared by several tasks are not repeated: the tasks join the batch instead.
+
+        Raises:
+            ValueError: the shapes of ``params`` and ``x`` do not fit each other.
+        """
+        num_tasks, batch, _, inputs = x.shape
+        sets = params["log_std"].shape[0]
+        if inputs != self.input_dim or sets not in (1, num_tasks):
+            raise ValueError(
+                f"x is {tuple(x.shape)} [N, B, T, I] and params hold {sets} sets; policy "
+                f"{self.name!r} takes I = {self.input_dim} and 1 or N sets. Build it with the "
+                "width it is fed, or index params by task"
+            )
+        if sets == num_tasks:
+            return self._forward(params, x, first, memory)
+        out = self._forward(params, _fold(x), _fold(first), tuple(map(_fold, memory)))
+        lead = (num_tasks, batch)
+        return PolicyOutput(
+            mean=_unfold(out.mean, lead),
+            log_std=out.log_std,
+            value=_unfold(out.value, lead),
+            memory=tuple(_unfold(part, lead) for part in out.memory),
+        )
+
+    def _forward(self, params: Params, x: Tensor, first: Tensor, memory: Memory) -> PolicyOutput:
+        swap = self.core.time_major
+        if swap:
+            x, first = x.transpose(1, 2), first.transpose(1, 2)
+        u = torch.tanh(linear(params, "encoder", x))
+        y, memory = self.core.forward(params, u, first, memory)
+        mean, value = linear(params, "mean", y), linear(params, "value", y).squeeze(-1)
+        if swap:
+            mean, value = mean.transpose(1, 2), value.transpose(1, 2)
+        return PolicyOutput(mean=mean, log_std=params["log_std"], value=value, memory=memory)
+
+
+def _fold(x: Tensor) -> Tensor:
+    return x.reshape(1, -1, *x.shape[2:])
+
+
+def _unfold(x: Tensor, lead: tuple[int, int]) -> Tensor:
+    return x.squeeze(0).reshape(*lead, *x.shape[2:])
