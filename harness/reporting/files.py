@@ -1,0 +1,68 @@
+"""Files that are either whole or absent, and names that stay inside their folder."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+
+
+class ArtefactError(ValueError):
+    """A file that is refused: malformed, oversized or not what it claims to be (exit code 5)."""
+
+
+def safe_name(name: str, what: str) -> str:
+    """Return ``name`` if it is one plain path component.
+
+    Raises:
+        ValueError: it is empty, too long, hidden, or holds a separator or another odd character.
+    """
+    if not NAME.fullmatch(name):
+        raise ValueError(
+            f"bad {what} {name!r}: allowed are letters, digits, '.', '_' and '-', starting with a "
+            "letter or digit, at most 128 of them. Choose another name"
+        )
+    return name
+
+
+def run_path(results_dir: Path, name: str) -> Path:
+    """Return the folder of run ``name`` directly below ``results_dir``.
+
+    Raises:
+        ValueError: the name would leave ``results_dir``.
+    """
+    path = results_dir / safe_name(name, "run name")
+    if path.resolve().parent != results_dir.resolve():
+        raise ValueError(f"run {name!r} is a link that leaves {results_dir}. Choose another --name")
+    return path
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Replace ``path`` by ``data`` so that a crash at any moment leaves the old file or the new."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    sync_folder(path.parent)
+
+
+def sync_folder(path: Path) -> None:
+    """Make the renames inside ``path`` survive a power loss."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def remove_temporaries(folder: Path) -> None:
+    """Delete what a process killed in the middle of ``write_atomically`` left behind."""
+    for leftover in folder.rglob(".*.tmp"):
+        leftover.unlink(missing_ok=True)

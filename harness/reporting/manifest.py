@@ -1,0 +1,226 @@
+"""``manifest.json``: what a run was asked to do, with what, and what became of every cell."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from harness.reporting.files import ArtefactError, write_atomically
+from harness.reporting.provenance import git_revision, host, package_versions
+from harness.types import Cell
+
+MAX_BYTES = 16 << 20
+"""Largest manifest that is opened."""
+
+Status = Literal["pending", "running", "ok", "failed"]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class DistInfo(_Strict):
+    """One task distribution of the run, as tables cite it."""
+
+    name: str
+    version: int
+    protocol: str
+    """One line: engine, reward, horizon."""
+    references: dict[str, float] = Field(default_factory=dict)
+    """Analytic reference lines by name, e.g. ``non-adaptive``; measured ones are records."""
+
+
+class CellState(_Strict):
+    """One expected cell and what became of it."""
+
+    task_dist: str
+    policy: str
+    learner: str
+    seed: int
+    status: Status = "pending"
+    reason: str = ""
+    """Why it failed."""
+    wall_seconds: float | None = None
+    """Time its training and evaluation took, resumed parts included."""
+
+
+class Git(_Strict):
+    """The commit the code ran from."""
+
+    revision: str
+    dirty: bool
+
+
+class Manifest(_Strict):
+    """Everything needed to read, repeat or continue a run. A value: changing it makes a new one."""
+
+    format: Literal[1] = 1
+    created: str
+    """UTC, ISO 8601."""
+    command: tuple[str, ...]
+    config_given: dict[str, Any]
+    config: dict[str, Any]
+    """The configuration as resolved: presets and defaults filled in."""
+    config_hash: str
+    distributions: tuple[DistInfo, ...]
+    packages: dict[str, str]
+    git: Git | None
+    host: dict[str, str | int]
+    seeds: tuple[int, ...]
+    cells: dict[str, CellState]
+    """By cell id, in the order of the table."""
+
+    @classmethod
+    def create(
+        cls,
+        command: Sequence[str],
+        config: Mapping[str, Any],
+        *,
+        config_given: Mapping[str, Any],
+        cells: Sequence[Cell],
+        distributions: Sequence[DistInfo],
+    ) -> Manifest:
+        """Describe a run about to start here and now, every cell pending."""
+        git = git_revision()
+        states = {
+            cell.id: CellState(
+                task_dist=cell.task_dist, policy=cell.policy, learner=cell.learner, seed=cell.seed
+            )
+            for cell in cells
+        }
+        return cls(
+            created=datetime.now(UTC).isoformat(timespec="seconds"),
+            command=tuple(command),
+            config_given=plain(config_given),
+            config=plain(config),
+            config_hash=config_hash(config),
+            distributions=tuple(distributions),
+            packages=package_versions(),
+            git=Git(revision=git[0], dirty=git[1]) if git else None,
+            host=host(),
+            seeds=tuple(dict.fromkeys(cell.seed for cell in cells)),
+            cells=states,
+        )
+
+    def with_status(
+        self, cell_id: str, status: Status, reason: str = "", wall_seconds: float | None = None
+    ) -> Manifest:
+        """Return the manifest with what became of one cell; unknown ids are a ``KeyError``."""
+        state = self.cells[cell_id].model_dump()
+        state |= {"status": status, "reason": reason, "wall_seconds": wall_seconds}
+        cells = {**self.cells, cell_id: CellState(**state)}
+        return self.model_copy(update={"cells": cells})
+
+    def ids(self, *statuses: Status) -> tuple[str, ...]:
+        """Return the ids of the cells with one of ``statuses``, in table order."""
+        return tuple(key for key, state in self.cells.items() if state.status in statuses)
+
+    def check_resume(self, config: Mapping[str, Any]) -> None:
+        """Raise ValueError if continuing with ``config`` would mix two different experiments.
+
+        The execution section may differ: nothing in it changes a number.
+        """
+        if config_hash(config) == self.config_hash:
+            return
+        then, now = dict(_leaves(_relevant(self.config))), dict(_leaves(_relevant(config)))
+        changed = [
+            f"{key}: {then.get(key)!r} then, {now.get(key)!r} now"
+            for key in sorted(then.keys() | now.keys())
+            if then.get(key) != now.get(key)
+        ]
+        raise ValueError(
+            f"cannot resume with another configuration ({'; '.join(changed)}). "
+            "Give the same flags as before, or start a new run with another --name"
+        )
+
+    def save(self, path: Path) -> None:
+        """Write the manifest to ``path`` atomically."""
+        write_atomically(path, (self.model_dump_json(indent=2) + "\n").encode())
+
+    @classmethod
+    def load(cls, path: Path) -> Manifest:
+        """Read the manifest at ``path``.
+
+        Raises:
+            ValueError: there is none.
+            ArtefactError: it is not a manifest of this version, or its hash does not fit.
+        """
+        if not path.is_file():
+            raise ValueError(f"no run at {path.parent}: {path.name} is missing. Check the path")
+        if path.stat().st_size > MAX_BYTES:
+            raise ArtefactError(f"{path}: larger than {MAX_BYTES} bytes")
+        try:
+            text = path.read_bytes().decode()
+            json.loads(text, object_pairs_hook=_unique, parse_constant=_finite, parse_float=_finite)
+            manifest = cls.model_validate_json(text)
+        except (ValidationError, ValueError, RecursionError) as error:
+            raise ArtefactError(f"{path}: not a valid manifest ({_brief(error)})") from error
+        manifest._check(path)
+        return manifest
+
+    def _check(self, path: Path) -> None:
+        if config_hash(self.config) != self.config_hash:
+            raise ArtefactError(f"{path}: config_hash does not fit the configuration beside it")
+        for key, state in self.cells.items():
+            if key != Cell(state.task_dist, state.policy, state.learner, state.seed).id:
+                raise ArtefactError(f"{path}: cell {key!r} does not fit what it says of itself")
+
+
+def plain(value: Mapping[str, Any]) -> dict[str, Any]:
+    """Return ``value`` as JSON holds it: tuples as lists, keys as text.
+
+    Raises:
+        ValueError: it holds something JSON has no place for.
+    """
+    try:
+        result: dict[str, Any] = json.loads(json.dumps(value, allow_nan=False))
+    except TypeError as error:
+        raise ValueError(f"configuration is not plain data: {error}") from error
+    return result
+
+
+def config_hash(config: Mapping[str, Any]) -> str:
+    """Return the sha256 of what can change a number: the configuration without ``execution``."""
+    text = json.dumps(_relevant(config), sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _relevant(config: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in plain(config).items() if key != "execution"}
+
+
+def _leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield from _leaves(inner, f"{path}.{key}" if path else key)
+    else:
+        yield path, value
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    result = dict(pairs)
+    if len(result) != len(pairs):
+        raise ValueError("a key appears twice")
+    return result
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"{text} is not a finite number")
+    return value
+
+
+def _brief(error: Exception) -> str:
+    if isinstance(error, ValidationError):
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        return f"{place}: {first['msg']}"
+    return " ".join(str(error).split())[:300]

@@ -1,0 +1,79 @@
+"""Where a number comes from: package versions, git revision, machine."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import subprocess
+from pathlib import Path
+
+import psutil
+
+PACKAGES = (
+    "metarl-harness",
+    "ray",
+    "torch",
+    "gymnasium",
+    "mujoco",
+    "metaworld",
+    "numpy",
+    "numba",
+    "pandas",
+    "pyarrow",
+)
+"""Packages whose version can change a number or how it is stored."""
+
+
+def package_versions() -> dict[str, str]:
+    """Return the versions of Python and of ``PACKAGES``; ``absent`` for what is not installed."""
+    versions = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            versions[name] = "absent"
+    return versions
+
+
+def git_revision() -> tuple[str, bool] | None:
+    """Return the commit this package runs from and whether the tree differs from it.
+
+    None where there is no git, or where the package is installed and not run from its repository.
+    """
+    here = Path(__file__).resolve()
+    try:
+        # Installed below somebody else's repository, HEAD would be a revision of theirs.
+        _git(here.parent, "ls-files", "--error-unmatch", here.name)
+        revision = _git(here.parent, "rev-parse", "HEAD").strip()
+        return revision, bool(_git(here.parent, "status", "--porcelain").strip())
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    command = ["git", "-C", str(folder), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=20).stdout
+
+
+def host() -> dict[str, str | int]:
+    """Return what the run ran on: processor, cores this process may use, memory, system."""
+    return {
+        "cpu": _cpu_model(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else _cores(),
+        "memory_bytes": int(psutil.virtual_memory().total),
+        "platform": platform.platform(),
+    }
+
+
+def _cores() -> int:
+    return os.cpu_count() or 1
+
+
+def _cpu_model() -> str:
+    listing = Path("/proc/cpuinfo")
+    if listing.is_file():
+        for line in listing.read_text(errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
