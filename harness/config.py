@@ -5,20 +5,30 @@ Order of precedence: default < preset < YAML < command line.
 
 from __future__ import annotations
 
-from dataclasses import field
-from typing import Annotated, Literal
+import json
+from dataclasses import field, replace
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
 import tyro
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, TypeAdapter
 from pydantic.dataclasses import dataclass
 
 from policies import COMPARED
 
-STRICT = ConfigDict(extra="forbid")
+STRICT = ConfigDict(extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
 Positive = Annotated[int, Field(ge=1)]
 Count = Annotated[int, Field(ge=0)]
 PositiveFloat = Annotated[float, Field(gt=0)]
+NonNegativeFloat = Annotated[float, Field(ge=0)]
 Unit = Annotated[float, Field(ge=0, le=1)]
+Indices = Annotated[tuple[Count, ...], Field(min_length=1), tyro.conf.arg(metavar="I [I ...]")]
+Shots = Annotated[tuple[Count, ...], Field(min_length=1), tyro.conf.arg(metavar="K [K ...]")]
+Names = Annotated[tuple[str, ...], Field(min_length=1)]
+
+
+class UsageError(ValueError):
+    """Bad input of a user: names the value, what is allowed and the remedy; exit code 2."""
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -27,9 +37,9 @@ class EnvConfig:
 
     horizon: Positive | None = None
     """Control steps per episode; the distribution's own if not given."""
-    train_tasks: tuple[Count, ...] | None = None
+    train_tasks: Indices | None = None
     """Indices into the fixed list of training tasks; all if not given."""
-    test_tasks: tuple[Count, ...] | None = None
+    test_tasks: Indices | None = None
     """Indices into the fixed list of test tasks; all if not given."""
 
 
@@ -51,7 +61,7 @@ class TrainConfig:
     """Gradient steps of the ppo outer step on one batch."""
     clip: PositiveFloat = 0.3
     """Likelihood-ratio clip of the ppo outer step."""
-    inner_kl: Annotated[float, Field(ge=0)] = 5e-4
+    inner_kl: NonNegativeFloat = 5e-4
     """Weight of the KL penalty that keeps the pre-adaptation policy near the sampling one."""
     max_kl: PositiveFloat = 0.01
     """Trust region of the trpo outer step."""
@@ -60,10 +70,12 @@ class TrainConfig:
     first_order: bool = False
     """Drop the second derivatives of the inner step."""
     gamma: Unit = 0.99
+    """Discount factor per step."""
     gae_lambda: Unit = 1.0
+    """Lambda of generalised advantage estimation (arXiv 1506.02438)."""
     baseline: Literal["linear", "value"] = "linear"
     """Advantage baseline: linear features fitted per task and step, or the policy's value head."""
-    value_coef: Annotated[float, Field(ge=0)] = 0.5
+    value_coef: NonNegativeFloat = 0.5
     """Weight of the value loss, with the value baseline."""
     action_scale: PositiveFloat = 0.1
     """The environment receives the policy's action times this (the field's recipes: 0.1)."""
@@ -91,7 +103,7 @@ class AdaptConfig:
 class EvalConfig:
     """Scoring on the test tasks."""
 
-    few_shot: tuple[Count, ...] = (1, 5, 10)
+    few_shot: Shots = (1, 5, 10)
     """Numbers of shots to score after; 0 is always scored too."""
     zero_shot: bool = False
     """Score without adaptation only."""
@@ -119,7 +131,7 @@ class ExecutionConfig:
     address: str | None = None
     """Ray cluster to join; a fresh local one if not given."""
     name: str | None = None
-    """Folder below results/ to write to; made of the task distribution and the time if not given."""
+    """Folder to write below results/; made of task distribution and time if not given."""
     resume: bool = False
     """Continue the run of that name from its last checkpoints."""
     checkpoint_every: Positive = 10
@@ -134,11 +146,17 @@ class RunConfig:
 
     task_dist: str = "halfcheetah-vel"
     """Task distribution."""
-    policy: Annotated[tuple[str, ...], tyro.conf.arg(aliases=["--method"])] = COMPARED
+    policy: Annotated[Names, tyro.conf.arg(aliases=["--method"], metavar="NAME [NAME ...]")] = (
+        COMPARED
+    )
     """Policies to compare."""
-    learner: tuple[str, ...] = ("maml",)
+    learner: Annotated[Names, tyro.conf.arg(metavar="NAME [NAME ...]")] = ("maml",)
     """Learners to compare."""
-    seed: Annotated[tuple[Count, ...], tyro.conf.arg(aliases=["--seeds"])] = (0,)
+    seed: Annotated[
+        tuple[Count, ...],
+        Field(min_length=1),
+        tyro.conf.arg(aliases=["--seeds"], metavar="N [N ...]"),
+    ] = (0,)
     """Seeds; every one trains its own cell."""
     preset: Literal["smoke", "quick", "standard", "paper"] = "quick"
     """Budget; a flag given beside it wins over it."""
@@ -151,3 +169,52 @@ class RunConfig:
     adapt: AdaptConfig = field(default_factory=AdaptConfig)
     evaluation: EvalConfig = field(default_factory=EvalConfig)
     execution: ExecutionConfig = field(default_factory=ExecutionConfig)
+
+
+@dataclass(frozen=True, config=STRICT)
+class EvaluateConfig:
+    """Scoring one checkpoint alone; what is not given comes from the checkpoint."""
+
+    checkpoint: Annotated[Path, tyro.conf.arg(metavar="PATH")]
+    """Checkpoint to score; it carries its own configuration."""
+    test_tasks: Indices | None = None
+    """Indices into the fixed list of test tasks."""
+    few_shot: Shots | None = None
+    """Numbers of shots to score after; 0 is always scored too."""
+    zero_shot: bool | None = None
+    """Score without adaptation only."""
+    episodes_per_shot: Positive | None = None
+    """Support episodes of one shot."""
+    query_episodes: Positive | None = None
+    """Scored episodes per task at every number of shots."""
+    deterministic: bool | None = None
+    """Query episodes take the mean action; support episodes always sample."""
+    execution: ExecutionConfig = field(default_factory=ExecutionConfig)
+
+    def applied_to(self, stored: RunConfig) -> RunConfig:
+        """Return the checkpoint's configuration with everything given here in its place."""
+        names = ("few_shot", "zero_shot", "episodes_per_shot", "query_episodes", "deterministic")
+        given = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+        if "few_shot" in given:
+            given.setdefault("zero_shot", False)
+        env = stored.env
+        if self.test_tasks is not None:
+            env = replace(env, test_tasks=self.test_tasks)
+        evaluation = replace(stored.evaluation, **given)
+        return replace(stored, env=env, evaluation=evaluation, execution=self.execution)
+
+
+def config_as_dict(config: RunConfig | EvaluateConfig) -> dict[str, Any]:
+    """Return the configuration as nested dicts, lists and scalars that JSON can hold."""
+    plain: dict[str, Any] = TypeAdapter(type(config)).dump_python(config, mode="json")
+    return plain
+
+
+def config_from_dict(values: dict[str, Any]) -> RunConfig:
+    """Build a configuration from nested plain values; what is absent takes its default.
+
+    Raises:
+        pydantic.ValidationError: (a ``ValueError``) a key is unknown or a value is not accepted.
+    """
+    # Through JSON, the one strict mode that takes lists for tuples: "no" is no bool, "3" no int.
+    return TypeAdapter(RunConfig).validate_json(json.dumps(values), strict=True)

@@ -1,0 +1,39 @@
+"""``python -m harness.run``: meta-train and compare policies, or score one checkpoint.
+
+Exit codes: 0 complete, 2 bad input, 3 some cells failed, 4 interrupted (resumable), 5 refused.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from harness import cli
+from harness.config import EvaluateConfig, UsageError
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line ``argv`` (the process's own if not given); return the exit code."""
+    given_argv = list(sys.argv[1:] if argv is None else argv)
+    try:
+        return _run(given_argv)
+    except UsageError as error:
+        sys.stderr.write(f"error: {error}\nSee {cli.PROG} --help.\n")
+        return 2
+
+
+def _run(argv: list[str]) -> int:
+    invocation = cli.parse(argv)
+    # Only now what costs seconds: bad input has been answered already.
+    from harness.display import make_progress
+    from harness.execution.experiment import evaluate_checkpoint, run_experiment
+
+    config = invocation.config
+    progress = make_progress(config.execution.name or "run")
+    if isinstance(config, EvaluateConfig):
+        return evaluate_checkpoint(config, argv=argv, progress=progress)
+    return run_experiment(config, argv=argv, given=invocation.given, progress=progress)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,203 @@
+"""Whether settings make sense, asked before Ray or torch are imported.
+
+Every complaint names where the value came from, the value, what is allowed and the remedy.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+import policies
+import task_distributions
+from harness.config import EvaluateConfig, ExecutionConfig, RunConfig, UsageError
+from harness.meta import learners
+
+KeyPath = tuple[str, ...]
+Origins = Mapping[KeyPath, str]
+"""Path of keys -> how a message calls that setting: ``--epochs``, ``my.yaml:3: train.epochs``."""
+
+_PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+_RESERVED_NAMES = ("published", "README.md")
+
+
+def suggestion(value: str, allowed: Iterable[str]) -> str:
+    """Return ``; did you mean 'x'?`` for the nearest allowed value, or nothing if none is near."""
+    by_lower = {choice.lower(): choice for choice in allowed}
+    near = difflib.get_close_matches(value.lower(), by_lower, n=1, cutoff=0.55)
+    return f"; did you mean {by_lower[near[0]]!r}?" if near else ""
+
+
+def typed(settings: dict[str, Any], origins: Origins) -> RunConfig:
+    """Build the configuration of a run from merged nested settings: keys and types only.
+
+    Raises:
+        UsageError: a key is unknown or a value is not of its type or range.
+    """
+    _check_keys(settings, RunConfig, (), origins)
+    config: RunConfig = _build(RunConfig, settings, origins)
+    return config
+
+
+def check_run(config: RunConfig, origins: Origins) -> None:
+    """Check a configuration against the registries, the task lists and itself.
+
+    Raises:
+        UsageError: a name or task does not exist, or values repeat or contradict each other.
+    """
+    _check_name(config.task_dist, "task_dist", task_distributions.names(), origins)
+    for policy in config.policy:
+        _check_name(policy, "policy", policies.names(), origins)
+    for learner in config.learner:
+        _check_name(learner, "learner", learners.names(), origins)
+    for key in ("policy", "learner", "seed"):
+        _refuse_duplicates(getattr(config, key), (key,), origins)
+    _check_tasks(config, origins)
+    _check_execution(config.execution, origins)
+
+
+def evaluate_config(settings: dict[str, Any], origins: Origins) -> EvaluateConfig:
+    """Build and check what ``evaluate`` was asked; the checkpoint itself is not opened.
+
+    Raises:
+        UsageError: the checkpoint is missing, a value not accepted, or values contradict.
+    """
+    if "checkpoint" not in settings:
+        raise UsageError("--checkpoint is missing: name the checkpoint to score")
+    config: EvaluateConfig = _build(EvaluateConfig, settings, origins)
+    if not config.checkpoint.exists():
+        raise UsageError(
+            f"--checkpoint: {str(config.checkpoint)!r} does not exist; "
+            "checkpoints lie in results/<run>/checkpoints/"
+        )
+    if config.test_tasks is not None:
+        _refuse_duplicates(config.test_tasks, ("test_tasks",), origins)
+    _check_execution(config.execution, origins)
+    return config
+
+
+def check_task_indices(
+    dist: task_distributions.TaskDistribution,
+    split: task_distributions.Split,
+    indices: Sequence[int],
+    origin: str,
+) -> None:
+    """Refuse indices beyond the fixed list of ``split``; ``origin`` is what the message names."""
+    count = len(dist.tasks(split))
+    for index in indices:
+        if not 0 <= index < count:
+            raise UsageError(
+                f"{origin}: {dist.name} has no {split} task {index}; "
+                f"have: 0 to {count - 1} ({count} {split} tasks)"
+            )
+
+
+def _build(cls: type, settings: dict[str, Any], origins: Origins) -> Any:
+    """Validate settings strictly, turning pydantic's first error into one readable line."""
+    try:
+        return TypeAdapter(cls).validate_json(json.dumps(settings, default=str), strict=True)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        keys = tuple(str(key) for key in first["loc"] if not isinstance(key, int))
+        path = next((keys[:n] for n in range(len(keys), 0, -1) if keys[:n] in origins), keys)
+        message = first["msg"].replace("Input should be", "must be")
+        hint = ""
+        if first["type"] == "tuple_type":
+            message, hint = "must be a list", f"; write [{first['input']}]"
+        elif first["type"] == "too_short":
+            message = "needs at least one value"
+        value = json.dumps(first["input"], default=str)
+        raise UsageError(f"{_origin(path, origins)}: got {value}: {message}{hint}") from error
+
+
+def _check_keys(settings: dict[str, Any], cls: type, path: KeyPath, origins: Origins) -> None:
+    """Refuse keys that ``cls`` does not have, saying where the nearest known one lives."""
+    known = {field.name: field for field in dataclasses.fields(cls)}
+    for key, value in settings.items():
+        here = (*path, key)
+        if key not in known:
+            home = _home(key)
+            hint = f"; it belongs at {home}" if home else suggestion(key, known)
+            raise UsageError(
+                f"{_origin(here, origins)}: unknown key {key!r}; have: {', '.join(known)}{hint}"
+            )
+        section = known[key].default_factory
+        if isinstance(section, type) and dataclasses.is_dataclass(section):
+            if not isinstance(value, dict):
+                raise UsageError(
+                    f"{_origin(here, origins)}: {key} is a section: write its settings indented "
+                    f"below it ({', '.join(f.name for f in dataclasses.fields(section))})"
+                )
+            _check_keys(value, section, here, origins)
+
+
+def _home(key: str) -> str | None:
+    """Return where ``key`` is declared, as ``section: key``, if anywhere."""
+    for field in dataclasses.fields(RunConfig):
+        if field.name == key:
+            return f"the top level ({key})"
+        section = field.default_factory
+        if isinstance(section, type) and dataclasses.is_dataclass(section):
+            names = [inner.name for inner in dataclasses.fields(section)]
+            if key in names:
+                return f"{field.name}: {{{key}: ...}}"
+    return None
+
+
+def _check_name(value: str, key: str, allowed: Sequence[str], origins: Origins) -> None:
+    if value not in allowed:
+        raise UsageError(
+            f"{_origin((key,), origins)}: unknown {key} {value!r}; "
+            f"have: {', '.join(allowed)}{suggestion(value, allowed)}"
+        )
+
+
+def _refuse_duplicates(values: Sequence[object], path: KeyPath, origins: Origins) -> None:
+    for value in values:
+        if values.count(value) > 1:
+            raise UsageError(
+                f"{_origin(path, origins)}: {value!r} is given twice; every value makes one cell "
+                "or task of its own: give it once"
+            )
+
+
+def _check_tasks(config: RunConfig, origins: Origins) -> None:
+    """Check task indices; loads the distribution (no torch, no Ray) only if there are any."""
+    if config.env.train_tasks is None and config.env.test_tasks is None:
+        return
+    dist = task_distributions.load(config.task_dist, horizon=config.env.horizon)
+    for split in task_distributions.SPLITS:
+        path = ("env", f"{split}_tasks")
+        indices = getattr(config.env, path[1])
+        if indices is not None:
+            _refuse_duplicates(indices, path, origins)
+            check_task_indices(dist, split, indices, _origin(path, origins))
+
+
+def _check_execution(execution: ExecutionConfig, origins: Origins) -> None:
+    name, origin = execution.name, _origin(("execution", "name"), origins)
+    if name is not None and (not _PLAIN_NAME.fullmatch(name) or name in _RESERVED_NAMES):
+        raise UsageError(
+            f"{origin}: {name!r} is not a run name; allowed: letters, digits, '.', '_', '-', "
+            f"starting with a letter or digit, no folders, not {' or '.join(_RESERVED_NAMES)}"
+        )
+    if execution.resume and name is None:
+        raise UsageError(
+            f"{_origin(('execution', 'resume'), origins)}: which run? "
+            "Add --name NAME, a folder below results/"
+        )
+    if execution.address is not None and execution.backend == "local":
+        raise UsageError(
+            f"{_origin(('execution', 'address'), origins)}: {execution.address!r} is a Ray "
+            "cluster, but --backend local runs without Ray: drop one of them"
+        )
+
+
+def _origin(path: KeyPath, origins: Origins) -> str:
+    return origins.get(path, ".".join(path))
