@@ -1,1 +1,35 @@
 """Inner loops: how a policy changes with the shots it is given."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from harness.config import AdaptConfig
+from harness.meta.adaptation.base import Adapter, NoAdapter
+from harness.meta.adaptation.gradient import GradientAdapter
+
+__all__ = ["REGISTRY", "Adapter", "GradientAdapter", "NoAdapter", "build", "names"]
+
+REGISTRY: dict[str, Callable[[AdaptConfig], Adapter]] = {
+    "none": lambda config: NoAdapter(),
+    "gradient": lambda config: GradientAdapter(inner_lr=config.inner_lr),
+}
+
+
+def names() -> tuple[str, ...]:
+    """Return the registered names."""
+    return tuple(REGISTRY)
+
+
+def build(name: str, config: AdaptConfig) -> Adapter:
+    """Build the adapter ``name``.
+
+    Raises:
+        ValueError: the name is not registered.
+    """
+    if name not in REGISTRY:
+        raise ValueError(
+            f"unknown adapter {name!r}; have: {', '.join(names())}. "
+            "Register it in harness/meta/adaptation/__init__.py"
+        )
+    return REGISTRY[name](config)

@@ -1,0 +1,123 @@
+"""Train one cell, then score it: the loop of the whole harness, whatever the learner and place."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from harness.config import RunConfig
+from harness.execution import jobs
+from harness.execution.backend import Backend, Handle, LearnerHandle, Work
+from harness.execution.jobs import Job
+from harness.execution.worker import Receipt
+from harness.meta import learners
+from harness.meta.learners.base import IterationInfo
+from harness.meta.problem import Problem
+from harness.types import Cell, EvalRecord, Metrics
+
+OnDone = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class CellRunner:
+    """Plays one cell on a backend."""
+
+    problem: Problem
+    backend: Backend
+
+    @property
+    def config(self) -> RunConfig:
+        """The run's configuration."""
+        return self.problem.config
+
+    def train(self, learner: LearnerHandle, first: int, wall: float) -> Iterator[Metrics]:
+        """Run the outer iterations after ``first``, yielding after each.
+
+        Args:
+            learner: the learner to advance.
+            first: iterations already done (resumed).
+            wall: training seconds already spent.
+        """
+        for iteration in range(first, self.config.train.epochs):
+            began = time.perf_counter()
+            metrics = self._iterate(learner, iteration)
+            wall += time.perf_counter() - began
+            yield Metrics(wall_seconds=wall, **metrics)
+
+    def _iterate(self, learner: LearnerHandle, iteration: int) -> dict[str, object]:
+        began = time.perf_counter()
+        pieces = self.training_jobs(iteration)
+        receipts: list[Receipt] = []
+        step, payload = learner.advance([])
+        origin: Handle = payload
+        while step.kind is not None:
+            work = Work(step.kind, pieces, payload, origin)
+            got, results = self.backend.run(work)
+            receipts += got
+            step, payload = learner.advance(results)
+        assert isinstance(step.done, IterationInfo)
+        seconds = _shares(receipts, step.seconds, time.perf_counter() - began, self.backend)
+        return {
+            "iteration": iteration + 1,
+            "env_steps": step.env_steps,
+            "pre_return": step.done.pre_return,
+            "post_return": step.done.post_return,
+            "seconds": seconds,
+            "info": step.done.info,
+        }
+
+    def training_jobs(self, iteration: int) -> list[Job]:
+        """Return the work of one outer iteration."""
+        config, cell = self.config, self.problem.cell
+        episodes = learners.build(self.problem).episodes_per_task
+        indices = jobs.training_tasks(
+            cell.seed, iteration, self.problem.task_indices("train"), config.train.meta_batch_size
+        )
+        size = jobs.tasks_per_job(config.envs_per_job, episodes)
+        return jobs.cut(cell, "train", iteration, "train", indices, size)
+
+    def evaluate(self, learner: LearnerHandle, on_done: OnDone) -> list[EvalRecord]:
+        """Score the learner on the test tasks at every requested number of shots."""
+        episodes = jobs.evaluation_episodes(self.config.evaluation)
+        return self._score("evaluate", episodes, learner.subject(), on_done)
+
+    def reference(self, on_done: OnDone) -> list[EvalRecord]:
+        """Score the reference lines on the same tasks and seeds."""
+        return self._score("reference", self.config.evaluation.query_episodes, None, on_done)
+
+    def _score(
+        self, kind: str, episodes: int, subject: Handle, on_done: OnDone
+    ) -> list[EvalRecord]:
+        size = jobs.tasks_per_job(self.config.envs_per_job, episodes)
+        indices = self.problem.task_indices("test")
+        pieces = jobs.cut(self.problem.cell, kind, 0, "test", indices, size)
+        work = Work(kind, pieces, subject)
+        _, results = self.backend.run(work, lambda done: on_done(done, len(pieces)))
+        return [record for part in self.backend.fetch(results) for record in part]
+
+
+def _shares(
+    receipts: Sequence[Receipt], learner: float, wall: float, backend: Backend
+) -> dict[str, float]:
+    """Return worker-seconds by stage; idle is transport and waiting: what no worker accounts for."""
+    shares: dict[str, float] = {}
+    for receipt in receipts:
+        for stage, seconds in receipt.seconds.items():
+            shares[stage] = shares.get(stage, 0.0) + seconds
+    total = shares.pop("total", 0.0)
+    shares["other"] = total - sum(shares.values())
+    shares["learner"] = learner
+    shares["idle"] = max(0.0, wall * backend.num_workers - total)
+    shares["wall"] = wall
+    return shares
+
+
+def cells(config: RunConfig) -> list[Cell]:
+    """Return what a configuration trains, seed by seed so that a partial run compares."""
+    return [
+        Cell(config.task_dist, policy, learner, seed)
+        for seed in config.seed
+        for learner in config.learner
+        for policy in config.policy
+    ]

@@ -1,0 +1,82 @@
+"""Work cut into pieces that do not depend on how many workers there are.
+
+Batch sizes change the last bits of a matrix product, so a piece is a fixed set of tasks: the same
+seed gives the same numbers on 1, 3 or 300 workers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from harness import seeding
+from harness.config import EvalConfig
+from harness.types import Cell
+from task_distributions import Split
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One piece: everything it takes to do it, or to do it again, besides the parameters."""
+
+    cell: Cell
+    phase: str
+    """``train``, ``evaluate`` or ``reference``."""
+    iteration: int
+    part: int
+    """Position among the jobs of the phase and iteration; results are combined in this order."""
+    split: Split
+    task_indices: tuple[int, ...]
+    seed_keys: tuple[int, ...]
+    """One per task, its place in the seed tree: the slot in the meta-batch while training (a task
+    may be drawn twice), the task's index otherwise (a subset scores as it does in the whole)."""
+
+    @property
+    def key(self) -> tuple[str, str, int, int]:
+        """What identifies the job among all jobs of a run."""
+        return self.cell.id, self.phase, self.iteration, self.part
+
+    def __str__(self) -> str:
+        tasks = " ".join(map(str, self.task_indices))
+        return f"{self.phase} {self.cell.id} iteration {self.iteration} {self.split} tasks {tasks}"
+
+
+def cut(
+    cell: Cell,
+    phase: str,
+    iteration: int,
+    split: Split,
+    task_indices: Sequence[int],
+    tasks_per_job: int,
+) -> list[Job]:
+    """Cut a list of tasks into jobs of at most ``tasks_per_job``."""
+    keys = range(len(task_indices)) if phase == "train" else task_indices
+    pieces = [slice(at, at + tasks_per_job) for at in range(0, len(task_indices), tasks_per_job)]
+    return [
+        Job(cell, phase, iteration, part, split, tuple(task_indices[piece]), tuple(keys[piece]))
+        for part, piece in enumerate(pieces)
+    ]
+
+
+def tasks_per_job(envs_per_job: int, episodes: int) -> int:
+    """Return how many tasks of ``episodes`` environments fit a job; at least one."""
+    return max(1, envs_per_job // episodes)
+
+
+def evaluation_episodes(evaluation: EvalConfig) -> int:
+    """Return the most environments one task needs at once while it is scored."""
+    if evaluation.shots == (0,):
+        return evaluation.query_episodes
+    return max(evaluation.episodes_per_shot, evaluation.query_episodes)
+
+
+def training_tasks(
+    seed: int, iteration: int, available: Sequence[int], count: int
+) -> tuple[int, ...]:
+    """Draw the meta-batch of one iteration: every task once before any is drawn again."""
+    rng = seeding.generator(seed, "train/tasks", iteration)
+    rounds = -(-count // len(available))
+    drawn = np.concatenate([rng.permutation(available) for _ in range(rounds)])
+    return tuple(int(index) for index in drawn[:count])

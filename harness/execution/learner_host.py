@@ -1,0 +1,63 @@
+"""What the learner actor does, as a plain class: owns one cell's state and plays its iterations."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Generator
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from harness.config import RunConfig
+from harness.execution import checkpoint as checkpoints
+from harness.execution.backend import Advance
+from harness.execution.scoring import Subject
+from harness.meta import learners
+from harness.meta.learners.base import IterationInfo, Request
+from harness.meta.problem import Problem
+from harness.types import Cell
+
+
+class LearnerHost:
+    """Drives a learner's generator by messages, so that driver and learner may be apart."""
+
+    def __init__(self, config: RunConfig, cell: Cell, checkpoint: Path | None) -> None:
+        torch.set_num_threads(1)
+        self._learner = learners.build(Problem.build(cell, config))
+        if checkpoint is None:
+            self._state = self._learner.init()
+        else:
+            saved = checkpoints.read(checkpoint)
+            self._state = self._learner.restore(saved.tensors, saved.learner)
+        self._playing: Generator[Request, list[Any], IterationInfo] | None = None
+        self._seconds = 0.0
+
+    def advance(self, *results: Any) -> tuple[Advance, Any]:
+        """Begin an iteration, or send it the results it asked for; return what it asks next."""
+        began = time.perf_counter()
+        request: Request | None = None
+        done: IterationInfo | None = None
+        try:
+            if self._playing is None:
+                self._seconds = 0.0
+                self._playing = self._learner.iterate(self._state)
+                request = next(self._playing)
+            else:
+                request = self._playing.send(list(results))
+        except StopIteration as stop:
+            self._playing, done = None, stop.value
+        self._seconds += time.perf_counter() - began
+        kind, payload = (request.kind, request.payload) if request else (None, None)
+        return Advance(kind, done, int(self._state.env_steps), self._seconds), payload
+
+    def subject(self) -> Subject:
+        """Return the meta-parameters as evaluation takes them."""
+        state = self._learner.policy_state(self._state)
+        return Subject(state, int(self._state.env_steps))
+
+    def save(self, path: Path, run: dict[str, Any]) -> None:
+        """Write a checkpoint and drop all but the newest two."""
+        tensors, meta = self._learner.save(self._state)
+        checkpoints.write(path, checkpoints.Checkpoint(tensors, meta, run))
+        checkpoints.prune(path.parent, keep=2)

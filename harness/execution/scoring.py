@@ -1,0 +1,151 @@
+"""Jobs that make records: the K path on test tasks, and the reference lines."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from harness import seeding
+from harness.execution.jobs import Job
+from harness.meta import adaptation
+from harness.meta.learners.base import Learner, PolicyState
+from harness.meta.meta_episode import MetaEpisodeRunner, Plan
+from harness.meta.problem import Problem
+from harness.meta.rollout import Act, Actor, Clock, run_episodes
+from harness.types import Episodes, EvalRecord
+from policies.params import num_params
+from task_distributions import Task
+
+REFERENCE = "reference"
+REFERENCE_LINES = ("zero-action", "random-action")
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """What is being scored: a policy as it came out of training."""
+
+    state: PolicyState
+    train_env_steps: int = field(default=0)
+
+
+def adapter_name(problem: Problem, learner: Learner) -> str:
+    """Return the adapter that scores this cell."""
+    asked = problem.config.adapt.adapter
+    return learner.adapter if asked == "auto" else asked
+
+
+def evaluate(
+    problem: Problem, learner: Learner, job: Job, subject: Subject, clock: Clock
+) -> list[EvalRecord]:
+    """Score one job's tasks at every requested number of shots; a record per query episode."""
+    config = problem.config
+    tasks = problem.tasks(job.split, job.task_indices)
+    adapter = adaptation.build(adapter_name(problem, learner), config.adapt)
+    state = subject.state
+    actor = Actor(problem.policy, state.params, state.normalizer, config.train.action_scale)
+    plan = Plan(
+        query_after=config.evaluation.shots,
+        support_episodes=config.evaluation.episodes_per_shot,
+        query_episodes=config.evaluation.query_episodes,
+        deterministic_query=config.evaluation.deterministic,
+        seed=job.cell.seed,
+        phase=f"evaluate/{job.split}",
+        seed_keys=job.seed_keys,
+    )
+    runner = MetaEpisodeRunner(problem.dist, adapter, config.train, state.return_scale)
+    played = runner.run(tasks, actor, plan, clock).episodes
+    rows: list[EvalRecord] = []
+    for shots, query in played.query.items():
+        for n, task in enumerate(tasks):
+            steps = sum(int(batch.lengths[n].sum()) for batch in played.support[:shots])
+            row = Row(
+                adapter=adapter.name,
+                shots=shots,
+                adaptation_steps=shots * adapter.steps_per_shot,
+                support_env_steps=steps,
+                train_env_steps=subject.train_env_steps,
+                # Tasks adapt together: each is charged its share of the job's time.
+                adapt_seconds=played.adapt_seconds[shots] / len(tasks),
+                num_params=num_params(state.params),
+            )
+            rows += row.records(job, task, query, n)
+    return rows
+
+
+def reference(problem: Problem, job: Job, clock: Clock) -> list[EvalRecord]:
+    """Score what any learner must beat: no action, and uniformly random ones."""
+    count = problem.config.evaluation.query_episodes
+    tasks = problem.tasks(job.split, job.task_indices)
+    seeds = [
+        seed
+        for key in job.seed_keys
+        for seed in seeding.episode_seeds(
+            job.cell.seed, f"evaluate/{job.split}/query", 0, key, count=count
+        )
+    ]
+    spec = problem.dist.spec
+    shape = (count, spec.action_dim)
+    randoms = [seeding.generator(job.cell.seed, "reference/random", key) for key in job.seed_keys]
+
+    def zero(step: int, obs: np.ndarray) -> tuple[np.ndarray, None]:
+        return np.zeros((len(tasks), *shape), np.float32), None
+
+    def uniform(step: int, obs: np.ndarray) -> tuple[np.ndarray, None]:
+        return np.stack([rng.uniform(-1, 1, shape) for rng in randoms]).astype(np.float32), None
+
+    rows: list[EvalRecord] = []
+    acts: tuple[Act, ...] = (zero, uniform)
+    for name, act in zip(REFERENCE_LINES, acts, strict=True):
+        env = problem.dist.make_batch(tasks, count)
+        episodes = run_episodes(env, act, seeds, action_scale=1.0, clock=clock)
+        for n, task in enumerate(tasks):
+            rows += Row(policy=name, learner=REFERENCE).records(job, task, episodes, n)
+    return rows
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """The columns that the query episodes of one task at one number of shots share."""
+
+    adapter: str = "none"
+    shots: int = 0
+    adaptation_steps: int = 0
+    support_env_steps: int = 0
+    train_env_steps: int = 0
+    adapt_seconds: float = 0.0
+    num_params: int = 0
+    policy: str | None = None
+    """Of a reference line; the cell's if not given."""
+    learner: str | None = None
+
+    def records(self, job: Job, task: Task, query: Episodes, n: int) -> list[EvalRecord]:
+        """Return a record per episode of task ``n`` of ``query``."""
+        returns = query.returns
+        return [
+            EvalRecord(
+                run="",  # the run's folder is not the worker's business: the driver fills it in
+                cell=job.cell.id if self.policy is None else f"{REFERENCE}.s{job.cell.seed}",
+                task_dist=task.dist,
+                dist_version=task.version,
+                split=task.split,
+                task=task.name,
+                task_index=task.index,
+                policy=self.policy or job.cell.policy,
+                learner=self.learner or job.cell.learner,
+                adapter=self.adapter,
+                seed=job.cell.seed,
+                shots=self.shots,
+                adaptation_steps=self.adaptation_steps,
+                query_episode=episode,
+                return_=float(returns[n, episode]),
+                success=bool(query.success[n, episode]),
+                length_steps=int(query.lengths[n, episode]),
+                invalid=bool(query.invalid[n, episode]),
+                support_env_steps=self.support_env_steps,
+                train_env_steps=self.train_env_steps,
+                adapt_seconds=self.adapt_seconds,
+                num_params=self.num_params,
+            )
+            for episode in range(returns.shape[1])
+        ]

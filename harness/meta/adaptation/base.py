@@ -1,0 +1,36 @@
+"""The seam of inner loops: a few episodes on a task in, parameters for that task out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from harness.meta.batch import Batch
+from policies.base import Params, Policy
+
+
+class Adapter(Protocol):
+    """Turns the support batch of one shot into changed parameters, as values."""
+
+    name: str
+    needs_support: bool
+    """Whether shots collect episodes at all."""
+    steps_per_shot: int
+    """Gradient steps one shot takes, for the records."""
+
+    def adapt(self, policy: Policy, params: Params, batch: Batch) -> Params:
+        """Return the parameters after one more shot; never changes ``params``."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class NoAdapter:
+    """No adaptation: every number of shots scores the same parameters."""
+
+    name: str = "none"
+    needs_support: bool = False
+    steps_per_shot: int = 0
+
+    def adapt(self, policy: Policy, params: Params, batch: Batch) -> Params:
+        """Return ``params`` as they are."""
+        return params

@@ -1,0 +1,62 @@
+"""The gradient adapter: one policy-gradient step per shot, on parameters that differ per task.
+
+MAML's inner loop (arXiv 1703.03400, eq. 4) with the importance-weighted surrogate.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from harness.meta import objectives
+from harness.meta.batch import Batch
+from policies.base import Params, Policy, PolicyOutput
+from policies.params import clone, repeat
+
+
+def inner_loss(out: PolicyOutput, batch: Batch) -> Float[Tensor, " N"]:
+    """Return the surrogate that one shot descends, per task."""
+    log_probs = objectives.log_prob(out, batch.actions)
+    return objectives.likelihood_ratio_loss(
+        log_probs, batch.log_probs, batch.advantages, batch.mask
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class GradientAdapter:
+    """theta' = theta − inner_lr · ∇ inner_loss(theta), once per shot."""
+
+    inner_lr: float
+    name: str = "gradient"
+    needs_support: bool = True
+    steps_per_shot: int = 1
+
+    def adapt(self, policy: Policy, params: Params, batch: Batch) -> Params:
+        """Return the parameters [N, ...] after one shot on ``batch``, without a graph."""
+        num_tasks = batch.x.shape[0]
+        leaves = clone(repeat(params, num_tasks), requires_grad=True)
+        loss = inner_loss(batch.forward(policy, leaves), batch)
+        return clone(self.step(leaves, loss, order=0))
+
+    def step(self, params: Params, loss: Float[Tensor, " N"], *, order: int) -> Params:
+        """Return the parameters that one gradient step on ``loss`` leads to.
+
+        With ``order`` 2 the result is differentiable through the gradient; with 1 only through
+        ``params`` themselves (first order, arXiv 1803.02999); with 0 the graph of ``loss`` is
+        freed. Parameters the loss does not depend on (the value head) stay as they are.
+        """
+        # Tasks share nothing but the graph: the gradient of the sum is every task's own.
+        gradients = torch.autograd.grad(
+            loss.sum(),
+            list(params.values()),
+            create_graph=order == 2,
+            retain_graph=order > 0,
+            allow_unused=True,
+        )
+        return {
+            name: value if gradient is None else value - self.inner_lr * gradient
+            for (name, value), gradient in zip(params.items(), gradients, strict=True)
+        }

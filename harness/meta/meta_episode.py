@@ -1,0 +1,147 @@
+"""The heart: support -> adapt -> query on a batch of tasks, every number of shots on one path.
+
+Meta-training and evaluation both run this, so that what is trained is what is measured. One shot
+is one adaptation step on its own fresh, on-policy support batch; zero-shot is 0 shots.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from jaxtyping import Float
+
+from harness import seeding
+from harness.config import TrainConfig
+from harness.meta.adaptation import Adapter
+from harness.meta.batch import Batch, prepare
+from harness.meta.rollout import Actor, Clock, draw_noise, rollout
+from harness.types import Episodes, MetaEpisodes
+from policies.base import Params
+from task_distributions import EnvSpec, Task, TaskDistribution
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How many episodes, when to score, and which branch of the seed tree to draw from."""
+
+    query_after: tuple[int, ...]
+    """Numbers of shots after which to run query episodes, ascending."""
+    support_episodes: int
+    query_episodes: int
+    deterministic_query: bool
+    seed: int
+    phase: str
+    """Branch of the seed tree, e.g. ``train`` or ``evaluate/test``."""
+    seed_keys: tuple[int, ...]
+    """One per task: its place in the seed tree."""
+    iteration: int = 0
+
+    def support_node(self, shot: int) -> Node:
+        """Return where the support episodes of ``shot`` draw from."""
+        path = (self.iteration, shot)
+        keys, phase = self.seed_keys, f"{self.phase}/support"
+        return Node(self.seed, phase, path, keys, self.support_episodes, sample=True)
+
+    @property
+    def query_node(self) -> Node:
+        """Where query episodes draw from, whatever the number of shots before them."""
+        keys, phase = self.seed_keys, f"{self.phase}/query"
+        sample = not self.deterministic_query
+        return Node(self.seed, phase, (self.iteration,), keys, self.query_episodes, sample)
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A branch of the seed tree with a leaf per task, and how many episodes to run there."""
+
+    seed: int
+    phase: str
+    path: tuple[int, ...]
+    keys: tuple[int, ...]
+    episodes: int
+    sample: bool
+    """Draw actions, or take their mean."""
+
+    def episode_seeds(self) -> list[int]:
+        """Return reset seeds for N·E environments."""
+        return [
+            value
+            for key in self.keys
+            for value in seeding.episode_seeds(
+                self.seed, self.phase, *self.path, key, count=self.episodes
+            )
+        ]
+
+    def noise(self, spec: EnvSpec) -> Float[np.ndarray, "T N E A"]:
+        """Return standard normal action noise, each task's from its own leaf."""
+        generators = [
+            seeding.generator(self.seed, f"{self.phase}/noise", *self.path, key)
+            for key in self.keys
+        ]
+        return draw_noise(generators, spec.horizon, self.episodes, spec.action_dim)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """The episodes of a meta-episode, what was adapted on and the actor that led to."""
+
+    episodes: MetaEpisodes
+    support: tuple[Batch, ...]
+    samplers: tuple[Params, ...]
+    """The parameters that collected each support batch, [1, ...] or [N, ...]."""
+    adapted: Actor
+
+
+@dataclass(frozen=True, slots=True)
+class MetaEpisodeRunner:
+    """Runs meta-episodes on tasks of one distribution."""
+
+    dist: TaskDistribution
+    adapter: Adapter
+    train: TrainConfig
+    return_scale: float = 1.0
+
+    def run(self, tasks: Sequence[Task], actor: Actor, plan: Plan, clock: Clock) -> Outcome:
+        """Play the path of ``plan`` on ``tasks`` from the parameters of ``actor`` [1, ...]."""
+        support: list[Episodes] = []
+        batches: list[Batch] = []
+        samplers: list[Params] = []
+        query: dict[int, Episodes] = {}
+        seconds: dict[int, float] = {}
+        spent = 0.0
+        for shots in range(plan.query_after[-1] + 1):
+            if shots in plan.query_after:
+                query[shots] = self._query(tasks, actor, plan, clock)
+                seconds[shots] = spent
+            if shots < plan.query_after[-1] and self.adapter.needs_support:
+                episodes = self._support(tasks, actor, plan, shots, clock)
+                began = time.perf_counter()
+                batch = prepare(episodes, actor, self.train, self.return_scale)
+                samplers.append(actor.params)
+                params = self.adapter.adapt(actor.policy, actor.params, batch)
+                actor = replace(actor, params=params)
+                spent += clock.add("adapt", began) - began
+                support.append(episodes)
+                batches.append(batch)
+        episodes_played = MetaEpisodes(tuple(support), query, seconds)
+        return Outcome(episodes_played, tuple(batches), tuple(samplers), actor)
+
+    def _support(
+        self, tasks: Sequence[Task], actor: Actor, plan: Plan, shot: int, clock: Clock
+    ) -> Episodes:
+        return self._collect(tasks, actor, plan.support_node(shot), clock)
+
+    def _query(self, tasks: Sequence[Task], actor: Actor, plan: Plan, clock: Clock) -> Episodes:
+        # The seeds do not depend on the number of shots: gains are paired, episode by episode.
+        return self._collect(tasks, actor, plan.query_node, clock)
+
+    def _collect(self, tasks: Sequence[Task], actor: Actor, node: Node, clock: Clock) -> Episodes:
+        now = time.perf_counter()
+        env = self.dist.make_batch(tasks, node.episodes)
+        noise = node.noise(self.dist.spec) if node.sample else None
+        seeds = node.episode_seeds()
+        clock.add("physics", now)
+        return rollout(env, actor, seeds, noise, clock)

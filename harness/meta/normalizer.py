@@ -1,0 +1,65 @@
+"""Running observation statistics: gathered by training, frozen while adapting and scoring."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from harness.types import Episodes
+
+CLIP = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Moments:
+    """Count, sum and sum of squares of observations: what workers report and the learner adds."""
+
+    count: float
+    total: Float[np.ndarray, " O"]
+    square: Float[np.ndarray, " O"]
+
+    @classmethod
+    def zero(cls, obs_dim: int) -> Moments:
+        """Return the moments of nothing."""
+        return cls(0.0, np.zeros(obs_dim), np.zeros(obs_dim))
+
+    @classmethod
+    def of(cls, episodes: Episodes) -> Moments:
+        """Return the moments of the valid steps of ``episodes``."""
+        obs = episodes.obs[episodes.mask].astype(np.float64)
+        return cls(float(len(obs)), obs.sum(0), (obs * obs).sum(0))
+
+    def __add__(self, other: Moments) -> Moments:
+        return Moments(
+            self.count + other.count, self.total + other.total, self.square + other.square
+        )
+
+    def normalizer(self) -> Normalizer:
+        """Return the scaling these moments lead to; the identity while nothing was seen."""
+        if self.count == 0:
+            return Normalizer.identity(len(self.total))
+        mean = self.total / self.count
+        variance = np.maximum(self.square / self.count - mean * mean, 0.0)
+        std = np.sqrt(variance) + 1e-2
+        return Normalizer(torch.from_numpy(mean).float(), torch.from_numpy(std).float())
+
+
+@dataclass(frozen=True, slots=True)
+class Normalizer:
+    """Affine scaling of observations, clipped to ±10."""
+
+    mean: Float[Tensor, " O"]
+    std: Float[Tensor, " O"]
+
+    @classmethod
+    def identity(cls, obs_dim: int) -> Normalizer:
+        """Return the scaling that changes nothing but the clip."""
+        return cls(torch.zeros(obs_dim), torch.ones(obs_dim))
+
+    def __call__(self, obs: Float[Tensor, "... O"]) -> Float[Tensor, "... O"]:
+        """Return ``obs`` scaled and clipped."""
+        return ((obs - self.mean) / self.std).clamp_(-CLIP, CLIP)

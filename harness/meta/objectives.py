@@ -1,0 +1,142 @@
+"""Returns, advantages and surrogate objectives: pure functions.
+
+Array letters: N tasks, E episodes per task, T time, O observation, A action.
+Losses are per task, [N]: to be minimised; a mean over the steps that happened (``mask``).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from policies.base import PolicyOutput
+
+LOG_2PI = math.log(2 * math.pi)
+
+
+def masked_mean(x: Float[Tensor, "N E T"], mask: Bool[Tensor, "N E T"]) -> Float[Tensor, " N"]:
+    """Return the mean over the masked steps of each task; 0 where a task has none."""
+    return torch.where(mask, x, 0).sum((1, 2)) / mask.sum((1, 2)).clamp(min=1)
+
+
+def discounted_returns(
+    rewards: Float[Tensor, "N E T"], gamma: float, last: Float[Tensor, "N E"] | None = None
+) -> Float[Tensor, "N E T"]:
+    """Return the discounted sum of rewards from each step on, bootstrapped with ``last``."""
+    running = torch.zeros_like(rewards[..., 0]) if last is None else last
+    out = []
+    for reward in reversed(rewards.unbind(-1)):
+        running = reward + gamma * running
+        out.append(running)
+    return torch.stack(out[::-1], -1)
+
+
+@dataclass(frozen=True, slots=True)
+class Values:
+    """Baseline predictions at every step, and after the last step of each episode."""
+
+    at: Float[Tensor, "N E T"]
+    after: Float[Tensor, "N E"]
+    """0 where the episode terminated, or where the baseline models the finite horizon itself."""
+
+
+def gae(
+    rewards: Float[Tensor, "N E T"],
+    mask: Bool[Tensor, "N E T"],
+    values: Values,
+    gamma: float,
+    lam: float,
+) -> Float[Tensor, "N E T"]:
+    """Return generalised advantage estimates (arXiv 1506.02438, eq. 16).
+
+    The value after the last masked step of an episode is ``values.after``; padded steps get 0.
+    """
+    last_step = mask & ~torch.nn.functional.pad(mask[..., 1:], (0, 1))
+    following = torch.nn.functional.pad(values.at[..., 1:], (0, 1))
+    following = torch.where(last_step, values.after.unsqueeze(-1), following)
+    delta = torch.where(mask, rewards + gamma * following - values.at, 0)
+    return discounted_returns(delta, gamma * lam)
+
+
+def normalized(
+    x: Float[Tensor, "N E T"], mask: Bool[Tensor, "N E T"], eps: float = 1e-8
+) -> Float[Tensor, "N E T"]:
+    """Return ``x`` with mean 0 and standard deviation 1 over the masked steps of each task."""
+    mean = masked_mean(x, mask)[:, None, None]
+    std = masked_mean((x - mean).square(), mask).sqrt()[:, None, None]
+    return torch.where(mask, (x - mean) / (std + eps), 0)
+
+
+def linear_baseline(
+    obs: Float[Tensor, "N E T O"],
+    returns: Float[Tensor, "N E T"],
+    mask: Bool[Tensor, "N E T"],
+    ridge: float = 1e-5,
+) -> Float[Tensor, "N E T"]:
+    """Fit returns by linear features of each task's own data and predict them (arXiv 1604.06778).
+
+    Features: o, o², t/100, its square and cube, 1. With time among the features the prediction is
+    of the rest of a finite episode: nothing is bootstrapped after the horizon.
+    """
+    features = _features(obs.double()) * mask.unsqueeze(-1)
+    flat = features.flatten(1, 2)
+    target = torch.where(mask, returns, 0).double().flatten(1, 2).unsqueeze(-1)
+    gram = flat.mT @ flat
+    moment = flat.mT @ target
+    eye = torch.eye(gram.shape[-1], dtype=gram.dtype)
+    weights = torch.linalg.solve(gram + ridge * eye, moment)
+    return (features @ weights.unsqueeze(1)).squeeze(-1).to(returns.dtype)
+
+
+def _features(obs: Float[Tensor, "N E T O"]) -> Float[Tensor, "N E T F"]:
+    time = torch.arange(obs.shape[2], dtype=obs.dtype) / 100.0
+    powers = torch.stack([time, time**2, time**3, torch.ones_like(time)], -1)
+    powers = powers.expand(*obs.shape[:2], -1, -1)
+    return torch.cat([obs, obs.square(), powers], -1)
+
+
+def log_prob(out: PolicyOutput, actions: Float[Tensor, "N E T A"]) -> Float[Tensor, "N E T"]:
+    """Return the log-density of ``actions`` under the Gaussian ``out``."""
+    z = (actions - out.mean) * torch.exp(-out.log_std)
+    log_norm = out.log_std.sum(-1) + 0.5 * LOG_2PI * actions.shape[-1]
+    return -0.5 * z.square().sum(-1) - log_norm
+
+
+def gaussian_kl(old: PolicyOutput, new: PolicyOutput) -> Float[Tensor, "N E T"]:
+    """Return KL(old ‖ new) of two diagonal Gaussians at each step."""
+    variance_ratio = torch.exp(2 * (old.log_std - new.log_std))
+    shift = ((old.mean - new.mean) * torch.exp(-new.log_std)).square()
+    return 0.5 * (variance_ratio + shift - 1 - variance_ratio.log()).sum(-1)
+
+
+def likelihood_ratio_loss(
+    log_probs: Float[Tensor, "N E T"],
+    sampled_log_probs: Float[Tensor, "N E T"],
+    advantages: Float[Tensor, "N E T"],
+    mask: Bool[Tensor, "N E T"],
+) -> Float[Tensor, " N"]:
+    """Return the importance-weighted surrogate −E[π/π_old · A].
+
+    Its gradient is the policy gradient, and unlike that of ``log_prob · A`` its derivative with
+    respect to the parameters that sampled the data is the right one: the term of the
+    meta-gradient that differentiates the inner update stays unbiased (arXiv 1810.06784, sec. 4).
+    """
+    ratio = torch.exp(log_probs - sampled_log_probs)
+    return -masked_mean(ratio * advantages, mask)
+
+
+def ppo_clip_loss(
+    log_probs: Float[Tensor, "N E T"],
+    sampled_log_probs: Float[Tensor, "N E T"],
+    advantages: Float[Tensor, "N E T"],
+    mask: Bool[Tensor, "N E T"],
+    clip: float,
+) -> Float[Tensor, " N"]:
+    """Return the clipped surrogate of PPO (arXiv 1707.06347, eq. 7)."""
+    ratio = torch.exp(log_probs - sampled_log_probs)
+    clipped = ratio.clamp(1 - clip, 1 + clip)
+    return -masked_mean(torch.minimum(ratio * advantages, clipped * advantages), mask)

@@ -1,0 +1,53 @@
+"""What a learner, a worker and an evaluation have in common: one cell made concrete."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import policies
+import task_distributions
+from harness.config import RunConfig
+from harness.types import Cell
+from policies.base import Policy
+from task_distributions import Split, Task, TaskDistribution
+
+
+@lru_cache(maxsize=4)
+def load_distribution(name: str, horizon: int | None) -> TaskDistribution:
+    """Return the distribution ``name``, opened once per process."""
+    return task_distributions.load(name, horizon=horizon)
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """A cell with its distribution and policy built; the same in every process."""
+
+    cell: Cell
+    config: RunConfig
+    dist: TaskDistribution
+    policy: Policy
+
+    @classmethod
+    def build(cls, cell: Cell, config: RunConfig) -> Problem:
+        """Build what ``cell`` names."""
+        dist = load_distribution(cell.task_dist, config.env.horizon)
+        policy = policies.build(
+            cell.policy,
+            obs_dim=dist.spec.obs_dim,
+            action_dim=dist.spec.action_dim,
+            init_std=config.train.init_std,
+        )
+        return cls(cell, config, dist, policy)
+
+    def task_indices(self, split: Split) -> tuple[int, ...]:
+        """Return the indices of the tasks of ``split`` that this run uses."""
+        env = self.config.env
+        chosen = env.train_tasks if split == "train" else env.test_tasks
+        return chosen if chosen is not None else tuple(range(len(self.dist.tasks(split))))
+
+    def tasks(self, split: Split, indices: Sequence[int]) -> tuple[Task, ...]:
+        """Return the tasks of ``split`` at ``indices``."""
+        every = self.dist.tasks(split)
+        return tuple(every[index] for index in indices)

@@ -1,0 +1,190 @@
+"""Step a batch of environments with a policy whose parameters may differ per task.
+
+Array letters: N tasks, E episodes per task, B = N·E, T horizon, O observation, A action.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from jaxtyping import Float
+
+from harness.meta.normalizer import Normalizer
+from harness.types import Episodes
+from policies.base import Memory, Params, Policy
+from task_distributions.base import BatchedEnv
+
+HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
+
+Act = Callable[[int, Float[np.ndarray, "N E O"]], tuple[np.ndarray, np.ndarray | None]]
+"""(step, observation) -> actions and their log-probabilities (``None`` when deterministic)."""
+
+
+@dataclass(slots=True)
+class Clock:
+    """Seconds spent, by stage; one per job."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    def add(self, stage: str, since: float) -> float:
+        """Charge the time since ``since`` to ``stage``; return the time now."""
+        now = time.perf_counter()
+        self.seconds[stage] = self.seconds.get(stage, 0.0) + now - since
+        return now
+
+
+@dataclass(frozen=True, slots=True)
+class Actor:
+    """A policy ready to act: parameters with a leading axis of N or 1, and a frozen normaliser."""
+
+    policy: Policy
+    params: Params
+    normalizer: Normalizer
+    action_scale: float
+    """The environment receives the policy's action times this."""
+
+
+def draw_noise(
+    generators: Sequence[np.random.Generator], horizon: int, episodes: int, action_dim: int
+) -> Float[np.ndarray, "T N E A"]:
+    """Draw the standard normal action noise of N tasks, each from its own generator."""
+    shape = (horizon, episodes, action_dim)
+    return np.stack([rng.standard_normal(shape, np.float32) for rng in generators], axis=1)
+
+
+@torch.no_grad()
+def rollout(
+    env: BatchedEnv,
+    actor: Actor,
+    seeds: Sequence[int],
+    noise: Float[np.ndarray, "T N E A"] | None,
+    clock: Clock,
+) -> Episodes:
+    """Run one episode per environment, from fresh memory.
+
+    Args:
+        env: N·E environments.
+        actor: what acts.
+        seeds: one reset seed per environment, [B].
+        noise: standard normal draws scaled by the policy's std; ``None`` takes the mean action.
+        clock: charged with ``physics`` and ``inference``.
+    """
+    like = next(iter(actor.params.values()))
+    num_tasks, episodes = len(env.tasks), env.episodes_per_task
+    memory: Memory = actor.policy.initial_memory(num_tasks, episodes, like)
+    first = torch.ones(num_tasks, episodes, 1, dtype=torch.bool)
+    std = actor.params["log_std"].exp().reshape(-1, 1, env.spec.action_dim)
+    log_norm = actor.params["log_std"].reshape(-1, 1, env.spec.action_dim).sum(-1)
+    log_norm = (log_norm + HALF_LOG_2PI * env.spec.action_dim).numpy()
+
+    def act(step: int, obs: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+        nonlocal memory, first
+        x = actor.normalizer(torch.from_numpy(obs)).unsqueeze(2).to(like.dtype)
+        out = actor.policy.forward(actor.params, x, first, memory)
+        memory = out.memory
+        if step == 0:
+            first = torch.zeros_like(first)
+        mean = out.mean.squeeze(2)
+        if noise is None:
+            return mean.numpy(), None
+        draw = noise[step]
+        actions = torch.addcmul(mean, std, torch.from_numpy(draw).to(mean.dtype)).numpy()
+        return actions, -0.5 * np.square(draw).sum(-1) - log_norm
+
+    return run_episodes(env, act, seeds, action_scale=actor.action_scale, clock=clock)
+
+
+def run_episodes(
+    env: BatchedEnv, act: Act, seeds: Sequence[int], *, action_scale: float, clock: Clock
+) -> Episodes:
+    """Run one episode per environment with any ``act``; the loop every number comes from."""
+    tape = _Tape.empty(env)
+    now = time.perf_counter()
+    obs = env.reset(seeds)
+    alive = np.ones(len(obs), dtype=np.bool_)
+    for step in range(env.spec.horizon):
+        grid = tape.write_obs(step, obs)
+        now = clock.add("physics", now)
+        actions, log_probs = act(step, grid)
+        tape.write_action(step, actions, log_probs)
+        now = clock.add("inference", now)
+        batch = env.step((actions * action_scale).reshape(len(obs), -1))
+        tape.write_step(step, batch.reward, alive)
+        obs = batch.obs
+        alive = ~(batch.terminated | batch.truncated | batch.invalid)
+        if not alive.any():
+            break
+    episodes = tape.episodes(obs, batch.terminated, batch.success, batch.invalid)
+    clock.add("physics", now)
+    return episodes
+
+
+@dataclass(frozen=True, slots=True)
+class _Tape:
+    """Buffers of one batch of episodes, time first so that each step writes one block."""
+
+    obs: Float[np.ndarray, "T N E O"]
+    actions: Float[np.ndarray, "T N E A"]
+    log_probs: Float[np.ndarray, "T N E"]
+    rewards: Float[np.ndarray, "T N E"]
+    mask: np.ndarray
+
+    @classmethod
+    def empty(cls, env: BatchedEnv) -> _Tape:
+        grid = (env.spec.horizon, len(env.tasks), env.episodes_per_task)
+        return cls(
+            np.zeros((*grid, env.spec.obs_dim), np.float32),
+            np.zeros((*grid, env.spec.action_dim), np.float32),
+            np.zeros(grid, np.float32),
+            np.zeros(grid, np.float32),
+            np.zeros(grid, np.bool_),
+        )
+
+    def write_obs(self, step: int, obs: np.ndarray) -> np.ndarray:
+        self.obs[step] = obs.reshape(self.obs.shape[1:])
+        return self.obs[step]
+
+    def write_action(self, step: int, actions: np.ndarray, log_probs: np.ndarray | None) -> None:
+        self.actions[step] = actions
+        if log_probs is not None:
+            self.log_probs[step] = log_probs
+
+    def write_step(self, step: int, reward: np.ndarray, alive: np.ndarray) -> None:
+        grid = self.rewards.shape[1:]
+        self.rewards[step] = reward.reshape(grid)
+        self.mask[step] = alive.reshape(grid)
+
+    def episodes(
+        self, obs: np.ndarray, terminated: np.ndarray, success: np.ndarray, invalid: np.ndarray
+    ) -> Episodes:
+        grid = self.rewards.shape[1:]
+        invalid = invalid.reshape(grid).copy()
+        lengths = self.mask.sum(0).astype(np.float64)
+        last_obs = obs.reshape(*grid, -1).astype(np.float32)
+        if invalid.any():
+            # Their numbers may be NaN, and 0 · NaN in a masked sum is NaN: blank them.
+            last_obs[invalid] = 0
+            for array in (self.obs, self.actions, self.log_probs, self.rewards, self.mask):
+                array[:, invalid] = 0
+        return Episodes(
+            obs=_task_first(self.obs),
+            actions=_task_first(self.actions),
+            log_probs=_task_first(self.log_probs),
+            rewards=_task_first(self.rewards),
+            mask=_task_first(self.mask),
+            last_obs=last_obs,
+            terminated=terminated.reshape(grid).copy(),
+            success=success.reshape(grid) & ~invalid,
+            invalid=invalid,
+            lengths=lengths,
+        )
+
+
+def _task_first(array: np.ndarray) -> np.ndarray:
+    """[T, N, E, ...] -> contiguous [N, E, T, ...]."""
+    return np.ascontiguousarray(np.moveaxis(array, 0, 2))
