@@ -100,7 +100,7 @@ class CellRunner:
 def _shares(
     receipts: Sequence[Receipt], learner: float, wall: float, backend: Backend
 ) -> dict[str, float]:
-    """Return worker-seconds by stage; idle is transport and waiting: what no worker accounts for."""
+    """Return worker-seconds by stage; idle is what no worker accounts for: transport, waiting."""
     shares: dict[str, float] = {}
     for receipt in receipts:
         for stage, seconds in receipt.seconds.items():
