@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
+import gymnasium
+
 from task_distributions.base import (
     SPLITS,
     BatchedEnv,
@@ -37,7 +39,7 @@ REGISTRY: dict[str, str] = {
     "ant-mass": "task_distributions.locomotion:ant_mass",
     "point_goal": "task_distributions.point_goal:point_goal",
 }
-"""Name -> ``module:factory``. A factory takes ``horizon: int | None`` and returns the distribution."""
+"""Name -> ``module:factory``. A factory takes ``horizon: int | None``."""
 
 
 def names() -> tuple[str, ...]:
@@ -60,3 +62,17 @@ def load(name: str, **options: Any) -> TaskDistribution:
     factory = getattr(importlib.import_module(module), attribute)
     distribution: TaskDistribution = factory(**options)
     return distribution
+
+
+def _make(dist: str, *, split: Split = "test", task: int = 0, **options: Any) -> gymnasium.Env:
+    """Build one task's environment for ``gymnasium.make``, from the task's position in its list."""
+    render = {"render_mode": options.pop("render_mode")} if "render_mode" in options else {}
+    distribution = load(dist, **options)
+    tasks = distribution.tasks(split)
+    if not 0 <= task < len(tasks):
+        raise ValueError(f"{dist} has no {split} task {task!r}; have: 0 to {len(tasks) - 1}")
+    return distribution.make_env(tasks[task], **render)
+
+
+for _name in REGISTRY:  # e.g. gymnasium.make("task_distributions:MetaRL/ant-dir-v1", task=3)
+    gymnasium.register(f"MetaRL/{_name}-v1", "task_distributions:_make", kwargs={"dist": _name})

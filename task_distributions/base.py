@@ -65,11 +65,16 @@ class StepBatch:
     terminated: NDArray[np.bool_]
     """[B] the MDP ended here: nothing to bootstrap from."""
     truncated: NDArray[np.bool_]
-    """[B] the horizon was reached: value targets bootstrap here."""
+    """[B] over without having ended: the horizon was reached (value targets bootstrap here), or the
+    episode is invalid."""
     success: NDArray[np.bool_]
     """[B] reached the goal at this step or before."""
     invalid: NDArray[np.bool_]
-    """[B] the physics went unstable or the action was not finite: the episode is no result."""
+    """[B] the physics went unstable or the action was not finite: the episode is no result.
+
+    The step that did it counts, repeats the observation before it and pays 0, so every array here
+    is always finite.
+    """
 
 
 class BatchedEnv(Protocol):

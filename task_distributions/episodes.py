@@ -1,0 +1,163 @@
+"""What ends an episode, kept in one place for the single and for the batched environments.
+
+- `terminated`: the MDP ended. - `truncated`: it did not, but the episode is over: the horizon was
+reached, or the episode is `invalid`. - `invalid`: the action was not finite or the physics
+exploded. Such a step never happened as far as anyone can see: it repeats the observation before it,
+pays 0, and `success` and `terminated` stay as they were; so everything returned is always finite.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any
+
+import gymnasium
+import numpy as np
+from numpy.typing import NDArray
+
+from task_distributions.base import EnvSpec, StepBatch, Task
+
+__all__ = ["BatchedEpisodes", "SingleEpisode", "expand_per_env"]
+
+FloatArray = NDArray[np.float64]
+BoolArray = NDArray[np.bool_]
+
+
+class BatchedEpisodes(ABC):
+    """B = N·E episodes in step: clips actions, freezes what is over. Subclasses supply the MDP."""
+
+    def __init__(self, spec: EnvSpec, tasks: Sequence[Task], episodes_per_task: int) -> None:
+        if episodes_per_task < 1:
+            raise ValueError(f"episodes_per_task must be at least 1, got {episodes_per_task}")
+        self.spec = spec
+        self.tasks = tuple(tasks)
+        self.episodes_per_task = episodes_per_task
+        count = len(tasks) * episodes_per_task
+        self._controls: FloatArray = np.zeros((count, spec.action_dim))
+        self._obs: FloatArray = np.zeros((count, spec.obs_dim))
+        self._reward: FloatArray = np.zeros(count)
+        self._active, self._terminated, self._truncated, self._success, self._invalid = (
+            np.zeros(count, np.bool_) for _ in range(5)
+        )
+        self._steps_taken: int | None = None
+
+    def reset(self, seeds: Sequence[int]) -> FloatArray:
+        """Start one episode per environment, seeded with ``seeds`` [B]; return obs [B, O]."""
+        if len(seeds) != len(self._active):
+            raise ValueError(
+                f"got {len(seeds)} seeds for {len(self._active)} environments "
+                f"({len(self.tasks)} tasks x {self.episodes_per_task} episodes); pass one for each"
+            )
+        self._start(seeds, self._obs)
+        self._reward[:] = 0.0
+        self._active[:] = True
+        for flags in (self._terminated, self._truncated, self._success, self._invalid):
+            flags[:] = False
+        self._steps_taken = 0
+        return self._obs
+
+    def step(self, actions: NDArray[np.floating]) -> StepBatch:
+        """Advance every unfinished episode by one control step with ``actions`` [B, A].
+
+        The returned arrays are this object's own: valid until the next call.
+        """
+        if actions.shape != self._controls.shape:
+            raise ValueError(f"actions are {actions.shape}, expected {self._controls.shape}")
+        if self._steps_taken is None:
+            raise RuntimeError("step() before the first reset(seeds)")
+        self._steps_taken += 1
+        valid = self._take(actions) & self._active
+        ended = self._advance(self._controls, valid, self._obs, self._reward)
+        self._reward[~valid] = 0.0
+        self._invalid |= self._active & ~valid
+        self._terminated |= ended & valid
+        at_horizon = self._steps_taken >= self.spec.horizon
+        self._truncated |= self._active & (self._invalid | (at_horizon & ~self._terminated))
+        self._active &= ~(self._terminated | self._truncated)
+        return StepBatch(
+            obs=self._obs,
+            reward=self._reward,
+            terminated=self._terminated,
+            truncated=self._truncated,
+            success=self._success,
+            invalid=self._invalid,
+        )
+
+    def _take(self, actions: NDArray[np.floating]) -> BoolArray:
+        """Clip ``actions`` into the controls; return [B] where they are finite."""
+        finite: BoolArray = np.isfinite(actions).all(axis=1)
+        np.clip(actions, -1.0, 1.0, out=self._controls, casting="unsafe")
+        self._controls[~finite] = 0.0
+        return finite
+
+    @abstractmethod
+    def _start(self, seeds: Sequence[int], obs: FloatArray) -> None:
+        """Begin every episode and write its first observation into ``obs`` [B, O]."""
+
+    @abstractmethod
+    def _advance(
+        self, controls: FloatArray, valid: BoolArray, obs: FloatArray, reward: FloatArray
+    ) -> BoolArray:
+        """Step the environments where ``valid`` [B]; return where the MDP ended [B].
+
+        Clears ``valid`` where the physics exploded; writes ``obs`` [B, O] where it is still set,
+        ``reward`` [B] anywhere.
+        """
+
+
+class SingleEpisode(gymnasium.Env, ABC):  # type: ignore[misc]  # gymnasium is untyped here
+    """One task as an ordinary Gymnasium environment. Subclasses supply the MDP."""
+
+    def __init__(self, spec: EnvSpec, task: Task) -> None:
+        self.task = task
+        self._horizon = spec.horizon
+        self.observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (spec.obs_dim,), np.float64)
+        self.action_space = gymnasium.spaces.Box(-1.0, 1.0, (spec.action_dim,), np.float32)
+        self._obs: FloatArray = np.zeros(spec.obs_dim)
+        self._steps_left = 0
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[FloatArray, dict[str, Any]]:
+        """Start an episode; equal to the batched engine's for the same ``seed``."""
+        super().reset(seed=seed)
+        self._steps_left = self._horizon
+        self._obs = self._start()
+        return self._obs.copy(), {"invalid": False}
+
+    def step(
+        self, action: NDArray[np.floating]
+    ) -> tuple[FloatArray, float, bool, bool, dict[str, Any]]:
+        """Advance by one control step; ``info["invalid"]`` says so.
+
+        Raises:
+            RuntimeError: the episode is over, or none was started.
+        """
+        if self._steps_left == 0:
+            raise RuntimeError("this episode is over; call reset() first")
+        self._steps_left -= 1
+        controls = np.clip(np.asarray(action, np.float64), -1.0, 1.0)
+        outcome = self._advance(controls) if np.isfinite(controls).all() else None
+        if outcome is None:
+            reward, terminated, truncated = 0.0, False, True
+        else:
+            self._obs, reward, terminated = outcome
+            truncated = self._steps_left == 0 and not terminated
+        if terminated or truncated:
+            self._steps_left = 0
+        info = {"invalid": outcome is None}
+        return self._obs.copy(), reward, terminated, truncated, info
+
+    @abstractmethod
+    def _start(self) -> FloatArray:
+        """Begin an episode with ``self.np_random``; return its first observation [O]."""
+
+    @abstractmethod
+    def _advance(self, controls: FloatArray) -> tuple[FloatArray, float, bool] | None:
+        """Return observation, reward and whether the MDP ended; None if the physics exploded."""
+
+
+def expand_per_env(per_task: FloatArray, episodes_per_task: int) -> FloatArray:
+    """Repeat rows [N, ...] of tasks to rows [N·E, ...] of environments."""
+    return np.repeat(per_task, episodes_per_task, axis=0)

@@ -1,0 +1,157 @@
+"""The environments of the locomotion families: one at a time by Gymnasium, or B at once."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import mujoco
+import numpy as np
+from numpy.typing import NDArray
+
+from task_distributions.base import EnvSpec, Task
+from task_distributions.episodes import BatchedEpisodes, SingleEpisode, expand_per_env
+from task_distributions.locomotion_rewards import Reward
+from task_distributions.physics import MAX_STATE, Physics, QuietMujoco
+from task_distributions.robots import Robot, template
+
+__all__ = ["Family", "LocomotionBatch", "LocomotionEnv", "scale_gravity", "scale_mass"]
+
+FloatArray = NDArray[np.float64]
+BoolArray = NDArray[np.bool_]
+Alteration = Callable[[mujoco.MjModel, mujoco.MjData, float], None]
+"""Changes a model in place; the data is scratch space."""
+
+
+def scale_gravity(model: mujoco.MjModel, data: mujoco.MjData, scale: float) -> None:
+    """Multiply gravity by ``scale``, in place."""
+    model.opt.gravity[:] *= scale
+
+
+def scale_mass(model: mujoco.MjModel, data: mujoco.MjData, scale: float) -> None:
+    """Multiply every body's mass and inertia by ``scale``, in place."""
+    model.body_mass[:] *= scale
+    model.body_inertia[:] *= scale
+    mujoco.mj_setConst(model, data)  # derives inverse weights and subtree masses anew
+
+
+@dataclass(frozen=True)
+class Family:
+    """What the tasks of one distribution have in common: the robot, the reward, the physics."""
+
+    robot: Robot
+    parameter: str
+    """Name of the one number that tells the tasks apart."""
+    reward: Reward
+    alter: Alteration | None = None
+    """What that number does to the physics; None if it only sets the goal."""
+
+    def goals(self, tasks: Sequence[Task]) -> FloatArray:
+        """Return what the reward wants of each task [N, G]."""
+        return np.array([self.reward.goal(task.param(self.parameter)) for task in tasks])
+
+    def model(self, task: Task) -> mujoco.MjModel:
+        """Return the model with the physics of ``task``, to be shared and not to be changed."""
+        if self.alter is None:
+            return template(self.robot).model
+        return _altered_model(self.robot, self.alter, task.param(self.parameter))
+
+
+@lru_cache(maxsize=128)  # a copy takes 1 to 2 ms and 0.5 MB
+def _altered_model(robot: Robot, alter: Alteration, value: float) -> mujoco.MjModel:
+    start = template(robot)
+    model = copy.copy(start.model)
+    alter(model, mujoco.MjData(start.model), value)
+    return model
+
+
+class LocomotionEnv(SingleEpisode):
+    """One locomotion task on Gymnasium's own robot environment, with the reward of its family."""
+
+    def __init__(
+        self, family: Family, spec: EnvSpec, task: Task, render_mode: str | None = None
+    ) -> None:
+        super().__init__(spec, task)
+        self._robot: Any = family.robot.make_env(render_mode)
+        self.metadata, self.render_mode = self._robot.metadata, render_mode
+        if family.alter is not None:
+            family.alter(self._robot.model, self._robot.data, task.param(family.parameter))
+        self._reward, self._goal = family.reward, family.goals([task])
+
+    @property
+    def data(self) -> mujoco.MjData:
+        """The simulation state, for tests and videos."""
+        return self._robot.data
+
+    @property
+    def model(self) -> mujoco.MjModel:
+        """The simulated model, as this task has altered it."""
+        return self._robot.model
+
+    def _start(self) -> FloatArray:
+        self._robot.np_random = self.np_random
+        obs, _ = self._robot.reset()
+        return np.asarray(obs)
+
+    def _advance(self, controls: FloatArray) -> tuple[FloatArray, float, bool] | None:
+        with QuietMujoco():
+            obs, _, terminated, _, info = self._robot.step(controls)
+        if self._exploded():
+            return None
+        velocity = np.array([[info["x_velocity"], info.get("y_velocity", 0.0)]])
+        reward = self._reward(velocity, controls[np.newaxis], self._goal)
+        return obs, float(reward[0]), bool(terminated)
+
+    def _exploded(self) -> bool:
+        first_bad = int(mujoco.mjtWarning.mjWARN_BADQPOS)
+        if self._robot.data.warning.number[first_bad:].any():
+            return True
+        return not bool((np.abs(self._robot.state_vector()) <= MAX_STATE).all())
+
+    def render(self) -> Any:
+        """Return a frame, as Gymnasium's environment of the robot does."""
+        return self._robot.render()
+
+    def close(self) -> None:
+        """Close the renderer."""
+        self._robot.close()
+
+
+class LocomotionBatch(BatchedEpisodes):
+    """Episodes of N locomotion tasks on the batched engine."""
+
+    def __init__(
+        self, family: Family, spec: EnvSpec, tasks: Sequence[Task], episodes_per_task: int
+    ) -> None:
+        super().__init__(spec, tasks, episodes_per_task)
+        start = template(family.robot)
+        models = [family.model(task) for task in tasks]
+        self.physics = Physics(
+            [model for model in models for _ in range(episodes_per_task)],
+            start.pool,
+            frame_skip=start.frame_skip,
+            tracked_body=family.robot.tracked_body,
+        )
+        self._robot, self._reward_of, self._dt = family.robot, family.reward, start.dt
+        self._goals = expand_per_env(family.goals(tasks), episodes_per_task)
+
+    def _start(self, seeds: Sequence[int], obs: FloatArray) -> None:
+        self.physics.reset(*self._robot.reset_state(seeds))
+        obs[:] = self._robot.observe(self.physics.qpos, self.physics.qvel)
+
+    def _advance(
+        self, controls: FloatArray, valid: BoolArray, obs: FloatArray, reward: FloatArray
+    ) -> BoolArray:
+        physics = self.physics
+        before = physics.tracked.copy()
+        physics.step(controls, valid)
+        valid &= ~physics.unstable
+        np.copyto(obs, self._robot.observe(physics.qpos, physics.qvel), where=valid[:, np.newaxis])
+        velocity = (physics.tracked - before) / self._dt
+        reward[:] = self._reward_of(velocity, controls, self._goals)
+        if self._robot.healthy is None:
+            return np.zeros_like(valid)
+        return ~self._robot.healthy(physics.qpos)

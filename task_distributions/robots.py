@@ -1,0 +1,152 @@
+"""The three robots: Gymnasium's v5 MuJoCo models, and their parts written for a batch.
+
+`make_env` gives Gymnasium's own environment, whose physics, observation and health check the single
+environments use; the functions beside it say the same for B simulations at once. The conformance
+test holds the two together, bit for bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium.envs.mujoco.ant_v5 import AntEnv
+from gymnasium.envs.mujoco.half_cheetah_v5 import HalfCheetahEnv
+from gymnasium.envs.mujoco.walker2d_v5 import Walker2dEnv
+from numpy.typing import NDArray
+
+from task_distributions.physics import DataPool
+
+__all__ = ["ANT", "HALFCHEETAH", "WALKER2D", "Robot", "Template", "template"]
+
+FloatArray = NDArray[np.float64]
+BoolArray = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Template:
+    """What all simulations of a robot start from, made once per process."""
+
+    model: Any
+    """The compiled mujoco.MjModel; never changed, tasks with other physics copy it."""
+    pool: DataPool
+    init_qpos: FloatArray
+    """[Q] rest pose the reset noise is added to."""
+    init_qvel: FloatArray
+    """[V]"""
+    frame_skip: int
+    dt: float
+    """Seconds of one control step."""
+
+
+@dataclass(frozen=True, eq=False)  # one object per robot, a cache key by identity
+class Robot:
+    """One body: its Gymnasium environment, and that environment's rules for a batch."""
+
+    name: str
+    """Gymnasium's id, e.g. ``HalfCheetah-v5``."""
+    env_class: Callable[..., Any]
+    obs_dim: int
+    action_dim: int
+    hidden_positions: int
+    """Leading position coordinates (x, or x and y) that the observation leaves out."""
+    noise_scale: float
+    """Half-width of the uniform noise on the rest pose, in metres and radians."""
+    gaussian_velocity: bool
+    """Initial velocities are normal, not uniform, of the same scale."""
+    healthy: Callable[[FloatArray], BoolArray] | None = None
+    """Positions [B, Q] -> still on its feet [B]; None if episodes never end early."""
+    max_observed_velocity: float = np.inf
+    """Observed velocities are clipped to this."""
+    tracked_body: int | None = None
+    """Body whose x, y give the velocity; the root's x coordinate if None."""
+    env_options: dict[str, Any] = field(default_factory=dict)
+
+    def make_env(self, render_mode: str | None = None) -> gymnasium.Env:
+        """Return Gymnasium's environment of this robot."""
+        return self.env_class(render_mode=render_mode, **self.env_options)
+
+    def reset_state(self, seeds: Sequence[int]) -> tuple[FloatArray, FloatArray]:
+        """Return the positions [B, Q] and velocities [B, V] that ``seeds`` start from."""
+        start, scale = template(self), self.noise_scale
+        qpos = np.tile(start.init_qpos, (len(seeds), 1))
+        qvel = np.tile(start.init_qvel, (len(seeds), 1))
+        for b, seed in enumerate(seeds):
+            rng, _ = gymnasium.utils.seeding.np_random(seed)
+            qpos[b] += rng.uniform(low=-scale, high=scale, size=qpos.shape[1])
+            if self.gaussian_velocity:
+                qvel[b] += scale * rng.standard_normal(qvel.shape[1])
+            else:
+                qvel[b] += rng.uniform(low=-scale, high=scale, size=qvel.shape[1])
+        return qpos, qvel
+
+    def observe(self, qpos: FloatArray, qvel: FloatArray) -> FloatArray:
+        """Return the observations [B, O] of positions [B, Q] and velocities [B, V]."""
+        if np.isfinite(self.max_observed_velocity):
+            qvel = np.clip(qvel, -self.max_observed_velocity, self.max_observed_velocity)
+        return np.concatenate((qpos[:, self.hidden_positions :], qvel), axis=1)
+
+
+@cache
+def template(robot: Robot) -> Template:
+    """Return the process-wide template of ``robot``."""
+    env = robot.env_class()
+    made = Template(
+        model=env.model,
+        pool=DataPool(env.model),
+        init_qpos=env.init_qpos,
+        init_qvel=env.init_qvel,
+        frame_skip=env.frame_skip,
+        dt=float(env.dt),
+    )
+    env.close()
+    return made
+
+
+def _ant_healthy(qpos: FloatArray) -> BoolArray:
+    height = qpos[:, 2]
+    return (height >= 0.2) & (height <= 1.0)
+
+
+def _walker_healthy(qpos: FloatArray) -> BoolArray:
+    height, angle = qpos[:, 1], qpos[:, 2]
+    return (height > 0.8) & (height < 2.0) & (np.abs(angle) < 1.0)
+
+
+HALFCHEETAH = Robot(
+    name="HalfCheetah-v5",
+    env_class=HalfCheetahEnv,
+    obs_dim=17,
+    action_dim=6,
+    hidden_positions=1,
+    noise_scale=0.1,
+    gaussian_velocity=True,
+)
+ANT = Robot(
+    name="Ant-v5",
+    env_class=AntEnv,
+    obs_dim=27,
+    action_dim=8,
+    hidden_positions=2,
+    noise_scale=0.1,
+    gaussian_velocity=True,
+    healthy=_ant_healthy,
+    tracked_body=1,
+    # 27 observations as in PEARL; the contact cost was 0 in the published results.
+    env_options={"include_cfrc_ext_in_observation": False, "contact_cost_weight": 0.0},
+)
+WALKER2D = Robot(
+    name="Walker2d-v5",
+    env_class=Walker2dEnv,
+    obs_dim=17,
+    action_dim=6,
+    hidden_positions=1,
+    noise_scale=5e-3,
+    gaussian_velocity=False,
+    healthy=_walker_healthy,
+    max_observed_velocity=10.0,
+)
