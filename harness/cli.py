@@ -88,9 +88,9 @@ def _parse_run(argv: Sequence[str]) -> Invocation:
     budget = PRESETS.get(preset, {}) if isinstance(preset, str) else {}
     base = _merged(budget, _settle_shots(document.values, origins))
     parsed = flags.read(TRAIN, argv, validation.typed(base, origins))
-    explicit = _only(parsed, given)
     origins |= given
-    settings = _merged(base, _settle_shots(explicit, origins))
+    explicit = _settle_shots(_only(parsed, given), origins)
+    settings = _merged(base, explicit)
     config = validation.typed(settings, origins)
     validation.check_run(config, origins)
     return Invocation(config, _merged(document.values, explicit))

@@ -60,7 +60,8 @@ def read(command: Command, argv: Sequence[str], default: Any) -> dict[str, Any]:
         return StructConstructorSpec(instantiate=dict, fields=(*specs, *extra))
 
     parsed: dict[str, Any] = tyro.cli(
-        typing.cast(type, tyro.conf.OmitArgPrefixes[command.cls]),
+        command.cls,
+        config=(tyro.conf.OmitArgPrefixes,),
         prog=command.prog,
         description=command.description,
         args=list(argv),
@@ -110,7 +111,7 @@ def value_of(argv: Sequence[str], flag: str) -> str | None:
 def _specs(info: StructTypeInfo) -> Iterator[StructFieldSpec]:
     """Describe the fields of a configuration class to tyro."""
     hints = typing.get_type_hints(info.type, include_extras=True)
-    for name, field in info.type.__pydantic_fields__.items():  # type: ignore[attr-defined]
+    for name, field in info.type.__pydantic_fields__.items():
         hint, text = hints[name], field.description
         if dataclasses.is_dataclass(info.default):
             default = getattr(info.default, name)

@@ -9,6 +9,7 @@ import dataclasses
 import difflib
 import json
 import re
+import typing
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -118,35 +119,40 @@ def _build(cls: type, settings: dict[str, Any], origins: Origins) -> Any:
 
 def _check_keys(settings: dict[str, Any], cls: type, path: KeyPath, origins: Origins) -> None:
     """Refuse keys that ``cls`` does not have, saying where the nearest known one lives."""
-    known = {field.name: field for field in dataclasses.fields(cls)}
+    known = _sections(cls)
     for key, value in settings.items():
-        here = (*path, key)
+        origin = _origin((*path, key), origins)
         if key not in known:
-            home = _home(key)
-            hint = f"; it belongs at {home}" if home else suggestion(key, known)
+            hint = _home(key) or suggestion(key, known)
+            raise UsageError(f"{origin}: unknown key {key!r}; have: {', '.join(known)}{hint}")
+        section = known[key]
+        if section is None:
+            continue
+        if not isinstance(value, dict):
             raise UsageError(
-                f"{_origin(here, origins)}: unknown key {key!r}; have: {', '.join(known)}{hint}"
+                f"{origin}: {key} is a section: write its settings indented below it "
+                f"({', '.join(_sections(section))})"
             )
-        section = known[key].default_factory
-        if isinstance(section, type) and dataclasses.is_dataclass(section):
-            if not isinstance(value, dict):
-                raise UsageError(
-                    f"{_origin(here, origins)}: {key} is a section: write its settings indented "
-                    f"below it ({', '.join(f.name for f in dataclasses.fields(section))})"
-                )
-            _check_keys(value, section, here, origins)
+        _check_keys(value, section, (*path, key), origins)
+
+
+def _sections(cls: type) -> dict[str, type | None]:
+    """Return the fields of a configuration class; a section's class beside its name."""
+    hints = typing.get_type_hints(cls)
+    return {
+        name: typing.cast(type, hint) if dataclasses.is_dataclass(hint) else None
+        for name, hint in hints.items()
+    }
 
 
 def _home(key: str) -> str | None:
-    """Return where ``key`` is declared, as ``section: key``, if anywhere."""
-    for field in dataclasses.fields(RunConfig):
-        if field.name == key:
-            return f"the top level ({key})"
-        section = field.default_factory
-        if isinstance(section, type) and dataclasses.is_dataclass(section):
-            names = [inner.name for inner in dataclasses.fields(section)]
-            if key in names:
-                return f"{field.name}: {{{key}: ...}}"
+    """Return a hint where ``key`` is declared, if anywhere: a setting put in the wrong section."""
+    top = _sections(RunConfig)
+    if key in top:
+        return f"; {key} belongs at the top level"
+    for name, section in top.items():
+        if section is not None and key in _sections(section):
+            return f"; {key} belongs in section {name}"
     return None
 
 
