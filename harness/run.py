@@ -16,23 +16,33 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line ``argv`` (the process's own if not given); return the exit code."""
     given_argv = list(sys.argv[1:] if argv is None else argv)
     try:
-        return _run(given_argv)
+        invocation = cli.parse(given_argv)
+    except SystemExit as answered:  # tyro printed the help, or what it could not read
+        return int(answered.code or 0)
     except UsageError as error:
-        sys.stderr.write(f"error: {error}\nSee {cli.PROG} --help.\n")
-        return 2
+        return _refuse(error)
+    try:
+        return _run(invocation, given_argv)
+    except UsageError as error:
+        return _refuse(error)
 
 
-def _run(argv: list[str]) -> int:
-    invocation = cli.parse(argv)
+def _run(invocation: cli.Invocation, argv: list[str]) -> int:
     # Only now what costs seconds: bad input has been answered already.
     from harness.display import make_progress
     from harness.execution.experiment import evaluate_checkpoint, run_experiment
 
     config = invocation.config
-    progress = make_progress(config.execution.name or "run")
     if isinstance(config, EvaluateConfig):
+        progress = make_progress(config.execution.name or config.checkpoint.stem)
         return evaluate_checkpoint(config, argv=argv, progress=progress)
+    progress = make_progress(config.execution.name or config.task_dist)
     return run_experiment(config, argv=argv, given=invocation.given, progress=progress)
+
+
+def _refuse(error: UsageError) -> int:
+    sys.stderr.write(f"error: {error}\nSee {cli.PROG} --help.\n")
+    return 2
 
 
 if __name__ == "__main__":

@@ -1,0 +1,20 @@
+"""What every test runs under: shapes checked at run time, one thread, no telemetry."""
+
+import os
+import sys
+
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import pytest
+from jaxtyping import install_import_hook
+
+# Before anything imports these packages: from then on a [2, 3] where a [3, 2] is declared raises.
+install_import_hook(["harness.meta", "policies"], "beartype.beartype")
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    """Keep torch on one thread, the setting the workers run with."""
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(1)
