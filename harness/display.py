@@ -156,4 +156,4 @@ class RichProgress:
 
     def render(self) -> RenderableType:
         """Return the whole display as it stands."""
-        return live_table.render(self._run_name, self._tally, self._notes, self._console.height)
+        return live_table.render(self._run_name, self._tally, self._notes, self._console.size)

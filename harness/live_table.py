@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 from rich import box
-from rich.console import Group, RenderableType
+from rich.console import ConsoleDimensions, Group, RenderableType
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
@@ -15,8 +15,8 @@ from harness.tally import CellTally, Tally
 
 STYLES = {"waiting": "dim", "ok": "green", "failed": "red"}
 UNKNOWN = "–"
-FRAME_LINES = 5
-"""Lines of the display that are neither cells nor notes."""
+FRAME_LINES = 7
+"""Lines that are neither cells nor notes: header, frame, count of hidden cells, the cursor's."""
 
 
 def count(value: float | None) -> str:
@@ -43,10 +43,13 @@ def duration(seconds: float | None) -> str:
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
-def render(title: str, tally: Tally, notes: Sequence[str], height: int) -> RenderableType:
-    """Return the whole display, no taller than a terminal of ``height`` lines."""
+def render(
+    title: str, tally: Tally, notes: Sequence[str], size: ConsoleDimensions
+) -> RenderableType:
+    """Return the whole display, no taller than a terminal of that ``size``."""
     cells = list(tally.cells.values())
-    rows = max(3, height - FRAME_LINES - len(notes))
+    note_lines = sum(math.ceil((len(note) + 2) / size.width) for note in notes)
+    rows = max(3, size.height - FRAME_LINES - note_lines)
     shown, hidden = _window(cells, rows)
     parts: list[RenderableType] = [_header(title, tally), _table(shown, cells, tally)]
     if hidden:
