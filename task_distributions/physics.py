@@ -189,11 +189,13 @@ class Physics:
             tracked_body: body whose x and y are reported as ``tracked``; the first position
                 coordinate (the root's x) if None.
         """
-        datas = pool.take(len(models))
-        weakref.finalize(self, pool.give_back, datas)
+        self.datas: list[mujoco.MjData] = pool.take(len(models))
+        """The simulation states; what is written into them, the next step starts from."""
+        weakref.finalize(self, pool.give_back, self.datas)
         self._models = list(models)  # the address table does not keep them alive
         self._table = np.array(
-            [_addresses(m, d, tracked_body) for m, d in zip(models, datas, strict=True)], np.uintp
+            [_addresses(m, d, tracked_body) for m, d in zip(models, self.datas, strict=True)],
+            np.uintp,
         )
         self._frame_skip = frame_skip
         count, model = len(models), models[0]
