@@ -129,14 +129,17 @@ def _write_parquet(path: Path, table: pa.Table) -> None:
 def read_records(run_dir: Path) -> pd.DataFrame:
     """Return the records of all cells of a run, in an order that depends on their content alone.
 
+    No row at all where no cell is complete yet.
+
     Raises:
-        ValueError: there are none.
+        ValueError: there is no folder of records.
         ArtefactError: a part is malformed; the message names it.
     """
-    paths = sorted((run_dir / "records").glob("*.parquet"))
-    if not paths:
-        raise ValueError(f"no records in {run_dir / 'records'}: has any cell of this run finished?")
-    tables = []
+    folder = run_dir / "records"
+    if not folder.is_dir():
+        raise ValueError(f"no records in {run_dir}: not a run's folder. Check the path")
+    paths = sorted(folder.glob("*.parquet"))
+    tables = [RECORD_SCHEMA.empty_table()]
     for path in paths:
         table = read_parquet(path, RECORD_SCHEMA)
         try:

@@ -1,0 +1,208 @@
+"""From query episodes to the comparison table: pure functions of records and manifest."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from harness.reporting.manifest import Manifest
+from harness.reporting.scores import (
+    REFERENCE,
+    ROW,
+    Row,
+    Scores,
+    check_same_grid,
+    paired_difference,
+    scores,
+    usable_records,
+)
+from harness.reporting.statistics import (
+    NOTHING,
+    Estimate,
+    estimate,
+    estimate_improvement,
+    iqm,
+    probability_of_improvement,
+    stratified_bootstrap,
+)
+
+__all__ = [
+    "REFERENCE",
+    "Comparison",
+    "Estimate",
+    "comparison_table",
+    "estimate",
+    "iqm",
+    "paired_difference",
+    "probability_of_improvement",
+    "stratified_bootstrap",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """The table of a run in numbers, with what a reader must know beside it."""
+
+    frame: pd.DataFrame
+    """One row per (task_dist, policy, learner, adapter), reference lines last; ``return_K``,
+    ``gain_K``, ``success_K`` and ``improvement`` columns, each with ``_low`` and ``_high``."""
+    shots: tuple[int, ...]
+    num_tasks: int
+    split: str
+    failed: dict[str, str]
+    """Cell id -> reason. None of their records is in the frame."""
+    missing: tuple[str, ...]
+    """Ids of expected cells without a result yet."""
+    title: str = ""
+    caption: tuple[str, ...] = ()
+    """What the numbers are, one paragraph each; see caption.py."""
+
+    @property
+    def exit_code(self) -> int:
+        """0 complete, 4 cells are missing (``--resume`` continues), 3 cells failed."""
+        if self.missing:
+            return 4
+        return 3 if self.failed else 0
+
+    @property
+    def has_success(self) -> bool:
+        """Whether these tasks tell success from failure."""
+        return "success_0" in self.frame.columns
+
+
+def comparison_table(records: pd.DataFrame, manifest: Manifest) -> Comparison:
+    """Return the table of the complete cells of a run, without its caption.
+
+    Raises:
+        ArtefactError: records of a cell the manifest does not expect, or cells that were not
+            scored on the same tasks, shots and episodes.
+    """
+    records, split = usable_records(records, manifest)
+    check_same_grid(records)
+    competing = records[records["learner"] != REFERENCE]
+    shots = tuple(sorted({0, *(int(k) for k in competing["shots"])}))
+    table = _Table(records, manifest, scores(records, "return_"), shots)
+    lines = [*table.competitors(), *table.references()]
+    frame = pd.DataFrame(lines)
+    if bool(records["success"].any()) or any(dist.has_success for dist in manifest.distributions):
+        frame = _insert_success(frame, scores(records, "success"), shots)
+    scored = set(competing["cell"])
+    return Comparison(
+        frame=frame,
+        shots=shots,
+        num_tasks=records["task"].nunique(),
+        split=split,
+        failed={key: manifest.cells[key].reason for key in manifest.ids("failed")},
+        missing=tuple(
+            key
+            for key, state in manifest.cells.items()
+            if state.status != "failed" and key not in scored
+        ),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Table:
+    records: pd.DataFrame
+    manifest: Manifest
+    scores: Scores
+    shots: tuple[int, ...]
+
+    def competitors(self) -> Iterator[dict[str, Any]]:
+        """Yield a line per row, cells that all failed included, in the manifest's order."""
+        groups: dict[Row, list[str]] = {}
+        for key, state in self.manifest.cells.items():
+            groups.setdefault((state.task_dist, state.policy, state.learner), []).append(key)
+        for group, cells in groups.items():
+            rows: Sequence[Row] = [row for row in self.scores if row[:3] == group]
+            for row in rows or [(*group, "")]:
+                yield self._competitor(row, cells)
+
+    def _competitor(self, row: Row, cells: Sequence[str]) -> dict[str, Any]:
+        matrices = self.scores.get(row, {})
+        part = self._part(row)
+        scored = set(part["cell"])
+        failed = [key for key in cells if self.manifest.cells[key].status == "failed"]
+        line: dict[str, Any] = dict(zip(ROW, row, strict=True))
+        line["seeds"] = part["seed"].nunique()
+        line["seeds_failed"] = len(failed)
+        line["seeds_missing"] = len(set(cells) - scored - set(failed))
+        for count in self.shots:
+            value = estimate(matrices[count]) if count in matrices else NOTHING
+            line |= _columns(f"return_{count}", value)
+        for count in self.shots[1:]:
+            paired = count in matrices and 0 in matrices
+            value = estimate(matrices[count] - matrices[0]) if paired else NOTHING
+            line |= _columns(f"gain_{count}", value)
+        return line | self._improvement(row) | self._costs(part, cells)
+
+    def _improvement(self, row: Row) -> dict[str, Any]:
+        """Probability of improvement over the best other row after the most shots."""
+        last = self.shots[-1]
+        points = {
+            other: estimate(matrices[last]).point
+            for other, matrices in self.scores.items()
+            if other[0] == row[0] and other != row and other[2] != REFERENCE and last in matrices
+        }
+        points = {other: point for other, point in points.items() if not math.isnan(point)}
+        if not points or last not in self.scores.get(row, {}):
+            return _columns("improvement", NOTHING) | {"improvement_over": ""}
+        rival = max(points, key=lambda other: (points[other], other))
+        value = estimate_improvement(self.scores[row][last], self.scores[rival][last])
+        return _columns("improvement", value) | {"improvement_over": " ".join(rival[1:])}
+
+    def _costs(self, part: pd.DataFrame, cells: Sequence[str]) -> dict[str, Any]:
+        """Per seed and averaged over seeds, but for the count of invalid episodes."""
+        states = [self.manifest.cells[key] for key in cells if key in set(part["cell"])]
+        seconds = [state.wall_seconds for state in states if state.wall_seconds is not None]
+        per_cell = part.groupby("cell")[["num_params", "train_env_steps"]].max().mean()
+        return {
+            "num_params": per_cell["num_params"],
+            "train_env_steps": per_cell["train_env_steps"],
+            "wall_seconds": sum(seconds) / len(seconds) if seconds else float("nan"),
+            "invalid_episodes": int(part["invalid"].sum()),
+        }
+
+    def references(self) -> Iterator[dict[str, Any]]:
+        """Yield the measured lines, then the analytic ones; the same value at every shot count."""
+        for row, matrices in self.scores.items():
+            if row[2] == REFERENCE:
+                part = self._part(row)
+                line: dict[str, Any] = dict(zip(ROW, row, strict=True))
+                line["seeds"] = part["seed"].nunique()
+                for count in self.shots:
+                    line |= _columns(f"return_{count}", estimate(matrices[min(matrices)]))
+                yield line | {"invalid_episodes": int(part["invalid"].sum())}
+        for dist in self.manifest.distributions:
+            for name, value in sorted(dist.references.items()):
+                known = dict(zip(ROW, (dist.name, name, REFERENCE, "analytic"), strict=True))
+                yield known | {f"return_{count}": value for count in self.shots}
+
+    def _part(self, row: Row) -> pd.DataFrame:
+        part = self.records
+        for key, value in zip(ROW, row, strict=True):
+            part = part[part[key] == value]
+        return part
+
+
+def _columns(name: str, value: Estimate) -> dict[str, float]:
+    return {name: value.point, f"{name}_low": value.low, f"{name}_high": value.high}
+
+
+def _insert_success(frame: pd.DataFrame, rates: Scores, shots: Sequence[int]) -> pd.DataFrame:
+    """Return ``frame`` with success rates in [0, 1] behind the returns."""
+    lines = []
+    for row in frame[list(ROW)].itertuples(index=False, name=None):
+        matrices = rates.get(row, {})
+        line: dict[str, float] = {}
+        for count in shots:
+            value = matrices.get(min(matrices) if row[2] == REFERENCE and matrices else count)
+            line |= _columns(f"success_{count}", NOTHING if value is None else estimate(value))
+        lines.append(line)
+    place = list(frame.columns).index(f"return_{shots[-1]}_high") + 1
+    left, right = frame.iloc[:, :place], frame.iloc[:, place:]
+    return pd.concat([left, pd.DataFrame(lines, index=frame.index), right], axis=1)

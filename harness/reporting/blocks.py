@@ -1,0 +1,156 @@
+"""The comparison as text cells: what Markdown, LaTeX and the terminal show alike."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import pandas as pd
+
+from harness.reporting.aggregate import REFERENCE, Comparison
+
+Text: TypeAlias = tuple[str, str]
+"""A cell: what it says, and its interval or other detail (may be empty)."""
+DASH = "–"
+"""Shown where there is no number."""
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """One grid of cells; the first column names the row."""
+
+    title: str
+    header: tuple[Text, ...]
+    rows: tuple[tuple[Text, ...], ...]
+
+
+def clean(text: str) -> str:
+    """Return ``text`` on one line and without characters that command a terminal."""
+    return "".join(char if char.isprintable() else " " for char in text)
+
+
+def blocks(table: Comparison) -> Iterator[Block]:
+    """Yield the grids of a comparison: returns, success rates if any, gains and costs."""
+    yield _returns(table)
+    if table.has_success:
+        yield _success(table)
+    if (table.frame["learner"] != REFERENCE).any():
+        yield _gains(table)
+
+
+def _returns(table: Comparison) -> Block:
+    names = [f"return_{count}" for count in table.shots]
+    digits = decimals(table.frame[names].to_numpy().ravel().tolist())
+    header = [(shot_label(count), "") for count in table.shots]
+    rows = []
+    for line in _lines(table.frame):
+        values = [estimate_text(line, name, digits) for name in names]
+        rows.append((_name(table, line), *values, (_count(line["seeds"]), _seed_note(line))))
+    return Block("Return", (("", ""), *header, ("seeds", "")), tuple(rows))
+
+
+def _success(table: Comparison) -> Block:
+    header = [(shot_label(count), "") for count in table.shots]
+    rows = [
+        (_name(table, line), *(_percent_text(line, f"success_{count}") for count in table.shots))
+        for line in _lines(table.frame)
+        if line["adapter"] != "analytic"
+    ]
+    return Block("Success rate (%)", (("", ""), *header), tuple(rows))
+
+
+def _gains(table: Comparison) -> Block:
+    frame = table.frame[table.frame["learner"] != REFERENCE]
+    names = [f"gain_{count}" for count in table.shots[1:]]
+    digits = decimals(frame[names].to_numpy().ravel().tolist())
+    header: list[Text] = [(shot_label(count), "") for count in table.shots[1:]]
+    compared = bool((frame["improvement_over"] != "").any())
+    header += [("P", "")] if compared else []
+    header += [("parameters", "train steps"), ("wall time", "invalid")]
+    rows = []
+    for line in _lines(frame):
+        cells = [estimate_text(line, name, digits, sign=True) for name in names]
+        cells += [estimate_text(line, "improvement", 2)] if compared else []
+        cells.append((_count(line["num_params"]), short_count(line["train_env_steps"])))
+        cells.append((duration(line["wall_seconds"]), _count(line["invalid_episodes"])))
+        rows.append((_name(table, line), *cells))
+    title = "Gain over 0 shots" if names else "Cost"
+    return Block(title, (("", ""), *header), tuple(rows))
+
+
+def _lines(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    return [{str(key): value for key, value in row.items()} for row in frame.to_dict("records")]
+
+
+def _name(table: Comparison, line: Mapping[str, Any]) -> Text:
+    policy, learner, adapter = (clean(str(line[key])) for key in ("policy", "learner", "adapter"))
+    if line["learner"] == REFERENCE:
+        detail = "reference, analytic" if adapter == "analytic" else "reference"
+    else:
+        detail = f"{learner}, {adapter}" if adapter else learner
+    if table.frame["task_dist"].nunique() > 1:
+        policy = f"{clean(str(line['task_dist']))}: {policy}"
+    return policy, detail
+
+
+def _seed_note(line: Mapping[str, Any]) -> str:
+    notes = []
+    for key, word in (("seeds_failed", "failed"), ("seeds_missing", "missing")):
+        if _is_number(line.get(key)) and line[key] > 0:
+            notes.append(f"{int(line[key])} {word}")
+    return f"({', '.join(notes)})" if notes else ""
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and math.isfinite(value)
+
+
+def shot_label(count: int) -> str:
+    """Return ``1 shot`` or ``K shots``."""
+    return "1 shot" if count == 1 else f"{count} shots"
+
+
+def decimals(values: Sequence[float]) -> int:
+    """Return how many decimals show about four digits of the largest value."""
+    largest = max((abs(value) for value in values if math.isfinite(value)), default=0.0)
+    return 0 if largest >= 10_000 else 1 if largest >= 10 else 2 if largest >= 1 else 3
+
+
+def estimate_text(line: Mapping[str, Any], name: str, digits: int, sign: bool = False) -> Text:
+    """Return the point estimate ``name`` of a row and its interval in brackets."""
+    point, low, high = (line[key] for key in (name, f"{name}_low", f"{name}_high"))
+    if not _is_number(point):
+        return DASH, ""
+    text = f"{point:{'+' if sign else ''}.{digits}f}"
+    if not (_is_number(low) and _is_number(high)):
+        return text, ""
+    return text, f"[{low:.{digits}f}, {high:.{digits}f}]"
+
+
+def _percent_text(line: Mapping[str, Any], name: str) -> Text:
+    keys = (name, f"{name}_low", f"{name}_high")
+    return estimate_text({key: 100 * line[key] for key in keys}, name, 1)
+
+
+def _count(value: Any) -> str:
+    return f"{round(value)}" if _is_number(value) else DASH
+
+
+def short_count(value: Any) -> str:
+    """Return a number of steps as 950, 12.5k or 3.20M."""
+    if not _is_number(value):
+        return DASH
+    if value < 1_000:
+        return f"{round(value)}"
+    return f"{value / 1e3:.1f}k" if value < 999_950 else f"{value / 1e6:.2f}M"
+
+
+def duration(seconds: Any) -> str:
+    """Return a time as 42 s, 12.5 min or 3.2 h."""
+    if not _is_number(seconds):
+        return DASH
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.1f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

@@ -1,0 +1,114 @@
+"""What stands under a table: protocol, statistics, versions, and what is missing from it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from harness.reporting.aggregate import REFERENCE, Comparison
+from harness.reporting.manifest import Manifest
+from harness.reporting.statistics import CONFIDENCE, MIN_SEEDS, REPLICATES
+
+FEW_SEEDS = 6
+"""Below as many seeds, resampling them has too few distinct outcomes for exact intervals."""
+MAX_REASON = 300
+"""Characters of a failure's reason that a caption quotes; the manifest has all of it."""
+
+
+def caption(table: Comparison, manifest: Manifest) -> tuple[str, ...]:
+    """Return the paragraphs of the caption, most urgent first."""
+    paragraphs = [*_gaps(table, manifest)]
+    paragraphs += [
+        f"{dist.name}@{dist.version}: {dist.protocol.rstrip('.')}."
+        for dist in manifest.distributions
+    ]
+    paragraphs.append(_scoring(table, manifest))
+    paragraphs += _statistics(table)
+    paragraphs.append(_provenance(manifest))
+    return tuple(" ".join(paragraph.split()) for paragraph in paragraphs)
+
+
+def title(table: Comparison, manifest: Manifest) -> str:
+    """Return what the table compares, with a marker if it is not the whole run."""
+    dists = ", ".join(f"{dist.name}@{dist.version}" for dist in manifest.distributions)
+    marks = ["INCOMPLETE"] if table.missing else []
+    marks += [f"{len(table.failed)} FAILED"] if table.failed else []
+    return f"{dists} ({', '.join(marks)})" if marks else dists
+
+
+def _gaps(table: Comparison, manifest: Manifest) -> Iterator[str]:
+    total = len(manifest.cells)
+    if table.missing:
+        yield (
+            f"INCOMPLETE: {len(table.missing)} of {total} cells have no result yet "
+            f"({', '.join(table.missing)}). The run continues with --resume."
+        )
+    if table.failed:
+        reasons = "; ".join(
+            f"{key}: {reason[:MAX_REASON] or 'no reason recorded'}"
+            for key, reason in table.failed.items()
+        )
+        yield f"FAILED: {len(table.failed)} of {total} cells, in none of the numbers ({reasons})."
+
+
+def _scoring(table: Comparison, manifest: Manifest) -> str:
+    seeds = ", ".join(str(seed) for seed in manifest.seeds)
+    text = (
+        f"Return: undiscounted, of a query episode on {table.num_tasks} {table.split} tasks, "
+        f"higher is better. Seeds: {seeds}."
+    )
+    evaluation: Mapping[str, Any] = manifest.config.get("evaluation", {})
+    if "query_episodes" in evaluation:
+        text += f" Query episodes per task and number of shots: {evaluation['query_episodes']}"
+        mean = evaluation.get("deterministic")
+        text += ", mean actions." if mean else ", sampled actions."
+    if "episodes_per_shot" in evaluation and len(table.shots) > 1:
+        text += (
+            f" A shot is one adaptation step on {evaluation['episodes_per_shot']} support "
+            "episodes of its own."
+        )
+    return text
+
+
+def _statistics(table: Comparison) -> Iterator[str]:
+    rows = table.frame[table.frame["learner"] != REFERENCE]
+    counts = [int(count) for count in rows["seeds"] if count > 0]
+    rough = ", rough with so few" if min(counts, default=FEW_SEEDS) < FEW_SEEDS else ""
+    by_seeds = (
+        "mean over episodes and tasks within a seed, then interquartile mean over seeds; "
+        f"{CONFIDENCE:.0%} intervals from {REPLICATES} bootstrap replicates of the seeds{rough}"
+    )
+    by_tasks = (
+        f"mean over episodes, tasks and seeds; {CONFIDENCE:.0%} intervals from {REPLICATES} "
+        "bootstrap replicates of the tasks, which say nothing about other seeds"
+    )
+    if all(count >= MIN_SEEDS for count in counts):
+        yield f"Numbers: {by_seeds}."
+    elif all(count < MIN_SEEDS for count in counts):
+        yield f"Numbers (fewer than {MIN_SEEDS} seeds): {by_tasks}."
+    else:
+        yield f"Rows with {MIN_SEEDS} or more seeds: {by_seeds}. Rows with fewer: {by_tasks}."
+    last = table.shots[-1]
+    if last:
+        yield "Gain: return after K shots minus return after 0 shots, paired by seed and task."
+    if (rows["improvement_over"] != "").any():
+        shots = "1 shot" if last == 1 else f"{last} shots"
+        yield (
+            f"P: probability of improvement over the best other row at {shots}, 0.5 is a tie "
+            "(arXiv 2108.13264)."
+        )
+    yield (
+        "Reference lines do not adapt: one value for every number of shots. Parameters, training "
+        "steps and wall time are per seed. Invalid: query episodes whose physics went unstable, "
+        "counted and left out."
+    )
+
+
+def _provenance(manifest: Manifest) -> str:
+    versions = ", ".join(f"{name} {version}" for name, version in manifest.packages.items())
+    code = "no git revision"
+    if manifest.git is not None:
+        dirty = " with uncommitted changes" if manifest.git.dirty else ""
+        code = f"git {manifest.git.revision[:12]}{dirty}"
+    made = f"Made {manifest.created} by {code}, configuration {manifest.config_hash[:12]}"
+    return f"{made}; {versions}."

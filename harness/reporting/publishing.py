@@ -1,0 +1,105 @@
+"""Copying a complete run to where it is tracked by git."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.reporting.files import remove_temporaries, run_path, sync_folder
+from harness.reporting.manifest import Manifest
+from harness.reporting.rebuild import load_comparison, rebuild
+
+MAX_CHECKPOINT_BYTES = 5_000_000
+"""Largest checkpoint, all files of one cell together, that goes into git."""
+KINDS = {
+    "records": {".parquet"},
+    "curves": {".parquet"},
+    "checkpoints": {".safetensors", ".json"},
+}
+"""What is copied from each folder; tables and figures are made anew from it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """What was written, and what was left out."""
+
+    path: Path
+    files: tuple[Path, ...]
+    """Relative to ``path``."""
+    left_out: tuple[str, ...]
+    """Ids of the cells whose checkpoint is too large."""
+
+
+def publish(run_dir: Path, name: str, published_dir: Path) -> Published:
+    """Copy the run in ``run_dir`` to ``published_dir/name``, whole or not at all.
+
+    Tables and figures are rebuilt there from the copied records: they are what the records say.
+
+    Raises:
+        ValueError: there is no such run, a cell is not ok, or the name is taken or leaves the
+            folder.
+        ArtefactError: a file of the run is malformed.
+    """
+    published_dir.mkdir(parents=True, exist_ok=True)
+    target = run_path(published_dir, name)
+    if target.exists():
+        raise ValueError(f"{target} exists and is never overwritten. Publish under another name")
+    table, manifest = load_comparison(run_dir)
+    if table.exit_code:
+        unfinished = [*table.failed, *table.missing]
+        raise ValueError(
+            f"{run_dir} is not complete: {len(unfinished)} of {len(manifest.cells)} cells are not "
+            f"ok ({', '.join(unfinished)}). Continue it with --resume, then publish"
+        )
+    staging = published_dir / f".{name}.{os.getpid()}.tmp"
+    try:
+        left_out = _copy(run_dir, staging, manifest)
+        rebuild(staging)
+        remove_temporaries(staging)
+        staging.rename(target)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+    sync_folder(published_dir)
+    files = sorted(path.relative_to(target) for path in target.rglob("*") if path.is_file())
+    return Published(target, tuple(files), left_out)
+
+
+def _copy(run_dir: Path, target: Path, manifest: Manifest) -> tuple[str, ...]:
+    target.mkdir()
+    for kind in KINDS:
+        (target / kind).mkdir()
+    sizes: dict[str, list[Path]] = {}
+    for path in _files(run_dir):
+        if path.relative_to(run_dir).parts[0] == "checkpoints":
+            sizes.setdefault(_owner(path.relative_to(run_dir).parts[1], manifest), []).append(path)
+        else:
+            shutil.copyfile(path, target / path.relative_to(run_dir))
+    left_out = []
+    for cell, paths in sorted(sizes.items()):
+        if sum(path.stat().st_size for path in paths) > MAX_CHECKPOINT_BYTES:
+            left_out.append(cell)
+            continue
+        for path in paths:
+            copy = target / path.relative_to(run_dir)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, copy)
+    return tuple(left_out)
+
+
+def _files(run_dir: Path) -> Iterator[Path]:
+    """Yield the regular files worth publishing; links could lead out of the run."""
+    yield from (p for p in (run_dir / "manifest.json", run_dir / "events.jsonl") if p.is_file())
+    for kind, suffixes in KINDS.items():
+        for path in sorted((run_dir / kind).rglob("*")):
+            hidden = any(part.startswith(".") for part in path.relative_to(run_dir).parts)
+            if path.suffix in suffixes and path.is_file() and not path.is_symlink() and not hidden:
+                yield path
+
+
+def _owner(name: str, manifest: Manifest) -> str:
+    """Return the id of the cell a checkpoint's name begins with, else the name."""
+    owners = [key for key in manifest.cells if name == key or name.startswith(f"{key}.")]
+    return max(owners, key=len, default=name)

@@ -1,0 +1,48 @@
+"""``python -m harness.tables RUN``: rebuild the tables and figures of a run from its records."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.text import Text
+
+from harness.reporting.files import ArtefactError
+from harness.reporting.rebuild import rebuild
+from harness.reporting.writers import render
+
+EXIT_CODES = (
+    "exit codes: 0 complete, 2 bad input, 3 some cells failed, 4 some cells are missing, "
+    "5 a file was refused"
+)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Rebuild and print; return the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m harness.tables",
+        description="Rebuild table.csv, table.md, table.tex and the figures of a run from its "
+        "records, curves and manifest alone, and print the table.",
+        epilog=EXIT_CODES,
+    )
+    parser.add_argument("run", type=Path, help="folder of the run, e.g. results/my-run")
+    run: Path = parser.parse_args(argv).run
+    try:
+        table = rebuild(run)
+    except (ValueError, OSError) as error:
+        return refuse(error)
+    Console().print(render(table))
+    return table.exit_code
+
+
+def refuse(error: Exception) -> int:
+    """Tell the user on one line of stderr; return 5 for a refused artefact, else 2."""
+    Console(stderr=True, soft_wrap=True).print(Text(f"error: {' '.join(str(error).split())}"))
+    return 5 if isinstance(error, ArtefactError) else 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())
