@@ -158,14 +158,12 @@ def test_mass_and_inertia_are_scaled_and_their_consequences_derived():
         np.testing.assert_allclose(model.body_mass, scale * base.body_mass)
         np.testing.assert_allclose(model.body_inertia, scale * base.body_inertia)
         np.testing.assert_allclose(model.body_subtreemass, scale * base.body_subtreemass)
-        np.testing.assert_allclose(model.body_invweight0, base.body_invweight0 / scale, rtol=1e-6)
-    np.testing.assert_array_equal(
-        base.body_mass, mujoco.MjModel.from_xml_path(_ant_xml()).body_mass
-    )
-
-
-def _ant_xml() -> str:
-    return _gymnasium_env(ANT).fullpath
+        # Not by 1/scale exactly: the joints' armature stays what it was.
+        ratio = model.body_invweight0[1:] / base.body_invweight0[1:]
+        assert (ratio < 0.95).all()
+        assert (ratio > 0.95 / scale).all()
+    untouched = mujoco.MjModel.from_xml_path(_gymnasium_env(ANT).fullpath)
+    np.testing.assert_array_equal(base.body_mass, untouched.body_mass)
 
 
 @pytest.mark.parametrize("name", ["halfcheetah-gravity", "ant-mass"])
