@@ -1,0 +1,35 @@
+# Two commands: `make run` and `make test`. Both build .venv on first use; the second run is fast.
+PYTHON ?= python3
+ARGS ?= --task-dist halfcheetah-vel --few-shot 1 5 10 --preset smoke
+
+VENV := .venv
+BIN := $(VENV)/bin
+PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input -c constraints.txt
+INSTALLED := $(VENV)/.installed
+
+export RAY_USAGE_STATS_ENABLED ?= 0
+
+.PHONY: run test lint install clean
+
+run: install
+	$(BIN)/python -m harness.run $(ARGS)
+
+test: lint
+	$(BIN)/python -m pytest
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+install: $(INSTALLED)
+
+# The stamp is written last: an interrupted installation is taken up again.
+$(INSTALLED): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(PIP_INSTALL) -e ".[test]"
+	touch $@
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis *.egg-info
