@@ -154,6 +154,16 @@ def test_yaml_names_file_and_line_in_every_complaint(tmp_path):
         load_config(["--config", str(file)])
 
 
+@pytest.mark.parametrize(
+    "text", ["train: {first_order: no}", 'train: {epochs: "3"}', "train: {epochs: 3.0}", "train: 3"]
+)
+def test_yaml_values_are_never_converted(tmp_path, text):
+    file = tmp_path / "a.yaml"
+    file.write_text(text)
+    with pytest.raises(UsageError, match=rf"{file}:1: train"):
+        load_config(["--config", str(file)])
+
+
 def test_the_flag_undoes_the_other_kind_of_evaluation_in_yaml(tmp_path):
     file = tmp_path / "a.yaml"
     file.write_text("evaluation: {zero_shot: true}\n")
