@@ -1,0 +1,192 @@
+"""Rollout throughput as a share of raw ``mj_step``, beside what users would pick instead.
+
+Every contender plays episodes of at most 200 control steps with the same robots and controls; how
+they are measured is in contest.py. Run: ``python benchmarks/rollouts.py --seconds 10``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import numpy as np
+from contest import HEADER, OURS, RAW, ROUND_SECONDS, Contender, Running, compare
+from numpy.typing import NDArray
+
+HORIZON = 200
+RAW_SIMULATIONS = 16
+"""Few enough to stay in the processor's cache: raw at its best."""
+OUR_SIMULATIONS = 64
+PEER_SIMULATIONS = 16
+
+DISTRIBUTIONS = {
+    "halfcheetah": "halfcheetah-vel",
+    "ant": "ant-vel",
+    "walker2d": "walker2d-vel",
+}
+GYM_IDS = {"halfcheetah": "HalfCheetah-v5", "ant": "Ant-v5", "walker2d": "Walker2d-v5"}
+
+Controller = Callable[[NDArray[np.floating]], NDArray[np.floating]]
+"""Observations [B, O] -> actions [B, A]."""
+ControllerMaker = Callable[[str, int], Controller]
+"""(robot, simulations) -> controller; called in the process that will use it."""
+
+
+def random_controller(robot: str, simulations: int) -> Controller:
+    """Controls from a table drawn beforehand, so that drawing them is not what is measured."""
+    action_dim = 8 if robot == "ant" else 6
+    table = np.random.default_rng(0).uniform(-1, 1, (997, simulations, action_dim))
+    table = table.astype(np.float32)
+    cursor = 0
+
+    def act(obs: NDArray[np.floating]) -> NDArray[np.floating]:
+        nonlocal cursor
+        cursor = (cursor + 1) % len(table)
+        return table[cursor]
+
+    return act
+
+
+CONTROLLERS: dict[str, ControllerMaker] = {"random": random_controller}
+
+
+def raw(robot: str, controller: ControllerMaker) -> Running:
+    """A Python loop over ``mujoco.mj_step`` with random controls; nothing else is computed."""
+    import mujoco
+
+    from task_distributions import load
+    from task_distributions.robots import template
+
+    body = load(DISTRIBUTIONS[robot]).family.robot
+    start = template(body)
+    fallen: dict[str, Callable[[NDArray], bool]] = {
+        "halfcheetah": lambda qpos: False,
+        "ant": lambda qpos: not 0.2 <= qpos[2] <= 1.0,
+        "walker2d": lambda qpos: not (0.8 < qpos[1] < 2.0 and -1.0 < qpos[2] < 1.0),
+    }
+    qpos, qvel = body.reset_state(range(RAW_SIMULATIONS))
+    datas = [mujoco.MjData(start.model) for _ in range(RAW_SIMULATIONS)]
+    ages = [HORIZON] * RAW_SIMULATIONS
+    act, has_fallen, model = random_controller(robot, RAW_SIMULATIONS), fallen[robot], start.model
+
+    def advance() -> int:
+        for b, (data, control) in enumerate(zip(datas, act(qpos), strict=True)):
+            if ages[b] == HORIZON or has_fallen(data.qpos):
+                mujoco.mj_resetData(model, data)
+                data.qpos[:], data.qvel[:] = qpos[b], qvel[b]
+                mujoco.mj_forward(model, data)
+                ages[b] = 0
+            data.ctrl[:] = control
+            mujoco.mj_step(model, data, nstep=start.frame_skip)
+            ages[b] += 1
+        return RAW_SIMULATIONS
+
+    return Running(advance)
+
+
+def ours(robot: str, controller: ControllerMaker) -> Running:
+    """This project's batched engine, tasks, rewards, flags and resets included."""
+    from task_distributions import load
+
+    dist = load(DISTRIBUTIONS[robot], horizon=HORIZON)
+    batch = dist.make_batch(dist.tasks("train")[:8], OUR_SIMULATIONS // 8)
+    act, seeds = controller(robot, OUR_SIMULATIONS), range(OUR_SIMULATIONS)
+    obs, moving = batch.reset(seeds), OUR_SIMULATIONS
+
+    def advance() -> int:
+        nonlocal obs, moving
+        if moving == 0:
+            obs, moving = batch.reset(seeds), OUR_SIMULATIONS
+        moved = moving
+        out = batch.step(act(obs))
+        obs = out.obs
+        moving -= int(np.count_nonzero(out.terminated | out.truncated)) - (OUR_SIMULATIONS - moving)
+        return moved
+
+    return Running(advance)
+
+
+def _gymnasium_makers(robot: str) -> list[Callable]:
+    import gymnasium
+
+    options = {"include_cfrc_ext_in_observation": False} if robot == "ant" else {}
+    return [
+        lambda: gymnasium.make(GYM_IDS[robot], max_episode_steps=HORIZON, **options)
+        for _ in range(PEER_SIMULATIONS)
+    ]
+
+
+def gymnasium_vector(kind: str, robot: str, controller: ControllerMaker) -> Running:
+    """One of gymnasium's own vectorised environments."""
+    import gymnasium
+
+    env = getattr(gymnasium.vector, kind)(_gymnasium_makers(robot))
+    act = controller(robot, PEER_SIMULATIONS)
+    obs, _ = env.reset(seed=0)
+
+    def advance() -> int:
+        nonlocal obs
+        obs = env.step(act(obs))[0]
+        return PEER_SIMULATIONS
+
+    return Running(advance, env.close)
+
+
+def sb3_subproc(robot: str, controller: ControllerMaker) -> Running:
+    """stable-baselines3's SubprocVecEnv."""
+    from stable_baselines3.common.vec_env import SubprocVecEnv
+
+    env = SubprocVecEnv(_gymnasium_makers(robot))
+    act = controller(robot, PEER_SIMULATIONS)
+    obs = env.reset()
+
+    def advance() -> int:
+        nonlocal obs
+        obs = env.step(act(obs))[0]
+        return PEER_SIMULATIONS
+
+    return Running(advance, env.close)
+
+
+CONTENDERS: list[tuple[str, Callable[[str, ControllerMaker], Running], int, int]] = [
+    (RAW, raw, 1, 1),
+    (OURS, ours, 1, 1),
+    ("SyncVectorEnv", partial(gymnasium_vector, "SyncVectorEnv"), 1, 1),
+    (RAW, raw, 2, 2),
+    (OURS, ours, 2, 2),
+    ("AsyncVectorEnv", partial(gymnasium_vector, "AsyncVectorEnv"), 2, 1),
+    ("SubprocVecEnv", sb3_subproc, 2, 1),
+]
+"""Name, start function, cores, processes."""
+
+
+def contenders(robot: str, controller: str, peers: bool) -> list[Contender]:
+    """Return everyone who competes on ``robot``."""
+    return [
+        Contender(name, partial(start, robot, CONTROLLERS[controller]), cores, processes)
+        for name, start, cores, processes in CONTENDERS
+        if peers or name in (RAW, OURS)
+    ]
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Measure and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seconds", type=float, default=5.0, help="per contender and robot")
+    parser.add_argument("--robots", nargs="+", choices=DISTRIBUTIONS, default=list(DISTRIBUTIONS))
+    parser.add_argument("--peers", action=argparse.BooleanOptionalAction, default=True)
+    parser.add_argument("--controller", choices=CONTROLLERS, default="random")
+    options = parser.parse_args(argv)
+    os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1", MKL_NUM_THREADS="1")
+    print(f"controller: {options.controller}; medians of interleaved rounds of {ROUND_SECONDS} s")
+    print(f"{'robot':12}{HEADER}")
+    for robot in options.robots:
+        crowd = contenders(robot, options.controller, options.peers)
+        for line in compare(crowd, options.seconds):
+            print(f"{robot:12}{line}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
