@@ -13,6 +13,7 @@ from harness.reporting.aggregate import REFERENCE, Comparison
 
 Text: TypeAlias = tuple[str, str]
 """A cell: what it says, and its interval or other detail (may be empty)."""
+ROW_HEAD = ("policy", "learner, adapter")
 DASH = "–"
 """Shown where there is no number."""
 
@@ -48,7 +49,7 @@ def _returns(table: Comparison) -> Block:
     for line in _lines(table.frame):
         values = [estimate_text(line, name, digits) for name in names]
         rows.append((_name(table, line), *values, (_count(line["seeds"]), _seed_note(line))))
-    return Block("Return", (("", ""), *header, ("seeds", "")), tuple(rows))
+    return Block("Return", (ROW_HEAD, *header, ("seeds", "")), tuple(rows))
 
 
 def _success(table: Comparison) -> Block:
@@ -58,7 +59,7 @@ def _success(table: Comparison) -> Block:
         for line in _lines(table.frame)
         if line["adapter"] != "analytic"
     ]
-    return Block("Success rate (%)", (("", ""), *header), tuple(rows))
+    return Block("Success rate (%)", (ROW_HEAD, *header), tuple(rows))
 
 
 def _gains(table: Comparison) -> Block:
@@ -77,7 +78,7 @@ def _gains(table: Comparison) -> Block:
         cells.append((duration(line["wall_seconds"]), _count(line["invalid_episodes"])))
         rows.append((_name(table, line), *cells))
     title = "Gain over 0 shots" if names else "Cost"
-    return Block(title, (("", ""), *header), tuple(rows))
+    return Block(title, (ROW_HEAD, *header), tuple(rows))
 
 
 def _lines(frame: pd.DataFrame) -> list[dict[str, Any]]:

@@ -86,7 +86,8 @@ def learning_curves(
             Line2D([], [], color="0.35", linestyle="--", label="before adaptation"),
         ]
     several = any(len(group["post_return"]) > 1 for _, group in lines)
-    _finish(figure, axes, handles, table, dist, "band: all seeds" if several else "")
+    band = "band: all seeds; " if several else ""
+    _finish(figure, axes, handles, table, dist, f"{band}dotted lines: {table.split} tasks")
     return figure
 
 

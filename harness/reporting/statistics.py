@@ -5,6 +5,7 @@ Array letters: S seeds, T tasks, R bootstrap replicates.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -111,11 +112,14 @@ def _wins(x: Array, y: Array) -> Array:
     return np.where(difference == 0, 0.5, difference > 0).astype(np.float64)
 
 
+@functools.lru_cache(maxsize=16)
 def _draws(
     replicates: int, runs: int, strata: int, salt: int = 0
 ) -> Int[np.ndarray, "R runs strata"]:
     rng = np.random.Generator(np.random.PCG64([_BOOTSTRAP_SEED, salt]))
-    return rng.integers(runs, size=(replicates, runs, strata))
+    draws = rng.integers(runs, size=(replicates, runs, strata))
+    draws.flags.writeable = False
+    return draws
 
 
 def _percentiles(values: Float[np.ndarray, " R"]) -> tuple[float, float]:

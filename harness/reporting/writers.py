@@ -135,7 +135,7 @@ def _rich_grid(block: Block, *, tight: bool) -> RenderableType:
     grid = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
     for index, (name, detail) in enumerate(block.header):
         head = Text(name if index else block.title)
-        head.append(f"\n{detail}" if detail else "")
+        head.append(f"\n{detail}" if index and detail else "")
         grid.add_column(head, justify="right" if index else "left")
     for row in block.rows:
         grid.add_row(*(_rich_cell(cell, tight) for cell in row))
