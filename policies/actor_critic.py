@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
+from jaxtyping import Bool, Float
 from torch import Generator, Tensor
 
 from policies.base import Memory, Params, PolicyOutput
@@ -23,6 +24,7 @@ MEAN_GAIN = 0.01
 """First actions are near zero whatever the observation (arXiv 2006.05990)."""
 
 
+@runtime_checkable
 class Core(Protocol):
     """A sequence model between encoder and heads."""
 
@@ -79,7 +81,13 @@ class ActorCritic:
         """Return the memory before the first step, of the dtype and device of ``like``."""
         return self.core.initial_memory(num_tasks, batch, like)
 
-    def forward(self, params: Params, x: Tensor, first: Tensor, memory: Memory) -> PolicyOutput:
+    def forward(
+        self,
+        params: Params,
+        x: Float[Tensor, "N B T I"],
+        first: Bool[Tensor, "N B T"],
+        memory: Memory,
+    ) -> PolicyOutput:
         """Run T steps of ``x [N, B, T, I]``; ``first [N, B, T]`` resets memory before its step.
 
         Parameters shared by several tasks are not repeated: the tasks join the batch instead.

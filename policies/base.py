@@ -7,7 +7,7 @@ B sequences per task, T time, I input, A action, H hidden.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from jaxtyping import Bool, Float
 from torch import Tensor
@@ -30,6 +30,7 @@ class PolicyOutput:
     memory: Memory
 
 
+@runtime_checkable
 class Policy(Protocol):
     """A network without parameters of its own; T = 1 acts, T > 1 learns, through one method."""
 

@@ -12,16 +12,15 @@ Layout: N tasks, T time, B sequences, S state; everything is ``[N, T, B, S]``.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
 
-Method = Literal["auto", "loop", "doubling"]
 METHODS: tuple[str, ...] = ("auto", "loop", "doubling")
 
 
-def scan(a: Tensor, b: Tensor, first: Tensor, initial: Tensor, method: Method = "auto") -> Tensor:
+def scan(a: Tensor, b: Tensor, first: Tensor, initial: Tensor, method: str = "auto") -> Tensor:
     """Return every ``x_t``, ``[N, T, B, S]``.
 
     Args:

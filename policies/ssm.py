@@ -23,8 +23,8 @@ from torch.nn.functional import gelu
 
 from policies.actor_critic import ENCODER_DIM, ActorCritic
 from policies.base import Memory, Params
-from policies.functional import layer_norm, linear, linear_params, orthogonal, positive, reset
-from policies.scan import METHODS, Method, scan
+from policies.functional import rms_norm, linear, linear_params, orthogonal, positive, reset
+from policies.scan import METHODS, scan
 
 BLOCK = 8
 """States per block at the start: A = -(1, ..., 8) again and again, told apart by dt."""
@@ -38,7 +38,7 @@ class SSMCore:
     num_layers: int
     dt_min: float
     dt_max: float
-    scan_method: Method
+    scan_method: str
     output_dim: int = ENCODER_DIM
     time_major: bool = True
 
@@ -78,7 +78,7 @@ class SSMCore:
         for layer, x in enumerate(memory):
             name = f"ssm.{layer}"
             decay, gain = decays[:, layer], gains[:, layer]
-            v = layer_norm(u)
+            v = rms_norm(u)
             flat = v.view(v.shape[0], -1, v.shape[-1])
             b = torch.bmm(flat, params[f"{name}.B"]) * gain
             if single:
@@ -92,7 +92,7 @@ class SSMCore:
             y = gelu(torch.baddbmm(flat * params[f"{name}.D"], states, params[f"{name}.C"]))
             gate = torch.sigmoid(linear(params, f"{name}.gate", y))
             u = torch.addcmul(u, y.view_as(u), gate.view_as(u))
-        return layer_norm(u), tuple(last)
+        return rms_norm(u), tuple(last)
 
 
 def discretise(log_a: Tensor, log_dt: Tensor) -> tuple[Tensor, Tensor]:
@@ -110,7 +110,7 @@ def build(
     state_dim: int = 64,
     num_layers: int = 2,
     dt: tuple[float, float] = (0.01, 0.5),
-    scan_method: Method = "auto",
+    scan_method: str = "auto",
 ) -> ActorCritic:
     """Build the state-space policy.
 

@@ -19,7 +19,7 @@ from torch.nn.functional import silu
 from policies.actor_critic import ENCODER_DIM, ActorCritic
 from policies.attention import attend, attend_one, reach_of
 from policies.base import Memory, Params
-from policies.functional import layer_norm, linear, linear_params, positive, reset
+from policies.functional import rms_norm, linear, linear_params, positive, reset
 
 
 @dataclass(frozen=True)
@@ -66,16 +66,14 @@ class TransformerCore:
         caches = []
         for layer, cache in enumerate(memory[:-1]):
             name = f"transformer.{layer}"
-            qkv = linear(params, f"{name}.qkv", layer_norm(u))
+            qkv = linear(params, f"{name}.qkv", rms_norm(u))
             attended, cache = self._attend(qkv, cache, reach)
             u = u + linear(params, f"{name}.out", attended)
-            u = u + linear(
-                params, f"{name}.down", silu(linear(params, f"{name}.up", layer_norm(u)))
-            )
+            u = u + linear(params, f"{name}.down", silu(linear(params, f"{name}.up", rms_norm(u))))
             caches.append(cache)
         if u.shape[2] > 1 and first.any():
             caches = [_forget(cache, age) for cache in caches]
-        return layer_norm(u), (*caches, age)
+        return rms_norm(u), (*caches, age)
 
     def _attend(self, qkv: Tensor, cache: Tensor, reach: Tensor) -> tuple[Tensor, Tensor]:
         """Return the attended values ``[N, B, T, heads * D]`` and the cache after the last step."""

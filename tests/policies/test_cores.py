@@ -1,0 +1,109 @@
+"""The cores against torch's own modules and against their definitions."""
+
+import math
+
+import pytest
+import torch
+
+from policies.attention import attend, attend_one, reach_of
+from policies.gru import GRUCore
+from policies.lstm import LSTMCore
+
+HIDDEN, TASKS, BATCH, STEPS = 12, 3, 4, 17
+
+
+def modules(kind):
+    torch.manual_seed(0)
+    return [kind(64, HIDDEN, batch_first=True) for _ in range(TASKS)]
+
+
+def stacked(parts) -> torch.Tensor:
+    return torch.stack([part.detach() for part in parts])
+
+
+def reordered(weight: torch.Tensor) -> torch.Tensor:
+    """Torch's gates i, f, g, o in our order i, f, o, g."""
+    i, f, g, o = weight.chunk(4)
+    return torch.cat([i, f, o, g])
+
+
+def run_core(core, params):
+    generator = torch.Generator().manual_seed(1)
+    u = torch.randn(TASKS, STEPS, BATCH, 64, generator=generator)
+    memory = core.initial_memory(TASKS, BATCH, u)
+    memory = tuple(torch.randn(part.shape, generator=generator) for part in memory)
+    first = torch.zeros(TASKS, STEPS, BATCH, dtype=torch.bool)
+    return u, memory, *core.forward(params, u, first, memory)
+
+
+def test_gru_equals_torch():
+    theirs = modules(torch.nn.GRU)
+    biases = []
+    for module in theirs:
+        bias = module.bias_ih_l0.clone()
+        bias[: 2 * HIDDEN] += module.bias_hh_l0[: 2 * HIDDEN]
+        biases.append(bias.unsqueeze(0))
+    params = {
+        "gru.weight": stacked([m.weight_ih_l0.T for m in theirs]),
+        "gru.recurrent_weight": stacked([m.weight_hh_l0.T for m in theirs]),
+        "gru.bias": stacked(biases),
+        "gru.recurrent_bias": stacked([m.bias_hh_l0[None, 2 * HIDDEN :] for m in theirs]),
+    }
+    u, memory, out, last = run_core(GRUCore(HIDDEN), params)
+    for task, module in enumerate(theirs):
+        expected, _ = module(u[task].transpose(0, 1), memory[0][task : task + 1])
+        torch.testing.assert_close(out[task].transpose(0, 1), expected, atol=1e-5, rtol=0)
+        torch.testing.assert_close(last[0][task], expected[:, -1], atol=1e-5, rtol=0)
+
+
+def test_lstm_equals_torch():
+    theirs = modules(torch.nn.LSTM)
+    params = {
+        "lstm.weight": stacked([reordered(m.weight_ih_l0).T for m in theirs]),
+        "lstm.recurrent_weight": stacked([reordered(m.weight_hh_l0).T for m in theirs]),
+        "lstm.bias": stacked([reordered(m.bias_ih_l0 + m.bias_hh_l0)[None] for m in theirs]),
+    }
+    u, memory, out, last = run_core(LSTMCore(HIDDEN), params)
+    for task, module in enumerate(theirs):
+        start = tuple(part[task : task + 1] for part in memory)
+        expected, (_, c) = module(u[task].transpose(0, 1), start)
+        torch.testing.assert_close(out[task].transpose(0, 1), expected, atol=1e-5, rtol=0)
+        torch.testing.assert_close(last[1][task], c[0], atol=1e-5, rtol=0)
+
+
+def plain_attention(query, past, present, first, age):
+    """One query at a time, straight from the definition."""
+    sequences, steps, heads, width = query.shape
+    context = past.shape[1]
+    keys = torch.cat([past, present], dim=1)
+    out = torch.zeros_like(query)
+    for s in range(sequences):
+        reach = int(age[s])
+        for t in range(steps):
+            reach = 0 if first[s, t] else reach
+            seen = keys[s, context + t - min(reach, context) : context + t + 1]
+            distance = torch.arange(len(seen) - 1, -1, -1)
+            for h in range(heads):
+                scores = seen[:, :width] @ query[s, t, h] / math.sqrt(width)
+                weights = (scores - 2.0 ** (-8 * (h + 1) / heads) * distance).softmax(0)
+                out[s, t, h] = weights @ seen[:, width:]
+            reach += 1
+    return out
+
+
+@pytest.mark.parametrize("steps", [1, 5, 40, 70])
+@pytest.mark.parametrize("context", [1, 7, 33])
+@pytest.mark.parametrize("resets", [0.0, 0.2])
+def test_attention_equals_its_definition(steps, context, resets):
+    generator = torch.Generator().manual_seed(steps + context)
+    options = {"generator": generator, "dtype": torch.float64}
+    query = torch.randn(3, steps, 2, 4, **options)
+    past, present = torch.randn(3, context, 8, **options), torch.randn(3, steps, 8, **options)
+    first = torch.rand(3, steps, **options) < resets
+    age = torch.tensor([0.0, float(context), float(context // 2)])
+    reach = reach_of(first, age, context)
+    expected = plain_attention(query, past, present, first, age)
+    torch.testing.assert_close(attend(query, past, present, reach), expected)
+    if steps == 1:
+        window = torch.cat([past, present], dim=1)
+        torch.testing.assert_close(attend_one(query[:, 0], window, reach[:, 0]), expected[:, 0])

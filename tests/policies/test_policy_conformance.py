@@ -1,0 +1,363 @@
+"""What every registered policy must do, whatever its core."""
+
+import math
+import pickle
+
+import pytest
+import torch
+
+import policies
+from policies.base import Memory, Params, PolicyOutput
+from policies.params import cast, clone, num_params, repeat, select
+
+OBS_DIM, ACTION_DIM = 5, 2
+TASKS, BATCH, STEPS = 3, 4, 23
+SMALL = {"transformer": {"context": 6}}
+"""A window shorter than the sequences, so that sliding is tested."""
+
+MODEL_SIZES = [(2, 2), (17, 6), (27, 8), (39, 4)]
+
+
+def make(name: str, **options):
+    options = SMALL.get(name, {}) | options
+    return policies.build(name, obs_dim=OBS_DIM, action_dim=ACTION_DIM, **options)
+
+
+def own_params(policy, tasks: int = TASKS, dtype: torch.dtype = torch.float32) -> Params:
+    """Different parameters for every task, with a mean head large enough to see."""
+    parts = [policy.init_params(seed) for seed in range(tasks)]
+    params = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+    params["mean.weight"] = params["mean.weight"] * 50
+    generator = torch.Generator().manual_seed(99)
+    return {
+        name: (value + 0.05 * torch.randn(value.shape, generator=generator)).to(dtype)
+        for name, value in params.items()
+    }
+
+
+def make_inputs(dtype: torch.dtype = torch.float32, steps: int = STEPS, resets: float = 0.15):
+    generator = torch.Generator().manual_seed(7)
+    x = torch.randn(TASKS, BATCH, steps, OBS_DIM, generator=generator).to(dtype)
+    first = torch.rand(TASKS, BATCH, steps, generator=generator) < resets
+    return x, first
+
+
+def used_memory(policy, params: Params, dtype: torch.dtype = torch.float32) -> Memory:
+    """A memory as it is in the middle of an episode."""
+    x, first = make_inputs(dtype, steps=4, resets=0.0)
+    memory = policy.initial_memory(TASKS, BATCH, x)
+    return tuple(m.detach() for m in policy.forward(params, x + 1, first, memory).memory)
+
+
+def step_through(policy, params: Params, x, first, memory) -> PolicyOutput:
+    means, values = [], []
+    for t in range(x.shape[2]):
+        out = policy.forward(params, x[:, :, t : t + 1], first[:, :, t : t + 1], memory)
+        memory = out.memory
+        means.append(out.mean)
+        values.append(out.value)
+    return PolicyOutput(torch.cat(means, 2), out.log_std, torch.cat(values, 2), memory)
+
+
+def close(left, right, atol: float = 1e-5) -> None:
+    torch.testing.assert_close(left, right, atol=atol, rtol=0)
+
+
+def same_output(left: PolicyOutput, right: PolicyOutput, atol: float = 1e-5) -> None:
+    close(left.mean, right.mean, atol)
+    close(left.value, right.value, atol)
+    assert len(left.memory) == len(right.memory)
+    for a, b in zip(left.memory, right.memory, strict=True):
+        close(a, b, atol)
+
+
+@pytest.fixture(params=policies.names())
+def name(request) -> str:
+    return request.param
+
+
+def test_shapes(name):
+    policy = make(name)
+    x, first = make_inputs()
+    memory = policy.initial_memory(TASKS, BATCH, x)
+    for params, sets in ((policy.init_params(0), 1), (own_params(policy), TASKS)):
+        out = policy.forward(params, x, first, memory)
+        assert out.mean.shape == (TASKS, BATCH, STEPS, ACTION_DIM)
+        assert out.value.shape == (TASKS, BATCH, STEPS)
+        assert out.log_std.shape == (sets, 1, 1, ACTION_DIM)
+        assert [m.shape for m in out.memory] == [m.shape for m in memory]
+        assert all(m.shape[:2] == (TASKS, BATCH) for m in memory)
+
+
+@pytest.mark.parametrize("resets", [0.0, 0.15, 1.0])
+@pytest.mark.parametrize("shared", [False, True])
+def test_unrolling_equals_stepping(name, resets, shared):
+    policy = make(name)
+    params = own_params(policy)
+    memory = used_memory(policy, params)
+    if shared:
+        params = select(params, slice(1))
+    x, first = make_inputs(resets=resets)
+    same_output(
+        policy.forward(params, x, first, memory), step_through(policy, params, x, first, memory)
+    )
+
+
+def test_unrolling_in_two_parts_equals_one(name):
+    policy = make(name)
+    params = own_params(policy)
+    x, first = make_inputs()
+    memory = used_memory(policy, params)
+    whole = policy.forward(params, x, first, memory)
+    head = policy.forward(params, x[:, :, :9], first[:, :, :9], memory)
+    tail = policy.forward(params, x[:, :, 9:], first[:, :, 9:], head.memory)
+    close(torch.cat([head.mean, tail.mean], 2), whole.mean)
+    for a, b in zip(tail.memory, whole.memory, strict=True):
+        close(a, b)
+
+
+def test_first_resets_memory_before_its_step(name):
+    policy = make(name)
+    params = own_params(policy)
+    x, first = make_inputs(resets=0.0)
+    first[:, :, 11] = True
+    used = policy.forward(params, x, first, used_memory(policy, params))
+    fresh = policy.forward(
+        params, x[:, :, 11:], first[:, :, 11:] & False, policy.initial_memory(TASKS, BATCH, x)
+    )
+    close(used.mean[:, :, 11:], fresh.mean)
+    close(used.value[:, :, 11:], fresh.value)
+
+
+def test_memory_matters(name):
+    policy = make(name)
+    params = own_params(policy)
+    x, first = make_inputs(resets=0.0)
+    used = policy.forward(params, x, first, used_memory(policy, params))
+    fresh = policy.forward(params, x, first, policy.initial_memory(TASKS, BATCH, x))
+    differs = bool((used.mean[:, :, 0] - fresh.mean[:, :, 0]).abs().max() > 1e-3)
+    assert differs is (name != "mlp")
+
+
+def test_nan_ends_with_its_episode(name):
+    policy = make(name)
+    params = own_params(policy)
+    x, first = make_inputs(steps=1, resets=0.0)
+    memory = tuple(torch.full_like(m, math.nan) for m in used_memory(policy, params))
+    out = policy.forward(params, x, ~first, memory)
+    assert out.mean.isfinite().all()
+    assert all(m.isfinite().all() for m in out.memory)
+
+
+def test_own_params_equal_separate_runs(name):
+    policy = make(name)
+    params = own_params(policy)
+    x, first = make_inputs()
+    memory = used_memory(policy, params)
+    together = policy.forward(params, x, first, memory)
+    for task in range(TASKS):
+        at = slice(task, task + 1)
+        alone = policy.forward(select(params, at), x[at], first[at], tuple(m[at] for m in memory))
+        close(together.mean[at], alone.mean)
+        close(together.value[at], alone.value)
+
+
+@pytest.mark.parametrize("steps", [1, STEPS])
+def test_shared_params_equal_repeated_ones(name, steps):
+    policy = make(name)
+    params = select(own_params(policy), slice(1))
+    x, first = make_inputs(steps=steps)
+    memory = used_memory(policy, params)
+    same_output(
+        policy.forward(params, x, first, memory),
+        policy.forward(repeat(params, TASKS), x, first, memory),
+    )
+
+
+def test_sequences_do_not_see_each_other_nor_the_future(name):
+    policy = make(name)
+    params = {key: value.requires_grad_() for key, value in own_params(policy).items()}
+    x, first = make_inputs()
+    x.requires_grad_()
+    out = policy.forward(params, x, first & False, used_memory(policy, params))
+    (grad,) = torch.autograd.grad(out.mean[1, 2, 10].sum(), x)
+    seen = grad.abs().sum(-1) > 0
+    assert seen[1, 2, 10]
+    seen[1, 2, :11] = False
+    assert not seen.any()
+
+
+def test_every_parameter_gets_a_gradient(name):
+    policy = make(name)
+    params = clone(own_params(policy), requires_grad=True)
+    x, first = make_inputs()
+    out = policy.forward(params, x, first, used_memory(policy, params))
+    loss = (out.mean.square().sum() + out.value.sin().sum()) * out.log_std.exp().sum()
+    for key, grad in zip(params, torch.autograd.grad(loss, list(params.values())), strict=True):
+        assert grad.isfinite().all(), key
+        assert (grad.flatten(1).abs().amax(1) > 0).all(), key
+
+
+def meta_objective(policy, params: Params, data, memory: Memory) -> torch.Tensor:
+    """One inner gradient step, then another loss: the shape of MAML."""
+    x, first = data
+
+    def loss(values: Params, shift: float) -> torch.Tensor:
+        out = policy.forward(values, x + shift, first, memory)
+        spread = (out.log_std + shift).exp().sum()
+        return (out.mean.sin().sum() + out.value.square().sum()) / x.shape[2] + spread
+
+    grads = torch.autograd.grad(loss(params, 0.0), list(params.values()), create_graph=True)
+    adapted = {
+        key: value - 0.1 * grad for (key, value), grad in zip(params.items(), grads, strict=True)
+    }
+    return loss(adapted, 0.3)
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_gradient_through_an_inner_step_equals_finite_differences(name, shared):
+    policy = make(name)
+    params = own_params(policy, 1 if shared else TASKS, torch.float64)
+    data, memory = make_inputs(torch.float64, steps=9), None
+    memory = used_memory(policy, params, torch.float64)
+    params = clone(params, requires_grad=True)
+    value = meta_objective(policy, params, data, memory)
+    grads = torch.autograd.grad(value, list(params.values()))
+    generator = torch.Generator().manual_seed(3)
+    for key, grad in zip(params, grads, strict=True):
+        direction = torch.randn(grad.shape, generator=generator, dtype=torch.float64)
+        ends = []
+        for sign in (1, -1):
+            moved = clone(params, requires_grad=True)
+            moved[key] = (params[key] + sign * 1e-6 * direction).detach().requires_grad_()
+            ends.append(meta_objective(policy, moved, data, memory).item())
+        expected = (ends[0] - ends[1]) / 2e-6
+        assert (grad * direction).sum().item() == pytest.approx(expected, rel=2e-5, abs=2e-6), key
+
+
+def test_hessian_vector_product_through_an_inner_step(name):
+    """What exact MAML-TRPO needs: the third order."""
+    policy = make(name)
+    memory = used_memory(policy, own_params(policy), torch.float32)
+    memory = tuple(part.double() for part in memory)
+    data = make_inputs(torch.float64, steps=6, resets=0.3)
+    start = own_params(policy, dtype=torch.float64)
+    generator = torch.Generator().manual_seed(3)
+    vector, direction = (
+        {k: torch.randn(v.shape, generator=generator, dtype=v.dtype) for k, v in start.items()}
+        for _ in range(2)
+    )
+
+    def slope(values: Params) -> torch.Tensor:
+        value = meta_objective(policy, values, data, memory)
+        grads = torch.autograd.grad(value, list(values.values()), create_graph=True)
+        return sum((grad * vector[key]).sum() for key, grad in zip(values, grads, strict=True))
+
+    params = clone(start, requires_grad=True)
+    product = torch.autograd.grad(slope(params), list(params.values()))
+    assert any(part.abs().max() > 0 for part in product)
+    got = sum((part * direction[key]).sum() for key, part in zip(params, product, strict=True))
+    ends = [
+        slope(clone({k: v + step * direction[k] for k, v in start.items()}, requires_grad=True))
+        for step in (1e-6, -1e-6)
+    ]
+    assert got.item() == pytest.approx((ends[0] - ends[1]).item() / 2e-6, rel=1e-5)
+
+
+def test_dtype_follows_the_params(name):
+    policy = make(name)
+    x, first = make_inputs(torch.float64)
+    params = cast(policy.init_params(0), torch.float64)
+    out = policy.forward(params, x, first, policy.initial_memory(TASKS, BATCH, x))
+    for tensor in (out.mean, out.log_std, out.value, *out.memory):
+        assert tensor.dtype == torch.float64
+    single = policy.forward(
+        cast(params, torch.float32),
+        x.float(),
+        first,
+        policy.initial_memory(TASKS, BATCH, x.float()),
+    )
+    close(single.mean.double(), out.mean)
+
+
+def test_parameters_are_a_function_of_the_seed_alone(name):
+    policy = make(name)
+    torch.manual_seed(0)
+    one = policy.init_params(5)
+    state = torch.get_rng_state()
+    torch.rand(3)
+    two, other = make(name).init_params(5), policy.init_params(6)
+    assert all(torch.equal(one[key], two[key]) for key in one)
+    assert any(not torch.equal(one[key], other[key]) for key in one)
+    torch.manual_seed(0)
+    assert torch.equal(state, torch.get_rng_state())
+
+
+def test_first_actions_are_near_zero_with_the_std_asked_for(name):
+    policy = make(name, init_std=0.6)
+    x, first = make_inputs()
+    params = policy.init_params(0)
+    out = policy.forward(params, x, first, policy.initial_memory(TASKS, BATCH, x))
+    assert out.mean.abs().max() < 0.2
+    close(out.log_std.exp(), torch.full_like(out.log_std, 0.6))
+
+
+def test_pickles(name):
+    policy = make(name)
+    params = own_params(policy)
+    x, first = make_inputs()
+    memory = used_memory(policy, params)
+    again = pickle.loads(pickle.dumps(policy))
+    assert again == policy
+    same_output(
+        policy.forward(params, x, first, memory),
+        again.forward(params, x, first, pickle.loads(pickle.dumps(memory))),
+        atol=0.0,
+    )
+
+
+def test_inputs_are_left_alone(name):
+    policy = make(name)
+    params = own_params(policy)
+    for steps in (1, STEPS):
+        x, first = make_inputs(steps=steps)
+        memory = used_memory(policy, params)
+        before = pickle.dumps((params, x, first, memory))
+        with torch.no_grad():
+            policy.forward(params, x, first, memory)
+        assert pickle.dumps((params, x, first, memory)) == before
+
+
+@pytest.mark.parametrize("sizes", MODEL_SIZES, ids=str)
+@pytest.mark.parametrize("history", [False, True])
+def test_compared_policies_are_of_equal_size(sizes, history):
+    obs_dim, action_dim = sizes
+    obs_dim += action_dim + 2 if history else 0
+    counts = {
+        name: num_params(
+            policies.build(name, obs_dim=obs_dim, action_dim=action_dim).init_params(0)
+        )
+        for name in policies.COMPARED
+    }
+    assert max(counts.values()) <= 1.1 * min(counts.values()), counts
+
+
+def test_unknown_names_and_options_teach(name):
+    with pytest.raises(ValueError, match=r"unknown policy 'mamba'; have: .*ssm"):
+        policies.build("mamba", obs_dim=2, action_dim=2)
+    with pytest.raises(ValueError, match=r"no option depth; have: .*init_std"):
+        make(name, depth=3)
+    with pytest.raises(ValueError, match="init_std is -1"):
+        make(name, init_std=-1.0)
+    with pytest.raises(ValueError, match="obs_dim is 0"):
+        policies.build(name, obs_dim=0, action_dim=2)
+
+
+def test_wrong_width_or_task_count_is_refused(name):
+    policy = make(name)
+    x, first = make_inputs()
+    memory = policy.initial_memory(TASKS, BATCH, x)
+    with pytest.raises(ValueError, match="I = 5"):
+        policy.forward(policy.init_params(0), x[..., :4], first, memory)
+    with pytest.raises(ValueError, match="1 or N sets"):
+        policy.forward(own_params(policy, 2), x, first, memory)
