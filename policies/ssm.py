@@ -23,7 +23,7 @@ from torch.nn.functional import gelu
 
 from policies.actor_critic import ENCODER_DIM, ActorCritic
 from policies.base import Memory, Params
-from policies.functional import rms_norm, linear, linear_params, orthogonal, positive, reset
+from policies.functional import linear, linear_params, orthogonal, positive, reset, rms_norm
 from policies.scan import METHODS, scan
 
 BLOCK = 8

@@ -19,7 +19,7 @@ from torch.nn.functional import silu
 from policies.actor_critic import ENCODER_DIM, ActorCritic
 from policies.attention import attend, attend_one, reach_of
 from policies.base import Memory, Params
-from policies.functional import rms_norm, linear, linear_params, positive, reset
+from policies.functional import linear, linear_params, positive, reset, rms_norm
 
 
 @dataclass(frozen=True)
