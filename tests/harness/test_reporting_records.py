@@ -75,6 +75,13 @@ def test_records_survive_the_round_trip(folder):
     ]
 
 
+def test_records_come_back_in_one_order_whatever_order_they_were_written_in(folder):
+    folder.write_records(CELL.id, records_of(CELL))
+    first = read_records(folder.path)
+    folder.write_records(CELL.id, records_of(CELL)[::-1])
+    assert read_records(folder.path).equals(first)
+
+
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
