@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -115,7 +116,8 @@ def adaptation_curve(dist: str, table: Comparison, manifest: Manifest) -> Figure
         return None
     figure, axes = _canvas()
     styles = _styles(manifest)
-    dodge = 0.012 * table.shots[-1]
+    gap = min(b - a for a, b in itertools.pairwise(table.shots))
+    dodge = min(0.012 * table.shots[-1], 0.5 * gap / len(rows))
     for place, row in enumerate(rows):
         style = styles[(row["policy"], row["learner"])]
         x = np.array(table.shots) + dodge * (place - (len(rows) - 1) / 2)
