@@ -136,8 +136,7 @@ ANT = Robot(
     gaussian_velocity=True,
     healthy=_ant_healthy,
     tracked_body=1,
-    # 27 observations as in PEARL; the contact cost was 0 in the published results.
-    env_options={"include_cfrc_ext_in_observation": False, "contact_cost_weight": 0.0},
+    env_options={"include_cfrc_ext_in_observation": False},  # 27 observations, as in PEARL
 )
 WALKER2D = Robot(
     name="Walker2d-v5",

@@ -204,6 +204,8 @@ def test_a_non_finite_action_makes_the_episode_invalid(dist: TaskDistribution):
     obs, reward, terminated, truncated, info = env.step(actions[1])
     np.testing.assert_array_equal(obs, start[1])
     assert (reward, terminated, truncated, info["invalid"]) == (0.0, False, True, True)
+    with pytest.raises(RuntimeError, match="call reset"):
+        env.step(actions[0])
 
     actions[0, 0] = np.inf  # the other episodes go on, and can fail later
     out = batch.step(actions)
