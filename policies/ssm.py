@@ -7,7 +7,7 @@ discretised with a learnable step size dt by zero-order hold (arXiv 2111.00396, 
     x_t = exp(dt A) x_(t-1) + A^-1 (exp(dt A) - 1) B u_t
 
 A starts as S4D-Real, -(1, 2, ...) (arXiv 2206.11893), in blocks as in S5. A layer is
-norm -> state space -> gelu -> gate -> residual. Resets live in the scan (arXiv 2303.03982).
+norm -> state space -> gate -> residual. Resets live in the scan (arXiv 2303.03982).
 
 Letters: N tasks, B sequences per task, T time, L layers, H width, S state.
 """
@@ -19,7 +19,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import Generator, Tensor
-from torch.nn.functional import gelu
 
 from policies.actor_critic import ENCODER_DIM, ActorCritic
 from policies.base import Memory, Params
@@ -80,19 +79,19 @@ class SSMCore:
             decay, gain = decays[:, layer], gains[:, layer]
             v = rms_norm(u)
             flat = v.view(v.shape[0], -1, v.shape[-1])
-            b = torch.bmm(flat, params[f"{name}.B"]) * gain
             if single:
+                b = torch.bmm(flat, params[f"{name}.B"]) * gain
                 states = torch.addcmul(b, decay, x)
                 last.append(states)
             else:
-                b = b.view(*v.shape[:-1], -1)
+                b = torch.bmm(flat, params[f"{name}.B"] * gain).view(*v.shape[:-1], -1)
                 states = scan(decay.unsqueeze(1), b, first, x, self.scan_method)
                 last.append(states[:, -1])
                 states = states.view(*flat.shape[:-1], -1)
-            y = gelu(torch.baddbmm(flat * params[f"{name}.D"], states, params[f"{name}.C"]))
+            y = torch.baddbmm(flat * params[f"{name}.D"], states, params[f"{name}.C"])
             gate = torch.sigmoid(linear(params, f"{name}.gate", y))
             u = torch.addcmul(u, y.view_as(u), gate.view_as(u))
-        return rms_norm(u), tuple(last)
+        return u, tuple(last)
 
 
 def discretise(log_a: Tensor, log_dt: Tensor) -> tuple[Tensor, Tensor]:
