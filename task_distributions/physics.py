@@ -9,7 +9,6 @@ controls, D coordinates of the tracked point.
 """
 
 # mypy: disable-error-code="untyped-decorator"
-# (numba's decorators carry no types)
 
 from __future__ import annotations
 
