@@ -17,6 +17,7 @@ from torch import Generator, Tensor
 from policies.actor_critic import ENCODER_DIM, ActorCritic
 from policies.base import Memory, Params
 from policies.functional import linear, orthogonal_gates, positive, reset
+from policies.timeline import stack, unbind
 
 
 @dataclass(frozen=True)
@@ -47,8 +48,8 @@ class GRUCore:
         hidden = self.output_dim
         weight = params["gru.recurrent_weight"]
         gates = linear(params, "gru", u)
-        gate_inputs = gates[..., : 2 * hidden].unbind(1)
-        new_inputs = gates[..., 2 * hidden :].unbind(1)
+        gate_inputs = unbind(gates[..., : 2 * hidden])
+        new_inputs = unbind(gates[..., 2 * hidden :])
         gate_weight, new_weight = weight[..., : 2 * hidden], weight[..., 2 * hidden :]
         new_bias = params["gru.recurrent_bias"]
         states = []
@@ -58,7 +59,7 @@ class GRUCore:
             n = torch.addcmul(new_input, r, torch.baddbmm(new_bias, h, new_weight)).tanh()
             memory = (torch.lerp(n, h, z),)
             states.append(memory[0])
-        return torch.stack(states, dim=1), memory
+        return stack(states), memory
 
 
 def build(

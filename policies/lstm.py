@@ -16,6 +16,7 @@ from torch import Generator, Tensor
 from policies.actor_critic import ENCODER_DIM, ActorCritic
 from policies.base import Memory, Params
 from policies.functional import linear, orthogonal_gates, positive, reset
+from policies.timeline import stack, unbind
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ class LSTMCore:
         hidden = self.output_dim
         weight = params["lstm.recurrent_weight"]
         states = []
-        for at, inputs in zip(first.unbind(1), linear(params, "lstm", u).unbind(1), strict=True):
+        for at, inputs in zip(first.unbind(1), unbind(linear(params, "lstm", u)), strict=True):
             h, c = reset(memory, at)
             gates = torch.baddbmm(inputs, h, weight)
             i, f, o = gates[..., : 3 * hidden].sigmoid().chunk(3, dim=-1)
@@ -58,7 +59,7 @@ class LSTMCore:
             h = o * c.tanh()
             memory = (h, c)
             states.append(h)
-        return torch.stack(states, dim=1), memory
+        return stack(states), memory
 
 
 def build(
