@@ -106,13 +106,11 @@ class ActorCritic:
         if sets == num_tasks:
             return self._forward(params, x, first, memory)
         out = self._forward(params, _fold(x), _fold(first), tuple(map(_fold, memory)))
-        lead = (num_tasks, batch)
-        return PolicyOutput(
-            mean=_unfold(out.mean, lead),
-            log_std=out.log_std,
-            value=_unfold(out.value, lead),
-            memory=tuple(_unfold(part, lead) for part in out.memory),
+        mean, value, *memory_parts = (
+            part.squeeze(0).reshape(num_tasks, batch, *part.shape[2:])
+            for part in (out.mean, out.value, *out.memory)
         )
+        return PolicyOutput(mean, out.log_std, value, tuple(memory_parts))
 
     def _forward(self, params: Params, x: Tensor, first: Tensor, memory: Memory) -> PolicyOutput:
         swap = self.core.time_major
@@ -128,7 +126,3 @@ class ActorCritic:
 
 def _fold(x: Tensor) -> Tensor:
     return x.reshape(1, -1, *x.shape[2:])
-
-
-def _unfold(x: Tensor, lead: tuple[int, int]) -> Tensor:
-    return x.squeeze(0).reshape(*lead, *x.shape[2:])

@@ -86,7 +86,7 @@ class SSMCore:
             else:
                 b = torch.bmm(flat, params[f"{name}.B"] * gain).view(*v.shape[:-1], -1)
                 states = scan(decay.unsqueeze(1), b, first, x, self.scan_method)
-                last.append(states[:, -1])
+                last.append(states[:, -1].clone())
                 states = states.view(*flat.shape[:-1], -1)
             y = torch.baddbmm(flat * params[f"{name}.D"], states, params[f"{name}.C"])
             gate = torch.sigmoid(linear(params, f"{name}.gate", y))

@@ -5,70 +5,24 @@ import pickle
 
 import pytest
 import torch
+from policy_cases import (
+    ACTION_DIM,
+    BATCH,
+    STEPS,
+    TASKS,
+    close,
+    make,
+    make_inputs,
+    own_params,
+    same_output,
+    step_through,
+    used_memory,
+)
 
 import policies
-from policies.base import Memory, Params, PolicyOutput
-from policies.params import cast, clone, num_params, repeat, select
-
-OBS_DIM, ACTION_DIM = 5, 2
-TASKS, BATCH, STEPS = 3, 4, 23
-SMALL = {"transformer": {"context": 6}}
-"""A window shorter than the sequences, so that sliding is tested."""
+from policies.params import cast, num_params, repeat, select
 
 MODEL_SIZES = [(2, 2), (17, 6), (27, 8), (39, 4)]
-
-
-def make(name: str, **options):
-    options = SMALL.get(name, {}) | options
-    return policies.build(name, obs_dim=OBS_DIM, action_dim=ACTION_DIM, **options)
-
-
-def own_params(policy, tasks: int = TASKS, dtype: torch.dtype = torch.float32) -> Params:
-    """Different parameters for every task, with a mean head large enough to see."""
-    parts = [policy.init_params(seed) for seed in range(tasks)]
-    params = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
-    params["mean.weight"] = params["mean.weight"] * 50
-    generator = torch.Generator().manual_seed(99)
-    return {
-        name: (value + 0.05 * torch.randn(value.shape, generator=generator)).to(dtype)
-        for name, value in params.items()
-    }
-
-
-def make_inputs(dtype: torch.dtype = torch.float32, steps: int = STEPS, resets: float = 0.15):
-    generator = torch.Generator().manual_seed(7)
-    x = torch.randn(TASKS, BATCH, steps, OBS_DIM, generator=generator).to(dtype)
-    first = torch.rand(TASKS, BATCH, steps, generator=generator) < resets
-    return x, first
-
-
-def used_memory(policy, params: Params, dtype: torch.dtype = torch.float32) -> Memory:
-    """A memory as it is in the middle of an episode."""
-    x, first = make_inputs(dtype, steps=4, resets=0.0)
-    memory = policy.initial_memory(TASKS, BATCH, x)
-    return tuple(m.detach() for m in policy.forward(params, x + 1, first, memory).memory)
-
-
-def step_through(policy, params: Params, x, first, memory) -> PolicyOutput:
-    means, values = [], []
-    for t in range(x.shape[2]):
-        out = policy.forward(params, x[:, :, t : t + 1], first[:, :, t : t + 1], memory)
-        memory = out.memory
-        means.append(out.mean)
-        values.append(out.value)
-    return PolicyOutput(torch.cat(means, 2), out.log_std, torch.cat(values, 2), memory)
-
-
-def close(left, right, atol: float = 1e-5) -> None:
-    torch.testing.assert_close(left, right, atol=atol, rtol=0)
-
-
-def same_output(left: PolicyOutput, right: PolicyOutput, atol: float = 1e-5) -> None:
-    close(left.mean, right.mean, atol)
-    close(left.value, right.value, atol)
-    assert len(left.memory) == len(right.memory)
-    for a, b in zip(left.memory, right.memory, strict=True):
-        close(a, b, atol)
 
 
 @pytest.fixture(params=policies.names())
@@ -185,83 +139,6 @@ def test_sequences_do_not_see_each_other_nor_the_future(name):
     assert seen[1, 2, 10]
     seen[1, 2, :11] = False
     assert not seen.any()
-
-
-def test_every_parameter_gets_a_gradient(name):
-    policy = make(name)
-    params = clone(own_params(policy), requires_grad=True)
-    x, first = make_inputs()
-    out = policy.forward(params, x, first, used_memory(policy, params))
-    loss = (out.mean.square().sum() + out.value.sin().sum()) * out.log_std.exp().sum()
-    for key, grad in zip(params, torch.autograd.grad(loss, list(params.values())), strict=True):
-        assert grad.isfinite().all(), key
-        assert (grad.flatten(1).abs().amax(1) > 0).all(), key
-
-
-def meta_objective(policy, params: Params, data, memory: Memory) -> torch.Tensor:
-    """One inner gradient step, then another loss: the shape of MAML."""
-    x, first = data
-
-    def loss(values: Params, shift: float) -> torch.Tensor:
-        out = policy.forward(values, x + shift, first, memory)
-        spread = (out.log_std + shift).exp().sum()
-        return (out.mean.sin().sum() + out.value.square().sum()) / x.shape[2] + spread
-
-    grads = torch.autograd.grad(loss(params, 0.0), list(params.values()), create_graph=True)
-    adapted = {
-        key: value - 0.1 * grad for (key, value), grad in zip(params.items(), grads, strict=True)
-    }
-    return loss(adapted, 0.3)
-
-
-@pytest.mark.parametrize("shared", [False, True])
-def test_gradient_through_an_inner_step_equals_finite_differences(name, shared):
-    policy = make(name)
-    params = own_params(policy, 1 if shared else TASKS, torch.float64)
-    data, memory = make_inputs(torch.float64, steps=9), None
-    memory = used_memory(policy, params, torch.float64)
-    params = clone(params, requires_grad=True)
-    value = meta_objective(policy, params, data, memory)
-    grads = torch.autograd.grad(value, list(params.values()))
-    generator = torch.Generator().manual_seed(3)
-    for key, grad in zip(params, grads, strict=True):
-        direction = torch.randn(grad.shape, generator=generator, dtype=torch.float64)
-        ends = []
-        for sign in (1, -1):
-            moved = clone(params, requires_grad=True)
-            moved[key] = (params[key] + sign * 1e-6 * direction).detach().requires_grad_()
-            ends.append(meta_objective(policy, moved, data, memory).item())
-        expected = (ends[0] - ends[1]) / 2e-6
-        assert (grad * direction).sum().item() == pytest.approx(expected, rel=2e-5, abs=2e-6), key
-
-
-def test_hessian_vector_product_through_an_inner_step(name):
-    """What exact MAML-TRPO needs: the third order."""
-    policy = make(name)
-    memory = used_memory(policy, own_params(policy), torch.float32)
-    memory = tuple(part.double() for part in memory)
-    data = make_inputs(torch.float64, steps=6, resets=0.3)
-    start = own_params(policy, dtype=torch.float64)
-    generator = torch.Generator().manual_seed(3)
-    vector, direction = (
-        {k: torch.randn(v.shape, generator=generator, dtype=v.dtype) for k, v in start.items()}
-        for _ in range(2)
-    )
-
-    def slope(values: Params) -> torch.Tensor:
-        value = meta_objective(policy, values, data, memory)
-        grads = torch.autograd.grad(value, list(values.values()), create_graph=True)
-        return sum((grad * vector[key]).sum() for key, grad in zip(values, grads, strict=True))
-
-    params = clone(start, requires_grad=True)
-    product = torch.autograd.grad(slope(params), list(params.values()))
-    assert any(part.abs().max() > 0 for part in product)
-    got = sum((part * direction[key]).sum() for key, part in zip(params, product, strict=True))
-    ends = [
-        slope(clone({k: v + step * direction[k] for k, v in start.items()}, requires_grad=True))
-        for step in (1e-6, -1e-6)
-    ]
-    assert got.item() == pytest.approx((ends[0] - ends[1]).item() / 2e-6, rel=1e-5)
 
 
 def test_dtype_follows_the_params(name):
