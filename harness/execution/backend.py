@@ -12,6 +12,16 @@ from harness.execution.worker import Receipt
 from harness.meta.learners.base import IterationInfo
 from harness.types import Cell
 
+
+class LostError(RuntimeError):
+    """An actor died, or died or hung more often than its work is tried again."""
+
+    def __init__(self, message: str, *, learner: bool = False) -> None:
+        super().__init__(message)
+        self.learner = learner
+        """It was the learner: its last checkpoint can be taken up."""
+
+
 Handle = Any
 """A value, or a reference to one that lives elsewhere; the driver passes it on unread."""
 

@@ -40,12 +40,11 @@ class CellRunner:
             wall: training seconds already spent.
         """
         for iteration in range(first, self.config.train.epochs):
-            began = time.perf_counter()
-            metrics = self._iterate(learner, iteration)
-            wall += time.perf_counter() - began
-            yield Metrics(wall_seconds=wall, **metrics)
+            metrics = self._iterate(learner, iteration, wall)
+            wall = metrics.wall_seconds
+            yield metrics
 
-    def _iterate(self, learner: LearnerHandle, iteration: int) -> dict[str, object]:
+    def _iterate(self, learner: LearnerHandle, iteration: int, wall: float) -> Metrics:
         began = time.perf_counter()
         pieces = self.training_jobs(iteration)
         receipts: list[Receipt] = []
@@ -57,15 +56,16 @@ class CellRunner:
             receipts += got
             step, payload = learner.advance(results)
         assert isinstance(step.done, IterationInfo)
-        seconds = _shares(receipts, step.seconds, time.perf_counter() - began, self.backend)
-        return {
-            "iteration": iteration + 1,
-            "env_steps": step.env_steps,
-            "pre_return": step.done.pre_return,
-            "post_return": step.done.post_return,
-            "seconds": seconds,
-            "info": step.done.info,
-        }
+        spent = time.perf_counter() - began
+        return Metrics(
+            iteration=iteration + 1,
+            env_steps=step.env_steps,
+            pre_return=step.done.pre_return,
+            post_return=step.done.post_return,
+            wall_seconds=wall + spent,
+            seconds=_shares(receipts, step.seconds, spent, self.backend),
+            info=step.done.info,
+        )
 
     def training_jobs(self, iteration: int) -> list[Job]:
         """Return the work of one outer iteration."""

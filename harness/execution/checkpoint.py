@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -85,12 +86,13 @@ def path_of(folder: Path, iteration: int) -> Path:
     return folder / f"iteration-{iteration:06d}.safetensors"
 
 
-def latest(folder: Path) -> tuple[Path, Checkpoint] | None:
-    """Return the newest readable checkpoint; damaged ones are renamed to ``*.damaged``."""
+def latest(folder: Path, on_damaged: Callable[[Path, str], None]) -> tuple[Path, Checkpoint] | None:
+    """Return the newest readable checkpoint; damaged ones are reported and set aside."""
     for path in sorted(folder.glob("iteration-*.safetensors"), reverse=True):
         try:
             return path, read(path)
-        except CheckpointError:
+        except CheckpointError as error:
+            on_damaged(path, str(error))
             path.rename(path.with_suffix(".damaged"))
     return None
 

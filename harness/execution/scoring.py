@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -13,7 +14,7 @@ from harness.meta.learners.base import Learner, PolicyState
 from harness.meta.meta_episode import MetaEpisodeRunner, Plan
 from harness.meta.problem import Problem
 from harness.meta.rollout import Act, Actor, Clock, run_episodes
-from harness.types import Episodes, EvalRecord
+from harness.types import Cell, Episodes, EvalRecord
 from policies.params import num_params
 from task_distributions import Task
 
@@ -119,20 +120,25 @@ class Row:
     """Of a reference line; the cell's if not given."""
     learner: str | None = None
 
+    def cell(self, job: Job) -> Cell:
+        """Return the cell these rows belong to: the job's, or that of a reference line."""
+        policy, learner = self.policy or job.cell.policy, self.learner or job.cell.learner
+        return dataclasses.replace(job.cell, policy=policy, learner=learner)
+
     def records(self, job: Job, task: Task, query: Episodes, n: int) -> list[EvalRecord]:
         """Return a record per episode of task ``n`` of ``query``."""
         returns = query.returns
         return [
             EvalRecord(
                 run="",  # the run's folder is not the worker's business: the driver fills it in
-                cell=job.cell.id if self.policy is None else f"{REFERENCE}.s{job.cell.seed}",
+                cell=self.cell(job).id,
                 task_dist=task.dist,
                 dist_version=task.version,
                 split=task.split,
                 task=task.name,
                 task_index=task.index,
-                policy=self.policy or job.cell.policy,
-                learner=self.learner or job.cell.learner,
+                policy=self.cell(job).policy,
+                learner=self.cell(job).learner,
                 adapter=self.adapter,
                 seed=job.cell.seed,
                 shots=self.shots,

@@ -89,7 +89,8 @@ def linear_baseline(
     moment = flat.mT @ target
     eye = torch.eye(gram.shape[-1], dtype=gram.dtype)
     weights = torch.linalg.solve(gram + ridge * eye, moment)
-    return (features @ weights.unsqueeze(1)).squeeze(-1).to(returns.dtype)
+    prediction: Tensor = features @ weights.unsqueeze(1)
+    return prediction.squeeze(-1).to(returns.dtype)
 
 
 def _features(obs: Float[Tensor, "N E T O"]) -> Float[Tensor, "N E T F"]:

@@ -78,9 +78,9 @@ def rollout(
     num_tasks, episodes = len(env.tasks), env.episodes_per_task
     memory: Memory = actor.policy.initial_memory(num_tasks, episodes, like)
     first = torch.ones(num_tasks, episodes, 1, dtype=torch.bool)
-    std = actor.params["log_std"].exp().reshape(-1, 1, env.spec.action_dim)
-    log_norm = actor.params["log_std"].reshape(-1, 1, env.spec.action_dim).sum(-1)
-    log_norm = (log_norm + HALF_LOG_2PI * env.spec.action_dim).numpy()
+    log_std = actor.params["log_std"].reshape(-1, 1, env.spec.action_dim)
+    std = log_std.exp()
+    log_norm = (log_std.sum(-1) + HALF_LOG_2PI * env.spec.action_dim).numpy()
 
     def act(step: int, obs: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
         nonlocal memory, first
@@ -146,8 +146,9 @@ class _Tape:
         )
 
     def write_obs(self, step: int, obs: np.ndarray) -> np.ndarray:
-        self.obs[step] = obs.reshape(self.obs.shape[1:])
-        return self.obs[step]
+        grid: np.ndarray = self.obs[step]
+        grid[:] = obs.reshape(grid.shape)
+        return grid
 
     def write_action(self, step: int, actions: np.ndarray, log_probs: np.ndarray | None) -> None:
         self.actions[step] = actions

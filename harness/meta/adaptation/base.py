@@ -12,11 +12,20 @@ from policies.base import Params, Policy
 class Adapter(Protocol):
     """Turns the support batch of one shot into changed parameters, as values."""
 
-    name: str
-    needs_support: bool
-    """Whether shots collect episodes at all."""
-    steps_per_shot: int
-    """Gradient steps one shot takes, for the records."""
+    @property
+    def name(self) -> str:
+        """Name for records and tables."""
+        ...
+
+    @property
+    def needs_support(self) -> bool:
+        """Whether shots collect episodes at all."""
+        ...
+
+    @property
+    def steps_per_shot(self) -> int:
+        """Gradient steps one shot takes, for the records."""
+        ...
 
     def adapt(self, policy: Policy, params: Params, batch: Batch) -> Params:
         """Return the parameters after one more shot; never changes ``params``."""

@@ -77,11 +77,20 @@ class IterationInfo:
 class Learner(Protocol):
     """One outer loop; built by a factory that takes a ``Problem``."""
 
-    name: str
-    adapter: str
-    """The adapter this learner trains for; what ``--adapter auto`` takes."""
-    episodes_per_task: int
-    """Environments one training task takes at once; jobs are cut to ``envs_per_job`` by it."""
+    @property
+    def name(self) -> str:
+        """Registry name."""
+        ...
+
+    @property
+    def adapter(self) -> str:
+        """The adapter this learner trains for; what ``--adapter auto`` takes."""
+        ...
+
+    @property
+    def episodes_per_task(self) -> int:
+        """Environments one training task takes at once; jobs are cut to ``envs_per_job`` by it."""
+        ...
 
     def init(self) -> Any:
         """Return the state of an untrained learner, a function of the cell's seed alone."""

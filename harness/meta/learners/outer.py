@@ -6,6 +6,7 @@ different jobs are summed in job order, so the result does not depend on who com
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Generator, Sequence
 from typing import Any
 
@@ -166,7 +167,7 @@ def _conjugate_gradient(params: Params, gradient: Params) -> Generator[Request, 
 
 
 def _accept(state: LearnerState, norm: float, train: TrainConfig) -> bool:
-    if norm == norm and norm not in (float("inf"), float("-inf")):
+    if math.isfinite(norm):
         state.skipped = 0
         return True
     state.skipped += 1
@@ -189,8 +190,8 @@ def _axpy(scale: float, x: Params, y: Params) -> Params:
 
 
 def _dot(x: Params, y: Params) -> float:
-    return float(sum((x[name].double() * y[name].double()).sum() for name in x))
+    return sum(float((x[name].double() * y[name].double()).sum()) for name in x)
 
 
 def _norm(x: Params) -> float:
-    return _dot(x, x) ** 0.5
+    return math.sqrt(_dot(x, x))

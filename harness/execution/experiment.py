@@ -1,0 +1,151 @@
+"""A run: open its folder, play every cell that is missing, write the table."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from harness.config import EvaluateConfig, RunConfig, UsageError, config_as_dict, config_from_dict
+from harness.execution import checkpoint as checkpoints
+from harness.execution.backend import Backend
+from harness.execution.cell import cells
+from harness.execution.interrupt import InterruptedRunError, StopRequest
+from harness.execution.local import LocalBackend
+from harness.execution.session import Session
+from harness.meta.problem import load_distribution
+from harness.progress import Progress
+from harness.reporting.files import run_path
+from harness.reporting.manifest import DistInfo, Manifest
+from harness.reporting.rebuild import rebuild
+from harness.reporting.records import RunFolder
+from harness.reporting.writers import render
+from harness.types import Cell
+from harness.validation import check_task_indices
+
+RESULTS = Path("results")
+INTERRUPTED = 4
+
+
+def run_experiment(
+    config: RunConfig, *, argv: Sequence[str], given: Mapping[str, Any], progress: Progress
+) -> int:
+    """Train and score every cell of ``config``; return the exit code.
+
+    Raises:
+        UsageError: the run cannot start: its folder, its resumption or its resources.
+    """
+    folder, manifest = _open(config, cells(config), argv, given)
+    return _play(config, folder, manifest, progress)
+
+
+def evaluate_checkpoint(config: EvaluateConfig, *, argv: Sequence[str], progress: Progress) -> int:
+    """Score one checkpoint with the configuration it carries; return the exit code.
+
+    Raises:
+        CheckpointError: the file is not a whole checkpoint.
+        UsageError: the run cannot start.
+    """
+    saved = checkpoints.read(config.checkpoint)
+    cell = Cell(**saved.run["cell"])
+    stored = config_from_dict(saved.run["config"])
+    chosen = dataclasses.replace(
+        config.applied_to(stored), policy=(cell.policy,), learner=(cell.learner,), seed=(cell.seed,)
+    )
+    if chosen.env.test_tasks is not None:
+        dist = load_distribution(cell.task_dist, chosen.env.horizon)
+        check_task_indices(dist, "test", chosen.env.test_tasks, "--test-tasks")
+    folder, manifest = _open(chosen, [cell], argv, config_as_dict(config))
+    return _play(chosen, folder, manifest, progress, checkpoint=config.checkpoint)
+
+
+def _open(
+    config: RunConfig, planned: Sequence[Cell], argv: Sequence[str], given: Mapping[str, Any]
+) -> tuple[RunFolder, Manifest]:
+    execution = config.execution
+    name = execution.name or f"{config.task_dist}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
+    dist = load_distribution(config.task_dist, config.env.horizon)
+    tasks = dist.tasks("test")
+    chosen = [tasks[index] for index in config.env.test_tasks or range(len(tasks))]
+    line = dist.non_adaptive_return(chosen)
+    info = DistInfo(
+        name=dist.name,
+        version=dist.version,
+        protocol=dist.protocol,
+        references={} if line is None else {"non-adaptive": line},
+        has_success=dist.spec.has_success,
+    )
+    resolved = config_as_dict(config)
+    try:
+        folder = RunFolder.create(run_path(RESULTS, name), resume=execution.resume)
+        if execution.resume:
+            manifest = Manifest.load(folder.manifest_path)
+            manifest.check_resume(resolved)
+            if manifest.distributions != (info,):
+                raise ValueError(
+                    f"cannot resume: {info.name} was defined otherwise when the run began "
+                    f"({manifest.distributions}). Start a new run with another --name"
+                )
+            return folder, manifest
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    command = ("python", "-m", "harness.run", *argv)
+    manifest = Manifest.create(
+        command, resolved, config_given=given, cells=planned, distributions=(info,)
+    )
+    manifest.save(folder.manifest_path)
+    return folder, manifest
+
+
+def _backend(config: RunConfig, folder: RunFolder, progress: Progress) -> Backend:
+    def notify(kind: str, fields: dict[str, Any]) -> None:
+        folder.event(kind, **fields)
+        progress.note(f"{kind}: " + ", ".join(f"{key} {value}" for key, value in fields.items()))
+
+    if config.execution.backend == "local":
+        return LocalBackend(config)
+    # Imported here: a local run, and bad input, need not pay for importing ray.
+    from harness.execution.on_ray import RayBackend, preflight
+
+    preflight(config)
+    return RayBackend(config, notify)
+
+
+def _play(
+    config: RunConfig,
+    folder: RunFolder,
+    manifest: Manifest,
+    progress: Progress,
+    checkpoint: Path | None = None,
+) -> int:
+    began = time.monotonic()
+    backend = _backend(config, folder, progress)
+    try:
+        with StopRequest(progress.note) as stop:
+            session = Session(config, backend, folder, manifest, progress, stop)
+            session.play(checkpoint)
+    except (InterruptedRunError, KeyboardInterrupt):
+        progress.note("interrupted")
+        return INTERRUPTED
+    finally:
+        progress.closed()
+        backend.close()
+        code = _conclude(folder, time.monotonic() - began)
+    return code
+
+
+def _conclude(folder: RunFolder, seconds: float) -> int:
+    """Write and print the table of what is complete; return the exit code it stands for."""
+    console = Console()
+    if not any((folder.path / "records").glob("*.parquet")):
+        console.print(f"nothing complete yet in {folder.path}; continue with --resume")
+        return INTERRUPTED
+    table = rebuild(folder.path)
+    console.print(render(table))
+    console.print(f"[dim]{folder.path} · {seconds:.0f} s[/dim]", highlight=False)
+    return table.exit_code

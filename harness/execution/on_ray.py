@@ -1,0 +1,269 @@
+"""RAY: rollout actors, the learner actor, and a small supervisor that does every job exactly once.
+
+Jobs are values that any worker can do again: a worker that dies or hangs is replaced, and its job
+is done anew with the same seeds. Parameters and gradients pass by reference from actor to actor;
+the driver reads receipts only.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray.exceptions import RayActorError, RayTaskError
+
+from harness.config import RunConfig, UsageError
+from harness.execution.backend import Advance, Handle, LostError, Work
+from harness.execution.jobs import Job
+from harness.execution.learner_host import LearnerHost
+from harness.execution.worker import Receipt, Worker
+from harness.types import Cell
+
+MAX_ATTEMPTS = 3
+Notify = Callable[[str, dict[str, Any]], None]
+"""(kind, fields) of a fault, for the event log and the display."""
+
+
+def available_cpus() -> int:
+    """Return the CPUs this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def preflight(config: RunConfig) -> None:
+    """Refuse what could never be scheduled, before Ray starts.
+
+    Raises:
+        UsageError: more workers than this machine has CPUs.
+    """
+    wanted, have = config.execution.num_workers, available_cpus()
+    if config.execution.address is None and wanted is not None and wanted > have:
+        raise UsageError(
+            f"--num-workers {wanted} needs {wanted} CPUs, this machine has {have}. "
+            f"Ask for at most {have}, or join a larger cluster with --address"
+        )
+
+
+@dataclass(slots=True)
+class _Flight:
+    """One job on its way."""
+
+    index: int
+    worker: int
+    result: Any
+    deadline: float
+
+
+class RayBackend:
+    """N rollout actors and one learner actor a cell. Satisfies ``Backend``."""
+
+    def __init__(self, config: RunConfig, notify: Notify) -> None:
+        self._config = config
+        self._notify = notify
+        self._owns_ray = not ray.is_initialized()
+        if self._owns_ray:
+            _init(config.execution.address)
+        have = int(ray.cluster_resources().get("CPU", 0))
+        self.num_workers = config.execution.num_workers or max(1, have)
+        if self.num_workers > have:
+            self.close()
+            raise UsageError(
+                f"--num-workers {self.num_workers} needs {self.num_workers} CPUs, "
+                f"the cluster has {have}"
+            )
+        self._config_ref = ray.put(config)
+        self._workers = [self._start_worker() for _ in range(self.num_workers)]
+        self._home: dict[tuple[str, str, int, int], int] = {}
+
+    def _start_worker(self) -> Any:
+        return ray.remote(num_cpus=1, max_restarts=0)(Worker).remote(self._config_ref)
+
+    def run(
+        self, work: Work, on_done: Callable[[int], None] | None = None
+    ) -> tuple[list[Receipt], list[Handle]]:
+        """Do the jobs on whichever workers are free; data stays where it was collected."""
+        return _Round(self, work, on_done).play()
+
+    def fetch(self, handles: Sequence[Handle]) -> list[Any]:
+        """Return the values behind the references."""
+        values: list[Any] = ray.get(list(handles))
+        return values
+
+    def start_learner(self, cell: Cell, checkpoint: Path | None) -> RayLearner:
+        """Start the learner actor of ``cell``; it waits while workers work, so it takes no CPU."""
+        actor = ray.remote(num_cpus=0, max_restarts=0)(LearnerHost)
+        return RayLearner(actor.remote(self._config_ref, cell, checkpoint))
+
+    def close(self) -> None:
+        """Shut down what this backend started."""
+        for actor in getattr(self, "_workers", ()):
+            ray.kill(actor)
+        if self._owns_ray:
+            ray.shutdown()
+
+    def replace_worker(self, worker: int) -> None:
+        """Put a fresh actor in the place of a dead or hung one; what it had kept is gone."""
+        ray.kill(self._workers[worker])
+        self._workers[worker] = self._start_worker()
+        self._home = {key: home for key, home in self._home.items() if home != worker}
+
+    def submit(self, worker: int, work: Work, job: Job) -> tuple[Any, Any]:
+        """Send one job; return the references to its receipt and its result."""
+        call = self._workers[worker].do.options(num_returns=2)
+        receipt, result = call.remote(work.kind, job, work.payload, work.origin)
+        return receipt, result
+
+    def home(self, job: Job) -> int | None:
+        """Return the worker that holds the job's data, if one does."""
+        return self._home.get(job.key)
+
+    def settle(self, job: Job, worker: int) -> None:
+        """Remember that ``worker`` holds the job's data."""
+        if len(self._home) > 4096:
+            self._home.clear()
+        self._home[job.key] = worker
+
+    def report(self, kind: str, **fields: Any) -> None:
+        """Tell whoever watches of a fault."""
+        self._notify(kind, fields)
+
+    @property
+    def timeout(self) -> float:
+        """Seconds a job may take."""
+        return self._config.execution.job_timeout
+
+
+class _Round:
+    """One pass over a list of jobs: at most one in flight per worker."""
+
+    def __init__(
+        self, backend: RayBackend, work: Work, on_done: Callable[[int], None] | None
+    ) -> None:
+        self._backend, self._work, self._on_done = backend, work, on_done
+        self._waiting = list(range(len(work.jobs)))
+        self._idle = set(range(backend.num_workers))
+        self._flights: dict[Any, _Flight] = {}
+        self._attempts = [0] * len(work.jobs)
+        self._done: dict[int, tuple[Receipt, Handle]] = {}
+
+    def play(self) -> tuple[list[Receipt], list[Handle]]:
+        try:
+            while len(self._done) < len(self._work.jobs):
+                self._launch()
+                self._land()
+        except BaseException:
+            for flight in self._flights.values():
+                self._backend.replace_worker(flight.worker)
+            raise
+        ordered = [self._done[index] for index in range(len(self._work.jobs))]
+        return [receipt for receipt, _ in ordered], [result for _, result in ordered]
+
+    def _launch(self) -> None:
+        for worker in sorted(self._idle):
+            index = self._next_for(worker)
+            if index is None:
+                continue
+            self._waiting.remove(index)
+            self._idle.discard(worker)
+            job = self._work.jobs[index]
+            self._attempts[index] += 1
+            receipt, result = self._backend.submit(worker, self._work, job)
+            deadline = time.monotonic() + self._backend.timeout
+            self._flights[receipt] = _Flight(index, worker, result, deadline)
+
+    def _next_for(self, worker: int) -> int | None:
+        for index in self._waiting:
+            if self._backend.home(self._work.jobs[index]) in (None, worker):
+                return index
+        return None
+
+    def _land(self) -> None:
+        nearest = min(flight.deadline for flight in self._flights.values())
+        patience = max(0.0, nearest - time.monotonic())
+        ready, _ = ray.wait(list(self._flights), num_returns=1, timeout=patience)
+        if not ready:
+            self._expire()
+        for receipt in ready:
+            flight = self._flights.pop(receipt)
+            self._finish(receipt, flight)
+
+    def _finish(self, receipt: Any, flight: _Flight) -> None:
+        job = self._work.jobs[flight.index]
+        try:
+            answer: Receipt = ray.get(receipt)
+        except RayActorError as error:
+            self._retry(flight, "worker_died", str(error).splitlines()[0])
+            return
+        except RayTaskError as error:
+            raise error.as_instanceof_cause() from None
+        self._idle.add(flight.worker)
+        self._backend.settle(job, flight.worker)
+        self._done[flight.index] = (answer, flight.result)
+        if self._on_done:
+            self._on_done(len(self._done))
+
+    def _expire(self) -> None:
+        now = time.monotonic()
+        for receipt, flight in list(self._flights.items()):
+            if flight.deadline <= now:
+                del self._flights[receipt]
+                self._retry(flight, "job_timeout", f"no answer in {self._backend.timeout:g} s")
+
+    def _retry(self, flight: _Flight, kind: str, cause: str) -> None:
+        job, attempts = self._work.jobs[flight.index], self._attempts[flight.index]
+        self._backend.report(kind, job=str(job), attempt=attempts, cause=cause)
+        self._backend.replace_worker(flight.worker)
+        self._idle.add(flight.worker)
+        limit = MAX_ATTEMPTS if kind == "worker_died" else 2
+        if attempts >= limit:
+            raise LostError(f"{job} was lost {attempts} times ({kind}: {cause})")
+        self._waiting.insert(0, flight.index)
+
+
+class RayLearner:
+    """The learner actor's handle."""
+
+    def __init__(self, actor: Any) -> None:
+        self._actor = actor
+
+    def advance(self, results: Sequence[Handle]) -> tuple[Advance, Handle]:
+        """See ``LearnerHandle``; the results go from the workers' nodes to the learner's."""
+        step, payload = self._actor.advance.options(num_returns=2).remote(*results)
+        answer: Advance = _get(step)
+        return answer, payload
+
+    def subject(self) -> Handle:
+        """See ``LearnerHandle``."""
+        return self._actor.subject.remote()
+
+    def save(self, path: Path, run: dict[str, Any]) -> None:
+        """See ``LearnerHandle``."""
+        _get(self._actor.save.remote(path, run))
+
+    def close(self) -> None:
+        """End the actor."""
+        ray.kill(self._actor)
+
+
+def _get(reference: Any) -> Any:
+    try:
+        return ray.get(reference)
+    except RayActorError as error:
+        cause = str(error).splitlines()[0]
+        raise LostError(f"the learner died: {cause}", learner=True) from error
+    except RayTaskError as error:
+        raise error.as_instanceof_cause() from None
+
+
+def _init(address: str | None) -> None:
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
+    if address is None:
+        # A bare init would join whatever cluster is named in Ray's temporary folder.
+        ray.init(address="local", include_dashboard=False, num_cpus=available_cpus(), **quiet)
+    else:
+        ray.init(address=address, **quiet)

@@ -1,0 +1,194 @@
+"""The cells of a run, one after the other: train, checkpoint, score, record."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from harness.config import RunConfig, config_as_dict
+from harness.execution import checkpoint as checkpoints
+from harness.execution.backend import Backend, LearnerHandle, LostError
+from harness.execution.cell import CellRunner
+from harness.execution.interrupt import InterruptedRunError, StopRequest
+from harness.execution.scoring import REFERENCE, REFERENCE_LINES
+from harness.execution.worker import JobError
+from harness.meta.learners.base import DivergedError
+from harness.meta.problem import Problem
+from harness.progress import Progress
+from harness.reporting.manifest import Manifest
+from harness.reporting.records import RunFolder
+from harness.types import Cell, EvalRecord, Metrics
+
+LEARNER_LIVES = 3
+"""Times a cell goes back to its last checkpoint because its learner died."""
+
+FAILURES: dict[type[Exception], str] = {
+    DivergedError: "diverged",
+    JobError: "error",
+    LostError: "lost",
+    OSError: "disk",
+}
+"""What fails a cell and lets the others go on; anything else is a bug and stops the run."""
+
+
+@dataclass(slots=True)
+class Session:
+    """One process's turn at a run."""
+
+    config: RunConfig
+    backend: Backend
+    folder: RunFolder
+    manifest: Manifest
+    progress: Progress
+    stop: StopRequest
+
+    def play(self, checkpoint: Path | None = None) -> None:
+        """Play every cell that is not complete; with ``checkpoint``, only score that."""
+        todo = [cell for cell in self._cells() if self.manifest.cells[cell.id].status != "ok"]
+        self.progress.started(todo, 0 if checkpoint else self.config.train.epochs)
+        self.progress.note(f"writing to {self.folder.path}")
+        self._reference()
+        for cell in todo:
+            self._cell(cell, checkpoint)
+
+    def _cells(self) -> list[Cell]:
+        return [
+            Cell(state.task_dist, state.policy, state.learner, state.seed)
+            for state in self.manifest.cells.values()
+        ]
+
+    def _reference(self) -> None:
+        """Score the reference lines once a run, and say how long the physics alone will take."""
+        first = self._cells()[0]
+        ids = [self._reference_cell(first, line).id for line in REFERENCE_LINES]
+        if all((self.folder.path / "records" / f"{key}.parquet").exists() for key in ids):
+            return
+        began = time.perf_counter()
+        records = self._runner(first).reference(self._ignore)
+        for key in ids:
+            self._write(key, [record for record in records if record.cell == key])
+        rate = sum(record.length_steps for record in records) / (time.perf_counter() - began)
+        self.progress.note(self._estimate(rate))
+
+    @staticmethod
+    def _reference_cell(cell: Cell, line: str) -> Cell:
+        return Cell(cell.task_dist, line, REFERENCE, cell.seed)
+
+    def _estimate(self, rate: float) -> str:
+        problem = Problem.build(self._cells()[0], self.config)
+        train, scored = self.config.train, self.config.evaluation
+        horizon = problem.dist.spec.horizon
+        batches = 1 + self.config.adapt.adaptation_steps
+        training = train.epochs * train.meta_batch_size * train.episodes_per_task * batches
+        support = scored.shots[-1] * scored.episodes_per_shot
+        per_task = support + len(scored.shots) * scored.query_episodes
+        scoring = len(problem.task_indices("test")) * per_task
+        steps = (training + scoring) * horizon * len(self.manifest.ids("pending", "running"))
+        return (
+            f"{steps / 1e6:.1f} M environment steps ahead, at {rate / 1e3:.0f} k/s without a "
+            f"policy: at least {steps / rate / 60:.1f} min, learning not counted"
+        )
+
+    def _runner(self, cell: Cell) -> CellRunner:
+        return CellRunner(Problem.build(cell, self.config), self.backend)
+
+    def _cell(self, cell: Cell, checkpoint: Path | None) -> None:
+        began = time.perf_counter()
+        self._status(cell, "running")
+        try:
+            spent = self._train_and_score(cell, checkpoint)
+        except (DivergedError, JobError, LostError, OSError) as error:
+            label = next(name for kind, name in FAILURES.items() if isinstance(error, kind))
+            reason = f"{label}: {error}"
+            self.folder.event("cell_failed", cell=cell.id, reason=reason)
+            self._status(cell, "failed", reason, time.perf_counter() - began)
+            self.progress.cell_finished(cell, "failed", reason)
+            return
+        self._status(cell, "ok", wall=spent)
+        self.progress.cell_finished(cell, "ok")
+
+    def _train_and_score(self, cell: Cell, checkpoint: Path | None) -> float:
+        """Return the wall seconds of the cell, resumed parts of its training included."""
+        lives = LEARNER_LIVES
+        while True:
+            try:
+                return self._attempt(cell, checkpoint)
+            except LostError as error:
+                lives -= 1
+                if not lives or not error.learner:
+                    raise
+                self.folder.event("learner_died", cell=cell.id, cause=str(error))
+                self.progress.note(f"{error}; going back to its last checkpoint")
+
+    def _attempt(self, cell: Cell, checkpoint: Path | None) -> float:
+        runner = self._runner(cell)
+        store = self.folder.checkpoints / cell.id
+        found = None if checkpoint else checkpoints.latest(store, self._damaged)
+        path, first, wall = checkpoint, 0, 0.0
+        if found:
+            path, saved = found
+            first, wall = int(saved.learner["iteration"]), float(saved.run["wall_seconds"])
+        learner = self.backend.start_learner(cell, path)
+        try:
+            if checkpoint is None:
+                self.progress.cell_started(cell, first)
+                wall = self._train(cell, runner, learner, first, wall)
+            began = time.perf_counter()
+            records = runner.evaluate(learner, lambda done, jobs: self._scored(cell, done, jobs))
+            self._write(cell.id, records)
+            return wall + time.perf_counter() - began
+        finally:
+            learner.close()
+
+    def _train(
+        self, cell: Cell, runner: CellRunner, learner: LearnerHandle, first: int, wall: float
+    ) -> float:
+        """Train to the end; return the training seconds so far."""
+        curve = list(self.folder.read_curve(cell.id))[:first]
+        for metrics in runner.train(learner, first, wall):
+            curve.append(metrics)
+            wall = metrics.wall_seconds
+            self.progress.iteration(cell, metrics)
+            last = metrics.iteration == self.config.train.epochs
+            due = metrics.iteration % self.config.execution.checkpoint_every == 0
+            try:
+                self.stop.check()
+            except InterruptedRunError:
+                self._save(cell, learner, curve)
+                raise
+            if due or last:
+                self._save(cell, learner, curve)
+        return wall
+
+    def _save(self, cell: Cell, learner: LearnerHandle, curve: list[Metrics]) -> None:
+        run: dict[str, Any] = {
+            "cell": dataclasses.asdict(cell),
+            "config": config_as_dict(self.config),
+            "wall_seconds": curve[-1].wall_seconds,
+        }
+        store = (self.folder.checkpoints / cell.id).resolve()
+        # The curve first: a checkpoint without its rows would leave a gap, rows beyond are cut.
+        self.folder.write_curve(cell.id, curve)
+        learner.save(checkpoints.path_of(store, curve[-1].iteration), run)
+
+    def _write(self, key: str, records: list[EvalRecord]) -> None:
+        name = self.folder.path.name
+        self.folder.write_records(key, [dataclasses.replace(row, run=name) for row in records])
+
+    def _scored(self, cell: Cell, done: int, jobs: int) -> None:
+        self.progress.evaluating(cell, done, jobs)
+        self.stop.check()
+
+    def _ignore(self, done: int, jobs: int) -> None:
+        self.stop.check()
+
+    def _damaged(self, path: Path, reason: str) -> None:
+        self.folder.event("checkpoint_damaged", path=str(path), reason=reason)
+        self.progress.note(f"{reason}; the checkpoint before it is used")
+
+    def _status(self, cell: Cell, status: Any, reason: str = "", wall: float | None = None) -> None:
+        self.manifest = self.manifest.with_status(cell.id, status, reason, wall)
+        self.manifest.save(self.folder.manifest_path)
