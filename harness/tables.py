@@ -12,7 +12,7 @@ from rich.text import Text
 
 from harness.reporting.files import ArtefactError
 from harness.reporting.rebuild import rebuild
-from harness.reporting.writers import render
+from harness.reporting.writers import console, render
 
 EXIT_CODES = (
     "exit codes: 0 complete, 2 bad input, 3 some cells failed, 4 some cells are missing, "
@@ -34,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         table = rebuild(run)
     except (ValueError, OSError) as error:
         return refuse(error)
-    Console().print(render(table))
+    console().print(render(table))
     return table.exit_code
 
 

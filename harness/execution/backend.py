@@ -54,10 +54,6 @@ class LearnerHandle(Protocol):
         """Write a checkpoint."""
         ...
 
-    def close(self) -> None:
-        """Let go of it."""
-        ...
-
 
 @dataclass(frozen=True, slots=True)
 class Work:
@@ -89,7 +85,7 @@ class Backend(Protocol):
         ...
 
     def start_learner(self, cell: Cell, checkpoint: Path | None) -> LearnerHandle:
-        """Start the learner of ``cell``, from ``checkpoint`` if given."""
+        """Turn the learner to ``cell``, from ``checkpoint`` if given; the one before is over."""
         ...
 
     def close(self) -> None:

@@ -80,21 +80,29 @@ class CellRunner:
     def evaluate(self, learner: LearnerHandle, on_done: OnDone) -> list[EvalRecord]:
         """Score the learner on the test tasks at every requested number of shots."""
         episodes = jobs.evaluation_episodes(self.config.evaluation)
-        return self._score("evaluate", episodes, learner.subject(), on_done)
+        return self._score("evaluate", episodes, learner.subject(), on_done)[0]
 
-    def reference(self, on_done: OnDone) -> list[EvalRecord]:
-        """Score the reference lines on the same tasks and seeds."""
-        return self._score("reference", self.config.evaluation.query_episodes, None, on_done)
+    def reference(self, on_done: OnDone) -> tuple[list[EvalRecord], float]:
+        """Score the reference lines on the same tasks and seeds.
+
+        Returns the records, and the environment steps per second that all workers together reach
+        without a policy.
+        """
+        episodes = self.config.evaluation.query_episodes
+        records, receipts = self._score("reference", episodes, None, on_done)
+        physics = sum(receipt.seconds["physics"] for receipt in receipts)
+        steps = sum(record.length_steps for record in records)
+        return records, steps / physics * self.backend.num_workers
 
     def _score(
         self, kind: str, episodes: int, subject: Handle, on_done: OnDone
-    ) -> list[EvalRecord]:
+    ) -> tuple[list[EvalRecord], list[Receipt]]:
         size = jobs.tasks_per_job(self.config.envs_per_job, episodes)
         indices = self.problem.task_indices("test")
         pieces = jobs.cut(self.problem.cell, kind, 0, "test", indices, size)
         work = Work(kind, pieces, subject)
-        _, results = self.backend.run(work, lambda done: on_done(done, len(pieces)))
-        return [record for part in self.backend.fetch(results) for record in part]
+        receipts, results = self.backend.run(work, lambda done: on_done(done, len(pieces)))
+        return [record for part in self.backend.fetch(results) for record in part], receipts
 
 
 def _shares(

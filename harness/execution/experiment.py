@@ -9,8 +9,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from harness.config import EvaluateConfig, RunConfig, UsageError, config_as_dict, config_from_dict
 from harness.execution import checkpoint as checkpoints
 from harness.execution.backend import Backend
@@ -24,7 +22,7 @@ from harness.reporting.files import run_path
 from harness.reporting.manifest import DistInfo, Manifest
 from harness.reporting.rebuild import rebuild
 from harness.reporting.records import RunFolder
-from harness.reporting.writers import render
+from harness.reporting.writers import console, render
 from harness.types import Cell
 from harness.validation import check_task_indices
 
@@ -141,11 +139,11 @@ def _play(
 
 def _conclude(folder: RunFolder, seconds: float) -> int:
     """Write and print the table of what is complete; return the exit code it stands for."""
-    console = Console()
+    out = console()
     if not any((folder.path / "records").glob("*.parquet")):
-        console.print(f"nothing complete yet in {folder.path}; continue with --resume")
+        out.print(f"nothing complete yet in {folder.path}; continue with --resume")
         return INTERRUPTED
     table = rebuild(folder.path)
-    console.print(render(table))
-    console.print(f"[dim]{folder.path} · {seconds:.0f} s[/dim]", highlight=False)
+    out.print(render(table))
+    out.print(f"[dim]{folder.path} · {seconds:.0f} s[/dim]", highlight=False)
     return table.exit_code

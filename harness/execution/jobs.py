@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -15,6 +16,9 @@ from harness import seeding
 from harness.config import EvalConfig
 from harness.types import Cell
 from task_distributions import Split
+
+LEAST_JOBS = 4
+"""A short list is cut too, so that a few workers share it evenly."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,9 +55,12 @@ def cut(
     task_indices: Sequence[int],
     tasks_per_job: int,
 ) -> list[Job]:
-    """Cut a list of tasks into jobs of at most ``tasks_per_job``."""
+    """Cut a list of tasks into jobs of at most ``tasks_per_job``, of nearly equal size."""
     keys = range(len(task_indices)) if phase == "train" else task_indices
-    pieces = [slice(at, at + tasks_per_job) for at in range(0, len(task_indices), tasks_per_job)]
+    count = len(task_indices)
+    pieces_count = max(-(-count // tasks_per_job), min(count, LEAST_JOBS))
+    bounds = [count * part // pieces_count for part in range(pieces_count + 1)]
+    pieces = [slice(start, stop) for start, stop in pairwise(bounds)]
     return [
         Job(cell, phase, iteration, part, split, tuple(task_indices[piece]), tuple(keys[piece]))
         for part, piece in enumerate(pieces)

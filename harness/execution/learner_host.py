@@ -14,27 +14,35 @@ from harness.execution import checkpoint as checkpoints
 from harness.execution.backend import Advance
 from harness.execution.scoring import Subject
 from harness.meta import learners
-from harness.meta.learners.base import IterationInfo, Request
+from harness.meta.learners.base import IterationInfo, Learner, Request
 from harness.meta.problem import Problem
 from harness.types import Cell
 
 
 class LearnerHost:
-    """Drives a learner's generator by messages, so that driver and learner may be apart."""
+    """Drives one cell's learner by messages, so that driver and learner may be apart."""
 
-    def __init__(self, config: RunConfig, cell: Cell, checkpoint: Path | None) -> None:
+    def __init__(self, config: RunConfig) -> None:
         torch.set_num_threads(1)
-        self._learner = learners.build(Problem.build(cell, config))
+        self._config = config
+        self._learner: Learner | None = None
+        self._state: Any = None
+        self._playing: Generator[Request, list[Any], IterationInfo] | None = None
+        self._seconds = 0.0
+
+    def open(self, cell: Cell, checkpoint: Path | None) -> None:
+        """Turn to ``cell``, untrained or as ``checkpoint`` holds it; what was open is dropped."""
+        self._playing = None
+        self._learner = learners.build(Problem.build(cell, self._config))
         if checkpoint is None:
             self._state = self._learner.init()
         else:
             saved = checkpoints.read(checkpoint)
             self._state = self._learner.restore(saved.tensors, saved.learner)
-        self._playing: Generator[Request, list[Any], IterationInfo] | None = None
-        self._seconds = 0.0
 
     def advance(self, *results: Any) -> tuple[Advance, Any]:
         """Begin an iteration, or send it the results it asked for; return what it asks next."""
+        assert self._learner is not None
         began = time.perf_counter()
         request: Request | None = None
         done: IterationInfo | None = None
@@ -53,11 +61,13 @@ class LearnerHost:
 
     def subject(self) -> Subject:
         """Return the meta-parameters as evaluation takes them."""
+        assert self._learner is not None
         state = self._learner.policy_state(self._state)
         return Subject(state, int(self._state.env_steps))
 
     def save(self, path: Path, run: dict[str, Any]) -> None:
         """Write a checkpoint and drop all but the newest two."""
+        assert self._learner is not None
         tensors, meta = self._learner.save(self._state)
         checkpoints.write(path, checkpoints.Checkpoint(tensors, meta, run))
         checkpoints.prune(path.parent, keep=2)

@@ -31,9 +31,6 @@ class LocalLearner:
         """See ``LearnerHandle``."""
         self._host.save(path, run)
 
-    def close(self) -> None:
-        """Nothing to let go of."""
-
 
 class LocalBackend:
     """One worker, in process, on one thread. Satisfies ``Backend``."""
@@ -64,7 +61,9 @@ class LocalBackend:
 
     def start_learner(self, cell: Cell, checkpoint: Path | None) -> LocalLearner:
         """Start a learner in this process."""
-        return LocalLearner(LearnerHost(self._config, cell, checkpoint))
+        host = LearnerHost(self._config)
+        host.open(cell, checkpoint)
+        return LocalLearner(host)
 
     def close(self) -> None:
         """Nothing was started."""

@@ -70,13 +70,14 @@ class RayBackend:
         have = int(ray.cluster_resources().get("CPU", 0))
         self.num_workers = config.execution.num_workers or max(1, have)
         if self.num_workers > have:
-            self.close()
+            self._stop_ray()
             raise UsageError(
                 f"--num-workers {self.num_workers} needs {self.num_workers} CPUs, "
                 f"the cluster has {have}"
             )
         self._config_ref = ray.put(config)
         self._workers = [self._start_worker() for _ in range(self.num_workers)]
+        self._learner = self._start_learner()
         self._home: dict[tuple[str, str, int, int], int] = {}
 
     def _start_worker(self) -> Any:
@@ -94,14 +95,24 @@ class RayBackend:
         return values
 
     def start_learner(self, cell: Cell, checkpoint: Path | None) -> RayLearner:
-        """Start the learner actor of ``cell``; it waits while workers work, so it takes no CPU."""
-        actor = ray.remote(num_cpus=0, max_restarts=0)(LearnerHost)
-        return RayLearner(actor.remote(self._config_ref, cell, checkpoint))
+        """Turn the learner actor to ``cell``; a dead one is replaced."""
+        try:
+            return RayLearner(self._learner, cell, checkpoint)
+        except LostError:
+            self._learner = self._start_learner()
+            return RayLearner(self._learner, cell, checkpoint)
+
+    def _start_learner(self) -> Any:
+        # It waits while workers work, so it takes no CPU of its own.
+        return ray.remote(num_cpus=0, max_restarts=0)(LearnerHost).remote(self._config_ref)
 
     def close(self) -> None:
         """Shut down what this backend started."""
-        for actor in getattr(self, "_workers", ()):
+        for actor in (*self._workers, self._learner):
             ray.kill(actor)
+        self._stop_ray()
+
+    def _stop_ray(self) -> None:
         if self._owns_ray:
             ray.shutdown()
 
@@ -227,8 +238,9 @@ class _Round:
 class RayLearner:
     """The learner actor's handle."""
 
-    def __init__(self, actor: Any) -> None:
+    def __init__(self, actor: Any, cell: Cell, checkpoint: Path | None) -> None:
         self._actor = actor
+        _get(actor.open.remote(cell, checkpoint))
 
     def advance(self, results: Sequence[Handle]) -> tuple[Advance, Handle]:
         """See ``LearnerHandle``; the results go from the workers' nodes to the learner's."""
@@ -243,10 +255,6 @@ class RayLearner:
     def save(self, path: Path, run: dict[str, Any]) -> None:
         """See ``LearnerHandle``."""
         _get(self._actor.save.remote(path, run))
-
-    def close(self) -> None:
-        """End the actor."""
-        ray.kill(self._actor)
 
 
 def _get(reference: Any) -> Any:

@@ -66,11 +66,9 @@ class Session:
         ids = [self._reference_cell(first, line).id for line in REFERENCE_LINES]
         if all((self.folder.path / "records" / f"{key}.parquet").exists() for key in ids):
             return
-        began = time.perf_counter()
-        records = self._runner(first).reference(self._ignore)
+        records, rate = self._runner(first).reference(self._ignore)
         for key in ids:
             self._write(key, [record for record in records if record.cell == key])
-        rate = sum(record.length_steps for record in records) / (time.perf_counter() - began)
         self.progress.note(self._estimate(rate))
 
     @staticmethod
@@ -132,16 +130,13 @@ class Session:
             path, saved = found
             first, wall = int(saved.learner["iteration"]), float(saved.run["wall_seconds"])
         learner = self.backend.start_learner(cell, path)
-        try:
-            if checkpoint is None:
-                self.progress.cell_started(cell, first)
-                wall = self._train(cell, runner, learner, first, wall)
-            began = time.perf_counter()
-            records = runner.evaluate(learner, lambda done, jobs: self._scored(cell, done, jobs))
-            self._write(cell.id, records)
-            return wall + time.perf_counter() - began
-        finally:
-            learner.close()
+        if checkpoint is None:
+            self.progress.cell_started(cell, first)
+            wall = self._train(cell, runner, learner, first, wall)
+        began = time.perf_counter()
+        records = runner.evaluate(learner, lambda done, jobs: self._scored(cell, done, jobs))
+        self._write(cell.id, records)
+        return wall + time.perf_counter() - began
 
     def _train(
         self, cell: Cell, runner: CellRunner, learner: LearnerHandle, first: int, wall: float

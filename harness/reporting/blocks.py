@@ -127,6 +127,8 @@ def estimate_text(line: Mapping[str, Any], name: str, digits: int, sign: bool = 
     text = f"{point:{'+' if sign else ''}.{digits}f}"
     if not (_is_number(low) and _is_number(high)):
         return text, ""
+    # Three digits say how wide an interval is, and four columns of them fit a terminal.
+    digits = 0 if max(abs(low), abs(high)) >= 100 else digits
     return text, f"[{low:.{digits}f}, {high:.{digits}f}]"
 
 

@@ -18,10 +18,7 @@ MAX_REASON = 300
 def caption(table: Comparison, manifest: Manifest) -> tuple[str, ...]:
     """Return the paragraphs of the caption, most urgent first."""
     paragraphs = [*_gaps(table, manifest)]
-    paragraphs += [
-        f"{dist.name}@{dist.version}: {dist.protocol.rstrip('.')}."
-        for dist in manifest.distributions
-    ]
+    paragraphs += [f"{dist.protocol.rstrip('.')}." for dist in manifest.distributions]
     paragraphs.append(_scoring(table, manifest))
     paragraphs += _statistics(table)
     paragraphs.append(_provenance(manifest))

@@ -9,7 +9,7 @@ import math
 from typing import Any
 
 from rich import box
-from rich.console import Group, RenderableType
+from rich.console import Console, Group, RenderableType
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
@@ -118,6 +118,12 @@ def _tex_grid(block: Block) -> list[str]:
 
 def _tex(text: str) -> str:
     return "".join(_TEX.get(char, char) for char in clean(text))
+
+
+def console() -> Console:
+    """Return a console for tables: as wide as the terminal, 110 columns where there is none."""
+    found = Console()
+    return found if found.is_terminal else Console(width=110)
 
 
 def render(table: Comparison) -> RenderableType:
