@@ -8,18 +8,18 @@ from __future__ import annotations
 from typing import Any
 
 SMOKE: dict[str, Any] = {
-    "train": {"epochs": 4, "meta_batch_size": 10, "episodes_per_task": 5},
-    "evaluation": {"few_shot": [1, 5, 10], "episodes_per_shot": 5, "query_episodes": 2},
+    "train": {"epochs": 4, "meta_batch_size": 10, "episodes_per_task": 4},
+    "evaluation": {"few_shot": [1, 5, 10], "episodes_per_shot": 4, "query_episodes": 2},
     "seed": [0],
 }
-"""Does everything run? Four policies on halfcheetah-vel in about a minute on two cores."""
+"""Does everything run? Four policies on halfcheetah-vel in a minute or two on two cores."""
 
 QUICK: dict[str, Any] = {
-    "train": {"epochs": 50, "meta_batch_size": 20, "episodes_per_task": 20},
-    "evaluation": {"few_shot": [1, 5, 10], "episodes_per_shot": 20, "query_episodes": 5},
+    "train": {"epochs": 25, "meta_batch_size": 20, "episodes_per_task": 10},
+    "evaluation": {"few_shot": [1, 5, 10], "episodes_per_shot": 10, "query_episodes": 5},
     "seed": [0],
 }
-"""A first look on a laptop, one seed: training is visible, no claim can rest on it."""
+"""A first look on a laptop, one seed, 2 M steps a cell: learning shows, no claim can rest on it."""
 
 STANDARD: dict[str, Any] = {
     "train": {"epochs": 300, "meta_batch_size": 20, "episodes_per_task": 20},
