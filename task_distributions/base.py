@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import gymnasium
 import numpy as np
@@ -77,6 +77,7 @@ class StepBatch:
     """
 
 
+@runtime_checkable
 class BatchedEnv(Protocol):
     """B = N·E environments stepped together; environment ``n * E + e`` is episode e of task n."""
 
@@ -96,6 +97,7 @@ class BatchedEnv(Protocol):
         ...
 
 
+@runtime_checkable
 class TaskDistribution(Protocol):
     """A family of MDPs with fixed, enumerated train and test tasks."""
 

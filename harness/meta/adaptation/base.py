@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from harness.meta.batch import Batch
 from policies.base import Params, Policy
 
 
+@runtime_checkable
 class Adapter(Protocol):
     """Turns the support batch of one shot into changed parameters, as values."""
 

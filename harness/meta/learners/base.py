@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from harness.meta.normalizer import Moments, Normalizer
 from harness.meta.rollout import Clock
@@ -74,6 +74,7 @@ class IterationInfo:
     info: dict[str, float] = field(default_factory=dict)
 
 
+@runtime_checkable
 class Learner(Protocol):
     """One outer loop; built by a factory that takes a ``Problem``."""
 
