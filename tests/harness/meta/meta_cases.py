@@ -1,0 +1,149 @@
+"""Small problems for the tests of harness.meta: random batches, collected data, a cell to train."""
+
+import torch
+
+import policies
+from harness.config import AdaptConfig, RunConfig, TrainConfig
+from harness.meta import learners, objectives
+from harness.meta.adaptation import GradientAdapter
+from harness.meta.batch import Batch
+from harness.meta.learners.base import Place
+from harness.meta.learners.surrogate import Collected, MetaObjective
+from harness.meta.problem import Problem
+from harness.meta.rollout import Clock
+from harness.types import Cell
+from policies.base import Params, Policy
+from policies.params import clone, repeat
+
+N, E, T, OBS, ACTIONS = 2, 2, 4, 3, 2
+INNER_LR = 0.1
+
+
+def make_policy(name: str) -> Policy:
+    options = {"transformer": {"context": 3}}.get(name, {})
+    return policies.build(name, obs_dim=OBS, action_dim=ACTIONS, **options)
+
+
+def make_params(policy: Policy, seed: int = 0, spread: float = 0.05) -> Params:
+    """Float64 parameters [1, ...] away from their symmetric start, with a mean head to see."""
+    params = policy.init_params(seed)
+    params["mean.weight"] = params["mean.weight"] * 30
+    generator = torch.Generator().manual_seed(seed)
+    return {
+        key: (value + spread * torch.randn(value.shape, generator=generator)).double()
+        for key, value in params.items()
+    }
+
+
+def make_mask() -> torch.Tensor:
+    """One episode that ended early and one that was invalid, among full ones."""
+    mask = torch.ones(N, E, T, dtype=torch.bool)
+    mask[0, 0, 2:] = False
+    mask[1, 1] = False
+    return mask
+
+
+def make_batch(policy: Policy, params: Params, seed: int) -> Batch:
+    """A batch of numbers drawn at random, its actions sampled by ``params``."""
+    generator = torch.Generator().manual_seed(1000 + seed)
+
+    def draw(*shape: int) -> torch.Tensor:
+        return torch.randn(*shape, generator=generator, dtype=torch.float64)
+
+    x = draw(N, E, T, OBS)
+    first = torch.zeros(N, E, T, dtype=torch.bool)
+    first[..., 0] = True
+    out = policy.forward(params, x, first, policy.initial_memory(N, E, x))
+    actions = out.mean + out.log_std.exp() * draw(N, E, T, ACTIONS)
+    return Batch(
+        x=x,
+        first=first,
+        actions=actions.detach(),
+        log_probs=objectives.log_prob(out, actions).detach(),
+        advantages=draw(N, E, T),
+        value_targets=draw(N, E, T),
+        mask=make_mask(),
+    )
+
+
+def make_objective(policy: Policy, **settings) -> MetaObjective:
+    return MetaObjective(policy, GradientAdapter(INNER_LR), TrainConfig(**settings))
+
+
+def collected(policy: Policy, params: Params, steps: int) -> Collected:
+    """What a worker would keep: each batch sampled after the steps before it."""
+    adapter, current = GradientAdapter(INNER_LR), repeat(params, N)
+    support, old = [], []
+    for step in range(steps):
+        batch = make_batch(policy, current, step)
+        support.append(batch)
+        with torch.no_grad():
+            old.append(batch.forward(policy, current))
+        current = adapter.adapt(policy, current, batch)
+    query = make_batch(policy, current, 99)
+    with torch.no_grad():
+        query_old = query.forward(policy, current)
+    return Collected(tuple(support), query, tuple(old), query_old)
+
+
+def moved(params: Params, scale: float = 0.02, seed: int = 5) -> Params:
+    """Parameters a little off, as they are after a first outer step."""
+    generator = torch.Generator().manual_seed(seed)
+    return {
+        key: value + scale * torch.randn(value.shape, generator=generator, dtype=value.dtype)
+        for key, value in clone(params).items()
+    }
+
+
+def dot(left: Params, right: Params) -> float:
+    return sum(float((left[key] * right[key]).sum()) for key in left)
+
+
+def directions(params: Params, seed: int) -> Params:
+    generator = torch.Generator().manual_seed(seed)
+    return {
+        key: torch.randn(value.shape, generator=generator, dtype=value.dtype)
+        for key, value in params.items()
+    }
+
+
+def along(params: Params, direction: Params, step: float) -> Params:
+    return {key: value.detach() + step * direction[key] for key, value in params.items()}
+
+
+def make_problem(learner: str = "maml", *, policy: str = "mlp", adapt=None, **train) -> Problem:
+    """A cell on point_goal, 4 tasks of 3 episodes an iteration unless told otherwise."""
+    settings = {"meta_batch_size": 4, "episodes_per_task": 3, "action_scale": 1.0, **train}
+    config = RunConfig(
+        task_dist="point_goal",
+        policy=(policy,),
+        learner=(learner,),
+        train=TrainConfig(**settings),
+        adapt=AdaptConfig(**(adapt or {})),
+    )
+    return Problem.build(Cell("point_goal", policy, learner, 0), config)
+
+
+def iterate(problem: Problem, state, jobs: int, iteration: int = 0):
+    """Play one outer iteration by hand on ``jobs`` jobs; return what it reports and the data."""
+    learner = learners.build(problem)
+    size = problem.config.train.meta_batch_size
+    keys = [
+        tuple(range(size))[part * size // jobs : (part + 1) * size // jobs] for part in range(jobs)
+    ]
+    playing = learner.iterate(state)
+    request = next(playing)
+    assert request.kind == "collect"
+    pairs = [
+        learner.collect(
+            problem.tasks("train", part), Place(iteration, part), request.payload, Clock()
+        )
+        for part in keys
+    ]
+    results, data = [report for _, report in pairs], [kept for kept, _ in pairs]
+    while True:
+        try:
+            request = playing.send(results)
+        except StopIteration as stop:
+            return stop.value, data
+        results = [learner.compute(request.kind, kept, request.payload, Clock()) for kept in data]
