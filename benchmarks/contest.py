@@ -29,6 +29,8 @@ class Running(NamedTuple):
     advance: Callable[[], int]
     """Plays one control step of all its simulations; returns how many really moved."""
     close: Callable[[], None] = lambda: None
+    warm_up: int = 20
+    """Calls of ``advance`` before the clock starts."""
 
 
 @dataclass(frozen=True)
@@ -45,8 +47,8 @@ class Contender:
 
 def _serve(pipe: Connection, contender: Contender) -> None:
     """Body of a process: start a contender, then play for as many seconds as asked."""
-    advance, close = contender.start()
-    for _ in range(20):  # warm up
+    advance, close, warm_up = contender.start()
+    for _ in range(warm_up):
         advance()
     pipe.send("ready")
     while (seconds := pipe.recv()) is not None:
@@ -109,7 +111,7 @@ def _line(contenders: Sequence[Contender], k: int, rates: NDArray[np.float64]) -
     same_cores = [i for i, other in enumerate(contenders) if other.cores == one.cores]
     column = {contenders[i].name: rates[:, i] for i in same_cores}
     of_raw = np.median(rates[:, k] / column[RAW])
-    is_peer = one.name not in (RAW, OURS)
+    is_peer = OURS in column and not one.name.startswith((RAW, OURS))
     ours_is = f"{np.median(column[OURS] / rates[:, k]):.1f} x" if is_peer else ""
     return (
         f"{one.cores:5} {one.name:16} {np.median(rates[:, k]):10,.0f} {of_raw:8.2f} {ours_is:>10}"

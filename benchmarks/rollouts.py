@@ -108,6 +108,33 @@ def ours(robot: str, controller: ControllerMaker) -> Running:
     return Running(advance)
 
 
+def ours_with_policy(policy_name: str, robot: str, controller: ControllerMaker) -> Running:
+    """Whole rollouts as training makes them: the engine and a policy with parameters per task."""
+    import torch
+
+    import policies
+    from harness.meta.normalizer import Normalizer
+    from harness.meta.rollout import Actor, Clock, draw_noise, rollout
+    from policies.params import repeat
+    from task_distributions import load
+
+    torch.set_num_threads(1)
+    dist = load(DISTRIBUTIONS[robot], horizon=HORIZON)
+    spec, tasks, episodes = dist.spec, dist.tasks("train")[:8], OUR_SIMULATIONS // 8
+    policy = policies.build(policy_name, obs_dim=spec.obs_dim, action_dim=spec.action_dim)
+    params = repeat(policy.init_params(0), len(tasks))
+    actor = Actor(policy, params, Normalizer.identity(spec.obs_dim), action_scale=0.1)
+    generators = [np.random.default_rng(task.index) for task in tasks]
+    seeds = list(range(OUR_SIMULATIONS))
+
+    def advance() -> int:
+        noise = draw_noise(generators, HORIZON, episodes, spec.action_dim)
+        env = dist.make_batch(tasks, episodes)
+        return rollout(env, actor, seeds, noise, Clock()).env_steps
+
+    return Running(advance, warm_up=1)
+
+
 def _gymnasium_makers(robot: str) -> list[Callable]:
     import gymnasium
 
@@ -162,12 +189,13 @@ CONTENDERS: list[tuple[str, Callable[[str, ControllerMaker], Running], int, int]
 """Name, start function, cores, processes."""
 
 
-def contenders(robot: str, controller: str, peers: bool) -> list[Contender]:
+def contenders(robot: str, controller: str, peers: bool, policies: list[str]) -> list[Contender]:
     """Return everyone who competes on ``robot``."""
+    chosen = [one for one in CONTENDERS if peers or one[0] in (RAW, OURS)]
+    chosen += [(f"{OURS}+{name}", partial(ours_with_policy, name), 1, 1) for name in policies]
     return [
         Contender(name, partial(start, robot, CONTROLLERS[controller]), cores, processes)
-        for name, start, cores, processes in CONTENDERS
-        if peers or name in (RAW, OURS)
+        for name, start, cores, processes in chosen
     ]
 
 
@@ -177,13 +205,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--seconds", type=float, default=5.0, help="per contender and robot")
     parser.add_argument("--robots", nargs="+", choices=DISTRIBUTIONS, default=list(DISTRIBUTIONS))
     parser.add_argument("--peers", action=argparse.BooleanOptionalAction, default=True)
+    parser.add_argument(
+        "--policies", nargs="*", default=[], help="also our rollouts with these policies inside"
+    )
     parser.add_argument("--controller", choices=CONTROLLERS, default="random")
     options = parser.parse_args(argv)
     os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1", MKL_NUM_THREADS="1")
     print(f"controller: {options.controller}; medians of interleaved rounds of {ROUND_SECONDS} s")
     print(f"{'robot':12}{HEADER}")
     for robot in options.robots:
-        crowd = contenders(robot, options.controller, options.peers)
+        crowd = contenders(robot, options.controller, options.peers, options.policies)
         for line in compare(crowd, options.seconds):
             print(f"{robot:12}{line}", flush=True)
 
