@@ -10,6 +10,8 @@ from collections.abc import Sequence
 
 from harness import cli
 from harness.config import EvaluateConfig, UsageError
+from harness.execution.preflight import preflight
+from harness.reporting.files import ArtefactError
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -22,9 +24,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     except UsageError as error:
         return _refuse(error)
     try:
+        preflight(invocation.config.execution)
         return _run(invocation, given_argv)
     except UsageError as error:
         return _refuse(error)
+    except ArtefactError as error:
+        sys.stderr.write(f"error: {' '.join(str(error).split())}\n")
+        return 5
 
 
 def _run(invocation: cli.Invocation, argv: list[str]) -> int:

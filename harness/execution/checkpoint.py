@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,12 +17,13 @@ from typing import Any
 import safetensors
 import safetensors.torch
 
+from harness.reporting.files import ArtefactError, write_atomically
 from policies.base import Params
 
 FORMAT = 1
 
 
-class CheckpointError(ValueError):
+class CheckpointError(ArtefactError):
     """The file is not a checkpoint of ours, or not whole."""
 
 
@@ -50,8 +50,8 @@ def write(path: Path, checkpoint: Checkpoint) -> Path:
     }
     body["sha256"] = _digest(body)
     path.parent.mkdir(parents=True, exist_ok=True)
-    _replace(path, payload)
-    _replace(path.with_suffix(".json"), json.dumps(body, indent=1).encode())
+    write_atomically(path, payload)
+    write_atomically(path.with_suffix(".json"), json.dumps(body, indent=1).encode())
     return path
 
 
@@ -63,22 +63,39 @@ def read(path: Path) -> Checkpoint:
     """
     if path.suffix != ".safetensors":
         raise CheckpointError(f"{path} is no checkpoint: give the .safetensors file of one")
-    side = path.with_suffix(".json")
-    try:
-        payload, body = path.read_bytes(), json.loads(side.read_bytes())
-    except FileNotFoundError as error:
-        raise CheckpointError(f"no checkpoint {path}: {error.filename} is missing") from error
-    except ValueError as error:
-        raise CheckpointError(f"{side} is not JSON: {error}") from error
-    if not isinstance(body, dict) or body.get("format") != FORMAT:
-        raise CheckpointError(f"{side} is not a checkpoint of format {FORMAT}")
+    payload, body = _bytes(path), _parsed(path.with_suffix(".json"))
+    if body.get("format") != FORMAT:
+        raise CheckpointError(f"{path} is not a checkpoint of format {FORMAT}")
     claimed = body.pop("sha256", None)
     if claimed != _digest(body):
-        raise CheckpointError(f"{side} was altered or damaged: its sha256 does not match")
-    if hashlib.sha256(payload).hexdigest() != body["tensors_sha256"]:
-        raise CheckpointError(f"{path} was altered or damaged: its sha256 does not match")
-    tensors: Params = safetensors.torch.load(payload)
-    return Checkpoint(tensors, body["learner"], body["run"])
+        raise CheckpointError(f"{path} was altered or damaged: the sha256 of its JSON differs")
+    if body.get("tensors_sha256") != hashlib.sha256(payload).hexdigest():
+        raise CheckpointError(f"{path} was altered or damaged: its sha256 differs")
+    learner, run = body.get("learner"), body.get("run")
+    if not isinstance(learner, dict) or not isinstance(run, dict):
+        raise CheckpointError(f"{path} does not say what it is of")
+    try:
+        tensors: Params = safetensors.torch.load(payload)
+    except (safetensors.SafetensorError, ValueError) as error:
+        raise CheckpointError(f"{path} holds no tensors: {error}") from error
+    return Checkpoint(tensors, learner, run)
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise CheckpointError(f"no checkpoint {path}: {error.strerror}") from error
+
+
+def _parsed(side: Path) -> dict[str, Any]:
+    try:
+        body = json.loads(_bytes(side))
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"{side} is not JSON: {error}") from error
+    if not isinstance(body, dict):
+        raise CheckpointError(f"{side} is not a checkpoint of format {FORMAT}")
+    return body
 
 
 def path_of(folder: Path, iteration: int) -> Path:
@@ -106,12 +123,3 @@ def prune(folder: Path, keep: int) -> None:
 
 def _digest(body: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
-
-
-def _replace(path: Path, payload: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with temporary.open("wb") as file:
-        file.write(payload)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)

@@ -18,13 +18,13 @@ from harness.execution.local import LocalBackend
 from harness.execution.session import Session
 from harness.meta.problem import load_distribution
 from harness.progress import Progress
-from harness.reporting.files import run_path
+from harness.reporting.files import ArtefactError, run_path
 from harness.reporting.manifest import DistInfo, Manifest
 from harness.reporting.rebuild import rebuild
 from harness.reporting.records import RunFolder
 from harness.reporting.writers import console, render
 from harness.types import Cell
-from harness.validation import check_task_indices
+from harness.validation import check_run, check_task_indices
 
 RESULTS = Path("results")
 INTERRUPTED = 4
@@ -49,9 +49,7 @@ def evaluate_checkpoint(config: EvaluateConfig, *, argv: Sequence[str], progress
         CheckpointError: the file is not a whole checkpoint.
         UsageError: the run cannot start.
     """
-    saved = checkpoints.read(config.checkpoint)
-    cell = Cell(**saved.run["cell"])
-    stored = config_from_dict(saved.run["config"])
+    cell, stored = _described(config.checkpoint)
     chosen = dataclasses.replace(
         config.applied_to(stored), policy=(cell.policy,), learner=(cell.learner,), seed=(cell.seed,)
     )
@@ -60,6 +58,23 @@ def evaluate_checkpoint(config: EvaluateConfig, *, argv: Sequence[str], progress
         check_task_indices(dist, "test", chosen.env.test_tasks, "--test-tasks")
     folder, manifest = _open(chosen, [cell], argv, config_as_dict(config))
     return _play(chosen, folder, manifest, progress, checkpoint=config.checkpoint)
+
+
+def _described(path: Path) -> tuple[Cell, RunConfig]:
+    """Return the cell and the configuration that a checkpoint says it is of."""
+    run = checkpoints.read(path).run
+    try:
+        stored = config_from_dict(run["config"])
+        told = Cell(**run["cell"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise checkpoints.CheckpointError(f"{path} does not say what it is of: {error}") from error
+    planned = cells(stored)
+    if told not in planned:
+        raise checkpoints.CheckpointError(
+            f"{path} is of {told}, which is no cell of the configuration it carries"
+        )
+    check_run(stored, {})
+    return planned[planned.index(told)], stored
 
 
 def _open(
@@ -90,6 +105,8 @@ def _open(
                     f"({manifest.distributions}). Start a new run with another --name"
                 )
             return folder, manifest
+    except ArtefactError:
+        raise
     except ValueError as error:
         raise UsageError(str(error)) from error
     command = ("python", "-m", "harness.run", *argv)
@@ -108,9 +125,8 @@ def _backend(config: RunConfig, folder: RunFolder, progress: Progress) -> Backen
     if config.execution.backend == "local":
         return LocalBackend(config)
     # Imported here: a local run, and bad input, need not pay for importing ray.
-    from harness.execution.on_ray import RayBackend, preflight
+    from harness.execution.on_ray import RayBackend
 
-    preflight(config)
     return RayBackend(config, notify)
 
 

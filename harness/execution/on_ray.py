@@ -21,31 +21,13 @@ from harness.config import RunConfig, UsageError
 from harness.execution.backend import Advance, Handle, LostError, Work
 from harness.execution.jobs import Job
 from harness.execution.learner_host import LearnerHost
+from harness.execution.preflight import available_cpus
 from harness.execution.worker import Receipt, Worker
 from harness.types import Cell
 
 MAX_ATTEMPTS = 3
 Notify = Callable[[str, dict[str, Any]], None]
 """(kind, fields) of a fault, for the event log and the display."""
-
-
-def available_cpus() -> int:
-    """Return the CPUs this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def preflight(config: RunConfig) -> None:
-    """Refuse what could never be scheduled, before Ray starts.
-
-    Raises:
-        UsageError: more workers than this machine has CPUs.
-    """
-    wanted, have = config.execution.num_workers, available_cpus()
-    if config.execution.address is None and wanted is not None and wanted > have:
-        raise UsageError(
-            f"--num-workers {wanted} needs {wanted} CPUs, this machine has {have}. "
-            f"Ask for at most {have}, or join a larger cluster with --address"
-        )
 
 
 @dataclass(slots=True)

@@ -9,7 +9,7 @@ import numpy as np
 
 from harness import seeding
 from harness.execution.jobs import Job
-from harness.meta import adaptation
+from harness.meta import adaptation, learners
 from harness.meta.learners.base import Learner, PolicyState
 from harness.meta.meta_episode import MetaEpisodeRunner, Plan
 from harness.meta.problem import Problem
@@ -34,6 +34,19 @@ def adapter_name(problem: Problem, learner: Learner) -> str:
     """Return the adapter that scores this cell."""
     asked = problem.config.adapt.adapter
     return learner.adapter if asked == "auto" else asked
+
+
+def planned_env_steps(problem: Problem) -> int:
+    """Return the environment steps a cell takes if no episode ends early."""
+    train, scored = problem.config.train, problem.config.evaluation
+    learner = learners.build(problem)
+    batches = 1 + problem.config.adapt.adaptation_steps
+    training = train.epochs * train.meta_batch_size * train.episodes_per_task * batches
+    adapter = adaptation.build(adapter_name(problem, learner), problem.config.adapt)
+    support = scored.shots[-1] * scored.episodes_per_shot if adapter.needs_support else 0
+    per_task = support + len(scored.shots) * scored.query_episodes
+    scoring = len(problem.task_indices("test")) * per_task
+    return (training + scoring) * problem.dist.spec.horizon
 
 
 def evaluate(

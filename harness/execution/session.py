@@ -13,7 +13,7 @@ from harness.execution import checkpoint as checkpoints
 from harness.execution.backend import Backend, LearnerHandle, LostError
 from harness.execution.cell import CellRunner
 from harness.execution.interrupt import InterruptedRunError, StopRequest
-from harness.execution.scoring import REFERENCE, REFERENCE_LINES
+from harness.execution.scoring import REFERENCE, REFERENCE_LINES, planned_env_steps
 from harness.execution.worker import JobError
 from harness.meta.learners.base import DivergedError
 from harness.meta.problem import Problem
@@ -76,18 +76,11 @@ class Session:
         return Cell(cell.task_dist, line, REFERENCE, cell.seed)
 
     def _estimate(self, rate: float) -> str:
-        problem = Problem.build(self._cells()[0], self.config)
-        train, scored = self.config.train, self.config.evaluation
-        horizon = problem.dist.spec.horizon
-        batches = 1 + self.config.adapt.adaptation_steps
-        training = train.epochs * train.meta_batch_size * train.episodes_per_task * batches
-        support = scored.shots[-1] * scored.episodes_per_shot
-        per_task = support + len(scored.shots) * scored.query_episodes
-        scoring = len(problem.task_indices("test")) * per_task
-        steps = (training + scoring) * horizon * len(self.manifest.ids("pending", "running"))
+        ahead = (cell for cell in self._cells() if self.manifest.cells[cell.id].status != "ok")
+        steps = sum(planned_env_steps(Problem.build(cell, self.config)) for cell in ahead)
         return (
-            f"{steps / 1e6:.1f} M environment steps ahead, at {rate / 1e3:.0f} k/s without a "
-            f"policy: at least {steps / rate / 60:.1f} min, learning not counted"
+            f"up to {steps / 1e6:.1f} M environment steps ahead, at {rate / 1e3:.0f} k/s without "
+            f"a policy: {steps / rate / 60:.1f} min of physics, learning comes on top"
         )
 
     def _runner(self, cell: Cell) -> CellRunner:
