@@ -37,8 +37,17 @@ class LearnerHost:
         if checkpoint is None:
             self._state = self._learner.init()
         else:
-            saved = checkpoints.read(checkpoint)
-            self._state = self._learner.restore(saved.tensors, saved.learner)
+            self._state = self._restored(checkpoint)
+
+    def _restored(self, checkpoint: Path) -> Any:
+        assert self._learner is not None
+        saved = checkpoints.read(checkpoint)
+        try:
+            return self._learner.restore(saved.tensors, saved.learner)
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:  # torch: shapes differ
+            raise checkpoints.CheckpointError(
+                f"{checkpoint} does not fit the cell it names: {error}"
+            ) from error
 
     def advance(self, *results: Any) -> tuple[Advance, Any]:
         """Begin an iteration, or send it the results it asked for; return what it asks next."""

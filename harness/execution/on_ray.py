@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import ray
-from ray.exceptions import RayActorError, RayTaskError
+from ray.exceptions import RayActorError, RayError, RayTaskError
 
 from harness.config import RunConfig, UsageError
 from harness.execution.backend import Advance, Handle, LostError, Work
@@ -188,11 +188,11 @@ class _Round:
         job = self._work.jobs[flight.index]
         try:
             answer: Receipt = ray.get(receipt)
+        except RayTaskError as error:  # first: it is a RayActorError too if that is its cause
+            raise _cause(error) from error
         except RayActorError as error:
             self._retry(flight, "worker_died", str(error).splitlines()[0])
             return
-        except RayTaskError as error:
-            raise error.as_instanceof_cause() from None
         self._idle.add(flight.worker)
         self._backend.settle(job, flight.worker)
         self._done[flight.index] = (answer, flight.result)
@@ -242,11 +242,19 @@ class RayLearner:
 def _get(reference: Any) -> Any:
     try:
         return ray.get(reference)
+    except RayTaskError as error:
+        raise _cause(error) from error
     except RayActorError as error:
         cause = str(error).splitlines()[0]
         raise LostError(f"the learner died: {cause}", learner=True) from error
-    except RayTaskError as error:
-        raise error.as_instanceof_cause() from None
+
+
+def _cause(error: RayTaskError) -> Exception:
+    """Return what went wrong in an actor, as it was raised there."""
+    if isinstance(error.cause, RayError):  # what it was sent is gone with the one that made it
+        return LostError(f"data was lost: {str(error.cause).splitlines()[0]}", learner=True)
+    cause: Exception = error.cause
+    return cause
 
 
 def _init(address: str | None) -> None:

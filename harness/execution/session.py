@@ -122,7 +122,8 @@ class Session:
         if found:
             path, saved = found
             first, wall = int(saved.learner["iteration"]), float(saved.run["wall_seconds"])
-        learner = self.backend.start_learner(cell, path)
+        # Absolute: the learner may have another working directory.
+        learner = self.backend.start_learner(cell, path and path.resolve())
         if checkpoint is None:
             self.progress.cell_started(cell, first)
             wall = self._train(cell, runner, learner, first, wall)
