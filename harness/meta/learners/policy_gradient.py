@@ -143,7 +143,7 @@ def _return_moments(episodes: Episodes, gamma: float) -> tuple[float, float, flo
 
 
 def _task_means(episodes: Episodes) -> tuple[float, ...]:
-    return tuple(_nanmean(list(row)) for row in episodes.returns)
+    return tuple(_nanmean(row.tolist()) for row in episodes.returns)
 
 
 def _nanmean(values: Sequence[float]) -> float:
