@@ -1,5 +1,7 @@
 """Small problems for the tests of harness.meta: random batches, collected data, a cell to train."""
 
+from itertools import pairwise
+
 import torch
 
 import policies
@@ -7,7 +9,7 @@ from harness.config import AdaptConfig, RunConfig, TrainConfig
 from harness.meta import learners, objectives
 from harness.meta.adaptation import GradientAdapter
 from harness.meta.batch import Batch
-from harness.meta.learners.base import Place
+from harness.meta.learners.base import IterationInfo, Place, PolicyState
 from harness.meta.learners.surrogate import Collected, MetaObjective
 from harness.meta.problem import Problem
 from harness.meta.rollout import Clock
@@ -124,26 +126,28 @@ def make_problem(learner: str = "maml", *, policy: str = "mlp", adapt=None, **tr
     return Problem.build(Cell("point_goal", policy, learner, 0), config)
 
 
-def iterate(problem: Problem, state, jobs: int, iteration: int = 0):
-    """Play one outer iteration by hand on ``jobs`` jobs; return what it reports and the data."""
+def collect(problem: Problem, payload: PolicyState, jobs: int, iteration: int = 0):
+    """Collect an iteration's data on ``jobs`` jobs; return what each keeps and the reports."""
     learner = learners.build(problem)
     size = problem.config.train.meta_batch_size
-    keys = [
-        tuple(range(size))[part * size // jobs : (part + 1) * size // jobs] for part in range(jobs)
+    bounds = [part * size // jobs for part in range(jobs + 1)]
+    pairs = [
+        learner.collect(problem.tasks("train", keys), Place(iteration, keys), payload, Clock())
+        for keys in (tuple(range(*pair)) for pair in pairwise(bounds))
     ]
+    return [data for data, _ in pairs], [report for _, report in pairs]
+
+
+def iterate(problem: Problem, state, jobs: int, iteration: int = 0) -> IterationInfo:
+    """Play one outer iteration by hand on ``jobs`` jobs; return what it reports."""
+    learner = learners.build(problem)
     playing = learner.iterate(state)
     request = next(playing)
     assert request.kind == "collect"
-    pairs = [
-        learner.collect(
-            problem.tasks("train", part), Place(iteration, part), request.payload, Clock()
-        )
-        for part in keys
-    ]
-    results, data = [report for _, report in pairs], [kept for kept, _ in pairs]
+    data, results = collect(problem, request.payload, jobs, iteration)
     while True:
         try:
             request = playing.send(results)
         except StopIteration as stop:
-            return stop.value, data
+            return stop.value
         results = [learner.compute(request.kind, kept, request.payload, Clock()) for kept in data]

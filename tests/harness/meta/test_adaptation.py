@@ -1,0 +1,102 @@
+"""Inner loops: own parameters per task, as values."""
+
+import pytest
+import torch
+from meta_cases import INNER_LR, N, make_batch, make_params, make_policy
+
+import policies
+from harness.config import AdaptConfig
+from harness.meta import adaptation, objectives
+from harness.meta.adaptation import Adapter, GradientAdapter
+from harness.meta.batch import Batch
+from policies.base import Params
+from policies.params import clone, repeat, select
+
+VALUE_HEAD = "value."
+
+
+def part(batch: Batch, task: int) -> Batch:
+    names = Batch.__dataclass_fields__
+    return Batch(**{name: getattr(batch, name)[task : task + 1] for name in names})
+
+
+def start_of(name: str) -> tuple:
+    policy = make_policy(name)
+    params = make_params(policy)
+    return policy, params, make_batch(policy, repeat(params, N), 0)
+
+
+@pytest.mark.parametrize("name", policies.names())
+def test_each_task_adapts_as_if_it_were_alone(name):
+    policy, params, batch = start_of(name)
+    adapter = GradientAdapter(INNER_LR)
+    both: Params = adapter.adapt(policy, params, batch)
+    assert all(value.shape[0] == N for value in both.values())
+    again = adapter.adapt(policy, both, batch)
+    for task in range(N):
+        alone = adapter.adapt(policy, params, part(batch, task))
+        one = slice(task, task + 1)
+        torch.testing.assert_close(select(both, one), alone, rtol=0, atol=1e-11)
+        twice = adapter.adapt(policy, alone, part(batch, task))
+        torch.testing.assert_close(select(again, one), twice, rtol=0, atol=1e-11)
+    assert (both["mean.weight"][0] - both["mean.weight"][1]).abs().max() > 1e-6
+
+
+@pytest.mark.parametrize("name", policies.names())
+def test_adapting_makes_new_parameters_and_spares_the_value_head(name):
+    policy, params, batch = start_of(name)
+    before = clone(params)
+    after = GradientAdapter(INNER_LR).adapt(policy, params, batch)
+    assert all(torch.equal(params[key], before[key]) for key in params)
+    assert not any(value.requires_grad for value in after.values())
+    own = {params[key].data_ptr() for key in params}
+    assert not any(value.data_ptr() in own for value in after.values())
+    unchanged = {
+        key for key in params if torch.equal(after[key], before[key].expand_as(after[key]))
+    }
+    value_head = {key for key in params if key.startswith(VALUE_HEAD)}
+    assert value_head
+    assert value_head <= unchanged
+    assert "mean.weight" not in unchanged
+
+
+@pytest.mark.parametrize("name", policies.names())
+def test_rewarded_actions_become_likelier_and_the_others_less(name):
+    policy, params, batch = start_of(name)
+    shared = repeat(params, N)
+    good = torch.rand(batch.mask.shape, generator=torch.Generator().manual_seed(0)) < 0.5
+    batch.advantages.copy_(torch.where(good, 1.0, -1.0))
+    after = GradientAdapter(0.01).adapt(policy, params, batch)
+    change = objectives.log_prob(batch.forward(policy, after), batch.actions) - objectives.log_prob(
+        batch.forward(policy, shared), batch.actions
+    )
+    for n in range(N):
+        steps = batch.mask[n]
+        assert change[n][steps & good[n]].mean() > change[n][steps & ~good[n]].mean()
+        assert (change[n] * batch.advantages[n])[steps].mean() > 0
+
+
+def test_the_step_is_the_negative_gradient_times_inner_lr():
+    """By hand on a mean-only policy: d(−ratio A)/dmean = −A (a − mean) / s²."""
+    mean = torch.tensor([[[[0.5]]]], dtype=torch.float64, requires_grad=True)
+    loss = -2.0 * torch.exp(-0.5 * ((1.5 - mean) ** 2 - 1.0)).sum((1, 2, 3))
+    out = GradientAdapter(0.1).step({"mean": mean}, loss, order=0)
+    assert out["mean"].item() == pytest.approx(0.5 + 0.1 * 2.0 * 1.0)
+
+
+@pytest.mark.parametrize("name", adaptation.names())
+def test_registered_adapters_keep_the_protocol(name):
+    adapter = adaptation.build(name, AdaptConfig())
+    assert isinstance(adapter, Adapter)
+    assert adapter.name == name
+    assert adapter.needs_support == (adapter.steps_per_shot > 0)
+    policy, params, batch = start_of("mlp")
+    before = clone(params)
+    after = adapter.adapt(policy, params, batch)
+    assert after.keys() == params.keys()
+    assert all(torch.equal(params[key], before[key]) for key in params)
+
+
+def test_an_unknown_adapter_is_refused_by_name():
+    with pytest.raises(ValueError, match=r"unknown adapter 'sgd'; have: none, gradient"):
+        adaptation.build("sgd", AdaptConfig())

@@ -1,0 +1,147 @@
+"""Every registered learner: an iteration by hand, its cost, its checkpoint, its jobs."""
+
+import json
+import math
+
+import pytest
+import torch
+from meta_cases import collect, iterate, make_problem
+
+from harness.meta import adaptation, learners
+from harness.meta.learners.base import Learner
+from harness.meta.learners.state import LearnerState
+from harness.meta.rollout import Clock
+from policies.base import Params
+
+OUTERS = [("ppo", "linear"), ("ppo", "value"), ("trpo", "linear")]
+STEPS_PER_ITERATION = 4 * 2 * 3 * 25
+"""Tasks, batches (support and query), episodes, steps."""
+
+
+@pytest.fixture(params=learners.names())
+def name(request) -> str:
+    return request.param
+
+
+@pytest.mark.parametrize(("outer", "baseline"), OUTERS)
+def test_an_iteration_learns_and_counts(name, outer, baseline):
+    problem = make_problem(name, outer=outer, baseline=baseline)
+    learner = learners.build(problem)
+    assert isinstance(learner, Learner)
+    assert learner.name == name
+    assert learner.adapter in adaptation.names()
+    state = learner.init()
+    before = learner.policy_state(state)
+    done = iterate(problem, state, jobs=2)
+    assert state.env_steps == STEPS_PER_ITERATION
+    assert state.iteration == 1
+    assert -100 < done.pre_return < 0
+    assert -100 < done.post_return < 0
+    assert all(math.isfinite(value) for value in done.info.values())
+    assert done.info["grad_norm"] > 0
+    assert done.info["invalid_episodes"] == done.info["skipped_in_a_row"] == 0
+    after = learner.policy_state(state)
+    assert any(not torch.equal(before.params[key], after.params[key]) for key in after.params)
+    assert before.normalizer.mean.tolist() == [0, 0]
+    assert after.normalizer.mean.abs().min() > 0
+    assert before.return_scale == 1
+    assert after.return_scale > 1
+
+
+def test_more_inner_steps_cost_every_learner_the_same():
+    counts = set()
+    for name in learners.names():
+        problem = make_problem(name, adapt={"adaptation_steps": 2})
+        state = learners.build(problem).init()
+        iterate(problem, state, jobs=1)
+        counts.add(state.env_steps)
+    assert counts == {STEPS_PER_ITERATION * 3 // 2}
+
+
+def test_maml_adapts_and_multitask_does_not():
+    pre_post = {}
+    for name in ("maml", "multitask"):
+        problem = make_problem(name, adapt={"inner_lr": 1.0})
+        pre_post[name] = iterate(problem, learners.build(problem).init(), jobs=1)
+    assert pre_post["multitask"].pre_return == pre_post["multitask"].post_return
+    assert pre_post["maml"].pre_return != pre_post["maml"].post_return
+
+
+@pytest.mark.parametrize(("outer", "baseline"), OUTERS)
+def test_the_gradient_does_not_depend_on_how_tasks_are_cut_into_jobs(name, outer, baseline):
+    policy = "mlp" if outer == "trpo" else "lstm"
+    problem = make_problem(name, policy=policy, outer=outer, baseline=baseline)
+    learner = learners.build(problem)
+    sent = learner.policy_state(learner.init())
+    whole, quarters = (collect(problem, sent, jobs)[0] for jobs in (1, 4))
+    assert (len(whole), len(quarters)) == (1, 4)
+    payload = {"params": off(sent.params), "vector": off(sent.params)}
+    for kind in ["gradient", "hvp"] if outer == "trpo" else ["gradient"]:
+        one, losses = learner.compute(kind, whole[0], payload, Clock())
+        parts = [learner.compute(kind, data, payload, Clock()) for data in quarters]
+        for key, value in one.items():
+            summed = sum(part[0][key] for part in parts)
+            torch.testing.assert_close(summed, value, rtol=1e-4, atol=1e-5)
+        assert max(value.abs().max() for value in one.values()) > 1e-4
+        for key, value in losses.items():
+            assert sum(part[1][key] for part in parts) == pytest.approx(value, rel=1e-5, abs=1e-5)
+
+
+def off(params: Params) -> Params:
+    generator = torch.Generator().manual_seed(0)
+    return {k: v + 0.02 * torch.randn(v.shape, generator=generator) for k, v in params.items()}
+
+
+def through_disk(learner: Learner, state: LearnerState) -> LearnerState:
+    """What a checkpoint does: tensors cloned, the rest JSON."""
+    tensors, meta = learner.save(state)
+    tensors = {key: value.detach().clone().contiguous() for key, value in tensors.items()}
+    return learner.restore(tensors, json.loads(json.dumps(meta)))
+
+
+@pytest.mark.parametrize(("outer", "baseline"), OUTERS)
+def test_a_restored_state_continues_bit_for_bit(name, outer, baseline):
+    problem = make_problem(name, outer=outer, baseline=baseline)
+    learner = learners.build(problem)
+    straight = learner.init()
+    iterate(problem, straight, jobs=1, iteration=0)
+    broken = through_disk(learner, straight)
+    done = [iterate(problem, state, jobs=1, iteration=1) for state in (straight, broken)]
+    assert done[0] == done[1]
+    saved, meta = learner.save(straight)
+    again, meta_again = learner.save(broken)
+    assert meta == meta_again
+    assert saved.keys() == again.keys()
+    assert all(torch.equal(saved[key], again[key]) for key in saved)
+    assert any(key.startswith("adam/exp_avg/") for key in saved) == (outer == "ppo")
+
+
+def test_a_state_is_a_function_of_the_seed_alone(name):
+    learner = learners.build(make_problem(name))
+    left, right = learner.init().snapshot(), learner.init().snapshot()
+    assert all(torch.equal(left[key], right[key]) for key in left)
+
+
+def test_a_snapshot_is_not_touched_by_later_updates(name):
+    problem = make_problem(name)
+    learner = learners.build(problem)
+    state = learner.init()
+    sent = learner.policy_state(state)
+    kept = {key: value.clone() for key, value in sent.params.items()}
+    iterate(problem, state, jobs=1)
+    assert all(torch.equal(sent.params[key], kept[key]) for key in kept)
+
+
+def test_observations_are_left_alone_if_asked(name):
+    problem = make_problem(name, normalize_obs=False)
+    learner = learners.build(problem)
+    state = learner.init()
+    iterate(problem, state, jobs=1)
+    normalizer = learner.policy_state(state).normalizer
+    assert normalizer.mean.tolist() == [0, 0]
+    assert normalizer.std.tolist() == [1, 1]
+
+
+def test_an_unknown_learner_is_refused_by_name():
+    with pytest.raises(ValueError, match="unknown learner 'reptile'; have: maml"):
+        learners.build(make_problem("reptile"))
