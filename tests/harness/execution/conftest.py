@@ -1,0 +1,47 @@
+"""A Ray with room for three workers, and learners with faults in every process."""
+
+import os
+from pathlib import Path
+
+import pytest
+import ray
+from faulty_learners import install
+
+from harness.meta import learners
+
+
+@pytest.fixture(autouse=True)
+def faults(tmp_path_factory, monkeypatch):
+    """Register the faulty learners in this process, none of which has struck yet."""
+    folder = Path(os.environ.get("FAULTS_DIR") or tmp_path_factory.mktemp("faults"))
+    for struck in folder.iterdir():
+        struck.unlink()
+    monkeypatch.setenv("FAULTS_DIR", str(folder))
+    monkeypatch.setattr(learners, "REGISTRY", dict(learners.REGISTRY))
+    install()
+
+
+@pytest.fixture
+def workplace(tmp_path, monkeypatch):
+    """An empty working directory."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture(scope="package")
+def _ray(tmp_path_factory):
+    here, faults = Path(__file__).parent, tmp_path_factory.mktemp("faults")
+    before = dict(os.environ)
+    os.environ |= {"FAULTS_DIR": str(faults), "PYTHONPATH": str(here)}
+    ray.init(
+        address="local",
+        num_cpus=4,
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level="ERROR",
+        runtime_env={"worker_process_setup_hook": "faulty_learners.install"},
+    )
+    yield
+    ray.shutdown()
+    os.environ.clear()
+    os.environ |= before

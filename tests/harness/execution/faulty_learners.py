@@ -1,0 +1,101 @@
+"""maml with faults: learners that die, hang, raise or compute NaN, named after what they do.
+
+Most happen once: where the file of that name was not made yet in ``$FAULTS_DIR``.
+"""
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import torch
+
+from harness.meta import learners
+from harness.meta.learners.policy_gradient import PolicyGradientLearner
+
+NAMES = (
+    "dies-in-collect",
+    "dies-in-gradient",
+    "dies-always",
+    "learner-dies",
+    "learner-dies-before-evaluation",
+    "learner-dies-always",
+    "hangs-once",
+    "hangs-always",
+    "raises",
+    "nan-once",
+    "nan-always",
+    "disk-full",
+)
+
+
+def install():
+    """Register the faults beside the real learners (in a Ray worker: its set-up hook)."""
+    for name in NAMES:
+        attribute = name.replace("-", "_")
+        globals()[attribute] = build
+        learners.REGISTRY[name] = f"{__name__}:{attribute}"
+
+
+def once(name):
+    """Whether the fault ``name`` is due: it has not happened yet. Safe between processes."""
+    try:
+        (Path(os.environ["FAULTS_DIR"]) / name).touch(exist_ok=False)
+    except FileExistsError:
+        return False
+    return True
+
+
+def die():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+class Faulty(PolicyGradientLearner):
+    """maml, except for the fault it is named after."""
+
+    def collect(self, tasks, where, payload, clock):
+        answer = super().collect(tasks, where, payload, clock)
+        if self.name == "dies-always" or (self.name == "dies-in-collect" and once(self.name)):
+            die()
+        if self.name == "hangs-always" or (self.name == "hangs-once" and once(self.name)):
+            time.sleep(1000)
+        if self.name == "raises":
+            raise FloatingPointError("<boom>")
+        return answer
+
+    def compute(self, kind, data, payload, clock):
+        params, info = super().compute(kind, data, payload, clock)
+        if self.name == "dies-in-gradient" and once(self.name):
+            die()
+        if self.name == "nan-always" or (self.name == "nan-once" and once(self.name)):
+            params = {key: torch.full_like(value, torch.nan) for key, value in params.items()}
+        return params, info
+
+    def iterate(self, state):
+        inner = super().iterate(state)
+        result = yield next(inner)
+        second = state.iteration == 1
+        if self.name == "learner-dies-always" or (
+            self.name == "learner-dies" and second and once(self.name)
+        ):
+            die()
+        try:
+            while True:
+                result = yield inner.send(result)
+        except StopIteration as stop:
+            return stop.value
+
+    def policy_state(self, state):
+        if self.name == "learner-dies-before-evaluation" and once(self.name):
+            die()
+        return super().policy_state(state)
+
+    def save(self, state):
+        if self.name == "disk-full":
+            raise OSError(28, "No space left on device")
+        return super().save(state)
+
+
+def build(problem):
+    train = problem.config.train
+    return Faulty(problem, problem.cell.learner, "gradient", 1, train.episodes_per_task)

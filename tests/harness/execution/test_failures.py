@@ -1,0 +1,88 @@
+"""Cells that fail: named, listed, never averaged in, and the others go on."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from execution_cases import assert_same, curves, events, played_locally, records, trained
+
+import harness.reporting.rebuild
+from harness.execution import scoring
+from harness.execution.worker import JobError
+from harness.reporting.manifest import Manifest
+
+
+@pytest.fixture(autouse=True)
+def _no_figures(monkeypatch, workplace):
+    monkeypatch.setattr(harness.reporting.rebuild, "write_figures", lambda *_: None)
+
+
+def cell_states(name="x"):
+    cells = Manifest.load(Path(f"results/{name}/manifest.json")).cells.values()
+    return {state.learner: state for state in cells}
+
+
+@pytest.mark.parametrize(
+    ("fault", "reason"),
+    [
+        ("nan-always", "diverged: "),
+        ("raises", "error: "),
+        ("disk-full", "disk: "),
+    ],
+)
+def test_one_failed_cell_leaves_the_others_alone(fault, reason, capsys):
+    argv = ["--learner", fault, "maml", "--max-skipped", "3", "--outer-steps", "2"]
+    assert played_locally("x", *argv) == 3
+    found = cell_states()
+    assert found["maml"].status == "ok"
+    assert found[fault].status == "failed"
+    assert found[fault].reason.startswith(reason)
+    assert set(trained("x").learner) == {"maml"}
+    assert list(events("x").kind) == ["cell_failed"]
+    shown = capsys.readouterr().out
+    assert f"point_goal.mlp.{fault}.s0" in shown
+    assert reason.split(":")[0] in shown
+    table = pd.read_csv("results/x/table.csv", comment="#")
+    assert not table.astype(str).apply(lambda column: column.str.contains(fault)).any().any()
+    assert played_locally("alone", "--learner", "maml") == 0
+    assert_same(trained("x"), trained("alone"))
+
+
+def test_a_failed_cell_is_tried_again_on_resume(monkeypatch):
+    argv = ["--learner", "raises"]
+    assert played_locally("x", *argv) == 3
+    from faulty_learners import Faulty
+
+    monkeypatch.setattr(Faulty, "collect", Faulty.__mro__[1].collect)
+    assert played_locally("x", "--resume", *argv) == 0
+    assert cell_states()["raises"].reason == ""
+    assert played_locally("alone") == 0
+    assert_same(
+        trained("x", without=["cell", "learner"]), trained("alone", without=["cell", "learner"])
+    )
+
+
+def test_an_error_names_the_tasks_and_the_way_to_see_it_again():
+    assert played_locally("x", "--learner", "raises", "--seed", "5") == 3
+    reason = cell_states()["raises"].reason
+    for part in ("FloatingPointError: <boom>", "train tasks", "point_goal.mlp.raises.s5"):
+        assert part in reason
+    assert "--backend local --policy mlp --learner raises --seed 5" in reason
+
+
+def test_one_nan_gradient_is_skipped_and_counted():
+    assert played_locally("x", "--learner", "nan-once") == 0
+    rows = curves("x")["point_goal.mlp.nan-once.s0"]
+    assert [row[0] for row in rows] == [1, 2, 3]
+    assert trained("x").return_.notna().all()
+    assert [row[4]["skipped_in_a_row"] for row in rows] == [1.0, 0.0, 0.0]
+
+
+def test_a_failing_reference_line_is_told_in_one_error(monkeypatch, capsys):
+    def broken(*_):
+        raise FloatingPointError("<boom>")
+
+    monkeypatch.setattr(scoring, "reference", broken)
+    with pytest.raises(JobError, match="reference .* tasks 0"):
+        played_locally("x")
+    assert records("x").empty
