@@ -100,6 +100,9 @@ def test_conjugate_gradient_solves_a_known_system():
 class Quadratic:
     """A worker of KL ½ d'Hd and surrogate g'd + curvature |d|²/2, d counted from the start."""
 
+    kl_factor = 1.0
+    """How far the KL of a finite step is from what its Hessian says."""
+
     def __init__(self, start: torch.Tensor, curvature: float) -> None:
         self.matrix, self.slope = spd_system()
         self.start, self.curvature = start, curvature
@@ -107,7 +110,10 @@ class Quadratic:
     def losses(self, params) -> dict[str, float]:
         d = joined(params).double() - self.start
         surrogate = float(self.slope @ d + 0.5 * self.curvature * d @ d)
-        return {"surrogate": surrogate, "outer_kl": float(0.5 * d @ self.matrix @ d)}
+        return {
+            "surrogate": surrogate,
+            "outer_kl": self.kl_factor * float(0.5 * d @ self.matrix @ d),
+        }
 
     def __call__(self, request):
         payload = request.payload
@@ -142,6 +148,16 @@ def test_trpo_step_stays_in_the_ball_and_decreases_the_surrogate(curvature, back
             2 * train.max_kl * float(worker.slope @ worker.matrix.inverse() @ worker.slope)
         )
         assert after["surrogate"] < 0.75 * best
+
+
+def test_trpo_step_backtracks_into_the_ball_where_the_quadratic_model_is_too_hopeful():
+    start = torch.arange(6, dtype=torch.float64)
+    state, worker = fresh_state(start), Quadratic(start, 0.0)
+    worker.kl_factor = 5.0
+    train = TrainConfig(outer="trpo", max_kl=0.02)
+    info, _ = drive(outer.trpo_step(state, train), worker)
+    assert 0 < worker.losses(state.params)["outer_kl"] <= train.max_kl
+    assert info["backtracks"] == 4  # 0.8^(2 * 4) < 1/5 < 0.8^(2 * 3)
 
 
 def test_trpo_step_that_finds_nothing_better_changes_nothing():
