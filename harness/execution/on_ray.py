@@ -26,6 +26,8 @@ from harness.execution.worker import Receipt, Worker
 from harness.types import Cell
 
 MAX_ATTEMPTS = 3
+START_SECONDS = 120.0
+"""Within which an actor must have started: far beyond what loading torch takes."""
 Notify = Callable[[str, dict[str, Any]], None]
 """(kind, fields) of a fault, for the event log and the display."""
 
@@ -60,6 +62,11 @@ class RayBackend:
         self._config_ref = ray.put(config)
         self._workers = [self._start_worker() for _ in range(self.num_workers)]
         self._learner = self._start_learner()
+        try:
+            _await_start(self._workers)
+        except LostError as error:
+            self.close()
+            raise UsageError(f"{error}: are the CPUs of the cluster taken?") from error
         self._home: dict[tuple[str, str, int, int], int] = {}
 
     def _start_worker(self) -> Any:
@@ -103,6 +110,10 @@ class RayBackend:
         ray.kill(self._workers[worker])
         self._workers[worker] = self._start_worker()
         self._home = {key: home for key, home in self._home.items() if home != worker}
+
+    def await_worker(self, worker: int) -> None:
+        """Wait until a fresh actor has started: its jobs' deadlines do not cover that."""
+        _await_start([self._workers[worker]])
 
     def submit(self, worker: int, work: Work, job: Job) -> tuple[Any, Any]:
         """Send one job; return the references to its receipt and its result."""
@@ -214,6 +225,7 @@ class _Round:
         limit = MAX_ATTEMPTS if kind == "worker_died" else 2
         if attempts >= limit:
             raise LostError(f"{job} was lost {attempts} times ({kind}: {cause})")
+        self._backend.await_worker(flight.worker)
         self._waiting.insert(0, flight.index)
 
 
@@ -237,6 +249,15 @@ class RayLearner:
     def save(self, path: Path, run: dict[str, Any]) -> None:
         """See ``LearnerHandle``."""
         _get(self._actor.save.remote(path, run))
+
+
+def _await_start(actors: Sequence[Any]) -> None:
+    started = [actor.__ray_ready__.remote() for actor in actors]
+    _, late = ray.wait(started, num_returns=len(started), timeout=START_SECONDS)
+    if late:
+        raise LostError(
+            f"{len(late)} of {len(actors)} workers have not started in {START_SECONDS:g} s"
+        )
 
 
 def _get(reference: Any) -> Any:
@@ -264,4 +285,10 @@ def _init(address: str | None) -> None:
         # A bare init would join whatever cluster is named in Ray's temporary folder.
         ray.init(address="local", include_dashboard=False, num_cpus=available_cpus(), **quiet)
     else:
-        ray.init(address=address, **quiet)
+        try:
+            ray.init(address=address, **quiet)
+        except ConnectionError as error:
+            raise UsageError(
+                f"--address {address}: no Ray cluster answers there. "
+                "Start one with 'ray start --head', or leave --address out"
+            ) from error

@@ -7,20 +7,20 @@ import pandas as pd
 from harness import run
 from harness.reporting.records import read_curves, read_records
 
-TINY = [
+SIZES = [
     *("--task-dist", "point_goal", "--horizon", "8", "--test-tasks", "0", "1", "2", "3", "4"),
-    *("--epochs", "3", "--meta-batch-size", "4", "--episodes-per-task", "2", "--outer-steps", "2"),
+    *("--meta-batch-size", "4", "--episodes-per-task", "2", "--outer-steps", "2"),
     *("--few-shot", "1", "--episodes-per-shot", "2", "--query-episodes", "2"),
-    *("--checkpoint-every", "1"),
 ]
 
 VARIABLE = ["run", "adapt_seconds"]
 """Columns of records that may differ between two runs of one configuration."""
 
 
-def play(name, *argv, policy=("mlp",)):
+def play(name, *argv, policy=("mlp",), epochs=3, checkpoint_every=1):
     """Run the command line in this process, below the working directory."""
-    return run.main([*TINY, "--name", name, "--policy", *policy, *argv])
+    sizes = ["--epochs", str(epochs), "--checkpoint-every", str(checkpoint_every)]
+    return run.main([*SIZES, *sizes, "--name", name, "--policy", *policy, *argv])
 
 
 def played_locally(name, *argv, **kwargs):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from execution_cases import TINY, assert_same, curves, played_locally, records, trained
+from execution_cases import SIZES, assert_same, curves, played_locally, records, trained
 
 import policies
 from harness import run
@@ -220,7 +220,7 @@ def test_a_missing_checkpoint_is_bad_input(workplace, capsys):
 
 def test_too_many_workers_are_refused_before_anything_is_loaded_or_made(workplace, capsys):
     loaded = "ray" in sys.modules
-    assert run.main([*TINY, "--backend", "ray", "--num-workers", "6400", "--name", "many"]) == 2
+    assert run.main([*SIZES, "--backend", "ray", "--num-workers", "6400", "--name", "many"]) == 2
     error = capsys.readouterr().err
     assert "--num-workers 6400" in error
     assert "Traceback" not in error
