@@ -59,6 +59,11 @@ def check_run(config: RunConfig, origins: Origins) -> None:
         _check_name(learner, "learner", learners.names(), origins)
     for key in ("policy", "learner", "seed"):
         _refuse_duplicates(getattr(config, key), (key,), origins)
+    if config.train.outer == "trpo" and config.train.baseline == "value":
+        raise UsageError(
+            f"{_origin(('train', 'baseline'), origins)}: the trpo outer step fits no value head. "
+            "Take --baseline linear, or --outer ppo"
+        )
     _check_tasks(config, origins)
     _check_execution(config.execution, origins)
 

@@ -10,6 +10,7 @@ from harness.cli import load_config, parse
 from harness.config import EvaluateConfig, UsageError
 
 BAD = [
+    (["--outer", "trpo", "--baseline", "value"], ["--baseline", "linear", "ppo"]),
     (["--policy", "ssmm"], ["--policy", "'ssmm'", "gru", "did you mean 'ssm'?"]),
     (["--method", "SSM"], ["--method", "'SSM'", "did you mean 'ssm'?"]),
     (["--task-dist", "ant-vell"], ["--task-dist", "'ant-vell'", "did you mean 'ant-vel'?"]),

@@ -113,6 +113,9 @@ def ppo_step(state: LearnerState, train: TrainConfig) -> Step:
         scale = min(1.0, train.max_grad_norm / (norm + 1e-6))
         state.adam_step({name: value * scale for name, value in gradient.items()})
         info = {**losses, "grad_norm": norm}
+    else:
+        # Only a whole update forgives: a first step that is always fine must not hide the rest.
+        state.skipped = 0
     return info
 
 
@@ -124,8 +127,11 @@ def trpo_step(state: LearnerState, train: TrainConfig) -> Step:
     old = state.snapshot()
     gradient, before = _summed((yield Request("gradient", {"params": old})))
     norm = _norm(gradient)
-    if not _accept(state, norm, train) or norm == 0:
+    if not _accept(state, norm, train):
         return {"grad_norm": norm}
+    state.skipped = 0
+    if norm == 0:
+        return {**before, "grad_norm": norm}
     direction = yield from _conjugate_gradient(old, gradient)
     curvature, _ = _summed((yield Request("hvp", {"params": old, "vector": direction})))
     length = (2 * train.max_kl / max(_dot(direction, curvature), 1e-12)) ** 0.5
@@ -167,8 +173,8 @@ def _conjugate_gradient(params: Params, gradient: Params) -> Generator[Request, 
 
 
 def _accept(state: LearnerState, norm: float, train: TrainConfig) -> bool:
+    """Return whether a gradient may be followed; count it if not."""
     if math.isfinite(norm):
-        state.skipped = 0
         return True
     state.skipped += 1
     if state.skipped >= train.max_skipped:

@@ -217,6 +217,19 @@ def test_a_finite_gradient_forgives_the_skipped_ones():
     assert state.skipped == 0
 
 
+def test_a_second_step_that_is_always_nan_is_fatal_too():
+    state = fresh_state(torch.ones(6))
+    train = TrainConfig(outer_steps=2, max_skipped=2)
+    values = iter((1.0, math.nan) * train.max_skipped)
+
+    def answers(request):
+        return gradient_of(next(values))(request)
+
+    drive(outer.ppo_step(state, train), answers)
+    with pytest.raises(DivergedError, match="2 updates in a row"):
+        drive(outer.ppo_step(state, train), answers)
+
+
 def test_ppo_step_asks_with_new_parameters_and_clips_the_norm():
     state = fresh_state(torch.ones(6))
     asked, stepped = [], []
