@@ -62,6 +62,9 @@ class RayBackend:
         self._config_ref = ray.put(config)
         self._workers = [self._start_worker() for _ in range(self.num_workers)]
         self._learner = self._start_learner()
+        self.starting: dict[Any, int] = {}
+        """What tells that a replaced worker is up -> that worker: until then it gets no job, for
+        a job's deadline does not cover the start."""
         try:
             _await_start(self._workers)
         except LostError as error:
@@ -108,12 +111,10 @@ class RayBackend:
     def replace_worker(self, worker: int) -> None:
         """Put a fresh actor in the place of a dead or hung one; what it had kept is gone."""
         ray.kill(self._workers[worker])
-        self._workers[worker] = self._start_worker()
+        actor = self._workers[worker] = self._start_worker()
+        late = {ready: other for ready, other in self.starting.items() if other != worker}
+        self.starting = {**late, actor.__ray_ready__.remote(): worker}
         self._home = {key: home for key, home in self._home.items() if home != worker}
-
-    def await_worker(self, worker: int) -> None:
-        """Wait until a fresh actor has started: its jobs' deadlines do not cover that."""
-        _await_start([self._workers[worker]])
 
     def submit(self, worker: int, work: Work, job: Job) -> tuple[Any, Any]:
         """Send one job; return the references to its receipt and its result."""
@@ -149,7 +150,7 @@ class _Round:
     ) -> None:
         self._backend, self._work, self._on_done = backend, work, on_done
         self._waiting = list(range(len(work.jobs)))
-        self._idle = set(range(backend.num_workers))
+        self._idle = set(range(backend.num_workers)) - set(backend.starting.values())
         self._flights: dict[Any, _Flight] = {}
         self._attempts = [0] * len(work.jobs)
         self._done: dict[int, tuple[Receipt, Handle]] = {}
@@ -186,14 +187,18 @@ class _Round:
         return None
 
     def _land(self) -> None:
-        nearest = min(flight.deadline for flight in self._flights.values())
+        deadlines = [flight.deadline for flight in self._flights.values()]
+        nearest = min(deadlines, default=time.monotonic() + START_SECONDS)
         patience = max(0.0, nearest - time.monotonic())
-        ready, _ = ray.wait(list(self._flights), num_returns=1, timeout=patience)
+        starting = self._backend.starting
+        ready, _ = ray.wait([*self._flights, *starting], num_returns=1, timeout=patience)
         if not ready:
             self._expire()
-        for receipt in ready:
-            flight = self._flights.pop(receipt)
-            self._finish(receipt, flight)
+        for reference in ready:
+            if reference in starting:
+                self._idle.add(starting.pop(reference))
+            else:
+                self._finish(reference, self._flights.pop(reference))
 
     def _finish(self, receipt: Any, flight: _Flight) -> None:
         job = self._work.jobs[flight.index]
@@ -211,6 +216,8 @@ class _Round:
             self._on_done(len(self._done))
 
     def _expire(self) -> None:
+        if not self._flights:
+            raise LostError(f"no worker has started in {START_SECONDS:g} s")
         now = time.monotonic()
         for receipt, flight in list(self._flights.items()):
             if flight.deadline <= now:
@@ -221,11 +228,9 @@ class _Round:
         job, attempts = self._work.jobs[flight.index], self._attempts[flight.index]
         self._backend.report(kind, job=str(job), attempt=attempts, cause=cause)
         self._backend.replace_worker(flight.worker)
-        self._idle.add(flight.worker)
         limit = MAX_ATTEMPTS if kind == "worker_died" else 2
         if attempts >= limit:
             raise LostError(f"{job} was lost {attempts} times ({kind}: {cause})")
-        self._backend.await_worker(flight.worker)
         self._waiting.insert(0, flight.index)
 
 
