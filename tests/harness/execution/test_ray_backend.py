@@ -1,11 +1,13 @@
 """On Ray: the same numbers as in one process, whoever dies, hangs or raises in between."""
 
+import contextlib
+import time
 from pathlib import Path
 
 import psutil
 import pytest
 import ray
-from execution_cases import SIZES, assert_same, curves, events, played_locally, trained
+from execution_cases import SIZES, assert_same, curves, events, play, played_locally, trained
 
 import harness.reporting.rebuild
 from harness import cli
@@ -29,8 +31,6 @@ def _here(monkeypatch, workplace):
 
 def on_workers(count, name, *argv, **kwargs):
     argv = ["--backend", "ray", "--num-workers", str(count), *argv]
-    from execution_cases import play
-
     return play(name, *argv, **kwargs)
 
 
@@ -47,7 +47,7 @@ def maml(tmp_path_factory):
 def assert_like(maml, name="x", learner=None):
     frame = trained(name)
     if learner:
-        frame = frame[frame.learner == learner].reset_index(drop=True)
+        frame = frame[frame.cell.str.contains(learner, regex=False)].reset_index(drop=True)
     assert_same(frame.drop(columns=list(NAMES)), maml[0])
     found = [rows for cell, rows in curves(name).items() if learner is None or learner in cell]
     assert found == [maml[1]]
@@ -55,69 +55,81 @@ def assert_like(maml, name="x", learner=None):
 
 def actors():
     """Our actors' processes on this machine."""
-    children = psutil.Process().children(recursive=True)
-    titles = [" ".join(child.cmdline()) for child in children if child.is_running()]
-    return [title for title in titles if "ray::Worker" in title or "ray::LearnerHost" in title]
+    ours = []
+    for child in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):  # a ZombieProcess is one too
+            title = " ".join(child.cmdline())
+            ours += [title] if "ray::Worker" in title or "ray::LearnerHost" in title else []
+    return ours
 
 
-@pytest.mark.parametrize("outer", ["ppo", "trpo"])
-def test_the_number_of_workers_changes_nothing(outer):
+def failures(name="x"):
+    states = Manifest.load(Path(f"results/{name}/manifest.json")).cells.values()
+    return {state.learner: state.reason for state in states if state.status == "failed"}
+
+
+@pytest.mark.parametrize(("outer", "counts"), [("ppo", (1, 3)), ("trpo", (3,))])
+def test_the_number_of_workers_changes_nothing(outer, counts):
     assert played_locally("local", "--outer", outer) == 0
-    for count in (1, 3):
+    for count in counts:
         assert on_workers(count, f"on-{count}", "--outer", outer) == 0
         assert_same(trained(f"on-{count}"), trained("local"))
         assert curves(f"on-{count}") == curves("local")
         assert events(f"on-{count}").empty
 
 
-@pytest.mark.parametrize("fault", ["dies-in-collect", "dies-in-gradient"])
-def test_a_worker_that_dies_changes_nothing(fault, maml):
-    assert on_workers(2, "x", "--learner", fault) == 0
-    assert_like(maml)
-    (event,) = events("x").to_dict("records")
-    assert event["kind"] == "worker_died"
-    assert event["attempt"] == 1
-    assert "train tasks" not in event["cause"]
-    assert f"point_goal.mlp.{fault}.s0 iteration" in event["job"]
+def test_who_dies_in_between_changes_nothing(maml):
+    faults = {
+        "dies-in-collect": "worker_died",
+        "dies-in-gradient": "worker_died",
+        "learner-dies": "learner_died",
+        "learner-dies-before-evaluation": "learner_died",
+    }
+    assert on_workers(2, "x", "--learner", *faults) == 0
+    for fault in faults:
+        assert_like(maml, learner=f".{fault}.")
+    told = events("x")
+    assert list(told.kind) == list(faults.values())
+    assert list(told.attempt[:2]) == [1, 1]
+    assert told.job[0].startswith("train point_goal.mlp.dies-in-collect.s0 iteration 0 train tasks")
+    assert list(told.cell[2:]) == [f"point_goal.mlp.{fault}.s0" for fault in list(faults)[2:]]
 
 
-@pytest.mark.parametrize("fault", ["learner-dies", "learner-dies-before-evaluation"])
-def test_a_learner_that_dies_goes_back_to_its_checkpoint(fault, maml):
-    assert on_workers(2, "x", "--learner", fault) == 0
-    assert_like(maml)
-    assert list(events("x").kind) == ["learner_died"]
-
-
-def test_a_worker_that_hangs_once_changes_nothing(maml):
-    assert on_workers(2, "x", "--learner", "hangs-once", "--job-timeout", "2") == 0
-    assert_like(maml)
-    assert list(events("x").kind) == ["job_timeout"]
-
-
-@pytest.mark.parametrize(
-    ("fault", "label", "kinds"),
-    [
-        ("hangs-always", "lost: ", {"job_timeout"}),
-        ("dies-always", "lost: ", {"worker_died"}),
-        ("learner-dies-always", "lost: ", {"learner_died"}),
-        ("raises", "error: ", set()),
-        ("nan-always", "diverged: ", set()),
-        ("disk-full", "disk: ", set()),
-    ],
-)
-def test_a_cell_that_cannot_be_played_fails_alone(fault, label, kinds, maml):
-    argv = ["--learner", fault, "maml", "--job-timeout", "2"]
+def test_a_worker_that_hangs_is_replaced_once(maml):
+    argv = ["--learner", "hangs-always", "hangs-once", "maml", "--job-timeout", "3"]
     assert on_workers(2, "x", *argv) == 3
-    states = Manifest.load(Path("results/x/manifest.json")).cells.values()
-    failed, fine = states
-    assert (failed.status, fine.status) == ("failed", "ok")
-    assert failed.reason.startswith(label)
-    assert "Traceback" not in failed.reason
-    if fault == "raises":
-        assert "FloatingPointError: <boom>" in failed.reason
-        assert "--backend local --policy mlp --learner raises --seed 0" in failed.reason
-    assert set(events("x").kind) == {"cell_failed", *kinds}
-    assert_like(maml, learner="maml")
+    assert_like(maml, learner=".hangs-once.")
+    assert_like(maml, learner=".maml.")
+    (reason,) = failures().values()
+    assert reason.startswith("lost: train point_goal.mlp.hangs-always.s0")
+    assert "2 times (job_timeout: no answer in 3 s)" in reason
+    told = events("x")
+    assert set(told.kind) == {"job_timeout", "cell_failed"}
+    assert told.job.str.contains("hangs-once").sum() == 1
+
+
+def test_cells_that_cannot_be_played_fail_alone(maml):
+    faults = {
+        "raises": "error: ",
+        "dies-always": "lost: ",
+        "nan-always": "diverged: ",
+        "learner-dies-always": "lost: the learner died",
+        "disk-full": "disk: ",
+    }
+    assert on_workers(2, "x", "--learner", *faults, "maml", "--max-skipped", "3") == 3
+    reasons = failures()
+    assert reasons.keys() == faults.keys()
+    for fault, label in faults.items():
+        assert reasons[fault].startswith(label)
+        assert "Traceback" not in reasons[fault]
+    assert "FloatingPointError: <boom>" in reasons["raises"]
+    assert "--backend local --policy mlp --learner raises --seed 0" in reasons["raises"]
+    kinds = events("x").kind.value_counts()
+    assert kinds["cell_failed"] == len(faults)
+    assert kinds["learner_died"] == 2
+    assert kinds["worker_died"] >= 3
+    assert set(trained("x").learner) == {"maml"}
+    assert_like(maml, learner=".maml.")
 
 
 @pytest.fixture
@@ -152,15 +164,13 @@ def test_nothing_of_ours_is_left_after_closing(config):
     assert len(actors()) >= 3
     backend.close()
     assert ray.is_initialized(), "a Ray that was there before was shut down"
-    gone = psutil.wait_procs([], timeout=0)
-    for _ in range(200):
+    for _ in range(600):
         if not actors():
-            break
-        gone = psutil.wait_procs(psutil.Process().children(recursive=True), timeout=0.05)
-    assert not actors(), gone
+            return
+        time.sleep(0.05)
+    pytest.fail(f"still there: {actors()}")
 
 
 def test_more_workers_than_the_cluster_has_are_refused():
-    assert on_workers(4, "fits", epochs=0) == 0
     assert on_workers(9, "x") == 2
     assert not Path("results/x").exists()
