@@ -32,7 +32,9 @@ def workplace(tmp_path, monkeypatch):
 def _ray(tmp_path_factory):
     here, faults = Path(__file__).parent, tmp_path_factory.mktemp("faults")
     before = dict(os.environ)
-    os.environ |= {"FAULTS_DIR": str(faults), "PYTHONPATH": str(here)}
+    # The workers import what the tests import: this tree, and the faulty learners.
+    path = os.pathsep.join([str(here), str(here.parents[2]), before.get("PYTHONPATH", "")])
+    os.environ |= {"FAULTS_DIR": str(faults), "PYTHONPATH": path.rstrip(os.pathsep)}
     ray.init(
         address="local",
         num_cpus=4,
