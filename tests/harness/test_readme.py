@@ -1,0 +1,30 @@
+"""What the README claims is in the published records."""
+
+from pathlib import Path
+
+import pytest
+
+from harness.reporting.rebuild import load_comparison
+from harness.reporting.writers import to_markdown
+
+ROOT = Path(__file__).parents[2]
+PUBLISHED = sorted(path.parent for path in (ROOT / "results/published").glob("*/manifest.json"))
+
+
+def table_rows(text):
+    return [line for line in text.splitlines() if line.startswith("| ")]
+
+
+@pytest.mark.parametrize("run", PUBLISHED, ids=lambda run: run.name)
+def test_published_tables_are_what_their_records_say(run):
+    table, _ = load_comparison(run)
+    assert table.exit_code == 0
+    assert (run / "table.md").read_text() == to_markdown(table)
+
+
+def test_the_table_of_the_readme_is_the_published_one():
+    text = (ROOT / "README.md").read_text()
+    shown = [row for row in table_rows(text) if "/ maml" in row or "/ multitask" in row]
+    published = table_rows((ROOT / "results/published/halfcheetah-vel-quick/table.md").read_text())
+    assert len(shown) == 8
+    assert set(shown) <= set(published)
