@@ -12,7 +12,11 @@ import numpy as np
 
 
 def sequence(seed: int, phase: str, *path: int) -> np.random.SeedSequence:
-    """Return the node of the tree at ``phase`` and ``path`` (iteration, task index, shot, …)."""
+    """Return the node of the tree at ``phase`` and ``path`` (iteration, task index, shot, …).
+
+    All paths of one phase must have the same length: numpy pads entropy with zeros, so ``(3,)`` and
+    ``(3, 0)`` are the same node.
+    """
     # crc32, not hash(): Python salts hash() per process.
     return np.random.SeedSequence([seed, zlib.crc32(phase.encode()), *path])
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -27,7 +27,7 @@ class Subject:
     """What is being scored: a policy as it came out of training."""
 
     state: PolicyState
-    train_env_steps: int = field(default=0)
+    train_env_steps: int = 0
 
 
 def adapter_name(problem: Problem, learner: Learner) -> str:
