@@ -88,10 +88,44 @@ class TrainConfig:
 
 
 @dataclass(frozen=True, config=STRICT)
+class PPOConfig:
+    """PPO (arXiv 1707.06347) over whole sequences: what rl2 and the controls train with.
+
+    It divides as many episodes an iteration as maml takes (--meta-batch-size,
+    --episodes-per-task) among its own number of tasks.
+    """
+
+    ppo_tasks: Positive = 100
+    """Tasks per iteration."""
+    episodes_in_context: Positive = 2
+    """Episodes of one training sequence of rl2; memory is kept across them."""
+    ppo_passes: Positive = 5
+    """Passes over the data of an iteration."""
+    ppo_minibatches: Positive = 4
+    """Optimiser steps per pass."""
+    ppo_lr: PositiveFloat = 7e-4
+    """Adam step size at the start; it falls to zero linearly."""
+    ppo_clip: PositiveFloat = 0.2
+    """Likelihood-ratio clip."""
+    ppo_gamma: Unit = 0.97
+    """Discount factor per step."""
+    ppo_gae_lambda: Unit = 0.95
+    """Lambda of generalised advantage estimation."""
+    ppo_value_coef: NonNegativeFloat = 0.5
+    """Weight of the value loss."""
+    ppo_entropy_coef: NonNegativeFloat = 0.0
+    """Weight of the entropy bonus."""
+    ppo_action_scale: PositiveFloat = 1.0
+    """The environment receives the policy's action times this."""
+    ppo_init_std: PositiveFloat = 0.6
+    """Initial standard deviation of the policy, in its own action units."""
+
+
+@dataclass(frozen=True, config=STRICT)
 class AdaptConfig:
     """The inner loop."""
 
-    adapter: Literal["auto", "none", "gradient"] = "auto"
+    adapter: Literal["auto", "none", "gradient", "memory"] = "auto"
     """How shots change the policy; auto takes the one the learner trains for."""
     inner_lr: PositiveFloat = 0.1
     """Step size of the adaptation."""
@@ -166,6 +200,7 @@ class RunConfig:
     """Environments a worker steps at once: the unit of work, whatever the number of workers."""
     env: EnvConfig = field(default_factory=EnvConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
+    ppo: PPOConfig = field(default_factory=PPOConfig)
     adapt: AdaptConfig = field(default_factory=AdaptConfig)
     evaluation: EvalConfig = field(default_factory=EvalConfig)
     execution: ExecutionConfig = field(default_factory=ExecutionConfig)
