@@ -114,7 +114,8 @@ def ours_with_policy(policy_name: str, robot: str, controller: ControllerMaker) 
 
     import policies
     from harness.meta.normalizer import Normalizer
-    from harness.meta.rollout import Actor, Clock, draw_noise, rollout
+    from harness.meta.acting import Actor, rollout
+    from harness.meta.rollout import Clock, draw_noise
     from policies.params import repeat
     from task_distributions import load
 
@@ -130,7 +131,7 @@ def ours_with_policy(policy_name: str, robot: str, controller: ControllerMaker) 
     def advance() -> int:
         noise = draw_noise(generators, HORIZON, episodes, spec.action_dim)
         env = dist.make_batch(tasks, episodes)
-        return rollout(env, actor, seeds, noise, Clock()).env_steps
+        return rollout(env, actor, seeds, noise, Clock())[0].env_steps
 
     return Running(advance, warm_up=1)
 

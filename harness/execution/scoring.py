@@ -10,10 +10,11 @@ import numpy as np
 from harness import seeding
 from harness.execution.jobs import Job
 from harness.meta import adaptation, learners
+from harness.meta.acting import Actor
 from harness.meta.learners.base import Learner, PolicyState
 from harness.meta.meta_episode import MetaEpisodeRunner, Plan
 from harness.meta.problem import Problem
-from harness.meta.rollout import Act, Actor, Clock, run_episodes
+from harness.meta.rollout import Act, Clock, run_episodes
 from harness.types import Cell, Episodes, EvalRecord
 from policies.params import num_params
 from task_distributions import Task

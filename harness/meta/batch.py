@@ -13,7 +13,7 @@ from torch import Tensor
 
 from harness.config import TrainConfig
 from harness.meta import objectives
-from harness.meta.rollout import Actor
+from harness.meta.acting import Actor
 from harness.types import Episodes
 from policies.base import Params, Policy, PolicyOutput
 
@@ -44,6 +44,8 @@ class Batch:
 @torch.no_grad()
 def prepare(episodes: Episodes, actor: Actor, train: TrainConfig, return_scale: float) -> Batch:
     """Compute inputs and advantages of ``episodes``; values, if used, are those of ``actor``."""
+    if actor.inputs is not None and actor.inputs.dim != episodes.obs.shape[-1]:
+        raise ValueError("a gradient adapts policies that see the observation alone")
     dtype = next(iter(actor.params.values())).dtype
     mask = torch.from_numpy(episodes.mask)
     x = actor.normalizer(torch.from_numpy(episodes.obs)).to(dtype)

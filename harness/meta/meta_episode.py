@@ -15,9 +15,10 @@ from jaxtyping import Float
 
 from harness import seeding
 from harness.config import TrainConfig
+from harness.meta.acting import Actor, Context, rollout
 from harness.meta.adaptation import Adapter
 from harness.meta.batch import Batch, prepare
-from harness.meta.rollout import Actor, Clock, draw_noise, rollout
+from harness.meta.rollout import Clock, draw_noise
 from harness.types import Episodes, MetaEpisodes
 from policies.base import Params
 from task_distributions import EnvSpec, Task, TaskDistribution
@@ -114,31 +115,38 @@ class MetaEpisodeRunner:
         spent = 0.0
         for shots in range(plan.query_after[-1] + 1):
             if shots in plan.query_after:
-                query[shots] = self._query(tasks, actor, plan, clock)
+                query[shots] = self._query(tasks, actor, plan, clock)[0]
                 seconds[shots] = spent
             if shots < plan.query_after[-1] and self.adapter.needs_support:
-                episodes = self._support(tasks, actor, plan, shots, clock)
-                began = time.perf_counter()
-                batch = prepare(episodes, actor, self.train, self.return_scale)
-                samplers.append(actor.params)
-                params = self.adapter.adapt(actor.policy, actor.params, batch)
-                actor = replace(actor, params=params)
-                spent += clock.add("adapt", began) - began
+                episodes, context = self._support(tasks, actor, plan, shots, clock)
                 support.append(episodes)
-                batches.append(batch)
+                began = time.perf_counter()
+                if self.adapter.steps_per_shot:
+                    batch = prepare(episodes, actor, self.train, self.return_scale)
+                    batches.append(batch)
+                    samplers.append(actor.params)
+                    params = self.adapter.adapt(actor.policy, actor.params, batch)
+                    actor = replace(actor, params=params)
+                if self.adapter.carries_memory:
+                    actor = replace(actor, context=context)
+                spent += clock.add("adapt", began) - began
         episodes_played = MetaEpisodes(tuple(support), query, seconds)
         return Outcome(episodes_played, tuple(batches), tuple(samplers), actor)
 
     def _support(
         self, tasks: Sequence[Task], actor: Actor, plan: Plan, shot: int, clock: Clock
-    ) -> Episodes:
+    ) -> tuple[Episodes, Context]:
         return self._collect(tasks, actor, plan.support_node(shot), clock)
 
-    def _query(self, tasks: Sequence[Task], actor: Actor, plan: Plan, clock: Clock) -> Episodes:
+    def _query(
+        self, tasks: Sequence[Task], actor: Actor, plan: Plan, clock: Clock
+    ) -> tuple[Episodes, Context]:
         # The seeds do not depend on the number of shots: gains are paired, episode by episode.
         return self._collect(tasks, actor, plan.query_node, clock)
 
-    def _collect(self, tasks: Sequence[Task], actor: Actor, node: Node, clock: Clock) -> Episodes:
+    def _collect(
+        self, tasks: Sequence[Task], actor: Actor, node: Node, clock: Clock
+    ) -> tuple[Episodes, Context]:
         now = time.perf_counter()
         env = self.dist.make_batch(tasks, node.episodes)
         noise = node.noise(self.dist.spec) if node.sample else None

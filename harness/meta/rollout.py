@@ -1,28 +1,24 @@
-"""Step a batch of environments with a policy whose parameters may differ per task.
+"""Episodes of a batch of environments: the loop every number comes from.
 
 Array letters: N tasks, E episodes per task, B = N·E, T horizon, O observation, A action.
 """
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-import torch
 from jaxtyping import Float
 
-from harness.meta.normalizer import Normalizer
 from harness.types import Episodes
-from policies.base import Memory, Params, Policy
 from task_distributions.base import BatchedEnv
-
-HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
 
 Act = Callable[[int, Float[np.ndarray, "N E O"]], tuple[np.ndarray, np.ndarray | None]]
 """(step, observation) -> actions and their log-probabilities (``None`` when deterministic)."""
+Watch = Callable[[Float[np.ndarray, "N E"], np.ndarray], None]
+"""(reward, which steps happened [N, E]) after every step."""
 
 
 @dataclass(slots=True)
@@ -38,17 +34,6 @@ class Clock:
         return now
 
 
-@dataclass(frozen=True, slots=True)
-class Actor:
-    """A policy ready to act: parameters with a leading axis of N or 1, and a frozen normaliser."""
-
-    policy: Policy
-    params: Params
-    normalizer: Normalizer
-    action_scale: float
-    """The environment receives the policy's action times this."""
-
-
 def draw_noise(
     generators: Sequence[np.random.Generator], horizon: int, episodes: int, action_dim: int
 ) -> Float[np.ndarray, "T N E A"]:
@@ -57,50 +42,14 @@ def draw_noise(
     return np.stack([rng.standard_normal(shape, np.float32) for rng in generators], axis=1)
 
 
-@torch.no_grad()
-def rollout(
-    env: BatchedEnv,
-    actor: Actor,
-    seeds: Sequence[int],
-    noise: Float[np.ndarray, "T N E A"] | None,
-    clock: Clock,
-) -> Episodes:
-    """Run one episode per environment, from fresh memory.
-
-    Args:
-        env: N·E environments.
-        actor: what acts.
-        seeds: one reset seed per environment, [B].
-        noise: standard normal draws scaled by the policy's std; ``None`` takes the mean action.
-        clock: charged with ``physics`` and ``inference``.
-    """
-    like = next(iter(actor.params.values()))
-    num_tasks, episodes = len(env.tasks), env.episodes_per_task
-    memory: Memory = actor.policy.initial_memory(num_tasks, episodes, like)
-    first = torch.ones(num_tasks, episodes, 1, dtype=torch.bool)
-    log_std = actor.params["log_std"].reshape(-1, 1, env.spec.action_dim)
-    std = log_std.exp()
-    log_norm = (log_std.sum(-1) + HALF_LOG_2PI * env.spec.action_dim).numpy()
-
-    def act(step: int, obs: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
-        nonlocal memory, first
-        x = actor.normalizer(torch.from_numpy(obs)).unsqueeze(2).to(like.dtype)
-        out = actor.policy.forward(actor.params, x, first, memory)
-        memory = out.memory
-        if step == 0:
-            first = torch.zeros_like(first)
-        mean = out.mean.squeeze(2)
-        if noise is None:
-            return mean.numpy(), None
-        draw = noise[step]
-        actions = torch.addcmul(mean, std, torch.from_numpy(draw).to(mean.dtype)).numpy()
-        return actions, -0.5 * np.square(draw).sum(-1) - log_norm
-
-    return run_episodes(env, act, seeds, action_scale=actor.action_scale, clock=clock)
-
-
 def run_episodes(
-    env: BatchedEnv, act: Act, seeds: Sequence[int], *, action_scale: float, clock: Clock
+    env: BatchedEnv,
+    act: Act,
+    seeds: Sequence[int],
+    *,
+    action_scale: float,
+    clock: Clock,
+    watch: Watch | None = None,
 ) -> Episodes:
     """Run one episode per environment with any ``act``; the loop every number comes from."""
     tape = _Tape.empty(env)
@@ -115,6 +64,8 @@ def run_episodes(
         now = clock.add("inference", now)
         batch = env.step((actions * action_scale).reshape(len(obs), -1))
         tape.write_step(step, batch.reward, alive)
+        if watch is not None:
+            watch(tape.rewards[step], tape.mask[step])
         obs = batch.obs
         alive = ~(batch.terminated | batch.truncated | batch.invalid)
         if not alive.any():

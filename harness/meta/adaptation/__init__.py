@@ -7,12 +7,14 @@ from collections.abc import Callable
 from harness.config import AdaptConfig
 from harness.meta.adaptation.base import Adapter, NoAdapter
 from harness.meta.adaptation.gradient import GradientAdapter
+from harness.meta.adaptation.memory import MemoryAdapter
 
 __all__ = ["REGISTRY", "Adapter", "GradientAdapter", "NoAdapter", "build", "names"]
 
 REGISTRY: dict[str, Callable[[AdaptConfig], Adapter]] = {
     "none": lambda config: NoAdapter(),
     "gradient": lambda config: GradientAdapter(inner_lr=config.inner_lr),
+    "memory": lambda config: MemoryAdapter(),
 }
 
 

@@ -25,7 +25,12 @@ class Adapter(Protocol):
 
     @property
     def steps_per_shot(self) -> int:
-        """Gradient steps one shot takes, for the records."""
+        """Gradient steps one shot takes."""
+        ...
+
+    @property
+    def carries_memory(self) -> bool:
+        """Whether memory outlives the episode: a shot is then one episode of every query's own."""
         ...
 
     def adapt(self, policy: Policy, params: Params, batch: Batch) -> Params:
@@ -40,6 +45,7 @@ class NoAdapter:
     name: str = "none"
     needs_support: bool = False
     steps_per_shot: int = 0
+    carries_memory: bool = False
 
     def adapt(self, policy: Policy, params: Params, batch: Batch) -> Params:
         """Return ``params`` as they are."""

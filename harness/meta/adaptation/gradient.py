@@ -33,6 +33,7 @@ class GradientAdapter:
     name: str = "gradient"
     needs_support: bool = True
     steps_per_shot: int = 1
+    carries_memory: bool = False
 
     def adapt(self, policy: Policy, params: Params, batch: Batch) -> Params:
         """Return the parameters [N, ...] after one shot on ``batch``, without a graph."""

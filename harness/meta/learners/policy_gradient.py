@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from harness.meta import adaptation, objectives
+from harness.meta.acting import Actor
 from harness.meta.adaptation.gradient import GradientAdapter
 from harness.meta.batch import Batch, prepare
 from harness.meta.learners import outer
@@ -25,7 +26,7 @@ from harness.meta.learners.surrogate import Collected, MetaObjective
 from harness.meta.meta_episode import MetaEpisodeRunner, Outcome, Plan
 from harness.meta.normalizer import Moments
 from harness.meta.problem import Problem
-from harness.meta.rollout import Actor, Clock
+from harness.meta.rollout import Clock
 from harness.types import Episodes
 from policies.base import Params
 from task_distributions import Task

@@ -7,10 +7,11 @@ import pytest
 import torch
 from meta_cases import make_problem
 
+from harness.meta.acting import Actor, rollout
 from harness.meta.adaptation import GradientAdapter, NoAdapter
 from harness.meta.meta_episode import MetaEpisodeRunner, Outcome, Plan
 from harness.meta.normalizer import Normalizer
-from harness.meta.rollout import Actor, Clock, rollout
+from harness.meta.rollout import Clock
 from harness.types import Episodes
 
 SUPPORT, QUERY = 3, 2
@@ -88,7 +89,7 @@ def test_each_shot_is_collected_with_the_parameters_of_the_shots_before(played):
         node = plan.support_node(shot)
         now = dataclasses.replace(actor, params=params)
         noise = node.noise(problem.dist.spec)
-        assert_same(rollout(env, now, node.episode_seeds(), noise, Clock()), support, atol=1e-6)
+        assert_same(rollout(env, now, node.episode_seeds(), noise, Clock())[0], support, atol=1e-6)
         assert_params(outcome.samplers[shot], params)
         params = adapter.adapt(actor.policy, params, outcome.support[shot])
     assert_params(outcome.adapted.params, params)

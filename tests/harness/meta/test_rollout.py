@@ -8,9 +8,10 @@ import policies
 import task_distributions
 from harness.config import TrainConfig
 from harness.meta import objectives
+from harness.meta.acting import Actor, rollout
 from harness.meta.batch import predict_values, prepare
 from harness.meta.normalizer import CLIP, Moments, Normalizer
-from harness.meta.rollout import Actor, Clock, draw_noise, rollout, run_episodes
+from harness.meta.rollout import Clock, draw_noise, run_episodes
 from policies.params import repeat
 from task_distributions import EnvSpec, Task
 from task_distributions.episodes import BatchedEpisodes
@@ -62,7 +63,7 @@ def noise_of(spec: EnvSpec, num_tasks: int = TASKS) -> np.ndarray:
 @pytest.fixture(scope="module")
 def ended():
     env = scripted_env()
-    return rollout(env, make_actor(), list(range(6)), noise_of(env.spec), Clock())
+    return rollout(env, make_actor(), list(range(6)), noise_of(env.spec), Clock())[0]
 
 
 def test_ends_of_every_kind_are_recorded(ended):
@@ -115,7 +116,7 @@ def test_stored_log_probs_equal_the_unrolled_ones(name):
     dist = task_distributions.load("point_goal", horizon=None)
     actor = make_actor(name, normalizer=normalizer)
     env = dist.make_batch(dist.tasks("train")[:TASKS], EPISODES)
-    episodes = rollout(env, actor, list(range(6)), noise_of(env.spec), Clock())
+    episodes = rollout(env, actor, list(range(6)), noise_of(env.spec), Clock())[0]
     batch = prepare(episodes, actor, TrainConfig(), 1.0)
     out = batch.forward(actor.policy, actor.params)
     got = objectives.log_prob(out, batch.actions)
@@ -132,7 +133,7 @@ def test_action_scale_reaches_the_environment_and_not_the_record():
 
     env = Recorder(EnvSpec(2, 2, HORIZON), tasks(), EPISODES)
     actor = Actor(*(getattr(make_actor(), f) for f in ("policy", "params", "normalizer")), 0.1)
-    episodes = rollout(env, actor, list(range(6)), noise_of(env.spec), Clock())
+    episodes = rollout(env, actor, list(range(6)), noise_of(env.spec), Clock())[0]
     sent = env.sent[0].reshape(TASKS, EPISODES, 2)
     valid = ~episodes.invalid
     np.testing.assert_allclose(sent[valid], 0.1 * episodes.actions[valid][:, 0], rtol=1e-6)
@@ -140,7 +141,7 @@ def test_action_scale_reaches_the_environment_and_not_the_record():
 
 def test_deterministic_actions_are_the_means():
     env, actor = scripted_env(), make_actor()
-    episodes = rollout(env, actor, list(range(6)), None, Clock())
+    episodes = rollout(env, actor, list(range(6)), None, Clock())[0]
     batch = prepare(episodes, actor, TrainConfig(), 1.0)
     out = batch.forward(actor.policy, actor.params)
     torch.testing.assert_close(out.mean[batch.mask], batch.actions[batch.mask], atol=1e-5, rtol=0)
