@@ -37,6 +37,8 @@ REGISTRY: dict[str, str] = {
     "ant-dir": "task_distributions.locomotion:ant_dir",
     "halfcheetah-gravity": "task_distributions.locomotion:halfcheetah_gravity",
     "ant-mass": "task_distributions.locomotion:ant_mass",
+    "imujoco-halfcheetah": "task_distributions.imujoco:imujoco_halfcheetah",
+    "imujoco-ant": "task_distributions.imujoco:imujoco_ant",
     "point_goal": "task_distributions.point_goal:point_goal",
 }
 """Name -> ``module:factory``. A factory takes ``horizon: int | None``."""

@@ -49,8 +49,8 @@ class Locomotion:
     family: Family
     formula: str
     """The reward per step and what varies, for captions."""
-    bounds: tuple[float, float]
-    """The task parameter is drawn from U[low, high)."""
+    bounds: tuple[float, float] | None
+    """The task parameter is drawn from U[low, high); None where the tasks are enumerated."""
     spec: EnvSpec
     _lists: dict[Split, tuple[Task, ...]] = field(repr=False)
 

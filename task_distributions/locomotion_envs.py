@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from task_distributions.base import EnvSpec, Task
 from task_distributions.episodes import BatchedEpisodes, SingleEpisode, expand_per_env
 from task_distributions.locomotion_rewards import Reward
-from task_distributions.physics import MAX_STATE, Physics, QuietMujoco
+from task_distributions.physics import MAX_STATE, DataPool, Physics, QuietMujoco
 from task_distributions.robots import Robot, template
 
 __all__ = ["Family", "LocomotionBatch", "LocomotionEnv", "scale_gravity", "scale_mass"]
@@ -59,6 +59,10 @@ class Family:
             return template(self.robot).model
         return _altered_model(self.robot, self.alter, task.param(self.parameter))
 
+    def pool(self, models: Sequence[mujoco.MjModel]) -> DataPool:
+        """Return where the simulation states of ``models`` are taken from, one for each."""
+        return template(self.robot).pool
+
 
 @lru_cache(maxsize=128)  # a copy takes 1 to 2 ms and 0.5 MB
 def _altered_model(robot: Robot, alter: Alteration, value: float) -> mujoco.MjModel:
@@ -75,10 +79,8 @@ class LocomotionEnv(SingleEpisode):
         self, family: Family, spec: EnvSpec, task: Task, render_mode: str | None = None
     ) -> None:
         super().__init__(spec, task)
-        self._robot: Any = family.robot.make_env(render_mode)
+        self._robot: Any = family.robot.make_env(render_mode, family.model(task))
         self.metadata, self.render_mode = self._robot.metadata, render_mode
-        if family.alter is not None:
-            family.alter(self._robot.model, self._robot.data, task.param(family.parameter))
         self._reward, self._goal = family.reward, family.goals([task])
 
     @property
@@ -128,18 +130,20 @@ class LocomotionBatch(BatchedEpisodes):
     ) -> None:
         super().__init__(spec, tasks, episodes_per_task)
         start = template(family.robot)
-        models = [family.model(task) for task in tasks]
+        per_task = [family.model(task) for task in tasks]
+        models = [model for model in per_task for _ in range(episodes_per_task)]
         self.physics = Physics(
-            [model for model in models for _ in range(episodes_per_task)],
-            start.pool,
+            models,
+            family.pool(models),
             frame_skip=start.frame_skip,
             tracked_body=family.robot.tracked_body,
         )
         self._robot, self._reward_of, self._dt = family.robot, family.reward, start.dt
+        self._rest = np.array([model.qpos0 for model in models])
         self._goals = expand_per_env(family.goals(tasks), episodes_per_task)
 
     def _start(self, seeds: Sequence[int], obs: FloatArray) -> None:
-        self.physics.reset(*self._robot.reset_state(seeds))
+        self.physics.reset(*self._robot.reset_state(seeds, self._rest))
         obs[:] = self._robot.observe(self.physics.qpos, self.physics.qvel)
 
     def _advance(

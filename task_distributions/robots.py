@@ -7,12 +7,14 @@ test holds the two together, bit for bit.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
 import gymnasium
+import mujoco
 import numpy as np
 from gymnasium.envs.mujoco.ant_v5 import AntEnv
 from gymnasium.envs.mujoco.half_cheetah_v5 import HalfCheetahEnv
@@ -41,6 +43,8 @@ class Template:
     frame_skip: int
     dt: float
     """Seconds of one control step."""
+    path: str
+    """The XML file that ``model`` was compiled from."""
 
 
 @dataclass(frozen=True, eq=False)  # one object per robot, a cache key by identity
@@ -66,14 +70,20 @@ class Robot:
     """Body whose x, y give the velocity; the root's x coordinate if None."""
     env_options: dict[str, Any] = field(default_factory=dict)
 
-    def make_env(self, render_mode: str | None = None) -> gymnasium.Env:
-        """Return Gymnasium's environment of this robot."""
-        return self.env_class(render_mode=render_mode, **self.env_options)
+    def make_env(self, render_mode: str | None = None, model: Any = None) -> gymnasium.Env:
+        """Return Gymnasium's environment of this robot, on a copy of ``model`` if one is given."""
+        env_class = self.env_class if model is None else _on_model(self.env_class, model)
+        return env_class(render_mode=render_mode, **self.env_options)
 
-    def reset_state(self, seeds: Sequence[int]) -> tuple[FloatArray, FloatArray]:
-        """Return the positions [B, Q] and velocities [B, V] that ``seeds`` start from."""
+    def reset_state(
+        self, seeds: Sequence[int], rest: FloatArray | None = None
+    ) -> tuple[FloatArray, FloatArray]:
+        """Return the positions [B, Q] and velocities [B, V] that ``seeds`` start from.
+
+        ``rest`` [B, Q] are the rest poses the noise is added to; the robot's own if None.
+        """
         start, scale = template(self), self.noise_scale
-        qpos = np.tile(start.init_qpos, (len(seeds), 1))
+        qpos = np.tile(start.init_qpos, (len(seeds), 1)) if rest is None else rest.copy()
         qvel = np.tile(start.init_qvel, (len(seeds), 1))
         for b, seed in enumerate(seeds):
             rng, _ = gymnasium.utils.seeding.np_random(seed)
@@ -91,6 +101,19 @@ class Robot:
         return np.concatenate((qpos[:, self.hidden_positions :], qvel), axis=1)
 
 
+def _on_model(env_class: Callable[..., Any], model: mujoco.MjModel) -> Callable[..., Any]:
+    """Return ``env_class`` with a copy of ``model`` where it would compile its XML file."""
+
+    def _initialize_simulation(env: Any) -> tuple[mujoco.MjModel, mujoco.MjData]:
+        own = copy.copy(model)
+        own.vis.global_.offwidth, own.vis.global_.offheight = env.width, env.height
+        return own, mujoco.MjData(own)
+
+    hook = {"_initialize_simulation": _initialize_simulation}
+    altered: Callable[..., Any] = type("Altered", (env_class,), hook)  # type: ignore[arg-type]
+    return altered
+
+
 @cache
 def template(robot: Robot) -> Template:
     """Return the process-wide template of ``robot``."""
@@ -102,6 +125,7 @@ def template(robot: Robot) -> Template:
         init_qvel=env.init_qvel,
         frame_skip=env.frame_skip,
         dt=float(env.dt),
+        path=env.fullpath,
     )
     env.close()
     return made
