@@ -12,97 +12,51 @@ controls, D coordinates of the tracked point.
 
 from __future__ import annotations
 
-import ctypes
 import weakref
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
-import llvmlite.binding
 import mujoco
 import numpy as np
 from numba import carray, njit, types
-from numba.extending import intrinsic
 from numpy.typing import NDArray
+
+from task_distributions.native import (
+    MAX_STATE,
+    QuietMujoco,
+    float64_at,
+    leaves_bounds,
+    mj_forward,
+    mj_reset,
+    mj_step,
+    reports_explosion,
+)
 
 __all__ = ["MAX_STATE", "DataPool", "Physics", "QuietMujoco"]
 
 FloatArray = NDArray[np.float64]
 
-MAX_STATE = 1e10
-"""MuJoCo's own mjMAXVAL: a position or velocity beyond it counts as an explosion."""
-
-
-def _library_path() -> Path:
-    """Return the ``libmujoco`` inside the installed wheel."""
-    folder = Path(mujoco.__file__).parent
-    for pattern in ("libmujoco.so*", "libmujoco*.dylib", "mujoco.dll"):
-        for path in sorted(folder.glob(pattern)):
-            return path
-    raise ImportError(f"no libmujoco in {folder}; reinstall the 'mujoco' wheel")
-
-
-# Symbols instead of addresses: numba refuses to cache a function that has an address baked in.
-llvmlite.binding.load_library_permanently(str(_library_path()))
-_mj_step = types.ExternalFunction("mj_step", types.void(types.uintp, types.uintp))
-_mj_forward = types.ExternalFunction("mj_forward", types.void(types.uintp, types.uintp))
-_mj_reset = types.ExternalFunction("mj_resetData", types.void(types.uintp, types.uintp))
-
-_Handler = ctypes.CFUNCTYPE(None, ctypes.c_char_p)
-_ignore_warning = _Handler(lambda message: None)
-_quiet = ctypes.cast(_ignore_warning, ctypes.c_void_p).value
-_handler = ctypes.c_void_p.in_dll(ctypes.CDLL(str(_library_path())), "mju_user_warning")
-
-
-@intrinsic
-def _float64_at(context: Any, address: Any) -> Any:
-    """Turn an address into a pointer to float64, inside compiled code."""
-
-    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return builder.inttoptr(args[0], context.get_value_type(signature.return_type))
-
-    return types.CPointer(types.float64)(address), codegen
-
-
-@intrinsic
-def _int32_at(context: Any, address: Any) -> Any:
-    """Turn an address into a pointer to int32, inside compiled code."""
-
-    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return builder.inttoptr(args[0], context.get_value_type(signature.return_type))
-
-    return types.CPointer(types.int32)(address), codegen
-
-
 _STRUCTS, _CTRL, _QPOS, _QVEL, _TRACKED, _WARNINGS = 0, 2, 3, 4, 5, 6
 """Columns of the address table: model and data, then where each quantity lies."""
-_WARNING_INTS = 2 * int(mujoco.mjtWarning.mjNWARNING)
-_FIRST_BAD = 2 * int(mujoco.mjtWarning.mjWARN_BADQPOS) + 1
 _uintp_2d, _f8_2d, _flags = types.uintp[:, ::1], types.float64[:, ::1], types.boolean[::1]
 
 
 @njit(types.void(types.uintp[::1], _f8_2d, _f8_2d, _f8_2d, types.int64), nogil=True, cache=True)
 def _copy_out(row: Any, qpos: Any, qvel: Any, tracked: Any, b: Any) -> None:
     """Copy the state of simulation ``b`` into row b of the arrays."""
-    qpos[b] = carray(_float64_at(row[_QPOS]), (qpos.shape[1],))
-    qvel[b] = carray(_float64_at(row[_QVEL]), (qvel.shape[1],))
-    tracked[b] = carray(_float64_at(row[_TRACKED]), (tracked.shape[1],))
+    qpos[b] = carray(float64_at(row[_QPOS]), (qpos.shape[1],))
+    qvel[b] = carray(float64_at(row[_QVEL]), (qvel.shape[1],))
+    tracked[b] = carray(float64_at(row[_TRACKED]), (tracked.shape[1],))
 
 
 @njit(types.boolean(types.uintp[::1], types.int64, types.int64), nogil=True, cache=True)
 def _is_unstable(row: Any, num_positions: Any, num_velocities: Any) -> Any:
     """Tell whether MuJoCo reset the state behind our back, or would at the next step."""
-    warnings = carray(_int32_at(row[_WARNINGS]), (_WARNING_INTS,))
-    for index in range(_FIRST_BAD, _WARNING_INTS, 2):  # BADQPOS, BADQVEL, BADQACC, BADCTRL
-        if warnings[index] > 0:
-            return True
-    for value in carray(_float64_at(row[_QPOS]), (num_positions,)):
-        if not abs(value) <= MAX_STATE:  # also true of NaN
-            return True
-    for value in carray(_float64_at(row[_QVEL]), (num_velocities,)):
-        if not abs(value) <= MAX_STATE:
-            return True
-    return False
+    return (
+        reports_explosion(row[_WARNINGS])
+        or leaves_bounds(row[_QPOS], num_positions)
+        or leaves_bounds(row[_QVEL], num_velocities)
+    )
 
 
 @njit(types.void(_uintp_2d, _f8_2d, _f8_2d, _f8_2d), nogil=True, cache=True)
@@ -110,10 +64,10 @@ def _reset_all(table: Any, qpos: Any, qvel: Any, tracked: Any) -> None:
     """Reset every simulation to the state in ``qpos``, ``qvel`` and bring it up to date."""
     for b in range(table.shape[0]):
         row = table[b]
-        _mj_reset(row[_STRUCTS], row[_STRUCTS + 1])
-        carray(_float64_at(row[_QPOS]), (qpos.shape[1],))[:] = qpos[b]
-        carray(_float64_at(row[_QVEL]), (qvel.shape[1],))[:] = qvel[b]
-        _mj_forward(row[_STRUCTS], row[_STRUCTS + 1])
+        mj_reset(row[_STRUCTS], row[_STRUCTS + 1])
+        carray(float64_at(row[_QPOS]), (qpos.shape[1],))[:] = qpos[b]
+        carray(float64_at(row[_QVEL]), (qvel.shape[1],))[:] = qvel[b]
+        mj_forward(row[_STRUCTS], row[_STRUCTS + 1])
         _copy_out(row, qpos, qvel, tracked, b)
 
 
@@ -136,9 +90,9 @@ def _step_active(  # noqa: PLR0913 (compiled code takes arrays, not objects)
         if not active[b]:
             continue
         row = table[b]
-        carray(_float64_at(row[_CTRL]), (controls.shape[1],))[:] = controls[b]
+        carray(float64_at(row[_CTRL]), (controls.shape[1],))[:] = controls[b]
         for _ in range(frame_skip):
-            _mj_step(row[_STRUCTS], row[_STRUCTS + 1])
+            mj_step(row[_STRUCTS], row[_STRUCTS + 1])
         unstable[b] = _is_unstable(row, qpos.shape[1], qvel.shape[1])
         if not unstable[b]:
             _copy_out(row, qpos, qvel, tracked, b)
@@ -222,22 +176,6 @@ class Physics:
         arrays = (self.qpos, self.qvel, self.tracked, self.unstable)
         with QuietMujoco():
             _step_active(self._table, self._frame_skip, controls, active, *arrays)
-
-
-class QuietMujoco:
-    """Scope without MuJoCo's warnings, unless a handler of the user's own is installed.
-
-    MuJoCo tells of an explosion by printing and by writing MUJOCO_LOG.TXT into the working folder;
-    environments report it as a flag, and thousands of them would fill the terminal.
-    """
-
-    def __enter__(self) -> None:
-        self._before = _handler.value
-        if self._before is None:
-            _handler.value = _quiet
-
-    def __exit__(self, *exc_info: object) -> None:
-        _handler.value = self._before
 
 
 def _addresses(
