@@ -12,9 +12,10 @@ percentage is 200% then the new mass for that limb will be 7.5", so ``inc_200`` 
   base robot, too; the scaled ranges lie nearer to the start, so they are no further outside.
 - **length**: the capsule is stretched away from the body's joint (the torso's to both sides of its
   centre) at the same thickness and density, so a longer limb is heavier; mass and inertia follow
-  from the shape. Whatever sits at an end of the capsule moves along with it. If the lowest point
-  of the robot sinks, the torso is lifted by as much: it starts as far above the floor as the base
-  robot does.
+  from the shape. What hangs on an end of the capsule (the next limb, the head) moves along with it.
+  If the lowest point of the robot sinks, the torso is lifted by as much: it starts as far above the
+  floor as the base robot does, before the noise of the reset. (That noise, 0.1 m and rad, puts the
+  base HalfCheetah into the floor now and then, too: that is Gymnasium's rule and stays.)
 """
 
 from __future__ import annotations
@@ -155,22 +156,27 @@ def _move(spec: Any, model: mujoco.MjModel, geom: str, scale: float) -> None:
     axis = rotation[2::3]
 
     def along(point: FloatArray) -> float:
-        """How far along the capsule's axis ``point`` (in the body's frame) sits, in metres."""
-        return float(np.clip((point - main.pos) @ axis, -half_length, half_length))
+        """How far along the axis, from the capsule's centre, ``point`` of the body's frame is."""
+        return float((point - main.pos) @ axis)
 
-    joint = along(np.zeros(3))  # stays where it is
+    joint = np.clip(along(np.zeros(3)), -half_length, half_length)  # this much stays where it is
 
-    def moved(point: FloatArray) -> FloatArray:
-        return point + (scale - 1.0) * (along(point) - joint) * axis
+    def shift(distance: float) -> FloatArray:
+        """Return what the point at ``distance`` along the axis moves by."""
+        return (scale - 1.0) * (distance - joint) * axis
+
+    def with_the_end(point: FloatArray) -> FloatArray:
+        return point + shift(float(np.copysign(half_length, along(point))))
 
     for part in limb.geoms:
+        was = model.geom(part.name)
         part.fromto[:] = np.nan  # from here on by centre and orientation, as compiled
-        part.pos, part.size = moved(model.geom(part.name).pos), model.geom(part.name).size
         part.alt.type = mujoco.mjtOrientation.mjORIENTATION_QUAT
-        part.quat = model.geom(part.name).quat
+        part.quat, part.size, part.pos = was.quat, was.size, with_the_end(was.pos)
+    spec.geom(geom).pos = main.pos + shift(0.0)
     spec.geom(geom).size[1] = scale * half_length
     for child in limb.bodies:
-        child.pos = moved(child.pos.copy())
+        child.pos = with_the_end(child.pos.copy())
 
 
 def lowest_point(model: mujoco.MjModel) -> float:

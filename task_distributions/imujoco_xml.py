@@ -45,7 +45,7 @@ def read_folder(folder: str | Path) -> tuple[OfficialFile, ...]:
     paths = sorted(folder.glob(PATTERN), key=lambda path: path.name)
     if len(paths) < 2:
         raise ValueError(
-            f"iMuJoCo XML folder {folder}: {len(paths) or 'no'} files {PATTERN}, need at least 2 "
+            f"iMuJoCo XML folder {folder}: {len(paths)} of {PATTERN} in it, need at least 2 "
             "(one to train on, one to test on); unpack xml.zip of zenodo record 7971395 there"
         )
     return tuple(_read(path) for path in paths)
@@ -102,7 +102,12 @@ class StatesOfAnySize(DataPool):
     _pools: ClassVar[dict[tuple[int, ...], DataPool]] = {}
 
     def __init__(self, models: Sequence[mujoco.MjModel]) -> None:
-        self._each = [self._pools.setdefault(_sizes(model), DataPool(model)) for model in models]
+        distinct = {id(model): model for model in models}  # reading the sizes takes 0.2 ms
+        pools = {
+            key: self._pools.setdefault(_sizes(model), DataPool(model))
+            for key, model in distinct.items()
+        }
+        self._each = [pools[id(model)] for model in models]
 
     def take(self, count: int) -> list[mujoco.MjData]:
         """Return one state for each of the models, which must be ``count``."""
