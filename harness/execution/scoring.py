@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +12,7 @@ from harness import seeding
 from harness.execution.jobs import Job
 from harness.meta import adaptation, learners
 from harness.meta.acting import Actor
+from harness.meta.adaptation import Adapter
 from harness.meta.learners.base import Learner, PolicyState
 from harness.meta.meta_episode import MetaEpisodeRunner, Plan
 from harness.meta.problem import Problem
@@ -41,13 +43,20 @@ def planned_env_steps(problem: Problem) -> int:
     """Return the environment steps a cell takes if no episode ends early."""
     train, scored = problem.config.train, problem.config.evaluation
     learner = learners.build(problem)
-    batches = 1 + problem.config.adapt.adaptation_steps
-    training = train.epochs * train.meta_batch_size * train.episodes_per_task * batches
+    training = train.epochs * learner.episodes_per_iteration
     adapter = adaptation.build(adapter_name(problem, learner), problem.config.adapt)
-    support = scored.shots[-1] * scored.episodes_per_shot if adapter.needs_support else 0
+    support = scored.shots[-1] * support_episodes(problem, adapter)
     per_task = support + len(scored.shots) * scored.query_episodes
     scoring = len(problem.task_indices("test")) * per_task
     return (training + scoring) * problem.dist.spec.horizon
+
+
+def support_episodes(problem: Problem, adapter: Adapter) -> int:
+    """Return the episodes of one shot: with memory, one for each query episode to remember."""
+    scored = problem.config.evaluation
+    if not adapter.needs_support:
+        return 0
+    return scored.query_episodes if adapter.carries_memory else scored.episodes_per_shot
 
 
 def evaluate(
@@ -58,10 +67,17 @@ def evaluate(
     tasks = problem.tasks(job.split, job.task_indices)
     adapter = adaptation.build(adapter_name(problem, learner), config.adapt)
     state = subject.state
-    actor = Actor(problem.policy, state.params, state.normalizer, config.train.action_scale)
+    actor = Actor(
+        problem.policy,
+        state.params,
+        state.normalizer,
+        config.train.action_scale,
+        problem.inputs,
+        state.reward_unit(config.train.gamma),
+    )
     plan = Plan(
         query_after=config.evaluation.shots,
-        support_episodes=config.evaluation.episodes_per_shot,
+        support_episodes=support_episodes(problem, adapter),
         query_episodes=config.evaluation.query_episodes,
         deterministic_query=config.evaluation.deterministic,
         seed=job.cell.seed,
@@ -73,12 +89,12 @@ def evaluate(
     rows: list[EvalRecord] = []
     for shots, query in played.query.items():
         for n, task in enumerate(tasks):
-            steps = sum(int(batch.lengths[n].sum()) for batch in played.support[:shots])
+            seen = [batch.lengths[n] for batch in played.support[:shots]]
             row = Row(
                 adapter=adapter.name,
                 shots=shots,
                 adaptation_steps=shots * adapter.steps_per_shot,
-                support_env_steps=steps,
+                support_env_steps=_seen(seen, adapter, config.evaluation.query_episodes),
                 train_env_steps=subject.train_env_steps,
                 # Tasks adapt together: each is charged its share of the job's time.
                 adapt_seconds=played.adapt_seconds[shots] / len(tasks),
@@ -86,6 +102,13 @@ def evaluate(
             )
             rows += row.records(job, task, query, n)
     return rows
+
+
+def _seen(lengths: Sequence[np.ndarray], adapter: Adapter, query_episodes: int) -> list[int]:
+    """Return the support steps behind each query episode: with memory, those it remembers."""
+    if adapter.carries_memory:
+        return [int(sum(shot[e] for shot in lengths)) for e in range(query_episodes)]
+    return [int(sum(shot.sum() for shot in lengths))] * query_episodes
 
 
 def reference(problem: Problem, job: Job, clock: Clock) -> list[EvalRecord]:
@@ -126,7 +149,8 @@ class Row:
     adapter: str = "none"
     shots: int = 0
     adaptation_steps: int = 0
-    support_env_steps: int = 0
+    support_env_steps: Sequence[int] = ()
+    """One per query episode; none if there was no support."""
     train_env_steps: int = 0
     adapt_seconds: float = 0.0
     num_params: int = 0
@@ -162,7 +186,7 @@ class Row:
                 success=bool(query.success[n, episode]),
                 length_steps=int(query.lengths[n, episode]),
                 invalid=bool(query.invalid[n, episode]),
-                support_env_steps=self.support_env_steps,
+                support_env_steps=self.support_env_steps[episode] if self.support_env_steps else 0,
                 train_env_steps=self.train_env_steps,
                 adapt_seconds=self.adapt_seconds,
                 num_params=self.num_params,

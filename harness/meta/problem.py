@@ -9,6 +9,8 @@ from functools import lru_cache
 import policies
 import task_distributions
 from harness.config import RunConfig
+from harness.meta.inputs import Goals, Inputs
+from harness.meta.learners.traits import traits
 from harness.types import Cell
 from policies.base import Policy
 from task_distributions import Split, Task, TaskDistribution
@@ -26,20 +28,27 @@ class Problem:
 
     cell: Cell
     config: RunConfig
+    """With the training settings of the cell's learner."""
     dist: TaskDistribution
     policy: Policy
+    inputs: Inputs
+    """What the policy is fed."""
 
     @classmethod
     def build(cls, cell: Cell, config: RunConfig) -> Problem:
         """Build what ``cell`` names."""
         dist = load_distribution(cell.task_dist, config.env.horizon)
+        kind = traits(cell.learner)
+        config = kind.settings(config)
+        goals = Goals.of_distribution(dist) if kind.goal else None
+        inputs = Inputs(dist.spec, kind.context, goals)
         policy = policies.build(
             cell.policy,
-            obs_dim=dist.spec.obs_dim,
+            obs_dim=inputs.dim,
             action_dim=dist.spec.action_dim,
             init_std=config.train.init_std,
         )
-        return cls(cell, config, dist, policy)
+        return cls(cell, config, dist, policy, inputs)
 
     def task_indices(self, split: Split) -> tuple[int, ...]:
         """Return the indices of the tasks of ``split`` that this run uses."""

@@ -13,7 +13,11 @@ __all__ = ["REGISTRY", "build", "names"]
 
 REGISTRY: dict[str, str] = {
     "maml": "harness.meta.learners.maml:build",
+    "rl2": "harness.meta.learners.rl2:build",
     "multitask": "harness.meta.learners.multitask:build",
+    "finetune": "harness.meta.learners.finetune:build",
+    "scratch": "harness.meta.learners.scratch:build",
+    "oracle": "harness.meta.learners.oracle:build",
 }
 """Name -> ``module:factory``. A factory takes a ``Problem`` and returns a ``Learner``."""
 

@@ -31,6 +31,14 @@ class PolicyState:
     return_scale: float = 1.0
     """Running standard deviation of the discounted return, the value head's unit."""
 
+    def reward_unit(self, gamma: float) -> float:
+        """Return what rewards are divided by where they are fed.
+
+        Of rewards that keep their value for the ``1 / (1 - gamma)`` steps ahead, it is the
+        standard deviation.
+        """
+        return self.return_scale * max(1.0 - gamma, 1e-2)
+
 
 @dataclass(frozen=True, slots=True)
 class Place:
@@ -63,6 +71,8 @@ class Report:
     moments: Moments
     return_moments: tuple[float, float, float]
     """Count, sum and sum of squares of discounted returns."""
+    advantage_moments: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    """The same of advantages, for learners that normalise them over all tasks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +96,11 @@ class Learner(Protocol):
     @property
     def adapter(self) -> str:
         """The adapter this learner trains for; what ``--adapter auto`` takes."""
+        ...
+
+    @property
+    def episodes_per_iteration(self) -> int:
+        """Episodes of one outer iteration, over all tasks and batches."""
         ...
 
     @property

@@ -106,13 +106,13 @@ def ppo_step(state: LearnerState, train: TrainConfig) -> Step:
     info: Info = {}
     for _ in range(train.outer_steps):
         answers = yield Request("gradient", {"params": state.snapshot()})
-        gradient, losses = _summed(answers)
-        norm = _norm(gradient)
-        if not _accept(state, norm, train):
+        gradient, losses = summed(answers)
+        size = norm(gradient)
+        if not accept(state, size, train):
             break
-        scale = min(1.0, train.max_grad_norm / (norm + 1e-6))
+        scale = min(1.0, train.max_grad_norm / (size + 1e-6))
         state.adam_step({name: value * scale for name, value in gradient.items()})
-        info = {**losses, "grad_norm": norm}
+        info = {**losses, "grad_norm": size}
     else:
         # Only a whole update forgives: a first step that is always fine must not hide the rest.
         state.skipped = 0
@@ -125,25 +125,25 @@ def trpo_step(state: LearnerState, train: TrainConfig) -> Step:
     TRPO (arXiv 1502.05477, appendix C): conjugate gradients, then a backtracking line search.
     """
     old = state.snapshot()
-    gradient, before = _summed((yield Request("gradient", {"params": old})))
-    norm = _norm(gradient)
-    if not _accept(state, norm, train):
-        return {"grad_norm": norm}
+    gradient, before = summed((yield Request("gradient", {"params": old})))
+    size = norm(gradient)
+    if not accept(state, size, train):
+        return {"grad_norm": size}
     state.skipped = 0
-    if norm == 0:
-        return {**before, "grad_norm": norm}
+    if size == 0:
+        return {**before, "grad_norm": size}
     direction = yield from _conjugate_gradient(old, gradient)
-    curvature, _ = _summed((yield Request("hvp", {"params": old, "vector": direction})))
+    curvature, _ = summed((yield Request("hvp", {"params": old, "vector": direction})))
     length = (2 * train.max_kl / max(_dot(direction, curvature), 1e-12)) ** 0.5
     for attempt in range(BACKTRACKS):
         step = length * BACKTRACK_RATIO**attempt
         trial = {name: value - step * direction[name] for name, value in old.items()}
-        _, after = _summed((yield Request("losses", {"params": trial})))
+        _, after = summed((yield Request("losses", {"params": trial})))
         if after["outer_kl"] <= train.max_kl and after["surrogate"] < before["surrogate"]:
             for name, value in state.params.items():
                 value.copy_(trial[name])
-            return {**after, "grad_norm": norm, "backtracks": float(attempt)}
-    return {**before, "grad_norm": norm, "backtracks": float(BACKTRACKS)}
+            return {**after, "grad_norm": size, "backtracks": float(attempt)}
+    return {**before, "grad_norm": size, "backtracks": float(BACKTRACKS)}
 
 
 STEPS: dict[str, Callable[[LearnerState, TrainConfig], Step]] = {
@@ -159,7 +159,7 @@ def _conjugate_gradient(params: Params, gradient: Params) -> Generator[Request, 
     direction = dict(gradient)
     rr = _dot(residual, residual)
     for _ in range(CG_ITERATIONS):
-        product, _ = _summed((yield Request("hvp", {"params": params, "vector": direction})))
+        product, _ = summed((yield Request("hvp", {"params": params, "vector": direction})))
         product = _axpy(CG_DAMPING, direction, product)
         alpha = rr / _dot(direction, product)
         solution = _axpy(alpha, direction, solution)
@@ -172,7 +172,7 @@ def _conjugate_gradient(params: Params, gradient: Params) -> Generator[Request, 
     return solution
 
 
-def _accept(state: LearnerState, norm: float, train: TrainConfig) -> bool:
+def accept(state: LearnerState, norm: float, train: TrainConfig) -> bool:
     """Return whether a gradient may be followed; count it if not."""
     if math.isfinite(norm):
         return True
@@ -182,7 +182,7 @@ def _accept(state: LearnerState, norm: float, train: TrainConfig) -> bool:
     return False
 
 
-def _summed(answers: Sequence[tuple[Params, Info]]) -> tuple[Params, Info]:
+def summed(answers: Sequence[tuple[Params, Info]]) -> tuple[Params, Info]:
     """Add the jobs' answers in job order, whoever computed them."""
     total, info = dict(answers[0][0]), dict(answers[0][1])
     for params, losses in answers[1:]:
@@ -199,5 +199,6 @@ def _dot(x: Params, y: Params) -> float:
     return sum(float((x[name].double() * y[name].double()).sum()) for name in x)
 
 
-def _norm(x: Params) -> float:
+def norm(x: Params) -> float:
+    """Return the Euclidean norm of all parameters together."""
     return math.sqrt(_dot(x, x))

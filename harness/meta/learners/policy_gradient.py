@@ -7,27 +7,24 @@ step it is PPO or TRPO on all training tasks at once.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 
-from harness.meta import adaptation, objectives
+from harness.meta import adaptation
 from harness.meta.acting import Actor
 from harness.meta.adaptation.gradient import GradientAdapter
 from harness.meta.batch import Batch, prepare
 from harness.meta.learners import outer
 from harness.meta.learners.base import IterationInfo, Place, PolicyState, Report, Request
+from harness.meta.learners.reports import nanmean, report_on
 from harness.meta.learners.state import LearnerState
 from harness.meta.learners.surrogate import Collected, MetaObjective
 from harness.meta.meta_episode import MetaEpisodeRunner, Outcome, Plan
-from harness.meta.normalizer import Moments
 from harness.meta.problem import Problem
 from harness.meta.rollout import Clock
-from harness.types import Episodes
 from policies.base import Params
 from task_distributions import Task
 
@@ -42,6 +39,12 @@ class PolicyGradientLearner:
     adaptation_steps: int
     episodes_per_task: int
     """Episodes of each support and of the query batch."""
+
+    @property
+    def episodes_per_iteration(self) -> int:
+        """Episodes of one outer iteration, over all tasks and batches."""
+        batches = 1 + self.adaptation_steps
+        return self.problem.config.train.meta_batch_size * self.episodes_per_task * batches
 
     @property
     def objective(self) -> MetaObjective:
@@ -81,7 +84,7 @@ class PolicyGradientLearner:
         post = [value for report in reports for value in report.post_returns]
         info["invalid_episodes"] = float(sum(report.invalid for report in reports))
         info["skipped_in_a_row"] = float(state.skipped)
-        return IterationInfo(_nanmean(pre), _nanmean(post), info)
+        return IterationInfo(nanmean(pre), nanmean(post), info)
 
     def collect(
         self, tasks: Sequence[Task], where: Place, payload: PolicyState, clock: Clock
@@ -106,7 +109,8 @@ class PolicyGradientLearner:
         episodes = outcome.episodes.query[self.adaptation_steps]
         query = prepare(episodes, outcome.adapted, train, payload.return_scale)
         data = self._keep(outcome, query)
-        return data, _report(outcome, self.adaptation_steps, train.gamma)
+        blocks = (*outcome.episodes.support, episodes)
+        return data, report_on(blocks, train.gamma)
 
     def compute(self, kind: str, data: Collected, payload: dict[str, Params], clock: Clock) -> Any:
         """Answer ``gradient``, ``hvp`` or ``losses`` (see outer.py) on one job's data."""
@@ -121,32 +125,3 @@ class PolicyGradientLearner:
         if train.outer == "trpo":
             query_old = query.forward(policy, outcome.adapted.params)
         return Collected(outcome.support, query, olds, query_old)
-
-
-def _report(outcome: Outcome, steps: int, gamma: float) -> Report:
-    query = outcome.episodes.query[steps]
-    batches = (*outcome.episodes.support, query)
-    moments = sum((Moments.of(batch) for batch in batches[1:]), Moments.of(batches[0]))
-    return Report(
-        env_steps=sum(batch.env_steps for batch in batches),
-        pre_returns=_task_means(batches[0]),
-        post_returns=_task_means(query),
-        invalid=sum(int(batch.invalid.sum()) for batch in batches),
-        moments=moments,
-        return_moments=_return_moments(query, gamma),
-    )
-
-
-def _return_moments(episodes: Episodes, gamma: float) -> tuple[float, float, float]:
-    rewards = torch.from_numpy(episodes.rewards).double()
-    returns = objectives.discounted_returns(rewards, gamma).numpy()[episodes.mask]
-    return float(len(returns)), float(returns.sum()), float(np.square(returns).sum())
-
-
-def _task_means(episodes: Episodes) -> tuple[float, ...]:
-    return tuple(_nanmean(row.tolist()) for row in episodes.returns)
-
-
-def _nanmean(values: Sequence[float]) -> float:
-    valid = [value for value in values if not math.isnan(value)]
-    return float(np.mean(valid)) if valid else math.nan

@@ -1,0 +1,188 @@
+"""PPO over whole sequences (arXiv 1707.06347), and with memory across episodes RL² (1611.02779).
+
+Every worker keeps the sequences it collected. A step of the optimiser asks each of them for the
+gradient on its share of one minibatch; the shares are added in job order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from harness import seeding
+from harness.meta import adaptation, objectives
+from harness.meta.acting import Actor
+from harness.meta.batch import Batch
+from harness.meta.learners import outer, sequences
+from harness.meta.learners.base import IterationInfo, Place, PolicyState, Report, Request
+from harness.meta.learners.reports import nanmean, report_on
+from harness.meta.learners.state import LearnerState
+from harness.meta.meta_episode import MetaEpisodeRunner, Plan
+from harness.meta.problem import Problem
+from harness.meta.rollout import Clock
+from policies.base import Params
+from policies.params import clone
+from task_distributions import Task
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What a worker keeps of one job."""
+
+    batch: Batch
+    """[1, S, T, ...]: advantages not yet normalised."""
+    where: Place
+
+
+@dataclass(frozen=True, slots=True)
+class PPOLearner:
+    """PPO on sequences of ``episodes_in_sequence`` episodes. Satisfies ``Learner``."""
+
+    problem: Problem
+    name: str
+    adapter: str
+    """What scores it."""
+    episodes_in_sequence: int
+    episodes_per_task: int
+    """Sequences per task of an iteration."""
+
+    @property
+    def episodes_per_iteration(self) -> int:
+        """Episodes of one outer iteration, over all tasks."""
+        tasks = self.problem.config.train.meta_batch_size
+        return tasks * self.episodes_per_task * self.episodes_in_sequence
+
+    def init(self) -> LearnerState:
+        """Return the untrained state."""
+        train = self.problem.config.train
+        params = self.problem.policy.init_params(self.problem.cell.seed)
+        obs_dim = self.problem.dist.spec.obs_dim
+        return LearnerState.fresh(params, train.outer_lr, obs_dim, train.normalize_obs)
+
+    def restore(self, tensors: Params, meta: dict[str, Any]) -> LearnerState:
+        """Return a saved state."""
+        state = self.init()
+        state.load(tensors, meta)
+        return state
+
+    def save(self, state: LearnerState) -> tuple[Params, dict[str, Any]]:
+        """Return the whole state as tensors and JSON values."""
+        return state.save()
+
+    def policy_state(self, state: LearnerState) -> PolicyState:
+        """Return what acting takes."""
+        return state.policy_state()
+
+    def iterate(self, state: LearnerState) -> Generator[Request, list[Any], IterationInfo]:
+        """Collect, then pass over the data in minibatches, one Adam step each."""
+        config, ppo = self.problem.config, self.problem.config.ppo
+        reports: list[Report] = yield Request("collect", state.policy_state())
+        left = 1.0 - state.iteration / max(config.train.epochs, 1)
+        for group in state.optimizer.param_groups:
+            group["lr"] = ppo.ppo_lr * left
+        count, total, square = (
+            sum(report.advantage_moments[i] for report in reports) for i in range(3)
+        )
+        mean = total / max(count, 1.0)
+        std = max(square / max(count, 1.0) - mean * mean, 1e-16) ** 0.5
+        scale = {"mean": mean, "std": std, "steps": count / ppo.ppo_minibatches}
+        info: dict[str, float] = {}
+        for position in range(ppo.ppo_passes * ppo.ppo_minibatches):
+            payload = {"params": state.snapshot(), "position": position, **scale}
+            answers = yield Request("gradient", payload)
+            gradient, info = outer.summed(answers)
+            norm = outer.norm(gradient)
+            if not outer.accept(state, norm, config.train):
+                break
+            factor = min(1.0, config.train.max_grad_norm / (norm + 1e-6))
+            state.adam_step({name: value * factor for name, value in gradient.items()})
+            info["grad_norm"] = norm
+        else:
+            state.skipped = 0
+        info["std"] = float(state.params["log_std"].exp().mean())
+        state.absorb(reports)
+        pre = [value for report in reports for value in report.pre_returns]
+        post = [value for report in reports for value in report.post_returns]
+        info["invalid_episodes"] = float(sum(report.invalid for report in reports))
+        info["skipped_in_a_row"] = float(state.skipped)
+        return IterationInfo(nanmean(pre), nanmean(post), info)
+
+    def collect(
+        self, tasks: Sequence[Task], where: Place, payload: PolicyState, clock: Clock
+    ) -> tuple[Kept, Report]:
+        """Play the sequences with sampled actions and keep them with their advantages."""
+        problem, train = self.problem, self.problem.config.train
+        actor = Actor(
+            problem.policy,
+            payload.params,
+            payload.normalizer,
+            train.action_scale,
+            problem.inputs,
+            payload.reward_unit(train.gamma),
+        )
+        last = self.episodes_in_sequence - 1
+        carrier = adaptation.build("memory" if last else "none", problem.config.adapt)
+        runner = MetaEpisodeRunner(problem.dist, carrier, train, payload.return_scale)
+        plan = Plan(
+            query_after=(last,),
+            support_episodes=self.episodes_per_task,
+            query_episodes=self.episodes_per_task,
+            deterministic_query=False,
+            seed=problem.cell.seed,
+            phase="train",
+            seed_keys=where.seed_keys,
+            iteration=where.iteration,
+        )
+        played = runner.run(tasks, actor, plan, clock).episodes
+        blocks = (*played.support, played.query[last])
+        batch = sequences.learnable(blocks, actor, tuple(tasks), train, payload.return_scale)
+        batch = sequences.fold(batch)
+        gained = batch.advantages[batch.mask].double()
+        moments = (float(gained.numel()), float(gained.sum()), float(gained.square().sum()))
+        return Kept(batch, where), report_on(blocks, train.gamma, moments)
+
+    def compute(self, kind: str, data: Kept, payload: dict[str, Any], clock: Clock) -> Any:
+        """Return this job's share of the gradient on one minibatch, and of the losses."""
+        assert kind == "gradient"
+        ppo = self.problem.config.ppo
+        passes, part = divmod(payload["position"], ppo.ppo_minibatches)
+        rows = np.array_split(self._shuffled(data, passes), ppo.ppo_minibatches)[part]
+        leaves = clone(payload["params"], requires_grad=True)
+        if not len(rows):
+            return {name: torch.zeros_like(leaf) for name, leaf in leaves.items()}, _info()
+        batch = sequences.take(data.batch, rows.tolist())
+        loss, info = self._loss(batch, leaves, payload)
+        gradients = torch.autograd.grad(loss, list(leaves.values()))
+        return dict(zip(leaves, gradients, strict=True)), info
+
+    def _shuffled(self, data: Kept, passes: int) -> np.ndarray:
+        """Return an order of the job's sequences that depends on the job and the pass alone."""
+        path = (data.where.iteration, data.where.seed_keys[0], passes)
+        rng = seeding.generator(self.problem.cell.seed, "train/minibatches", *path)
+        return rng.permutation(data.batch.x.shape[1])
+
+    def _loss(
+        self, batch: Batch, leaves: Params, payload: dict[str, Any]
+    ) -> tuple[Tensor, dict[str, float]]:
+        ppo, share = self.problem.config.ppo, batch.mask.sum() / payload["steps"]
+        out = batch.forward(self.problem.policy, leaves)
+        log_probs = objectives.log_prob(out, batch.actions)
+        advantages = (batch.advantages - payload["mean"]) / payload["std"]
+        args = (log_probs, batch.log_probs, advantages, batch.mask)
+        surrogate = objectives.ppo_clip_loss(*args, clip=ppo.ppo_clip).sum() * share
+        error = torch.nn.functional.smooth_l1_loss(out.value, batch.value_targets, reduction="none")
+        value = objectives.masked_mean(error, batch.mask).sum() * share
+        entropy = (out.log_std + 0.5 * (1.0 + objectives.LOG_2PI)).sum() * share
+        with torch.no_grad():
+            kl = objectives.masked_mean(batch.log_probs - log_probs, batch.mask).sum() * share
+        loss = surrogate + ppo.ppo_value_coef * value - ppo.ppo_entropy_coef * entropy
+        return loss, _info(float(surrogate.detach()), float(value.detach()), float(kl))
+
+
+def _info(surrogate: float = 0.0, value: float = 0.0, kl: float = 0.0) -> dict[str, float]:
+    return {"surrogate": surrogate, "value_loss": value, "approximate_kl": kl}

@@ -1,0 +1,62 @@
+"""What a learner needs known before it is built: how it is trained and what its policy is fed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from harness.config import RunConfig
+
+
+@dataclass(frozen=True, slots=True)
+class Traits:
+    """How a learner differs from maml."""
+
+    ppo: bool = False
+    """It trains by PPO over sequences, with the settings of that section."""
+    context: bool = False
+    """Its policy is fed previous action, reward and boundary; memory outlives the episode."""
+    goal: bool = False
+    """Its policy is fed the task."""
+    untrained: bool = False
+    """It has no outer loop: its weights stay as they were drawn."""
+
+    def settings(self, config: RunConfig) -> RunConfig:
+        """Return ``config`` with the training settings this learner goes by.
+
+        PPO takes as many episodes an iteration as maml: tasks × sequences × their episodes.
+        """
+        if not self.ppo:
+            return config
+        ppo, train = config.ppo, config.train
+        batches = 1 + config.adapt.adaptation_steps
+        budget = train.meta_batch_size * train.episodes_per_task * batches
+        length = ppo.episodes_in_context if self.context else 1
+        tasks = max(1, min(ppo.ppo_tasks, budget // length))
+        train = replace(
+            train,
+            epochs=0 if self.untrained else train.epochs,
+            meta_batch_size=tasks,
+            episodes_per_task=max(1, budget // (tasks * length)),
+            outer="ppo",
+            baseline="value",
+            outer_lr=ppo.ppo_lr,
+            gamma=ppo.ppo_gamma,
+            gae_lambda=ppo.ppo_gae_lambda,
+            action_scale=ppo.ppo_action_scale,
+            init_std=ppo.ppo_init_std,
+        )
+        return replace(config, train=train)
+
+
+TRAITS: dict[str, Traits] = {
+    "rl2": Traits(ppo=True, context=True),
+    "multitask": Traits(ppo=True),
+    "finetune": Traits(ppo=True),
+    "scratch": Traits(ppo=True, untrained=True),
+    "oracle": Traits(ppo=True, goal=True),
+}
+
+
+def traits(learner: str) -> Traits:
+    """Return the traits of the learner ``learner``; the defaults for one not listed."""
+    return TRAITS.get(learner, Traits())
