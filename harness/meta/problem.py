@@ -4,22 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
 import policies
-import task_distributions
 from harness.config import RunConfig
+from harness.distributions import open_distribution
 from harness.meta.inputs import Goals, Inputs
 from harness.meta.learners.traits import traits
 from harness.types import Cell
 from policies.base import Policy
 from task_distributions import Split, Task, TaskDistribution
-
-
-@lru_cache(maxsize=4)
-def load_distribution(name: str, horizon: int | None) -> TaskDistribution:
-    """Return the distribution ``name``, opened once per process."""
-    return task_distributions.load(name, horizon=horizon)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +30,7 @@ class Problem:
     @classmethod
     def build(cls, cell: Cell, config: RunConfig) -> Problem:
         """Build what ``cell`` names."""
-        dist = load_distribution(cell.task_dist, config.env.horizon)
+        dist = open_distribution(cell.task_dist, config.env)
         kind = traits(cell.learner)
         config = kind.settings(config)
         goals = Goals.of_distribution(dist) if kind.goal else None

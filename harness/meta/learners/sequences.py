@@ -1,6 +1,7 @@
 """Meta-episodes as sequences: the episodes of one task end to end, as memory lived through them.
 
-Array letters: N tasks, E sequences per task, T time (a sequence of episodes), I input, A action.
+Array letters: N tasks, E sequences per task, T time (a sequence of episodes), U = T + 1,
+I input, A action.
 """
 
 from __future__ import annotations
@@ -83,7 +84,7 @@ def _last_obs(blocks: Sequence[Episodes]) -> Tensor:
     return torch.from_numpy(last)
 
 
-def inputs_of(tape: Tape, actor: Actor, tasks: tuple[Task, ...]) -> Float[Tensor, "N E T+1 I"]:
+def inputs_of(tape: Tape, actor: Actor, tasks: tuple[Task, ...]) -> Float[Tensor, "N E U I"]:
     """Return what the policy was fed at every step, and would be fed after the last one."""
     assert actor.inputs is not None
     slot = tape.length.unsqueeze(-1)  # where the step after the last one goes

@@ -5,7 +5,7 @@ from itertools import pairwise
 import torch
 
 import policies
-from harness.config import AdaptConfig, RunConfig, TrainConfig
+from harness.config import AdaptConfig, PPOConfig, RunConfig, TrainConfig
 from harness.meta import learners, objectives
 from harness.meta.adaptation import GradientAdapter
 from harness.meta.batch import Batch
@@ -113,7 +113,9 @@ def along(params: Params, direction: Params, step: float) -> Params:
     return {key: value.detach() + step * direction[key] for key, value in params.items()}
 
 
-def make_problem(learner: str = "maml", *, policy: str = "mlp", adapt=None, **train) -> Problem:
+def make_problem(
+    learner: str = "maml", *, policy: str = "mlp", adapt=None, minibatches: int = 2, **train
+) -> Problem:
     """A cell on point_goal, 4 tasks of 3 episodes an iteration unless told otherwise."""
     settings = {"meta_batch_size": 4, "episodes_per_task": 3, "action_scale": 1.0, **train}
     config = RunConfig(
@@ -121,6 +123,7 @@ def make_problem(learner: str = "maml", *, policy: str = "mlp", adapt=None, **tr
         policy=(policy,),
         learner=(learner,),
         train=TrainConfig(**settings),
+        ppo=PPOConfig(ppo_tasks=4, ppo_passes=2, ppo_minibatches=minibatches),
         adapt=AdaptConfig(**(adapt or {})),
     )
     return Problem.build(Cell("point_goal", policy, learner, 0), config)

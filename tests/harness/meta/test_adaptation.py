@@ -89,7 +89,7 @@ def test_registered_adapters_keep_the_protocol(name):
     adapter = adaptation.build(name, AdaptConfig())
     assert isinstance(adapter, Adapter)
     assert adapter.name == name
-    assert adapter.needs_support == (adapter.steps_per_shot > 0)
+    assert adapter.needs_support == (adapter.steps_per_shot > 0 or adapter.carries_memory)
     policy, params, batch = start_of("mlp")
     before = clone(params)
     after = adapter.adapt(policy, params, batch)
