@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import inspect
+from collections.abc import Callable
 from typing import Any
 
 import gymnasium
@@ -28,6 +30,7 @@ __all__ = [
     "TaskDistribution",
     "load",
     "names",
+    "options",
 ]
 
 REGISTRY: dict[str, str] = {
@@ -39,9 +42,11 @@ REGISTRY: dict[str, str] = {
     "ant-mass": "task_distributions.locomotion:ant_mass",
     "imujoco-halfcheetah": "task_distributions.imujoco:imujoco_halfcheetah",
     "imujoco-ant": "task_distributions.imujoco:imujoco_ant",
+    "metaworld-ml10": "task_distributions.metaworld:metaworld_ml10",
+    "metaworld-ml45": "task_distributions.metaworld:metaworld_ml45",
     "point_goal": "task_distributions.point_goal:point_goal",
 }
-"""Name -> ``module:factory``. A factory takes ``horizon: int | None``."""
+"""Name -> ``module:factory``. A factory takes ``horizon: int | None``; see ``options``."""
 
 
 def names() -> tuple[str, ...]:
@@ -55,15 +60,28 @@ def load(name: str, **options: Any) -> TaskDistribution:
     Raises:
         ValueError: the name is not registered.
     """
+    distribution: TaskDistribution = _factory(name)(**options)
+    return distribution
+
+
+def options(name: str) -> tuple[str, ...]:
+    """Return the keywords that ``load(name, ...)`` takes.
+
+    Raises:
+        ValueError: the name is not registered.
+    """
+    return tuple(inspect.signature(_factory(name)).parameters)
+
+
+def _factory(name: str) -> Callable[..., TaskDistribution]:
     if name not in REGISTRY:
         raise ValueError(
             f"unknown task_dist {name!r}; have: {', '.join(names())}. "
             "Register it in task_distributions/__init__.py"
         )
     module, _, attribute = REGISTRY[name].partition(":")
-    factory = getattr(importlib.import_module(module), attribute)
-    distribution: TaskDistribution = factory(**options)
-    return distribution
+    factory: Callable[..., TaskDistribution] = getattr(importlib.import_module(module), attribute)
+    return factory
 
 
 def _make(dist: str, *, split: Split = "test", task: int = 0, **options: Any) -> gymnasium.Env:
@@ -76,5 +94,15 @@ def _make(dist: str, *, split: Split = "test", task: int = 0, **options: Any) ->
     return distribution.make_env(tasks[task], **render)
 
 
-for _name in REGISTRY:  # e.g. gymnasium.make("task_distributions:MetaRL/ant-dir-v1", task=3)
-    gymnasium.register(f"MetaRL/{_name}-v1", "task_distributions:_make", kwargs={"dist": _name})
+def _register(name: str, version: int, **options: Any) -> None:
+    """Make a distribution known to gymnasium, e.g. ``task_distributions:MetaRL/ant-dir-v1``."""
+    options["dist"] = name
+    gymnasium.register(f"MetaRL/{name}-v{version}", "task_distributions:_make", kwargs=options)
+
+
+for _name in REGISTRY:
+    if _name.startswith("metaworld-"):  # its version is that of its reward
+        _register(_name, 1, reward_version="v1")
+        _register(_name, 2, reward_version="v2")
+    else:
+        _register(_name, 1)

@@ -111,7 +111,9 @@ class SingleEpisode(gymnasium.Env, ABC):  # type: ignore[misc]  # gymnasium is u
 
     def __init__(self, spec: EnvSpec, task: Task) -> None:
         self.task = task
-        self._horizon = spec.horizon
+        self._horizon, self._reports_success = spec.horizon, spec.has_success
+        self._success = False
+        """Set by subclasses when the goal is reached; reset with every episode."""
         self.observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (spec.obs_dim,), np.float64)
         self.action_space = gymnasium.spaces.Box(-1.0, 1.0, (spec.action_dim,), np.float32)
         self._obs: FloatArray = np.zeros(spec.obs_dim)
@@ -123,13 +125,14 @@ class SingleEpisode(gymnasium.Env, ABC):  # type: ignore[misc]  # gymnasium is u
         """Start an episode; equal to the batched engine's for the same ``seed``."""
         super().reset(seed=seed)
         self._steps_left = self._horizon
+        self._success = False
         self._obs = self._start()
-        return self._obs.copy(), {"invalid": False}
+        return self._obs.copy(), self._info(invalid=False)
 
     def step(
         self, action: NDArray[np.floating]
     ) -> tuple[FloatArray, float, bool, bool, dict[str, Any]]:
-        """Advance by one control step; ``info["invalid"]`` says so.
+        """Advance by one control step; ``info`` tells of ``invalid`` and of ``success``.
 
         Raises:
             RuntimeError: the episode is over, or none was started.
@@ -146,8 +149,11 @@ class SingleEpisode(gymnasium.Env, ABC):  # type: ignore[misc]  # gymnasium is u
             truncated = self._steps_left == 0 and not terminated
         if terminated or truncated:
             self._steps_left = 0
-        info = {"invalid": outcome is None}
+        info = self._info(invalid=outcome is None)
         return self._obs.copy(), reward, terminated, truncated, info
+
+    def _info(self, *, invalid: bool) -> dict[str, Any]:
+        return {"invalid": invalid} | ({"success": self._success} if self._reports_success else {})
 
     @abstractmethod
     def _start(self) -> FloatArray:

@@ -56,5 +56,5 @@ def test_misuse_is_refused_with_the_remedy(name: str, dist: TaskDistribution):
     with pytest.raises(ValueError, match="no tasks given"):
         dist.make_batch([], 1)
     stranger = Task("other", 1, "test", 0, "test/0", task.params)
-    with pytest.raises(ValueError, match=f"is of other@1, not of {name}@1"):
+    with pytest.raises(ValueError, match=f"is of other@1, not of {name}@{dist.version}"):
         dist.make_env(stranger)
