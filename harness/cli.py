@@ -1,10 +1,12 @@
 """The command line: ``argv`` in, one checked configuration out.
 
-Layers of settings are laid over each other: default < preset < YAML < command line.
+Layers of settings are laid over each other: default < preset < recipe of the distribution < YAML <
+command line.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,11 +15,13 @@ from typing import Annotated, Any, cast
 import tyro
 from tyro.constructors import StructFieldSpec
 
+import task_distributions
 from harness import flags, strict_yaml, validation
 from harness.config import EvaluateConfig, RunConfig, UsageError
-from harness.presets import PRESETS
+from harness.presets import PRESETS, RECIPES
 
 KeyPath = tuple[str, ...]
+XML_VARIABLE = "IMUJOCO_XML_DIR"
 PROG = "python -m harness.run"
 CONFIG_FLAG = StructFieldSpec(
     name="config",
@@ -34,7 +38,7 @@ TRAIN = flags.Command(
 
 Meta-train policies on tasks; compare them before and after adaptation.
 
-What wins: default < --preset < --config FILE < flags.""",
+What wins: default < --preset < task-dist's recipe < --config FILE < flags.""",
     extra=(CONFIG_FLAG,),
 )
 EVALUATE = flags.Command(
@@ -83,10 +87,14 @@ def _parse_run(argv: Sequence[str]) -> Invocation:
     given = flags.given(TRAIN, argv)
     file = flags.value_of(argv, "--config")
     document = strict_yaml.read(Path(file)) if file else strict_yaml.Document({}, {})
-    origins = {path: f"{line}: {'.'.join(path)}" for path, line in document.lines.items()}
+    origins: dict[KeyPath, str] = {("env", "imujoco_xml"): XML_VARIABLE}
+    origins |= {path: f"{line}: {'.'.join(path)}" for path, line in document.lines.items()}
     preset = flags.value_of(argv, "--preset") or document.values.get("preset", RunConfig.preset)
     budget = PRESETS.get(preset, {}) if isinstance(preset, str) else {}
-    base = _merged(budget, _settle_shots(document.values, origins))
+    dist = flags.value_of(argv, "--task-dist") or document.values.get("task_dist")
+    dist = dist if isinstance(dist, str) else RunConfig.task_dist
+    below = _merged(_merged(budget, RECIPES.get(dist, {})), _from_environment(dist))
+    base = _merged(below, _settle_shots(document.values, origins))
     parsed = flags.read(TRAIN, argv, validation.typed(base, origins))
     origins |= given
     explicit = _settle_shots(_only(parsed, given), origins)
@@ -101,6 +109,14 @@ def _parse_evaluate(argv: Sequence[str]) -> Invocation:
     explicit = _only(flags.read(EVALUATE, argv, tyro.MISSING_NONPROP), given)
     _settle_shots({"evaluation": explicit}, {("evaluation", *path): given[path] for path in given})
     return Invocation(validation.evaluate_config(explicit, given), explicit)
+
+
+def _from_environment(dist: str) -> dict[str, Any]:
+    """Return what environment variables say of the distribution ``dist``, lowest in rank."""
+    folder = os.environ.get(XML_VARIABLE)
+    if folder and dist in task_distributions.names() and "xml" in task_distributions.options(dist):
+        return {"env": {"imujoco_xml": folder}}
+    return {}
 
 
 def _settle_shots(layer: dict[str, Any], origins: Mapping[KeyPath, str]) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Every setting of a run, declared once: the CLI, YAML, the manifest and sweeps are made of it.
 
-Order of precedence: default < preset < YAML < command line.
+Order of precedence: default < preset < recipe of the distribution < YAML < command line.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import tyro
-from pydantic import ConfigDict, Field, TypeAdapter
+from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter
 from pydantic.dataclasses import dataclass
 
 from policies import COMPARED
@@ -24,6 +24,11 @@ NonNegativeFloat = Annotated[float, Field(ge=0)]
 Unit = Annotated[float, Field(ge=0, le=1)]
 Indices = Annotated[tuple[Count, ...], Field(min_length=1), tyro.conf.arg(metavar="I [I ...]")]
 Shots = Annotated[tuple[Count, ...], Field(min_length=1), tyro.conf.arg(metavar="K [K ...]")]
+Folder = Annotated[
+    Path,
+    AfterValidator(lambda path: path.expanduser().absolute()),
+    tyro.conf.arg(metavar="FOLDER"),
+]
 Names = Annotated[tuple[str, ...], Field(min_length=1)]
 
 
@@ -41,6 +46,11 @@ class EnvConfig:
     """Indices into the fixed list of training tasks; all if not given."""
     test_tasks: Indices | None = None
     """Indices into the fixed list of test tasks; all if not given."""
+    reward_version: Literal["v1", "v2"] | None = None
+    """Meta-World's rewards; v2 if not given."""
+    imujoco_xml: Folder | None = None
+    """Folder of the official iMuJoCo halfcheetah-*.xml, in place of the reconstruction; the
+    environment variable IMUJOCO_XML_DIR if not given."""
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -214,6 +224,8 @@ class EvaluateConfig:
     """Checkpoint to score; it carries its own configuration."""
     test_tasks: Indices | None = None
     """Indices into the fixed list of test tasks."""
+    imujoco_xml: Folder | None = None
+    """Where the official iMuJoCo files of the checkpoint's run lie now."""
     few_shot: Shots | None = None
     """Numbers of shots to score after; 0 is always scored too."""
     zero_shot: bool | None = None
@@ -233,8 +245,9 @@ class EvaluateConfig:
         if "few_shot" in given:
             given.setdefault("zero_shot", False)
         env = stored.env
-        if self.test_tasks is not None:
-            env = replace(env, test_tasks=self.test_tasks)
+        for name in ("test_tasks", "imujoco_xml"):
+            if getattr(self, name) is not None:
+                env = replace(env, **{name: getattr(self, name)})
         evaluation = replace(stored.evaluation, **given)
         return replace(stored, env=env, evaluation=evaluation, execution=self.execution)
 

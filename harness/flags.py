@@ -131,7 +131,9 @@ def _specs(info: StructTypeInfo) -> Iterator[StructFieldSpec]:
 def _unset(hint: Any) -> tuple[Any, Any]:
     """Return how a setting without a default is shown: no value, as its docstring tells."""
     bare = typing.get_args(hint)[0] if typing.get_origin(hint) is Annotated else hint
-    placeholder = (typing.get_origin(bare) or bare)()  # never used: what is not given is dropped
+    # The placeholder is never used: what is not given is dropped.
+    literal = typing.get_origin(bare) is typing.Literal
+    placeholder = typing.get_args(bare)[0] if literal else (typing.get_origin(bare) or bare)()
     return Annotated[hint, tyro.conf.arg(help_behavior_hint="")], placeholder
 
 

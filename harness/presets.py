@@ -1,6 +1,6 @@
 """Budgets by name: each preset is a complete set of overrides of the defaults, on its own.
 
-A YAML file and the command line win over a preset.
+A distribution's recipe wins over a preset, a YAML file and the command line over both.
 """
 
 from __future__ import annotations
@@ -42,3 +42,9 @@ PRESETS: dict[str, dict[str, Any]] = {
     "paper": PAPER,
 }
 """Name -> overrides, nested as in ``RunConfig``."""
+
+METAWORLD: dict[str, Any] = {"train": {"action_scale": 1.0}}
+"""Its actions are offsets of the hand: the field's recipes do not scale them down."""
+
+RECIPES: dict[str, dict[str, Any]] = {"metaworld-ml10": METAWORLD, "metaworld-ml45": METAWORLD}
+"""Distribution -> what suits it better than the defaults, nested as in ``RunConfig``."""

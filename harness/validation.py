@@ -17,7 +17,8 @@ from pydantic import TypeAdapter, ValidationError
 
 import policies
 import task_distributions
-from harness.config import EvaluateConfig, ExecutionConfig, RunConfig, UsageError
+from harness.config import EnvConfig, EvaluateConfig, ExecutionConfig, RunConfig, UsageError
+from harness.distributions import OPTIONS, open_distribution, takers
 from harness.meta import learners
 
 KeyPath = tuple[str, ...]
@@ -179,16 +180,36 @@ def _refuse_duplicates(values: Sequence[object], path: KeyPath, origins: Origins
 
 
 def _check_tasks(config: RunConfig, origins: Origins) -> None:
-    """Check task indices; loads the distribution (no torch, no Ray) only if there are any."""
-    if config.env.train_tasks is None and config.env.test_tasks is None:
+    """Check task indices and options; opens the distribution (no torch, no Ray) for them only."""
+    _check_options(config, origins)
+    if config.env == EnvConfig():
         return
-    dist = task_distributions.load(config.task_dist, horizon=config.env.horizon)
+    try:
+        dist = open_distribution(config.task_dist, config.env)
+    except ValueError as error:
+        given = [key for key in OPTIONS if getattr(config.env, key) is not None]
+        named = ", ".join(_origin(("env", key), origins) for key in given)
+        raise UsageError(f"{named}: {error}") from error
     for split in task_distributions.SPLITS:
         path = ("env", f"{split}_tasks")
         indices = getattr(config.env, path[1])
         if indices is not None:
             _refuse_duplicates(indices, path, origins)
             check_task_indices(dist, split, indices, _origin(path, origins))
+
+
+def _check_options(config: RunConfig, origins: Origins) -> None:
+    """Refuse an option that the distribution does not take."""
+    taken = None
+    for setting, keyword in OPTIONS.items():
+        if getattr(config.env, setting) is None:
+            continue
+        taken = taken or task_distributions.options(config.task_dist)
+        if keyword not in taken:
+            raise UsageError(
+                f"{_origin(('env', setting), origins)}: {config.task_dist} has no such option; "
+                f"it is for {' and '.join(takers(setting))}. Leave it out"
+            )
 
 
 def _check_execution(execution: ExecutionConfig, origins: Origins) -> None:

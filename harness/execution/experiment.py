@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from harness.config import EvaluateConfig, RunConfig, UsageError, config_as_dict, config_from_dict
+from harness.distributions import open_distribution
 from harness.execution import checkpoint as checkpoints
 from harness.execution.backend import Backend
 from harness.execution.cell import cells
 from harness.execution.interrupt import InterruptedRunError, StopRequest
 from harness.execution.local import LocalBackend
 from harness.execution.session import Session
-from harness.meta.problem import load_distribution
 from harness.progress import Progress
 from harness.reporting.files import ArtefactError, run_path
 from harness.reporting.manifest import DistInfo, Manifest
@@ -24,10 +24,12 @@ from harness.reporting.rebuild import rebuild
 from harness.reporting.records import RunFolder
 from harness.reporting.writers import console, render
 from harness.types import Cell
-from harness.validation import check_run, check_task_indices
+from harness.validation import check_run
 
 RESULTS = Path("results")
 INTERRUPTED = 4
+ENV_FLAGS = ("test_tasks", "imujoco_xml")
+"""Settings of ``EnvConfig`` that scoring a checkpoint may change."""
 
 
 def run_experiment(
@@ -53,9 +55,7 @@ def evaluate_checkpoint(config: EvaluateConfig, *, argv: Sequence[str], progress
     chosen = dataclasses.replace(
         config.applied_to(stored), policy=(cell.policy,), learner=(cell.learner,), seed=(cell.seed,)
     )
-    if chosen.env.test_tasks is not None:
-        dist = load_distribution(cell.task_dist, chosen.env.horizon)
-        check_task_indices(dist, "test", chosen.env.test_tasks, "--test-tasks")
+    check_run(chosen, {("env", key): f"--{key.replace('_', '-')}" for key in ENV_FLAGS})
     folder, manifest = _open(chosen, [cell], argv, config_as_dict(config))
     return _play(chosen, folder, manifest, progress, checkpoint=config.checkpoint)
 
@@ -73,7 +73,6 @@ def _described(path: Path) -> tuple[Cell, RunConfig]:
         raise checkpoints.CheckpointError(
             f"{path} is of {told}, which is no cell of the configuration it carries"
         )
-    check_run(stored, {})
     return planned[planned.index(told)], stored
 
 
@@ -82,7 +81,7 @@ def _open(
 ) -> tuple[RunFolder, Manifest]:
     execution = config.execution
     name = execution.name or f"{config.task_dist}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
-    dist = load_distribution(config.task_dist, config.env.horizon)
+    dist = open_distribution(config.task_dist, config.env)
     tasks = dist.tasks("test")
     chosen = [tasks[index] for index in config.env.test_tasks or range(len(tasks))]
     line = dist.non_adaptive_return(chosen)

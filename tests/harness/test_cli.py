@@ -32,6 +32,15 @@ BAD = [
     (["--config", "nowhere.yaml"], ["nowhere.yaml", "No such file"]),
     (["--task-dist", "point_goal", "--test-tasks", "0", "100000"], ["--test-tasks", "100000"]),
     (["--task-dist", "point_goal", "--train-tasks", "0", "0"], ["--train-tasks", "twice"]),
+    (["--reward-version", "v1"], ["--reward-version", "halfcheetah-vel", "metaworld-ml10"]),
+    (
+        ["--task-dist", "ant-vel", "--imujoco-xml", "x"],
+        ["--imujoco-xml", "ant-vel", "imujoco-halfcheetah"],
+    ),
+    (
+        ["--task-dist", "imujoco-halfcheetah", "--imujoco-xml", "nowhere"],
+        ["--imujoco-xml", "/nowhere", "no such folder"],
+    ),
     (["evalute"], ["'evalute'", "did you mean 'evaluate'?"]),
     (["evaluate", "--checkpoint", "nowhere"], ["--checkpoint", "'nowhere'", "does not exist"]),
     (["evaluate", "--resume"], ["--resume"]),

@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -10,14 +11,16 @@ from hypothesis import strategies as st
 from harness import flags
 from harness.cli import TRAIN, load_config, parse
 from harness.config import (
+    EnvConfig,
     EvalConfig,
     EvaluateConfig,
     RunConfig,
     TrainConfig,
+    UsageError,
     config_as_dict,
     config_from_dict,
 )
-from harness.presets import PRESETS
+from harness.presets import PRESETS, RECIPES
 
 
 def test_config_survives_json():
@@ -129,3 +132,27 @@ def test_evaluate_replaces_only_what_is_given(tmp_path):
     assert resolved.evaluation.shots == (0, 2)  # asking for shots undoes a stored zero_shot
     assert resolved.evaluation.query_episodes == 9
     assert resolved.task_dist == "ant-vel"
+
+
+def test_a_recipe_wins_over_the_preset_and_yields_to_yaml_and_flags(tmp_path, monkeypatch):
+    monkeypatch.setitem(RECIPES, "point_goal", {"train": {"action_scale": 1.0, "epochs": 9}})
+    chosen = ["--task-dist", "point_goal"]
+    assert load_config(["--task-dist", "ant-vel"]).train.action_scale == TrainConfig().action_scale
+    config = load_config(chosen)
+    assert (config.train.action_scale, config.train.epochs) == (1.0, 9)
+    file = tmp_path / "a.yaml"
+    file.write_text("task_dist: point_goal\ntrain: {action_scale: 0.5}\n")
+    config = load_config(["--config", str(file), "--epochs", "2"])
+    assert (config.train.action_scale, config.train.epochs) == (0.5, 2)
+
+
+def test_the_variable_of_the_xml_folder_is_recorded_where_it_applies(monkeypatch, tmp_path):
+    monkeypatch.setenv("IMUJOCO_XML_DIR", str(tmp_path))
+    assert load_config(["--task-dist", "ant-vel"]).env.imujoco_xml is None
+    with pytest.raises(UsageError, match=f"IMUJOCO_XML_DIR: .*{tmp_path}.*need at least 2"):
+        load_config(["--task-dist", "imujoco-halfcheetah"])
+    with pytest.raises(UsageError, match=r"--imujoco-xml: .*/elsewhere: no such folder"):
+        load_config(["--task-dist", "imujoco-halfcheetah", "--imujoco-xml", "elsewhere"])
+    stored = config_as_dict(RunConfig(env=EnvConfig(imujoco_xml=Path("some/folder"))))
+    assert stored["env"]["imujoco_xml"] == str(Path.cwd() / "some/folder")
+    assert config_as_dict(config_from_dict(stored)) == stored
