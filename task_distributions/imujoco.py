@@ -5,8 +5,8 @@ mass, the length, the joint range or the friction of one limb changed. Its XML f
 
 - ``imujoco-halfcheetah@1`` is a RECONSTRUCTION of them: 53 variants in the published naming scheme,
   made from Gymnasium's HalfCheetah (``imujoco_bodies`` says how), not the official files. Which 53
-  the official ones are is not public outside the download; friction is left out, because a contact
-  takes the larger friction of foot and floor, and the foot's alone changes little or nothing.
+  the official ones are is not public outside the download. Friction is left out: a contact takes
+  the larger friction of foot and floor, so that less friction of a foot alone changes nothing.
 - ``imujoco-halfcheetah@2`` are the official files of a folder, every one of them.
 - ``imujoco-ant@1`` is the same recipe on the Ant, 59 variants; it is ours, iMuJoCo has no Ant.
 

@@ -163,7 +163,8 @@ def _move(spec: Any, model: mujoco.MjModel, geom: str, scale: float) -> None:
 
     def shift(distance: float) -> FloatArray:
         """Return what the point at ``distance`` along the axis moves by."""
-        return (scale - 1.0) * (distance - joint) * axis
+        moved: FloatArray = (scale - 1.0) * (distance - joint) * axis
+        return moved
 
     def with_the_end(point: FloatArray) -> FloatArray:
         return point + shift(float(np.copysign(half_length, along(point))))

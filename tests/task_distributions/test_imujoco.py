@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import mujoco
 import numpy as np
@@ -228,3 +229,14 @@ def test_a_task_that_was_tampered_with_is_refused():
         other = type(task)(task.dist, 1, "test", 0, task.name, params)
         with pytest.raises(ValueError, match="is of another robot than variant"):
             dist.make_batch([other], 1)
+
+
+@by_name
+def test_the_page_of_pictures_lists_the_split(name: str):
+    docs = Path(__file__).parents[2] / "docs"
+    page, dist = (docs / "imujoco.md").read_text(), task_distributions.load(name)
+    assert dist.protocol in page
+    for split in task_distributions.SPLITS:
+        names = ", ".join(f"`{task}`" for task in sorted(t.name for t in dist.tasks(split)))
+        assert f"- **{split.title()} ({len(dist.tasks(split))}):** {names}\n" in page
+    assert (docs / "images" / f"{name}.png").stat().st_size < 400_000
