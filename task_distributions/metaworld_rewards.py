@@ -28,6 +28,8 @@ _SCALARS = (float, np.float64)
 
 def _norm(x: Any, ord: int | None = None) -> Any:
     """Return the Euclidean norm as ``np.linalg.norm`` does, quickly for vectors of float64."""
+    if type(x) is np.float64:
+        return math.sqrt(x * x)
     if type(x) is np.ndarray and x.ndim == 1 and x.dtype is _FLOAT64 and ord in (None, 2):
         return math.sqrt(x.dot(x))
     return np.linalg.norm(x, ord=ord)
@@ -39,8 +41,10 @@ def _clip(x: Any, low: Any, high: Any) -> Any:
 
 
 @functools.lru_cache(maxsize=256)
-def _long_tail_scale(value_at_1: float) -> float:
-    return math.sqrt(1 / value_at_1 - 1)
+def _scale(sigmoid: str, value_at_1: float) -> float:
+    if sigmoid == "long_tail":
+        return math.sqrt(1 / value_at_1 - 1)
+    return float(np.sqrt(-2 * np.log(value_at_1)))
 
 
 def _tolerance(
@@ -50,15 +54,18 @@ def _tolerance(
     sigmoid: str = "gaussian",
     value_at_margin: float = 0.1,
 ) -> Any:
-    """Return ``reward_utils.tolerance``; the sigmoid that nearly all rewards use is inlined."""
+    """Return ``reward_utils.tolerance``; the two sigmoids that rewards use are inlined."""
     lower, upper = bounds
-    if type(x) not in _SCALARS or sigmoid != "long_tail" or lower > upper or not margin > 0:
+    quick = type(x) in _SCALARS and sigmoid in ("long_tail", "gaussian")
+    if not (quick and lower <= upper and margin > 0):
         return reward_utils.tolerance(x, bounds, margin, sigmoid, value_at_margin)
     if lower <= x <= upper:
         return 1.0
-    distance = float((lower - x if x < lower else x - upper) / margin)
-    scale = _long_tail_scale(value_at_margin)
-    return 1 / ((distance * scale) ** 2 + 1)
+    scaled = float((lower - x if x < lower else x - upper) / margin)
+    scaled *= _scale(sigmoid, value_at_margin)
+    if sigmoid == "long_tail":
+        return 1 / (scaled**2 + 1)
+    return float(np.exp(-0.5 * scaled**2))
 
 
 def _namespace(module: Any, **replaced: Any) -> types.SimpleNamespace:
@@ -103,6 +110,57 @@ class _Primitives:
         return forces[0] > 0.0 and forces[1] > 0.0
 
 
+class _Caging:
+    """Metaworld's ``_gripper_caging_reward``, of which half the classes are made, in scalars."""
+
+    def _gripper_caging_reward(  # noqa: PLR0913 (metaworld's signature)
+        self: Any,
+        action: FloatArray,
+        obj_pos: FloatArray,
+        obj_radius: float,
+        pad_success_thresh: float,
+        object_reach_radius: float,
+        xz_thresh: float,
+        desired_gripper_effort: float = 1.0,
+        high_density: bool = False,
+        medium_density: bool = False,
+    ) -> float:
+        if high_density and medium_density:
+            raise ValueError("Can only be either high_density or medium_density")
+        (x, y, z), (x0, y0, z0) = obj_pos.tolist(), self.obj_init_pos.tolist()
+        (tx, ty, tz), (tx0, ty0, tz0) = self.tips.tolist(), self.init_tcp.tolist()
+        caged = [
+            _tolerance(
+                abs(pad - y),
+                bounds=(obj_radius, pad_success_thresh),
+                margin=abs(abs(pad - y0) - pad_success_thresh),
+                sigmoid="long_tail",
+            )
+            for pad in (self.get_body_com(name).item(1) for name in ("leftpad", "rightpad"))
+        ]
+        caging_xz = _tolerance(
+            math.sqrt((tx - x) ** 2 + (tz - z) ** 2),
+            bounds=(0, xz_thresh),
+            margin=math.sqrt((x0 - tx0) ** 2 + (z0 - tz0) ** 2) - xz_thresh,
+            sigmoid="long_tail",
+        )
+        caging = reward_utils.hamacher_product(reward_utils.hamacher_product(*caged), caging_xz)
+        closed = min(max(0, action[-1]), desired_gripper_effort) / desired_gripper_effort
+        reward: float = reward_utils.hamacher_product(caging, closed if caging > 0.97 else 0.0)
+        if high_density:
+            reward = (reward + caging) / 2
+        if medium_density:
+            to_init = math.sqrt((x0 - tx0) ** 2 + (y0 - ty0) ** 2 + (z0 - tz0) ** 2)
+            reach = _tolerance(
+                math.sqrt((x - tx) ** 2 + (y - ty) ** 2 + (z - tz) ** 2),
+                bounds=(0, object_reach_radius),
+                margin=abs(to_init - object_reach_radius),
+                sigmoid="long_tail",
+            )
+            reward = (reward + reach) / 2
+        return reward
+
+
 class DataView:
     """A simulation state by names, each looked up once; everything else is the state's own."""
 
@@ -136,39 +194,50 @@ class ModelView:
         return types.SimpleNamespace(pos=self._site_pos[self._model.site(name).id])
 
 
-def _rebound(member: Any) -> Any:
-    """Return ``member`` of a class with the faster primitives among its globals."""
+def _rebound(member: Any, globals_of: Callable[[types.FunctionType], dict]) -> Any:
+    """Return ``member`` of a class with other globals, and so the methods it decorates."""
     if isinstance(member, staticmethod):
-        return staticmethod(_rebound(member.__func__))
+        return staticmethod(_rebound(member.__func__, globals_of))
     if isinstance(member, property):
-        return property(_rebound(member.fget))
+        return property(_rebound(member.fget, globals_of))
     if not isinstance(member, types.FunctionType):
         return member
-    names = dict(member.__globals__)
-    numpy = _numpy_scalars if "item" in member.__code__.co_names else _numpy
-    for name, fast in (("np", numpy), ("reward_utils", _utils), ("tolerance", _tolerance)):
-        if name in names:
-            names[name] = fast
-    closure = member.__closure__ and tuple(_rebound_cell(cell) for cell in member.__closure__)
-    copy = types.FunctionType(member.__code__, names, member.__name__, None, closure)
+    cells = []
+    for cell in member.__closure__ or ():
+        decorated = isinstance(cell.cell_contents, types.FunctionType)
+        content = cell.cell_contents
+        cells.append(types.CellType(_rebound(content, globals_of)) if decorated else cell)
+    names = globals_of(member)
+    copy = types.FunctionType(member.__code__, names, member.__name__, None, tuple(cells) or None)
     copy.__defaults__, copy.__kwdefaults__ = member.__defaults__, member.__kwdefaults__
     return copy
 
 
-def _rebound_cell(cell: types.CellType) -> types.CellType:
-    """Return the cell with what it holds rebound: a decorated method holds the real one."""
-    content = cell.cell_contents
-    return types.CellType(_rebound(content)) if isinstance(content, types.FunctionType) else cell
+def _own_members(cls: type) -> dict[str, Any]:
+    return {name: member for name, member in vars(cls).items() if not name.startswith("__")}
 
 
 @functools.cache
 def evaluator(env_class: type[SawyerXYZEnv]) -> type[Any]:
     """Return a class with the rewards of ``env_class``; its instances are filled by the engine."""
+    made: list[dict[str, Any]] = []
+
+    def globals_of(function: types.FunctionType) -> dict[str, Any]:
+        names = dict(function.__globals__)
+        numpy = _numpy_scalars if "item" in function.__code__.co_names else _numpy
+        for name, fast in (("np", numpy), ("reward_utils", _utils), ("tolerance", _tolerance)):
+            if name in names:
+                names[name] = fast
+        made.append(names)
+        return names
+
     members: dict[str, Any] = {}
     for base in reversed(env_class.__mro__):
         if issubclass(base, SawyerXYZEnv):
-            members |= {k: _rebound(v) for k, v in vars(base).items() if not k.startswith("__")}
-    primitives: dict[str, Callable] = {
-        name: member for name, member in vars(_Primitives).items() if not name.startswith("__")
-    }
-    return type(env_class.__name__, (env_class,), members | primitives)
+            members |= {k: _rebound(v, globals_of) for k, v in _own_members(base).items()}
+        if base is SawyerXYZEnv:
+            members |= _own_members(_Caging)
+    made_class = type(env_class.__name__, (env_class,), members | _own_members(_Primitives))
+    for names in made:  # some rewards call their own class by its name
+        names[env_class.__name__] = made_class
+    return made_class
