@@ -18,7 +18,8 @@ from tyro.constructors import StructFieldSpec
 import task_distributions
 from harness import flags, strict_yaml, validation
 from harness.config import EvaluateConfig, RunConfig, UsageError
-from harness.presets import PRESETS, RECIPES
+from harness.presets import BUDGETS, PRESETS, RECIPES
+from harness.protocol import EVERY_TASK, PROTOCOLS
 
 KeyPath = tuple[str, ...]
 XML_VARIABLE = "IMUJOCO_XML_DIR"
@@ -90,10 +91,13 @@ def _parse_run(argv: Sequence[str]) -> Invocation:
     origins: dict[KeyPath, str] = {("env", "imujoco_xml"): XML_VARIABLE}
     origins |= {path: f"{line}: {'.'.join(path)}" for path, line in document.lines.items()}
     preset = flags.value_of(argv, "--preset") or document.values.get("preset", RunConfig.preset)
-    budget = PRESETS.get(preset, {}) if isinstance(preset, str) else {}
+    preset = preset if isinstance(preset, str) else ""  # another type: refused below
+    budget = PRESETS.get(preset, {})
     dist = flags.value_of(argv, "--task-dist") or document.values.get("task_dist")
     dist = dist if isinstance(dist, str) else RunConfig.task_dist
-    below = _merged(_merged(budget, RECIPES.get(dist, {})), _from_environment(dist))
+    for layer in (RECIPES.get(dist, {}), BUDGETS.get((dist, preset), {}), _from_environment(dist)):
+        budget = _merged(budget, layer)
+    below = _merged(budget, _settle_protocol(document.values, argv))
     base = _merged(below, _settle_shots(document.values, origins))
     parsed = flags.read(TRAIN, argv, validation.typed(base, origins))
     origins |= given
@@ -116,6 +120,23 @@ def _from_environment(dist: str) -> dict[str, Any]:
     folder = os.environ.get(XML_VARIABLE)
     if folder and dist in task_distributions.names() and "xml" in task_distributions.options(dist):
         return {"env": {"imujoco_xml": folder}}
+    return {}
+
+
+def _settle_protocol(document: Mapping[str, Any], argv: Sequence[str]) -> dict[str, Any]:
+    """Return what a protocol, or test tasks, asked for by name mean for the settings below them.
+
+    A protocol brings its numbers of episodes; a list of test tasks undoes a preset's protocol.
+    """
+    evaluation, env = document.get("evaluation"), document.get("env")
+    asked = flags.value_of(argv, "--protocol")
+    if asked is None and isinstance(evaluation, dict):
+        asked = evaluation.get("protocol")
+    if asked is not None:
+        return {"evaluation": dict(PROTOCOLS[asked].fixed) if str(asked) in PROTOCOLS else {}}
+    listed = flags.value_of(argv, "--test-tasks") is not None
+    if listed or (isinstance(env, dict) and env.get("test_tasks") is not None):
+        return {"evaluation": {"protocol": EVERY_TASK, "splits": ["test"]}}
     return {}
 
 

@@ -29,7 +29,15 @@ Folder = Annotated[
     AfterValidator(lambda path: path.expanduser().absolute()),
     tyro.conf.arg(metavar="FOLDER"),
 ]
+Splits = Annotated[
+    tuple[Literal["test", "train"], ...],
+    Field(min_length=1),
+    tyro.conf.arg(metavar="{test,train} [...]"),
+]
 Names = Annotated[tuple[str, ...], Field(min_length=1)]
+
+OFFICIAL_EPISODES = {"episodes_per_shot": 10, "query_episodes": 3}
+"""What Meta-World's official protocol fixes (metaworld 3.1.1, metalearning_evaluation)."""
 
 
 class UsageError(ValueError):
@@ -139,13 +147,22 @@ class AdaptConfig:
     """How shots change the policy; auto takes the one the learner trains for."""
     inner_lr: PositiveFloat = 0.1
     """Step size of the adaptation."""
+    learned_inner_lr: bool = False
+    """Learn a step size per parameter, from inner_lr on (Meta-SGD, arXiv 1707.09835)."""
     adaptation_steps: Positive = 1
     """Inner gradient steps while meta-training (at test, one per shot)."""
 
 
 @dataclass(frozen=True, config=STRICT)
 class EvalConfig:
-    """Scoring on the test tasks."""
+    """Scoring."""
+
+    protocol: Literal["all", "official", "quick"] = "all"
+    """Every task, or Meta-World's: the first 40 goals of every test class (4 of every training
+    class), 10 episodes per shot, 3 query episodes; quick: 4 goals (1), for a first look. Presets
+    smoke and quick take quick for Meta-World, the others official."""
+    splits: Splits = ("test",)
+    """Whose tasks to score, in tables of their own; Meta-World's presets score both."""
 
     few_shot: Shots = (1, 5, 10)
     """Numbers of shots to score after; 0 is always scored too."""
@@ -234,22 +251,34 @@ class EvaluateConfig:
     """Support episodes of one shot."""
     query_episodes: Positive | None = None
     """Scored episodes per task at every number of shots."""
+    protocol: Literal["all", "official", "quick"] | None = None
+    """Every task, or so many goals of every class, as in a run."""
+    splits: Splits | None = None
+    """Whose tasks to score, in tables of their own."""
     deterministic: bool | None = None
     """Query episodes take the mean action; support episodes always sample."""
     execution: ExecutionConfig = field(default_factory=ExecutionConfig)
 
     def applied_to(self, stored: RunConfig) -> RunConfig:
         """Return the checkpoint's configuration with everything given here in its place."""
-        names = ("few_shot", "zero_shot", "episodes_per_shot", "query_episodes", "deterministic")
-        given = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+        env = replace(stored.env, **self._given("test_tasks", "imujoco_xml"))
+        given = self._given(
+            *("few_shot", "zero_shot", "episodes_per_shot", "query_episodes", "deterministic"),
+            *("protocol", "splits"),
+        )
         if "few_shot" in given:
             given.setdefault("zero_shot", False)
-        env = stored.env
-        for name in ("test_tasks", "imujoco_xml"):
-            if getattr(self, name) is not None:
-                env = replace(env, **{name: getattr(self, name)})
+        if self.test_tasks is not None:
+            given = {"protocol": "all", "splits": ("test",)} | given
+        elif self.protocol is not None:
+            env = replace(env, test_tasks=None)
+            if self.protocol == "official":
+                given = OFFICIAL_EPISODES | given
         evaluation = replace(stored.evaluation, **given)
         return replace(stored, env=env, evaluation=evaluation, execution=self.execution)
+
+    def _given(self, *names: str) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
 
 
 def config_as_dict(config: RunConfig | EvaluateConfig) -> dict[str, Any]:

@@ -43,8 +43,43 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 """Name -> overrides, nested as in ``RunConfig``."""
 
-METAWORLD: dict[str, Any] = {"train": {"action_scale": 1.0}}
-"""Its actions are offsets of the hand: the field's recipes do not scale them down."""
-
-RECIPES: dict[str, dict[str, Any]] = {"metaworld-ml10": METAWORLD, "metaworld-ml45": METAWORLD}
+RECIPES: dict[str, dict[str, Any]] = {
+    # Its actions are offsets of the hand: the field's recipes do not scale them down.
+    "metaworld-ml10": {"train": {"action_scale": 1.0}},
+    "metaworld-ml45": {"train": {"action_scale": 1.0}},
+}
 """Distribution -> what suits it better than the defaults, nested as in ``RunConfig``."""
+
+
+def _metaworld(
+    protocol: str, train: tuple[int, int, int], episodes: tuple[int, int], *splits: str
+) -> dict[str, Any]:
+    """Return a budget: (epochs, tasks, episodes) and episodes (per shot, scored)."""
+    names = ("epochs", "meta_batch_size", "episodes_per_task")
+    return {
+        "train": dict(zip(names, train, strict=True)),
+        "evaluation": {
+            "protocol": protocol,
+            "splits": list(splits),
+            "episodes_per_shot": episodes[0],
+            "query_episodes": episodes[1],
+        },
+    }
+
+
+BUDGETS: dict[tuple[str, str], dict[str, Any]] = {
+    # Steps cost 150 µs and episodes take 500 of them: below 2 M steps for four policies.
+    ("metaworld-ml10", "smoke"): _metaworld("quick", (4, 10, 2), (2, 1), "test", "train"),
+    # 45 training classes alone would take more than that: --splits test train scores them too.
+    ("metaworld-ml45", "smoke"): _metaworld("quick", (4, 10, 2), (2, 1), "test"),
+    # Below 12 M steps for four policies.
+    ("metaworld-ml10", "quick"): _metaworld("quick", (25, 20, 4), (5, 3), "test", "train"),
+    ("metaworld-ml45", "quick"): _metaworld("quick", (15, 20, 4), (4, 3), "test", "train"),
+    # 10 M and 20 M steps of training a cell: half the published 20 M of ML10.
+    ("metaworld-ml10", "standard"): _metaworld("official", (50, 20, 10), (10, 3), "test", "train"),
+    ("metaworld-ml45", "standard"): _metaworld("official", (100, 20, 10), (10, 3), "test", "train"),
+    # The published budgets, 20 M and 90 M steps: 20 tasks × 10 episodes (Meta-World+).
+    ("metaworld-ml10", "paper"): _metaworld("official", (100, 20, 10), (10, 3), "test", "train"),
+    ("metaworld-ml45", "paper"): _metaworld("official", (450, 20, 10), (10, 3), "test", "train"),
+}
+"""(distribution, preset) -> what this preset is there instead."""

@@ -20,6 +20,8 @@ import task_distributions
 from harness.config import EnvConfig, EvaluateConfig, ExecutionConfig, RunConfig, UsageError
 from harness.distributions import OPTIONS, open_distribution, takers
 from harness.meta import learners
+from harness.protocol import EVERY_TASK, PROTOCOLS, has_classes, with_classes
+from task_distributions import Split, TaskDistribution
 
 KeyPath = tuple[str, ...]
 Origins = Mapping[KeyPath, str]
@@ -60,6 +62,7 @@ def check_run(config: RunConfig, origins: Origins) -> None:
         _check_name(learner, "learner", learners.names(), origins)
     for key in ("policy", "learner", "seed"):
         _refuse_duplicates(getattr(config, key), (key,), origins)
+    _refuse_duplicates(config.evaluation.splits, ("evaluation", "splits"), origins)
     if config.train.outer == "trpo" and config.train.baseline == "value":
         raise UsageError(
             f"{_origin(('train', 'baseline'), origins)}: the trpo outer step fits no value head. "
@@ -90,8 +93,8 @@ def evaluate_config(settings: dict[str, Any], origins: Origins) -> EvaluateConfi
 
 
 def check_task_indices(
-    dist: task_distributions.TaskDistribution,
-    split: task_distributions.Split,
+    dist: TaskDistribution,
+    split: Split,
     indices: Sequence[int],
     origin: str,
 ) -> None:
@@ -182,7 +185,7 @@ def _refuse_duplicates(values: Sequence[object], path: KeyPath, origins: Origins
 def _check_tasks(config: RunConfig, origins: Origins) -> None:
     """Check task indices and options; opens the distribution (no torch, no Ray) for them only."""
     _check_options(config, origins)
-    if config.env == EnvConfig():
+    if config.env == EnvConfig() and config.evaluation.protocol == EVERY_TASK:
         return
     try:
         dist = open_distribution(config.task_dist, config.env)
@@ -190,12 +193,35 @@ def _check_tasks(config: RunConfig, origins: Origins) -> None:
         given = [key for key in OPTIONS if getattr(config.env, key) is not None]
         named = ", ".join(_origin(("env", key), origins) for key in given)
         raise UsageError(f"{named}: {error}") from error
+    _check_protocol(config, dist, origins)
     for split in task_distributions.SPLITS:
         path = ("env", f"{split}_tasks")
         indices = getattr(config.env, path[1])
         if indices is not None:
             _refuse_duplicates(indices, path, origins)
             check_task_indices(dist, split, indices, _origin(path, origins))
+
+
+def _check_protocol(config: RunConfig, dist: TaskDistribution, origins: Origins) -> None:
+    """Refuse a protocol where there are no classes, or beside settings that it fixes."""
+    name, evaluation = config.evaluation.protocol, config.evaluation
+    if name == EVERY_TASK:
+        return
+    origin = _origin(("evaluation", "protocol"), origins)
+    if not has_classes(dist):
+        raise UsageError(
+            f"{origin}: {name!r} counts goals of classes, and {dist.name} has none; it is for "
+            f"{' and '.join(with_classes())}. Leave it out"
+        )
+    if config.env.test_tasks is not None:
+        tasks = _origin(("env", "test_tasks"), origins)
+        raise UsageError(f"{tasks} and {origin} {name} contradict each other: give one")
+    for key, value in PROTOCOLS[name].fixed.items():
+        if getattr(evaluation, key) != value:
+            raise UsageError(
+                f"{_origin(('evaluation', key), origins)}: got {getattr(evaluation, key)}, but the "
+                f"{name} protocol takes {value}: leave it out, or take --protocol quick or all"
+            )
 
 
 def _check_options(config: RunConfig, origins: Origins) -> None:

@@ -14,6 +14,7 @@ from harness.execution.worker import Receipt
 from harness.meta import learners
 from harness.meta.learners.base import IterationInfo
 from harness.meta.problem import Problem
+from harness.protocol import scored_splits
 from harness.types import Cell, EvalRecord, Metrics
 
 OnDone = Callable[[int, int], None]
@@ -78,7 +79,7 @@ class CellRunner:
         return jobs.cut(cell, "train", iteration, "train", indices, size)
 
     def evaluate(self, learner: LearnerHandle, on_done: OnDone) -> list[EvalRecord]:
-        """Score the learner on the test tasks at every requested number of shots."""
+        """Score the learner at every requested number of shots."""
         episodes = jobs.evaluation_episodes(self.config.evaluation)
         return self._score("evaluate", episodes, learner.subject(), on_done)[0]
 
@@ -98,8 +99,10 @@ class CellRunner:
         self, kind: str, episodes: int, subject: Handle, on_done: OnDone
     ) -> tuple[list[EvalRecord], list[Receipt]]:
         size = jobs.tasks_per_job(self.config.envs_per_job, episodes)
-        indices = self.problem.task_indices("test")
-        pieces = jobs.cut(self.problem.cell, kind, 0, "test", indices, size)
+        pieces: list[Job] = []
+        for split in scored_splits(self.config.evaluation):
+            indices = self.problem.scored_indices(split)
+            pieces += jobs.cut(self.problem.cell, kind, 0, split, indices, size, len(pieces))
         work = Work(kind, pieces, subject)
         receipts, results = self.backend.run(work, lambda done: on_done(done, len(pieces)))
         return [record for part in self.backend.fetch(results) for record in part], receipts

@@ -18,6 +18,7 @@ from harness.execution.interrupt import InterruptedRunError, StopRequest
 from harness.execution.local import LocalBackend
 from harness.execution.session import Session
 from harness.progress import Progress
+from harness.protocol import scored
 from harness.reporting.files import ArtefactError, run_path
 from harness.reporting.manifest import DistInfo, Manifest
 from harness.reporting.rebuild import rebuild
@@ -82,14 +83,14 @@ def _open(
     execution = config.execution
     name = execution.name or f"{config.task_dist}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
     dist = open_distribution(config.task_dist, config.env)
-    tasks = dist.tasks("test")
-    chosen = [tasks[index] for index in config.env.test_tasks or range(len(tasks))]
-    line = dist.non_adaptive_return(chosen)
+    lines = {split: dist.non_adaptive_return(tasks) for split, tasks in scored(config).items()}
+    known = {s: {"non-adaptive": line} for s, line in lines.items() if line is not None}
     info = DistInfo(
         name=dist.name,
         version=dist.version,
         protocol=dist.protocol,
-        references={} if line is None else {"non-adaptive": line},
+        references=known.get("test", {}),
+        train_references=known.get("train", {}),
         has_success=dist.spec.has_success,
     )
     resolved = config_as_dict(config)

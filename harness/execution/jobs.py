@@ -54,8 +54,12 @@ def cut(
     split: Split,
     task_indices: Sequence[int],
     tasks_per_job: int,
+    first: int = 0,
 ) -> list[Job]:
-    """Cut a list of tasks into jobs of at most ``tasks_per_job``, of nearly equal size."""
+    """Cut a list of tasks into jobs of at most ``tasks_per_job``, of nearly equal size.
+
+    They are numbered from ``first`` on.
+    """
     keys = range(len(task_indices)) if phase == "train" else task_indices
     count = len(task_indices)
     pieces_count = max(-(-count // tasks_per_job), min(count, LEAST_JOBS))
@@ -63,7 +67,7 @@ def cut(
     pieces = [slice(start, stop) for start, stop in pairwise(bounds)]
     return [
         Job(cell, phase, iteration, part, split, tuple(task_indices[piece]), tuple(keys[piece]))
-        for part, piece in enumerate(pieces)
+        for part, piece in enumerate(pieces, first)
     ]
 
 

@@ -1,4 +1,4 @@
-"""Jobs that make records: the K path on test tasks, and the reference lines."""
+"""Jobs that make records: the K path on tasks, and the reference lines."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from harness.meta.learners.base import Learner, PolicyState
 from harness.meta.meta_episode import MetaEpisodeRunner, Plan
 from harness.meta.problem import Problem
 from harness.meta.rollout import Act, Clock, run_episodes
+from harness.protocol import scored_splits
 from harness.types import Cell, Episodes, EvalRecord
 from policies.params import num_params
 from task_distributions import Task
@@ -47,7 +48,8 @@ def planned_env_steps(problem: Problem) -> int:
     adapter = adaptation.build(adapter_name(problem, learner), problem.config.adapt)
     support = scored.shots[-1] * support_episodes(problem, adapter)
     per_task = support + len(scored.shots) * scored.query_episodes
-    scoring = len(problem.task_indices("test")) * per_task
+    tasks = sum(len(problem.scored_indices(split)) for split in scored_splits(scored))
+    scoring = tasks * per_task
     return (training + scoring) * problem.dist.spec.horizon
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import policies
+from harness import protocol
 from harness.config import RunConfig
 from harness.distributions import open_distribution
 from harness.meta.inputs import Goals, Inputs
@@ -45,9 +46,11 @@ class Problem:
 
     def task_indices(self, split: Split) -> tuple[int, ...]:
         """Return the indices of the tasks of ``split`` that this run uses."""
-        env = self.config.env
-        chosen = env.train_tasks if split == "train" else env.test_tasks
-        return chosen if chosen is not None else tuple(range(len(self.dist.tasks(split))))
+        return protocol.used_tasks(self.dist, self.config, split)
+
+    def scored_indices(self, split: Split) -> tuple[int, ...]:
+        """Return the indices of the tasks of ``split`` that this run scores."""
+        return protocol.scored_tasks(self.dist, self.config, split)
 
     def tasks(self, split: Split, indices: Sequence[int]) -> tuple[Task, ...]:
         """Return the tasks of ``split`` at ``indices``."""

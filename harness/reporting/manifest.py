@@ -35,6 +35,8 @@ class DistInfo(_Strict):
     """One line: engine, reward, horizon."""
     references: dict[str, float] = Field(default_factory=dict)
     """Analytic reference lines by name, e.g. ``non-adaptive``; measured ones are records."""
+    train_references: dict[str, float] = Field(default_factory=dict)
+    """The same on the training tasks, where they are scored."""
     has_success: bool = False
     """Whether its tasks tell success from failure."""
 
