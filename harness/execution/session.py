@@ -16,6 +16,7 @@ from harness.execution.interrupt import InterruptedRunError, StopRequest
 from harness.execution.scoring import REFERENCE, REFERENCE_LINES, planned_env_steps
 from harness.execution.worker import JobError
 from harness.meta.learners.base import DivergedError
+from harness.meta.learners.traits import traits
 from harness.meta.problem import Problem
 from harness.progress import Progress
 from harness.reporting.manifest import Manifest
@@ -118,6 +119,8 @@ class Session:
         runner = self._runner(cell)
         store = self.folder.checkpoints / cell.id
         found = None if checkpoint else checkpoints.latest(store, self._damaged)
+        if found is None and checkpoint is None:
+            found = self._twin(cell)
         path, first, wall = checkpoint, 0, 0.0
         if found:
             path, saved = found
@@ -132,11 +135,27 @@ class Session:
         self._write(cell.id, records)
         return wall + time.perf_counter() - began
 
+    def _twin(self, cell: Cell) -> tuple[Path, checkpoints.Checkpoint] | None:
+        """Return the last checkpoint of a finished cell that was trained as this one would be."""
+        learner = traits(cell.learner).trained_as
+        if learner is None:
+            return None
+        twin = dataclasses.replace(cell, learner=learner)
+        state = self.manifest.cells.get(twin.id)
+        found = checkpoints.latest(self.folder.checkpoints / twin.id, self._damaged)
+        if state is None or state.status != "ok" or found is None:
+            return None
+        self.folder.write_curve(cell.id, list(self.folder.read_curve(twin.id)))
+        self.progress.note(f"{cell.id} is trained as {twin.id} was: taking its weights")
+        return found
+
     def _train(
         self, cell: Cell, runner: CellRunner, learner: LearnerHandle, first: int, wall: float
     ) -> float:
         """Train to the end; return the training seconds so far."""
         curve = list(self.folder.read_curve(cell.id))[:first]
+        if first and checkpoints.latest(self.folder.checkpoints / cell.id, self._damaged) is None:
+            self._save(cell, learner, curve)  # its own, so that it can be scored alone
         for metrics in runner.train(learner, first, wall):
             curve.append(metrics)
             wall = metrics.wall_seconds

@@ -19,6 +19,8 @@ class Traits:
     """Its policy is fed the task."""
     untrained: bool = False
     """It has no outer loop: its weights stay as they were drawn."""
+    trained_as: str | None = None
+    """Another learner whose training is the same to the last bit; only the scoring differs."""
 
     def settings(self, config: RunConfig) -> RunConfig:
         """Return ``config`` with the training settings this learner goes by.
@@ -51,7 +53,7 @@ class Traits:
 TRAITS: dict[str, Traits] = {
     "rl2": Traits(ppo=True, context=True),
     "multitask": Traits(ppo=True),
-    "finetune": Traits(ppo=True),
+    "finetune": Traits(ppo=True, trained_as="multitask"),
     "scratch": Traits(ppo=True, untrained=True),
     "oracle": Traits(ppo=True, goal=True),
 }
