@@ -1,6 +1,7 @@
 """The gradient adapter: one policy-gradient step per shot, on parameters that differ per task.
 
-MAML's inner loop (arXiv 1703.03400, eq. 4) with the importance-weighted surrogate.
+MAML's inner loop (arXiv 1703.03400, eq. 4) with the importance-weighted surrogate; Meta-SGD's
+(arXiv 1707.09835) where the parameters bring learned step sizes of their own.
 """
 
 from __future__ import annotations
@@ -15,6 +16,15 @@ from harness.meta import objectives
 from harness.meta.batch import Batch
 from policies.base import Params, Policy, PolicyOutput
 from policies.params import clone, repeat
+
+STEP_SIZE = "step_size."
+"""Prefix of learned step sizes among the parameters: one per number of the parameter it names."""
+
+
+def with_step_sizes(params: Params, inner_lr: float) -> Params:
+    """Return ``params`` with a step size for each of their numbers, ``inner_lr`` at first."""
+    sizes = {STEP_SIZE + name: torch.full_like(value, inner_lr) for name, value in params.items()}
+    return params | sizes
 
 
 def inner_loss(out: PolicyOutput, batch: Batch) -> Float[Tensor, " N"]:
@@ -47,7 +57,7 @@ class GradientAdapter:
 
         With ``order`` 2 the result is differentiable through the gradient; with 1 only through
         ``params`` themselves (first order, arXiv 1803.02999); with 0 the graph of ``loss`` is
-        freed. Parameters the loss does not depend on (the value head) stay as they are.
+        freed. What the loss does not depend on (the value head, step sizes) stays as it is.
         """
         # Tasks share nothing but the graph: the gradient of the sum is every task's own.
         gradients = torch.autograd.grad(
@@ -58,6 +68,8 @@ class GradientAdapter:
             allow_unused=True,
         )
         return {
-            name: value if gradient is None else value - self.inner_lr * gradient
+            name: value
+            if gradient is None
+            else value - params.get(STEP_SIZE + name, self.inner_lr) * gradient
             for (name, value), gradient in zip(params.items(), gradients, strict=True)
         }

@@ -15,7 +15,7 @@ import torch
 
 from harness.meta import adaptation
 from harness.meta.acting import Actor
-from harness.meta.adaptation.gradient import GradientAdapter
+from harness.meta.adaptation.gradient import GradientAdapter, with_step_sizes
 from harness.meta.batch import Batch, prepare
 from harness.meta.learners import outer
 from harness.meta.learners.base import IterationInfo, Place, PolicyState, Report, Request
@@ -57,6 +57,8 @@ class PolicyGradientLearner:
         """Return the untrained state."""
         train = self.problem.config.train
         params = self.problem.policy.init_params(self.problem.cell.seed)
+        if self.problem.config.adapt.learned_inner_lr and self.adaptation_steps:
+            params = with_step_sizes(params, self.problem.config.adapt.inner_lr)
         obs_dim = self.problem.dist.spec.obs_dim
         return LearnerState.fresh(params, train.outer_lr, obs_dim, train.normalize_obs)
 

@@ -17,7 +17,12 @@ from meta_cases import (
 )
 
 import policies
-from harness.meta.adaptation.gradient import inner_loss
+from harness.meta.adaptation.gradient import (
+    STEP_SIZE,
+    GradientAdapter,
+    inner_loss,
+    with_step_sizes,
+)
 from harness.meta.batch import Batch
 from harness.meta.learners.surrogate import Terms
 from policies.base import Params
@@ -184,3 +189,35 @@ def test_make_batch_is_on_policy():
     loss = inner_loss(batch.forward(policy, repeat(start, N)), batch)
     expected = -torch.where(batch.mask, batch.advantages, 0).sum((1, 2)) / batch.mask.sum((1, 2))
     torch.testing.assert_close(loss, expected)
+
+
+def test_learned_step_sizes_get_their_gradient_too():
+    policy = make_policy("gru")
+    start = with_step_sizes(make_params(policy), INNER_LR)
+    data = collected(policy, start, 1)
+    objective = make_objective(policy)
+    gradient = gradient_of(objective, start, data)
+    sizes = [key for key in start if key.startswith(STEP_SIZE)]
+    direction = {
+        key: value if key in sizes else torch.zeros_like(value)
+        for key, value in directions(start, 0).items()
+    }
+    ends = [value_of(objective, along(start, direction, h), data) for h in (1e-5, -1e-5)]
+    assert dot(gradient, direction) == pytest.approx((ends[0] - ends[1]) / 2e-5, rel=1e-5)
+    assert max(gradient[key].abs().max() for key in sizes) > 1e-5
+
+
+def test_a_step_size_scales_the_step_of_its_own_number():
+    policy = make_policy("mlp")
+    params = with_step_sizes(repeat(make_params(policy), N), INNER_LR)
+    batch = make_batch(policy, params, 0)
+    adapter = GradientAdapter(99.0)
+    key = STEP_SIZE + "mean.bias"
+    doubled = {**params, key: params[key].clone()}
+    doubled[key][..., 0] *= 2
+    steps = [
+        adapter.adapt(policy, p, batch)["mean.bias"] - p["mean.bias"] for p in (params, doubled)
+    ]
+    assert steps[0].abs().min() > 1e-6
+    torch.testing.assert_close(steps[1][..., 0], 2 * steps[0][..., 0])
+    torch.testing.assert_close(steps[1][..., 1:], steps[0][..., 1:])
