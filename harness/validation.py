@@ -20,6 +20,7 @@ import task_distributions
 from harness.config import EnvConfig, EvaluateConfig, ExecutionConfig, RunConfig, UsageError
 from harness.distributions import OPTIONS, open_distribution, takers
 from harness.meta import learners
+from harness.meta.learners.traits import traits
 from harness.protocol import EVERY_TASK, PROTOCOLS, has_classes, with_classes
 from task_distributions import Split, TaskDistribution
 
@@ -63,6 +64,7 @@ def check_run(config: RunConfig, origins: Origins) -> None:
     for key in ("policy", "learner", "seed"):
         _refuse_duplicates(getattr(config, key), (key,), origins)
     _refuse_duplicates(config.evaluation.splits, ("evaluation", "splits"), origins)
+    _check_adapter(config, origins)
     if config.train.outer == "trpo" and config.train.baseline == "value":
         raise UsageError(
             f"{_origin(('train', 'baseline'), origins)}: the trpo outer step fits no value head. "
@@ -70,6 +72,23 @@ def check_run(config: RunConfig, origins: Origins) -> None:
         )
     _check_tasks(config, origins)
     _check_execution(config.execution, origins)
+
+
+def _check_adapter(config: RunConfig, origins: Origins) -> None:
+    """Refuse an adapter that the policy of a chosen learner cannot be scored with."""
+    adapter = config.adapt.adapter
+    for learner in config.learner:
+        kind = traits(learner)
+        fits = {"gradient": not (kind.context or kind.goal), "memory": kind.context}
+        if not fits.get(adapter, True):
+            needs = {
+                "gradient": "a policy that is fed the observation alone",
+                "memory": "a policy that is fed what happened before (--learner rl2)",
+            }
+            raise UsageError(
+                f"{_origin(('adapt', 'adapter'), origins)}: {adapter!r} needs {needs[adapter]}, "
+                f"and that of {learner!r} is not; leave it to auto"
+            )
 
 
 def evaluate_config(settings: dict[str, Any], origins: Origins) -> EvaluateConfig:

@@ -15,6 +15,8 @@ BAD = [
     (["--method", "SSM"], ["--method", "'SSM'", "did you mean 'ssm'?"]),
     (["--task-dist", "ant-vell"], ["--task-dist", "'ant-vell'", "did you mean 'ant-vel'?"]),
     (["--learner", "mamll"], ["--learner", "'mamll'", "multitask", "did you mean 'maml'?"]),
+    (["--learner", "rl2", "--adapter", "gradient"], ["--adapter", "'gradient'", "'rl2'", "auto"]),
+    (["--learner", "maml", "--adapter", "memory"], ["--adapter", "'memory'", "rl2"]),
     (["--policy", "ssm", "gru", "ssm"], ["--policy", "'ssm'", "twice"]),
     (["--seeds", "1", "1"], ["--seeds", "1", "twice"]),
     (["--seed"], ["--seed", "at least one"]),
