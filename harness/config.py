@@ -117,6 +117,8 @@ class PPOConfig:
     """Tasks per iteration."""
     episodes_in_context: Positive = 2
     """Episodes of one training sequence of rl2; memory is kept across them."""
+    chunk_steps: Positive | None = None
+    """Longest stretch the gradient goes back in time; whole sequences if not given."""
     ppo_passes: Positive = 5
     """Passes over the data of an iteration."""
     ppo_minibatches: Positive = 4

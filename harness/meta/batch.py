@@ -15,7 +15,7 @@ from harness.config import TrainConfig
 from harness.meta import objectives
 from harness.meta.acting import Actor
 from harness.types import Episodes
-from policies.base import Params, Policy, PolicyOutput
+from policies.base import Memory, Params, Policy, PolicyOutput
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,11 +34,13 @@ class Batch:
     value_targets: Float[Tensor, "N E T"]
     """Discounted returns in units of ``return_scale``; what the value head regresses on."""
     mask: Bool[Tensor, "N E T"]
+    memory: Memory = ()
+    """Before the first step; a fresh one if empty."""
 
     def forward(self, policy: Policy, params: Params) -> PolicyOutput:
-        """Unroll ``policy`` over the whole batch, one fresh memory per episode."""
-        memory = policy.initial_memory(self.x.shape[0], self.x.shape[1], self.x)
-        return policy.forward(params, self.x, self.first, memory)
+        """Unroll ``policy`` over the whole batch."""
+        fresh = policy.initial_memory(self.x.shape[0], self.x.shape[1], self.x)
+        return policy.forward(params, self.x, self.first, self.memory or fresh)
 
 
 @torch.no_grad()

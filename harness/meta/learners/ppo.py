@@ -141,7 +141,7 @@ class PPOLearner:
         played = runner.run(tasks, actor, plan, clock).episodes
         blocks = (*played.support, played.query[last])
         batch = sequences.learnable(blocks, actor, tuple(tasks), train, payload.return_scale)
-        batch = sequences.fold(batch)
+        batch = sequences.chunked(batch, actor, problem.config.ppo.chunk_steps)
         gained = batch.advantages[batch.mask].double()
         moments = (float(gained.numel()), float(gained.sum()), float(gained.square().sum()))
         return Kept(batch, where), report_on(blocks, train.gamma, moments)

@@ -9,7 +9,7 @@ from harness.config import TrainConfig
 from harness.meta import objectives
 from harness.meta.acting import Actor, rollout
 from harness.meta.inputs import Goals, Inputs, task_class
-from harness.meta.learners.sequences import fold, learnable, take
+from harness.meta.learners.sequences import chunked, learnable, take
 from harness.meta.normalizer import Normalizer
 from harness.meta.rollout import Clock, draw_noise
 from task_distributions import EnvSpec, Task, load
@@ -146,12 +146,29 @@ def _value_after(blocks, actor, n, e) -> float:
     return float(actor.policy.forward(actor.params, x.view(1, 1, 1, -1), first, ()).value)
 
 
-def test_folded_and_taken_rows_are_the_sequences_themselves():
+def test_whole_chunks_are_the_sequences_themselves():
     blocks, actor, tasks = play("gru")
     batch = learnable(blocks, actor, tasks, train(), return_scale=1.0)
-    rows = take(fold(batch), [4, 1])
+    rows = take(chunked(batch, actor, None), [4, 1])
     assert torch.equal(rows.x[0, 0], batch.x[1, 1])
     assert torch.equal(rows.advantages[0, 1], batch.advantages[0, 1])
+
+
+@pytest.mark.parametrize("policy", policies.names())
+@pytest.mark.parametrize("length", [1, 3, 5])
+def test_chunks_bring_the_memory_of_acting_and_lose_no_step(policy, length):
+    blocks, actor, tasks = play(policy)
+    batch = learnable(blocks, actor, tasks, train(), return_scale=1.0)
+    chunks = chunked(batch, actor, length)
+    assert chunks.x.shape[2] == length
+    assert chunks.mask.any(-1).all()
+    assert chunks.mask.sum() == batch.mask.sum()
+    again = objectives.log_prob(chunks.forward(actor.policy, actor.params), chunks.actions)
+    close = {"rtol": 0, "atol": 1e-4}
+    torch.testing.assert_close(again[chunks.mask], chunks.log_probs[chunks.mask], **close)
+    for name in ("advantages", "value_targets"):
+        left, right = (getattr(b, name)[b.mask].sort().values for b in (chunks, batch))
+        assert torch.equal(left, right)
 
 
 def test_goals_tell_tasks_apart_and_are_scaled_by_the_training_tasks():
