@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pandas as pd
 
+from harness.reporting.classes import class_table
 from harness.reporting.manifest import Manifest
 from harness.reporting.scores import (
     REFERENCE,
@@ -22,9 +23,11 @@ from harness.reporting.scores import (
 )
 from harness.reporting.statistics import (
     NOTHING,
+    Array,
     Estimate,
     estimate,
     estimate_improvement,
+    estimate_rate,
     iqm,
     probability_of_improvement,
     stratified_bootstrap,
@@ -49,7 +52,8 @@ class Comparison:
 
     frame: pd.DataFrame
     """One row per (task_dist, policy, learner, adapter), reference lines last; ``return_K``,
-    ``gain_K``, ``success_K`` and ``improvement`` columns, each with ``_low`` and ``_high``."""
+    ``gain_K``, ``success_K``, ``success_gain_K`` and ``improvement`` columns, each with ``_low``
+    and ``_high``."""
     shots: tuple[int, ...]
     num_tasks: int
     split: str
@@ -60,6 +64,15 @@ class Comparison:
     title: str = ""
     caption: tuple[str, ...] = ()
     """What the numbers are, one paragraph each; see caption.py."""
+    classes: pd.DataFrame = field(default_factory=pd.DataFrame)
+    """Success and return per class; see classes.py. Empty where there are none."""
+    others: tuple[Comparison, ...] = ()
+    """The tables of the other splits: numbers of two splits never meet in one."""
+
+    @property
+    def splits(self) -> tuple[Comparison, ...]:
+        """This table and those of the other splits."""
+        return (self, *self.others)
 
     @property
     def exit_code(self) -> int:
@@ -75,27 +88,36 @@ class Comparison:
 
 
 def comparison_table(records: pd.DataFrame, manifest: Manifest) -> Comparison:
-    """Return the table of the complete cells of a run, without its caption.
+    """Return the tables of the complete cells of a run, without caption: a table per split.
 
     Raises:
         ArtefactError: records of a cell the manifest does not expect, or cells that were not
             scored on the same tasks, shots and episodes.
     """
-    records, split = usable_records(records, manifest)
+    first, *others = (
+        _comparison(part, manifest, split)
+        for split, part in usable_records(records, manifest).items()
+    )
+    return replace(first, others=tuple(others))
+
+
+def _comparison(records: pd.DataFrame, manifest: Manifest, split: str) -> Comparison:
     check_same_grid(records)
     competing = records[records["learner"] != REFERENCE]
     shots = tuple(sorted({0, *(int(k) for k in competing["shots"])}))
-    table = _Table(records, manifest, scores(records, "return_"), shots)
+    table = _Table(records, manifest, scores(records, "return_"), shots, split)
     lines = [*table.competitors(), *table.references()]
-    frame = pd.DataFrame(lines)
+    frame, classes = pd.DataFrame(lines), pd.DataFrame()
     if bool(records["success"].any()) or any(dist.has_success for dist in manifest.distributions):
         frame = _insert_success(frame, scores(records, "success"), shots)
+        classes = class_table(records, frame, shots)
     scored = set(competing["cell"])
     return Comparison(
         frame=frame,
         shots=shots,
         num_tasks=records["task"].nunique(),
         split=split,
+        classes=classes,
         failed={key: manifest.cells[key].reason for key in manifest.ids("failed")},
         missing=tuple(
             key
@@ -111,6 +133,7 @@ class _Table:
     manifest: Manifest
     scores: Scores
     shots: tuple[int, ...]
+    split: str
 
     def competitors(self) -> Iterator[dict[str, Any]]:
         """Yield a line per row, cells that all failed included, in the manifest's order."""
@@ -178,7 +201,8 @@ class _Table:
                     line |= _columns(f"return_{count}", estimate(matrices[min(matrices)]))
                 yield line | {"invalid_episodes": int(part["invalid"].sum())}
         for dist in self.manifest.distributions:
-            for name, value in sorted(dist.references.items()):
+            lines = dist.references if self.split == "test" else dist.train_references
+            for name, value in sorted(lines.items()):
                 known = dict(zip(ROW, (dist.name, name, REFERENCE, "analytic"), strict=True))
                 yield known | {f"return_{count}": value for count in self.shots}
 
@@ -193,6 +217,12 @@ def _columns(name: str, value: Estimate) -> dict[str, float]:
     return {name: value.point, f"{name}_low": value.low, f"{name}_high": value.high}
 
 
+def _rate_gain(difference: Array) -> Estimate:
+    """Return the gain; without an interval where all gains agree: their bootstrap has no width."""
+    found = estimate(difference)
+    return replace(found, low=math.nan, high=math.nan) if found.low == found.high else found
+
+
 def _insert_success(frame: pd.DataFrame, rates: Scores, shots: Sequence[int]) -> pd.DataFrame:
     """Return ``frame`` with success rates in [0, 1] behind the returns."""
     lines = []
@@ -201,7 +231,11 @@ def _insert_success(frame: pd.DataFrame, rates: Scores, shots: Sequence[int]) ->
         line: dict[str, float] = {}
         for count in shots:
             value = matrices.get(min(matrices) if row[2] == REFERENCE and matrices else count)
-            line |= _columns(f"success_{count}", NOTHING if value is None else estimate(value))
+            line |= _columns(f"success_{count}", NOTHING if value is None else estimate_rate(value))
+        for count in shots[1:]:
+            paired = count in matrices and 0 in matrices
+            gain = _rate_gain(matrices[count] - matrices[0]) if paired else NOTHING
+            line |= _columns(f"success_gain_{count}", gain)
         lines.append(line)
     place = list(frame.columns).index(f"return_{shots[-1]}_high") + 1
     left, right = frame.iloc[:, :place], frame.iloc[:, place:]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 import pandas as pd
@@ -25,6 +25,8 @@ class Block:
     title: str
     header: tuple[Text, ...]
     rows: tuple[tuple[Text, ...], ...]
+    detail: bool = False
+    """Too long for a terminal: in the files only."""
 
 
 def clean(text: str) -> str:
@@ -33,12 +35,34 @@ def clean(text: str) -> str:
 
 
 def blocks(table: Comparison) -> Iterator[Block]:
-    """Yield the grids of a comparison: returns, success rates if any, gains and costs."""
+    """Yield the grids of every split: returns, success rates if any, gains and costs."""
+    for part in table.splits:
+        mark = f", {part.split} tasks" if table.others else ""
+        for block in _grids(part):
+            yield replace(block, title=f"{block.title}{mark}")
+
+
+def _grids(table: Comparison) -> Iterator[Block]:
     yield _returns(table)
     if table.has_success:
         yield _success(table)
     if (table.frame["learner"] != REFERENCE).any():
         yield _gains(table)
+        if table.has_success and len(table.shots) > 1:
+            yield _success_gains(table)
+
+
+def _success_gains(table: Comparison) -> Block:
+    frame = table.frame[table.frame["learner"] != REFERENCE]
+    header = [(shot_label(count), "") for count in table.shots[1:]]
+    rows = [
+        (
+            row_name(table, line),
+            *(_percent_text(line, f"success_gain_{count}", sign=True) for count in table.shots[1:]),
+        )
+        for line in lines_of(frame)
+    ]
+    return Block("Gain in success rate (points)", (ROW_HEAD, *header), tuple(rows))
 
 
 def _returns(table: Comparison) -> Block:
@@ -46,17 +70,17 @@ def _returns(table: Comparison) -> Block:
     digits = decimals(table.frame[names].to_numpy().ravel().tolist())
     header = [(shot_label(count), "") for count in table.shots]
     rows = []
-    for line in _lines(table.frame):
+    for line in lines_of(table.frame):
         values = [estimate_text(line, name, digits) for name in names]
-        rows.append((_name(table, line), *values, (_count(line["seeds"]), _seed_note(line))))
+        rows.append((row_name(table, line), *values, (count_text(line["seeds"]), _seed_note(line))))
     return Block("Return", (ROW_HEAD, *header, ("seeds", "")), tuple(rows))
 
 
 def _success(table: Comparison) -> Block:
     header = [(shot_label(count), "") for count in table.shots]
     rows = [
-        (_name(table, line), *(_percent_text(line, f"success_{count}") for count in table.shots))
-        for line in _lines(table.frame)
+        (row_name(table, line), *(_percent_text(line, f"success_{count}") for count in table.shots))
+        for line in lines_of(table.frame)
         if line["adapter"] != "analytic"
     ]
     return Block("Success rate (%)", (ROW_HEAD, *header), tuple(rows))
@@ -71,21 +95,23 @@ def _gains(table: Comparison) -> Block:
     header += [("P", "")] if compared else []
     header += [("parameters", "train steps"), ("wall time", "invalid")]
     rows = []
-    for line in _lines(frame):
+    for line in lines_of(frame):
         cells = [estimate_text(line, name, digits, sign=True) for name in names]
         cells += [estimate_text(line, "improvement", 2)] if compared else []
-        cells.append((_count(line["num_params"]), short_count(line["train_env_steps"])))
-        cells.append((duration(line["wall_seconds"]), _count(line["invalid_episodes"])))
-        rows.append((_name(table, line), *cells))
+        cells.append((count_text(line["num_params"]), short_count(line["train_env_steps"])))
+        cells.append((duration(line["wall_seconds"]), count_text(line["invalid_episodes"])))
+        rows.append((row_name(table, line), *cells))
     title = "Gain over 0 shots" if names else "Cost"
     return Block(title, (ROW_HEAD, *header), tuple(rows))
 
 
-def _lines(frame: pd.DataFrame) -> list[dict[str, Any]]:
+def lines_of(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return the rows of ``frame``, each by column name."""
     return [{str(key): value for key, value in row.items()} for row in frame.to_dict("records")]
 
 
-def _name(table: Comparison, line: Mapping[str, Any]) -> Text:
+def row_name(table: Comparison, line: Mapping[str, Any]) -> Text:
+    """Return how the table calls a row: its policy, its learner and adapter."""
     policy, learner, adapter = (clean(str(line[key])) for key in ("policy", "learner", "adapter"))
     if line["learner"] == REFERENCE:
         detail = "reference, analytic" if adapter == "analytic" else "reference"
@@ -99,12 +125,13 @@ def _name(table: Comparison, line: Mapping[str, Any]) -> Text:
 def _seed_note(line: Mapping[str, Any]) -> str:
     notes = []
     for key, word in (("seeds_failed", "failed"), ("seeds_missing", "missing")):
-        if _is_number(line.get(key)) and line[key] > 0:
+        if is_number(line.get(key)) and line[key] > 0:
             notes.append(f"{int(line[key])} {word}")
     return f"({', '.join(notes)})" if notes else ""
 
 
-def _is_number(value: Any) -> bool:
+def is_number(value: Any) -> bool:
+    """Return whether ``value`` is a finite number."""
     return isinstance(value, (int, float)) and math.isfinite(value)
 
 
@@ -122,28 +149,29 @@ def decimals(values: Sequence[float]) -> int:
 def estimate_text(line: Mapping[str, Any], name: str, digits: int, sign: bool = False) -> Text:
     """Return the point estimate ``name`` of a row and its interval in brackets."""
     point, low, high = (line[key] for key in (name, f"{name}_low", f"{name}_high"))
-    if not _is_number(point):
+    if not is_number(point):
         return DASH, ""
     text = f"{point:{'+' if sign else ''}.{digits}f}"
-    if not (_is_number(low) and _is_number(high)):
+    if not (is_number(low) and is_number(high)):
         return text, ""
     # Three digits say how wide an interval is, and four columns of them fit a terminal.
     digits = 0 if max(abs(low), abs(high)) >= 100 else digits
     return text, f"[{low:.{digits}f}, {high:.{digits}f}]"
 
 
-def _percent_text(line: Mapping[str, Any], name: str) -> Text:
+def _percent_text(line: Mapping[str, Any], name: str, sign: bool = False) -> Text:
     keys = (name, f"{name}_low", f"{name}_high")
-    return estimate_text({key: 100 * line[key] for key in keys}, name, 1)
+    return estimate_text({key: 100 * line[key] for key in keys}, name, 1, sign)
 
 
-def _count(value: Any) -> str:
-    return f"{round(value)}" if _is_number(value) else DASH
+def count_text(value: Any) -> str:
+    """Return a count without decimals, a dash where there is none."""
+    return f"{round(value)}" if is_number(value) else DASH
 
 
 def short_count(value: Any) -> str:
     """Return a number of steps as 950, 12.5k or 3.20M."""
-    if not _is_number(value):
+    if not is_number(value):
         return DASH
     if value < 1_000:
         return f"{round(value)}"
@@ -152,7 +180,7 @@ def short_count(value: Any) -> str:
 
 def duration(seconds: Any) -> str:
     """Return a time as 42 s, 12.5 min or 3.2 h."""
-    if not _is_number(seconds):
+    if not is_number(seconds):
         return DASH
     if seconds < 120:
         return f"{seconds:.0f} s"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from harness.reporting.aggregate import REFERENCE, Comparison
@@ -20,6 +20,7 @@ def caption(table: Comparison, manifest: Manifest) -> tuple[str, ...]:
     paragraphs = [*_gaps(table, manifest)]
     paragraphs += [f"{dist.protocol.rstrip('.')}." for dist in manifest.distributions]
     paragraphs.append(_scoring(table, manifest))
+    paragraphs += _success(table, manifest)
     paragraphs += _statistics(table)
     paragraphs.append(_provenance(manifest))
     return tuple(" ".join(paragraph.split()) for paragraph in paragraphs)
@@ -50,10 +51,8 @@ def _gaps(table: Comparison, manifest: Manifest) -> Iterator[str]:
 
 def _scoring(table: Comparison, manifest: Manifest) -> str:
     seeds = ", ".join(str(seed) for seed in manifest.seeds)
-    text = (
-        f"Return: undiscounted, of a query episode on {table.num_tasks} {table.split} tasks, "
-        f"higher is better. Seeds: {seeds}."
-    )
+    tasks = " and ".join(f"{part.num_tasks} {part.split} tasks" for part in table.splits)
+    text = f"Return: undiscounted, of a query episode on {tasks}, higher is better. Seeds: {seeds}."
     evaluation: Mapping[str, Any] = manifest.config.get("evaluation", {})
     if "query_episodes" in evaluation:
         text += f" Query episodes per task and number of shots: {evaluation['query_episodes']}"
@@ -65,6 +64,33 @@ def _scoring(table: Comparison, manifest: Manifest) -> str:
             "episodes of its own."
         )
     return text
+
+
+def _success(table: Comparison, manifest: Manifest) -> Iterator[str]:
+    name = manifest.config.get("evaluation", {}).get("protocol", "all")
+    if name != "all":
+        goals = " and ".join(
+            f"{_goals(part.classes['goals'])} of every {part.split} class"
+            for part in table.splits
+            if not part.classes.empty
+        )
+        look = ", a first look and no benchmark result" if name == "quick" else ""
+        yield (
+            f"Protocol {name}{look}: the first {goals or 'goals of every class'}, a fixed number "
+            "of episodes on each, every one counted."
+        )
+    if table.has_success:
+        yield (
+            "Success: at any step of a query episode. Where all tasks and seeds agree, resampling "
+            "them has no spread: the rate has Wilson's interval, a trial per task, and a gain has "
+            "none. Rates and returns of single classes are means over few goals; classes.csv has "
+            "Wilson's intervals, a trial per goal."
+        )
+
+
+def _goals(counts: Iterable[int]) -> str:
+    low, high = min(counts), max(counts)
+    return f"{low} goal{'s' * (low > 1)}" if low == high else f"{low} to {high} goals"
 
 
 def _statistics(table: Comparison) -> Iterator[str]:

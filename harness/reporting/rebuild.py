@@ -11,7 +11,7 @@ from harness.reporting.figures import write_figures
 from harness.reporting.files import write_atomically
 from harness.reporting.manifest import Manifest
 from harness.reporting.records import read_curves, read_records
-from harness.reporting.writers import to_csv, to_latex, to_markdown
+from harness.reporting.writers import classes_to_csv, to_csv, to_latex, to_markdown
 
 
 def load_comparison(run_dir: Path) -> tuple[Comparison, Manifest]:
@@ -32,6 +32,8 @@ def load_comparison(run_dir: Path) -> tuple[Comparison, Manifest]:
 def rebuild(run_dir: Path) -> Comparison:
     """Write ``table.csv``, ``table.md``, ``table.tex`` and the figures; return the table.
 
+    Where tasks have classes, ``classes.csv`` too.
+
     Raises:
         ValueError: there is no run.
         ArtefactError: one of its files is malformed.
@@ -44,5 +46,8 @@ def rebuild(run_dir: Path) -> Comparison:
         ("tex", to_latex(table)),
     ):
         write_atomically(run_dir / f"table.{suffix}", text.encode())
+    classes = classes_to_csv(table)
+    if classes is not None:
+        write_atomically(run_dir / "classes.csv", classes.encode())
     write_figures(table, manifest, curves, run_dir / "figures")
     return table

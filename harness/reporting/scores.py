@@ -25,10 +25,10 @@ Scores: TypeAlias = dict[Row, dict[int, Array]]
 """Row -> shots -> [S, T] mean over the valid query episodes; NaN where a task has none."""
 
 
-def usable_records(records: pd.DataFrame, manifest: Manifest) -> tuple[pd.DataFrame, str]:
-    """Return the rows of complete cells and reference lines in canonical order, and their split.
+def usable_records(records: pd.DataFrame, manifest: Manifest) -> dict[str, pd.DataFrame]:
+    """Return the rows of complete cells and reference lines by split, in canonical order.
 
-    The split is ``test`` unless the run was scored on another one only.
+    ``test`` comes first; it is there, empty, if nothing was scored at all.
 
     Raises:
         ArtefactError: records of a cell the manifest does not expect.
@@ -39,10 +39,13 @@ def usable_records(records: pd.DataFrame, manifest: Manifest) -> tuple[pd.DataFr
         stranger = records.loc[~known, "cell"].iloc[0]
         raise ArtefactError(f"records of cell {stranger!r}, which the manifest does not expect")
     good = reference | records["cell"].isin(manifest.ids("ok"))
-    splits = set(records["split"])
-    split = "test" if "test" in splits or not splits else min(splits)
-    chosen = records[good & records["split"].eq(split)]
-    return chosen.sort_values(list(UNIQUE), ignore_index=True), split
+    found = set(records["split"]) or {"test"}
+    return {
+        split: records[good & records["split"].eq(split)].sort_values(
+            list(UNIQUE), ignore_index=True
+        )
+        for split in sorted(found, key=lambda split: (split != "test", split))
+    }
 
 
 def check_same_grid(records: pd.DataFrame) -> None:

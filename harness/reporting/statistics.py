@@ -15,6 +15,8 @@ from jaxtyping import Float, Int
 
 REPLICATES = 10_000
 CONFIDENCE = 0.95
+_Z = 1.959964
+"""Quantile of the normal distribution that ``CONFIDENCE`` leaves 2.5 % above."""
 MIN_SEEDS = 3
 """Fewest seeds that are resampled; below, the interval is over tasks."""
 _BOOTSTRAP_SEED = 20210831
@@ -85,6 +87,28 @@ def estimate(values: Float[np.ndarray, "S T"]) -> Estimate:
         return Estimate(float(scores.mean()), np.nan, np.nan)
     low, high = stratified_bootstrap(scores, lambda draws: draws.mean(axis=(1, 2)))
     return Estimate(float(scores.mean()), low, high)
+
+
+def estimate_rate(values: Float[np.ndarray, "S T"]) -> Estimate:
+    """Return a rate in [0, 1] with its interval, as ``estimate`` does but where all scores agree.
+
+    The bootstrap of equal scores, all zero say, has no width, as if the rate were known. There the
+    interval is Wilson's with a trial per task: episodes of a task share its goal, and seeds share
+    the tasks.
+    """
+    found = estimate(values)
+    if np.isnan(found.point) or found.low != found.high:
+        return found
+    trials = int((~np.isnan(values).all(axis=0)).sum())
+    return Estimate(found.point, *wilson(found.point, trials))
+
+
+def wilson(rate: float, trials: int) -> tuple[float, float]:
+    """Return Wilson's score interval (1927) of a rate seen in ``trials`` independent trials."""
+    z2 = _Z**2
+    centre = (rate + z2 / (2 * trials)) / (1 + z2 / trials)
+    half = _Z * np.sqrt(rate * (1 - rate) / trials + z2 / (4 * trials**2)) / (1 + z2 / trials)
+    return max(0.0, float(centre - half)), min(1.0, float(centre + half))
 
 
 def estimate_improvement(x: Float[np.ndarray, "Sx T"], y: Float[np.ndarray, "Sy T"]) -> Estimate:

@@ -8,6 +8,7 @@ import io
 import math
 from typing import Any
 
+import pandas as pd
 from rich import box
 from rich.console import Console, Group, RenderableType
 from rich.padding import Padding
@@ -16,6 +17,7 @@ from rich.text import Text
 
 from harness.reporting.aggregate import Comparison
 from harness.reporting.blocks import Block, blocks, clean
+from harness.reporting.class_blocks import class_blocks
 
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")
 """First characters that make a spreadsheet run a cell instead of showing it."""
@@ -41,13 +43,37 @@ _TEX = {
 
 
 def to_csv(table: Comparison) -> str:
-    """Return the numbers of the table, one line per row; empty where there is no number."""
+    """Return the numbers of the table, one line per row; empty where there is no number.
+
+    A column ``split`` tells the lines apart where there are several.
+    """
+    if not table.others:
+        return _csv(table.frame)
+    return _csv(pd.concat([_with_split(part, part.frame) for part in table.splits]))
+
+
+def classes_to_csv(table: Comparison) -> str | None:
+    """Return the numbers per class, one line per split, class and row; None without classes."""
+    frames = [_with_split(part, part.classes) for part in table.splits if not part.classes.empty]
+    return _csv(pd.concat(frames)) if frames else None
+
+
+def _with_split(table: Comparison, frame: pd.DataFrame) -> pd.DataFrame:
+    known = pd.DataFrame({"split": table.split}, index=frame.index)
+    return pd.concat([known, frame], axis=1)
+
+
+def _csv(frame: pd.DataFrame) -> str:
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow([_csv_text(str(name)) for name in table.frame.columns])
-    for row in table.frame.itertuples(index=False, name=None):
+    writer.writerow([_csv_text(str(name)) for name in frame.columns])
+    for row in frame.itertuples(index=False, name=None):
         writer.writerow([_csv_cell(value) for value in row])
     return out.getvalue()
+
+
+def _all_blocks(table: Comparison) -> list[Block]:
+    return [*blocks(table), *class_blocks(table)]
 
 
 def _csv_cell(value: Any) -> str:
@@ -65,7 +91,7 @@ def _csv_text(text: str) -> str:
 def to_markdown(table: Comparison) -> str:
     """Return the table as GitHub Markdown, its caption below."""
     parts = [f"### {_md(table.title)}"]
-    parts += [f"**{block.title}**\n\n{_md_grid(block)}" for block in blocks(table)]
+    parts += [f"**{block.title}**\n\n{_md_grid(block)}" for block in _all_blocks(table)]
     parts += [_md_paragraph(text) for text in table.caption]
     return "\n\n".join(parts) + "\n"
 
@@ -99,7 +125,7 @@ def _md(text: str) -> str:
 def to_latex(table: Comparison) -> str:
     """Return the table as a LaTeX float for booktabs, its caption below."""
     lines = [r"% needs \usepackage{booktabs}", r"\begin{table}", r"\centering", r"\small"]
-    for block in blocks(table):
+    for block in _all_blocks(table):
         lines += _tex_grid(block)
     text = " ".join(_tex(paragraph) for paragraph in (f"{table.title}.", *table.caption))
     return "\n".join([*lines, f"\\caption{{{text}}}", r"\end{table}"]) + "\n"
@@ -128,8 +154,9 @@ def console() -> Console:
 
 def render(table: Comparison) -> RenderableType:
     """Return the table and its caption for a rich console of 100 columns or more."""
+    shown = [block for block in _all_blocks(table) if not block.detail]
     parts: list[RenderableType] = [Text(clean(table.title), style="bold")]
-    parts += [_rich_grid(block, tight=len(table.shots) <= 5) for block in blocks(table)]
+    parts += [_rich_grid(block, tight=len(table.shots) <= 5) for block in shown]
     parts.append(Text())
     for text in table.caption:
         urgent = text.startswith(("INCOMPLETE:", "FAILED:"))
