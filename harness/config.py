@@ -227,6 +227,8 @@ class RunConfig:
     """Accepted for compatibility: comparing is what this program does."""
     envs_per_job: Positive = 100
     """Environments a worker steps at once: the unit of work, whatever the number of workers."""
+    least_jobs: Positive = 4
+    """Pieces that fewer environments are cut into: no more workers than that share them."""
     env: EnvConfig = field(default_factory=EnvConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     ppo: PPOConfig = field(default_factory=PPOConfig)

@@ -75,7 +75,7 @@ class CellRunner:
         indices = jobs.training_tasks(
             cell.seed, iteration, self.problem.task_indices("train"), config.train.meta_batch_size
         )
-        size = jobs.tasks_per_job(config.envs_per_job, episodes)
+        size = jobs.Cut.of(config, episodes)
         return jobs.cut(cell, "train", iteration, "train", indices, size)
 
     def evaluate(self, learner: LearnerHandle, on_done: OnDone) -> list[EvalRecord]:
@@ -98,7 +98,7 @@ class CellRunner:
     def _score(
         self, kind: str, episodes: int, subject: Handle, on_done: OnDone
     ) -> tuple[list[EvalRecord], list[Receipt]]:
-        size = jobs.tasks_per_job(self.config.envs_per_job, episodes)
+        size = jobs.Cut.of(self.config, episodes)
         pieces: list[Job] = []
         for split in scored_splits(self.config.evaluation):
             indices = self.problem.scored_indices(split)

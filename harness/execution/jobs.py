@@ -13,12 +13,24 @@ from itertools import pairwise
 import numpy as np
 
 from harness import seeding
-from harness.config import EvalConfig
+from harness.config import EvalConfig, RunConfig
 from harness.types import Cell
 from task_distributions import Split
 
-LEAST_JOBS = 4
-"""A short list is cut too, so that a few workers share it evenly."""
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """How work is cut: by the configuration alone, never by the number of workers."""
+
+    tasks: int
+    """Most tasks of a job."""
+    least_jobs: int
+    """A short list is cut too, so that a few workers share it evenly."""
+
+    @classmethod
+    def of(cls, config: RunConfig, episodes: int) -> Cut:
+        """Return the cut for tasks of ``episodes`` environments each; at least one task a job."""
+        return cls(max(1, config.envs_per_job // episodes), config.least_jobs)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,27 +65,22 @@ def cut(
     iteration: int,
     split: Split,
     task_indices: Sequence[int],
-    tasks_per_job: int,
+    size: Cut,
     first: int = 0,
 ) -> list[Job]:
-    """Cut a list of tasks into jobs of at most ``tasks_per_job``, of nearly equal size.
+    """Cut a list of tasks into jobs of nearly equal size.
 
     They are numbered from ``first`` on.
     """
     keys = range(len(task_indices)) if phase == "train" else task_indices
     count = len(task_indices)
-    pieces_count = max(-(-count // tasks_per_job), min(count, LEAST_JOBS))
+    pieces_count = max(-(-count // size.tasks), min(count, size.least_jobs))
     bounds = [count * part // pieces_count for part in range(pieces_count + 1)]
     pieces = [slice(start, stop) for start, stop in pairwise(bounds)]
     return [
         Job(cell, phase, iteration, part, split, tuple(task_indices[piece]), tuple(keys[piece]))
         for part, piece in enumerate(pieces, first)
     ]
-
-
-def tasks_per_job(envs_per_job: int, episodes: int) -> int:
-    """Return how many tasks of ``episodes`` environments fit a job; at least one."""
-    return max(1, envs_per_job // episodes)
 
 
 def evaluation_episodes(evaluation: EvalConfig) -> int:

@@ -54,10 +54,11 @@ def test_seeds_do_not_depend_on_how_many_are_drawn_and_fit_an_environment():
 @given(
     indices=st.lists(st.integers(0, 99), min_size=1, max_size=60),
     size=st.integers(1, 20),
+    least=st.integers(1, 8),
     phase=st.sampled_from(["train", "evaluate"]),
 )
-def test_jobs_cover_every_task_exactly_once_in_order(indices, size, phase):
-    pieces = jobs.cut(CELL, phase, 3, "test", indices, size)
+def test_jobs_cover_every_task_exactly_once_in_order(indices, size, least, phase):
+    pieces = jobs.cut(CELL, phase, 3, "test", indices, jobs.Cut(size, least))
     assert [i for job in pieces for i in job.task_indices] == indices
     keys = [key for job in pieces for key in job.seed_keys]
     assert keys == (list(range(len(indices))) if phase == "train" else indices)
@@ -66,7 +67,7 @@ def test_jobs_cover_every_task_exactly_once_in_order(indices, size, phase):
     assert max(sizes) - min(sizes) <= 1
     assert [job.part for job in pieces] == list(range(len(pieces)))
     assert len({job.key for job in pieces}) == len(pieces)
-    assert len(pieces) >= min(len(indices), jobs.LEAST_JOBS)
+    assert len(pieces) >= min(len(indices), least)
 
 
 @given(count=st.integers(1, 50), available=st.integers(1, 20), iteration=st.integers(0, 5))
