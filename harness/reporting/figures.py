@@ -1,4 +1,4 @@
-"""Learning curves and the adaptation curve of a run, as PNG."""
+"""Learning curves, adaptation curves and success per class of a run, as PNG."""
 
 from __future__ import annotations
 
@@ -17,27 +17,30 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
-import policies
 from harness.reporting.aggregate import REFERENCE, Comparison
 from harness.reporting.blocks import clean
+from harness.reporting.class_figure import class_success
 from harness.reporting.files import write_atomically
 from harness.reporting.manifest import Manifest
+from harness.reporting.styles import Style, handle, styles_of
 from harness.types import Metrics
 
-PALETTE = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#000000")
-"""Okabe and Ito's colours, told apart with any kind of colour vision."""
-MARKERS = ("o", "s", "^", "D", "v", "P")
-"""One per learner."""
 DPI = 150
 
 
 @dataclass(frozen=True, slots=True)
-class Style:
-    """How one (policy, learner) looks in every figure."""
+class Measure:
+    """What an adaptation curve shows."""
 
+    column: str
     label: str
-    color: str
-    marker: str
+    unit: float = 1.0
+    """Factor from the table's number to the one shown."""
+
+
+RETURN = Measure("return", "return")
+SUCCESS = Measure("success", "success rate (%)", 100.0)
+FIGURES = ("learning_curves", "adaptation_curve", "success_curve", "class_success")
 
 
 def write_figures(
@@ -48,16 +51,21 @@ def write_figures(
 ) -> tuple[Path, ...]:
     """Write the figures there is data for into ``folder``; return their paths."""
     folder.mkdir(exist_ok=True)
+    for name in FIGURES:  # a figure of older records must not outlive them
+        for path in (*folder.glob(f"{name}.png"), *folder.glob(f"{name}.*.png")):
+            path.unlink()
     written = []
     for dist in manifest.distributions:
-        drawn = {
-            "learning_curves": learning_curves(dist.name, table, manifest, curves),
-            "adaptation_curve": adaptation_curve(dist.name, table, manifest),
-        }
+        drawn = {"learning_curves": learning_curves(dist.name, table, manifest, curves)}
+        for part in table.splits:
+            mark = "" if part is table else f".{part.split}"
+            drawn[f"adaptation_curve{mark}"] = adaptation_curve(dist.name, part, manifest)
+            if part.has_success:
+                drawn[f"success_curve{mark}"] = adaptation_curve(dist.name, part, manifest, SUCCESS)
+                drawn[f"class_success{mark}"] = class_success(dist.name, part)
         for name, figure in drawn.items():
             several = len(manifest.distributions) > 1
             path = folder / (f"{name}.{dist.name}.png" if several else f"{name}.png")
-            path.unlink(missing_ok=True)  # a figure of older records must not outlive them
             if figure is not None:
                 write_atomically(path, _png(figure))
                 written.append(path)
@@ -72,7 +80,7 @@ def learning_curves(
     if not lines:
         return None
     figure, axes = _canvas()
-    styles = _styles(manifest)
+    styles = styles_of(manifest)
     adapts = False
     for key, group in lines:
         style, x = styles[key], group["env_steps"].mean(axis=0)
@@ -80,7 +88,7 @@ def learning_curves(
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))
     axes.set_xlabel("environment steps of training")
     axes.set_ylabel("mean return of training episodes")
-    handles = [_handle(styles[key]) for key, _ in lines]
+    handles = [handle(styles[key]) for key, _ in lines]
     if adapts:
         handles += [
             Line2D([], [], color="0.35", linestyle="-", label="after adaptation"),
@@ -108,21 +116,24 @@ def _draw_curve(axes: Axes, style: Style, x: np.ndarray, group: Mapping[str, np.
     return True
 
 
-def adaptation_curve(dist: str, table: Comparison, manifest: Manifest) -> Figure | None:
-    """Draw return against shots with intervals; None where only one number of shots was scored."""
+def adaptation_curve(
+    dist: str, table: Comparison, manifest: Manifest, measure: Measure = RETURN
+) -> Figure | None:
+    """Draw a measure against shots with intervals; None where only one number was scored."""
     frame = table.frame[(table.frame["task_dist"] == dist) & (table.frame["seeds"] > 0)]
     rows = frame[frame["learner"] != REFERENCE].to_dict("records")
     if len(table.shots) < 2 or not rows:
         return None
     figure, axes = _canvas()
-    styles = _styles(manifest)
+    styles = styles_of(manifest)
     gap = min(b - a for a, b in itertools.pairwise(table.shots))
     dodge = min(0.012 * table.shots[-1], 0.5 * gap / len(rows))
     for place, row in enumerate(rows):
         style = styles[(row["policy"], row["learner"])]
         x = np.array(table.shots) + dodge * (place - (len(rows) - 1) / 2)
         y, low, high = (
-            np.array([row[f"return_{count}{part}"] for count in table.shots], np.float64)
+            measure.unit
+            * np.array([row[f"{measure.column}_{count}{part}"] for count in table.shots], float)
             for part in ("", "_low", "_high")
         )
         # A percentile interval may leave its point estimate out by a hair; bars have no sign.
@@ -131,9 +142,9 @@ def adaptation_curve(dist: str, table: Comparison, manifest: Manifest) -> Figure
         axes.errorbar(x, y, bars, capsize=3, linewidth=1.8, markersize=5, **look)
     axes.set_xticks(table.shots, [str(count) for count in table.shots])
     axes.set_xlabel("shots (adaptation steps, each on its own support episodes)")
-    axes.set_ylabel(f"return on {table.split} tasks")
-    handles = [_handle(styles[(row["policy"], row["learner"])]) for row in rows]
-    _finish(figure, axes, handles, table, dist, "bars: 95 % interval")
+    axes.set_ylabel(f"{measure.label} on {table.split} tasks")
+    handles = [handle(styles[(row["policy"], row["learner"])]) for row in rows]
+    _finish(figure, axes, handles, table, dist, "bars: 95 % interval", measure)
     return figure
 
 
@@ -160,25 +171,6 @@ def _grouped_curves(
         )
 
 
-def _styles(manifest: Manifest) -> dict[tuple[str, str], Style]:
-    """Return the look of each pair; a registered policy has the same colour in every run."""
-    pairs = list(dict.fromkeys((s.policy, s.learner) for s in manifest.cells.values()))
-    order = list(dict.fromkeys([*policies.names(), *(policy for policy, _ in pairs)]))
-    learners = list(dict.fromkeys(learner for _, learner in pairs))
-    return {
-        (policy, learner): Style(
-            clean(f"{policy}, {learner}" if len(learners) > 1 else policy),
-            PALETTE[order.index(policy) % len(PALETTE)],
-            MARKERS[learners.index(learner) % len(MARKERS)],
-        )
-        for policy, learner in pairs
-    }
-
-
-def _handle(style: Style) -> Line2D:
-    return Line2D([], [], color=style.color, marker=style.marker, markersize=5, label=style.label)
-
-
 def _canvas() -> tuple[Figure, Axes]:
     figure = Figure(figsize=(7.6, 4.8), layout="constrained")
     FigureCanvasAgg(figure)
@@ -197,8 +189,9 @@ def _finish(
     table: Comparison,
     dist: str,
     note: str,
+    measure: Measure = RETURN,
 ) -> None:
-    _reference_lines(axes, table, dist)
+    _reference_lines(axes, table, dist, measure)
     mark = "  (INCOMPLETE)" if table.missing else ""
     axes.set_title(clean(f"{dist}{mark}"), loc="left", fontsize=11, parse_math=False)
     if note:
@@ -208,10 +201,11 @@ def _finish(
     )
 
 
-def _reference_lines(axes: Axes, table: Comparison, dist: str) -> None:
+def _reference_lines(axes: Axes, table: Comparison, dist: str, measure: Measure) -> None:
     frame = table.frame
     lines = frame[(frame["learner"] == REFERENCE) & (frame["task_dist"] == dist)]
-    values = {str(r["policy"]): float(r["return_0"]) for r in lines.to_dict("records")}
+    column = f"{measure.column}_0"
+    values = {str(r["policy"]): measure.unit * r[column] for r in lines.to_dict("records")}
     values = {name: value for name, value in values.items() if math.isfinite(value)}
     for value in values.values():
         axes.axhline(value, color="0.45", linestyle=":", linewidth=1.3, zorder=1)
