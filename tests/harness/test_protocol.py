@@ -9,13 +9,11 @@ import task_distributions
 from harness import cli, validation
 from harness.cli import load_config, parse
 from harness.config import EvalConfig, RunConfig, UsageError
-from harness.execution import jobs
-from harness.execution.cell import cells
+from harness.execution.cell import CellRunner, cells
 from harness.execution.scoring import planned_env_steps
 from harness.meta.problem import Problem
 from harness.presets import BUDGETS
-from harness.protocol import first_goals, scored, scored_tasks
-from harness.types import Cell
+from harness.protocol import first_goals, scored
 
 ML10, ML45 = ["--task-dist", "metaworld-ml10"], ["--task-dist", "metaworld-ml45"]
 
@@ -103,13 +101,29 @@ def test_budgets_of_meta_world_keep_their_promise(key):
     assert config.train.action_scale == 1.0
 
 
-def test_jobs_of_two_splits_have_different_keys(lucky):
-    config = load_config([*lucky, "--splits", "test", "train", "--protocol", "quick"])
-    cell, dist, pieces = Cell("lucky", "mlp", "maml", 0), LuckyClasses(None), []
-    for split in ("test", "train"):
-        indices = scored_tasks(dist, config, split)
-        pieces += jobs.cut(cell, "evaluate", 0, split, indices, 2, len(pieces))
-    assert len({job.key for job in pieces}) == len(pieces) == 6
+class _Recorder:
+    """A backend that notes what it is asked and answers with nothing."""
+
+    num_workers = 1
+
+    def run(self, work, on_done):
+        self.jobs = work.jobs
+        return [], []
+
+    def fetch(self, results):
+        return results
+
+
+def test_both_splits_are_scored_in_jobs_of_their_own(lucky):
+    argv = [*lucky, "--splits", "train", "test", "--protocol", "quick", "--policy", "mlp"]
+    config, backend = load_config(argv), _Recorder()
+    CellRunner(Problem.build(cells(config)[0], config), backend)._score("evaluate", 1, None, None)
+    assert len({job.key for job in backend.jobs}) == len(backend.jobs)
+    asked = [(job.split, index) for job in backend.jobs for index in job.task_indices]
+    assert asked == [("test", n) for n in (*range(4), *range(50, 54))] + [
+        ("train", n) for n in (0, 50)
+    ]
+    assert all(job.seed_keys == job.task_indices for job in backend.jobs)
 
 
 def test_the_settings_of_a_protocol_come_from_yaml_too(lucky, tmp_path):
