@@ -81,10 +81,10 @@ def _success(table: Comparison, manifest: Manifest) -> Iterator[str]:
         )
     if table.has_success:
         yield (
-            "Success: at any step of a query episode. Where all tasks and seeds agree, resampling "
-            "them has no spread: the rate has Wilson's interval, a trial per task, and a gain has "
-            "none. Rates and returns of single classes are means over few goals; classes.csv has "
-            "Wilson's intervals, a trial per goal."
+            "Success: at any step of a query episode. A rate's interval covers the bootstrap's and "
+            "Wilson's (a trial per task): near 0 and 1 the bootstrap alone promises too much. A "
+            "gain that is the same on all tasks has none. Rates and returns of single classes are "
+            "means over few goals; classes.csv has Wilson's intervals (a trial per goal)."
         )
 
 

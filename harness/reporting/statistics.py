@@ -90,17 +90,18 @@ def estimate(values: Float[np.ndarray, "S T"]) -> Estimate:
 
 
 def estimate_rate(values: Float[np.ndarray, "S T"]) -> Estimate:
-    """Return a rate in [0, 1] with its interval, as ``estimate`` does but where all scores agree.
+    """Return a rate in [0, 1]; its interval covers that of ``estimate`` and Wilson's.
 
-    The bootstrap of equal scores, all zero say, has no width, as if the rate were known. There the
-    interval is Wilson's with a trial per task: episodes of a task share its goal, and seeds share
-    the tasks.
+    Near 0 and 1 the bootstrap promises too much: resampled failures are failures, and 0 of 20 would
+    be known for certain. Wilson's interval takes a trial per task, whatever the number of episodes
+    and seeds: they share the task's goal.
     """
     found = estimate(values)
-    if np.isnan(found.point) or found.low != found.high:
+    if np.isnan(found.point):
         return found
     trials = int((~np.isnan(values).all(axis=0)).sum())
-    return Estimate(found.point, *wilson(found.point, trials))
+    low, high = wilson(found.point, trials)
+    return Estimate(found.point, float(np.fmin(low, found.low)), float(np.fmax(high, found.high)))
 
 
 def wilson(rate: float, trials: int) -> tuple[float, float]:

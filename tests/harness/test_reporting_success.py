@@ -169,13 +169,22 @@ def test_wilsons_interval_has_the_published_values():
 
 
 @pytest.mark.parametrize("seeds", [1, 3])
-def test_a_rate_seen_the_same_everywhere_is_not_called_certain(seeds):
-    for rate in (0.0, 1.0):
+def test_the_interval_of_a_rate_covers_the_bootstrap_and_wilson(seeds):
+    for rate in (0.0, 1.0):  # seen the same everywhere: not certain for that
         found = estimate_rate(np.full((seeds, 20), rate))
         assert (found.point, found.low, found.high) == (rate, *wilson(rate, 20))
         assert found.low < found.high
     rng = np.random.default_rng(1)
-    mixed = (rng.random((seeds, 20)) < 0.4).astype(float)
-    assert estimate_rate(mixed) == estimate(mixed)
+    for chance in (0.05, 0.4):
+        values = (rng.random((seeds, 20)) < chance).astype(float)
+        found, boot = estimate_rate(values), estimate(values)
+        low, high = wilson(boot.point, 20)
+        assert found.point == boot.point
+        assert (found.low, found.high) == (min(low, boot.low), max(high, boot.high))
+    # One success more must not lower the upper end, as the bootstrap alone has it.
+    ends = [estimate_rate(np.r_[np.ones(n), np.zeros(20 - n)][None]).high for n in range(21)]
+    assert ends == sorted(ends)
+    lone = estimate_rate(np.ones((1, 1)))
+    assert (lone.low, lone.high) == wilson(1.0, 1)
     nothing = estimate_rate(np.full((seeds, 20), np.nan))
     assert np.isnan([nothing.point, nothing.low, nothing.high]).all()
