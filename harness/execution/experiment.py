@@ -29,8 +29,15 @@ from harness.validation import check_run
 
 RESULTS = Path("results")
 INTERRUPTED = 4
-ENV_FLAGS = ("test_tasks", "imujoco_xml")
-"""Settings of ``EnvConfig`` that scoring a checkpoint may change."""
+CHANGEABLE = {
+    (section, name): f"--{name.replace('_', '-')}"
+    for section, names in (
+        ("env", ("test_tasks", "imujoco_xml")),
+        ("evaluation", ("protocol", "splits", "episodes_per_shot", "query_episodes")),
+    )
+    for name in names
+}
+"""Settings that scoring a checkpoint may change, and the flags that do."""
 
 
 def run_experiment(
@@ -56,7 +63,7 @@ def evaluate_checkpoint(config: EvaluateConfig, *, argv: Sequence[str], progress
     chosen = dataclasses.replace(
         config.applied_to(stored), policy=(cell.policy,), learner=(cell.learner,), seed=(cell.seed,)
     )
-    check_run(chosen, {("env", key): f"--{key.replace('_', '-')}" for key in ENV_FLAGS})
+    check_run(chosen, CHANGEABLE)
     folder, manifest = _open(chosen, [cell], argv, config_as_dict(config))
     return _play(chosen, folder, manifest, progress, checkpoint=config.checkpoint)
 
