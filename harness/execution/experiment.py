@@ -29,7 +29,7 @@ from harness.validation import check_run
 
 RESULTS = Path("results")
 INTERRUPTED = 4
-CHANGEABLE = {
+CHANGEABLE: dict[tuple[str, ...], str] = {
     (section, name): f"--{name.replace('_', '-')}"
     for section, names in (
         ("env", ("test_tasks", "imujoco_xml")),
