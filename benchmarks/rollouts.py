@@ -113,8 +113,8 @@ def ours_with_policy(policy_name: str, robot: str, controller: ControllerMaker) 
     import torch
 
     import policies
-    from harness.meta.normalizer import Normalizer
     from harness.meta.acting import Actor, rollout
+    from harness.meta.normalizer import Normalizer
     from harness.meta.rollout import Clock, draw_noise
     from policies.params import repeat
     from task_distributions import load
