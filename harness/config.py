@@ -109,21 +109,22 @@ class TrainConfig:
 class PPOConfig:
     """PPO (arXiv 1707.06347) over whole sequences: what rl2 and the controls train with.
 
-    It divides as many episodes an iteration as maml takes (--meta-batch-size,
-    --episodes-per-task) among its own number of tasks.
+    It takes as many episodes as maml would in all its epochs, in more and smaller iterations.
     """
 
-    ppo_tasks: Positive = 100
-    """Tasks per iteration."""
+    ppo_episodes: Positive = 100
+    """Episodes per iteration, over all tasks; never more than maml takes."""
+    ppo_tasks: Positive = 50
+    """Tasks per iteration, at most."""
     episodes_in_context: Positive = 2
     """Episodes of one training sequence of rl2; memory is kept across them."""
-    chunk_steps: Positive | None = None
-    """Longest stretch the gradient goes back in time; whole sequences if not given."""
-    ppo_passes: Positive = 5
+    chunk_steps: Positive = 100
+    """Longest stretch that the gradient goes back in time."""
+    ppo_passes: Positive = 10
     """Passes over the data of an iteration."""
     ppo_minibatches: Positive = 4
     """Optimiser steps per pass."""
-    ppo_lr: PositiveFloat = 7e-4
+    ppo_lr: PositiveFloat = 1e-3
     """Adam step size at the start; it falls to zero linearly."""
     ppo_clip: PositiveFloat = 0.2
     """Likelihood-ratio clip."""

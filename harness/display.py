@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping
 
 from rich.console import Console, RenderableType
 from rich.live import Live
@@ -49,10 +49,12 @@ class PlainProgress:
         self._clock = clock
         self._last_line = float("-inf")
 
-    def started(self, cells: Sequence[Cell], epochs: int) -> None:
+    def started(self, cells: Mapping[Cell, int]) -> None:
         """Log what is to come."""
-        self._tally.started(cells, epochs)
-        LOGGER.info("%s: %d cells, %d iterations each", self._run_name, len(cells), epochs)
+        self._tally.started(cells)
+        known = sorted(set(cells.values()))
+        counts = " to ".join(str(count) for count in dict.fromkeys(known[:1] + known[-1:]))
+        LOGGER.info("%s: %d cells, %s iterations each", self._run_name, len(cells), counts)
 
     def cell_started(self, cell: Cell, first_iteration: int) -> None:
         """Log the cell."""
@@ -112,9 +114,9 @@ class RichProgress:
         self._notes: deque[str] = deque(maxlen=NOTES_SHOWN)
         self._live: Live | None = None
 
-    def started(self, cells: Sequence[Cell], epochs: int) -> None:
+    def started(self, cells: Mapping[Cell, int]) -> None:
         """Take the terminal."""
-        self._tally.started(cells, epochs)
+        self._tally.started(cells)
         self._live = Live(
             get_renderable=self.render,
             console=self._console,

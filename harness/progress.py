@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import Protocol
 
 from harness.types import Cell, Metrics
@@ -11,7 +11,7 @@ from harness.types import Cell, Metrics
 class Progress(Protocol):
     """Listener of a run. Called from the driver process only, never from workers."""
 
-    def started(self, cells: Sequence[Cell], epochs: int) -> None:
+    def started(self, cells: Mapping[Cell, int]) -> None:
         """A run of these cells begins; cells already complete (``--resume``) are not among them."""
         ...
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from harness.types import Cell, Metrics
@@ -54,13 +54,11 @@ class Tally:
 
     clock: Clock = time.monotonic
     cells: dict[Cell, CellTally] = field(default_factory=dict)
-    epochs: int = 0
     began: float = 0.0
 
-    def started(self, cells: Sequence[Cell], epochs: int) -> None:
-        """Forget everything and expect these cells."""
-        self.epochs = epochs
-        self.cells = {cell: CellTally(cell, epochs) for cell in cells}
+    def started(self, cells: Mapping[Cell, int]) -> None:
+        """Forget everything and expect these cells of so many iterations each."""
+        self.cells = {cell: CellTally(cell, epochs) for cell, epochs in cells.items()}
         self.began = self.clock()
 
     def cell_started(self, cell: Cell, first_iteration: int) -> CellTally:
@@ -120,7 +118,7 @@ class Tally:
         return self.clock() - self.began
 
     def _of(self, cell: Cell) -> CellTally:
-        return self.cells.setdefault(cell, CellTally(cell, self.epochs))
+        return self.cells.setdefault(cell, CellTally(cell, 0))
 
     def _training_left(self, tally: CellTally) -> float | None:
         if tally.status == "evaluating":
@@ -130,8 +128,11 @@ class Tally:
             return 0.0
         own = tally if tally.iterations_seen > 0 else None
         seen = [own] if own else [t for t in self.cells.values() if t.iterations_seen > 0]
-        iterations = sum(t.iterations_seen for t in seen)
-        return left * sum(t.training_seconds for t in seen) / iterations if iterations else None
+        if not seen:
+            return None
+        # Cells take about as many steps each, but not as many iterations.
+        whole = [t.training_seconds * t.epochs / t.iterations_seen for t in seen]
+        return sum(whole) / len(whole) * left / tally.epochs
 
     def _evaluation_left(self, tally: CellTally) -> float | None:
         if tally.status == "evaluating" and tally.jobs_done:

@@ -49,7 +49,8 @@ class Session:
     def play(self, checkpoint: Path | None = None) -> None:
         """Play every cell that is not complete; with ``checkpoint``, only score that."""
         todo = [cell for cell in self._cells() if self.manifest.cells[cell.id].status != "ok"]
-        self.progress.started(todo, 0 if checkpoint else self.config.train.epochs)
+        planned = {cell: self._runner(cell).config.train.epochs for cell in todo}
+        self.progress.started(dict.fromkeys(todo, 0) if checkpoint else planned)
         self.progress.note(f"writing to {self.folder.path}")
         self._reference()
         for cell in todo:
@@ -160,7 +161,7 @@ class Session:
             curve.append(metrics)
             wall = metrics.wall_seconds
             self.progress.iteration(cell, metrics)
-            last = metrics.iteration == self.config.train.epochs
+            last = metrics.iteration == runner.config.train.epochs
             due = metrics.iteration % self.config.execution.checkpoint_every == 0
             try:
                 self.stop.check()

@@ -62,7 +62,7 @@ def row(text, policy):
 
 def test_time_left_follows_what_was_seen(clock):
     tally = Tally(clock)
-    tally.started([SSM, GRU], epochs=10)
+    tally.started(dict.fromkeys([SSM, GRU], 10))
     assert tally.seconds_left() is None
     play_ssm(_Adapter(tally), clock, iterations=4)
     assert tally.cell_seconds_left(tally.cells[SSM]) == pytest.approx(6 * 2)
@@ -76,7 +76,7 @@ def test_time_left_follows_what_was_seen(clock):
 
 def test_a_resumed_cell_is_judged_by_what_this_process_did(clock):
     tally = Tally(clock)
-    tally.started([SSM], epochs=10)
+    tally.started({SSM: 10})
     tally.cell_started(SSM, 6)
     clock.now += 2.0
     tally.iteration(SSM, metrics(7))
@@ -90,7 +90,7 @@ def test_a_resumed_cell_is_judged_by_what_this_process_did(clock):
 
 def test_live_table_shows_every_cell_as_it_stands(terminal, clock):
     progress = RichProgress("my-run", terminal, clock)
-    progress.started([SSM, GRU], 10)
+    progress.started(dict.fromkeys([SSM, GRU], 10))
     try:
         play_ssm(progress, clock, iterations=4)
         progress.note("worker 1 restarted [why]")
@@ -115,7 +115,7 @@ def test_live_table_gives_the_terminal_back(terminal, clock):
     progress = RichProgress("my-run", terminal, clock)
     progress.note("before")  # there is no table yet: shown at once
     assert "before" in terminal.file.getvalue()
-    progress.started([SSM, GRU], 10)
+    progress.started(dict.fromkeys([SSM, GRU], 10))
     play_ssm(progress, clock)
     progress.closed()
     progress.closed()
@@ -126,10 +126,12 @@ def test_live_table_gives_the_terminal_back(terminal, clock):
 
 def test_learner_and_seed_are_columns_only_where_they_differ(terminal, clock):
     progress = RichProgress("r", terminal, clock)
-    progress._tally.started([SSM, GRU], 10)
+    progress._tally.started(dict.fromkeys([SSM, GRU], 10))
     assert "learner" not in drawn(progress)
     assert "seed" not in drawn(progress)
-    progress._tally.started([SSM, Cell("halfcheetah-vel", "ssm", "multitask", 1)], 10)
+    progress._tally.started(
+        dict.fromkeys([SSM, Cell("halfcheetah-vel", "ssm", "multitask", 1)], 10)
+    )
     text = drawn(progress)
     assert "learner" in text
     assert "seed" in text
@@ -140,7 +142,7 @@ def test_learner_and_seed_are_columns_only_where_they_differ(terminal, clock):
 def test_more_cells_than_lines_show_the_ones_at_work(terminal, clock):
     cells = [Cell("ant-vel", "ssm", "maml", seed) for seed in range(50)]
     progress = RichProgress("r", terminal, clock)
-    progress._tally.started(cells, 10)
+    progress._tally.started(dict.fromkeys(cells, 10))
     for cell in cells[:30]:
         progress.cell_finished(cell, "ok")
     progress.cell_started(cells[30], 0)
@@ -160,7 +162,7 @@ def plain(caplog, monkeypatch):
 
 def test_plain_log_is_quiet_but_has_first_and_last(plain, clock):
     progress = PlainProgress("my-run", clock)
-    progress.started([SSM], 500)
+    progress.started({SSM: 500})
     progress.cell_started(SSM, 0)
     for iteration in range(1, 501):
         clock.now += 0.01
@@ -174,7 +176,7 @@ def test_plain_log_is_quiet_but_has_first_and_last(plain, clock):
 
 def test_plain_log_tells_the_whole_story(plain, clock):
     progress = PlainProgress("my-run", clock)
-    progress.started([SSM, GRU], 10)
+    progress.started(dict.fromkeys([SSM, GRU], 10))
     play_ssm(progress, clock)
     progress.cell_started(GRU, 4)
     progress.cell_finished(GRU, "failed", "diverged")

@@ -25,20 +25,24 @@ class Traits:
     def settings(self, config: RunConfig) -> RunConfig:
         """Return ``config`` with the training settings this learner goes by.
 
-        PPO takes as many episodes an iteration as maml: tasks × sequences × their episodes.
+        PPO takes as many episodes as maml over the whole training, in iterations of its own size.
         """
         if not self.ppo:
             return config
         ppo, train = config.ppo, config.train
         batches = 1 + config.adapt.adaptation_steps
-        budget = train.meta_batch_size * train.episodes_per_task * batches
+        per_epoch = train.meta_batch_size * train.episodes_per_task * batches
+        episodes = min(ppo.ppo_episodes, per_epoch)
         length = ppo.episodes_in_context if self.context else 1
-        tasks = max(1, min(ppo.ppo_tasks, budget // length))
+        tasks = max(1, min(ppo.ppo_tasks, episodes // length))
+        sequences = max(1, episodes // (tasks * length))
         train = replace(
             train,
-            epochs=0 if self.untrained else train.epochs,
+            epochs=0
+            if self.untrained
+            else train.epochs * per_epoch // (tasks * sequences * length),
             meta_batch_size=tasks,
-            episodes_per_task=max(1, budget // (tasks * length)),
+            episodes_per_task=sequences,
             outer="ppo",
             baseline="value",
             outer_lr=ppo.ppo_lr,

@@ -63,7 +63,7 @@ class Listener:
         self.was_closed = False
         self._on_iteration = on_iteration
 
-    def started(self, cells, epochs):
+    def started(self, cells):
         self.cells = list(cells)
 
     def cell_started(self, cell, first_iteration):

@@ -123,7 +123,7 @@ def make_problem(
         policy=(policy,),
         learner=(learner,),
         train=TrainConfig(**settings),
-        ppo=PPOConfig(ppo_tasks=4, ppo_passes=2, ppo_minibatches=minibatches),
+        ppo=PPOConfig(ppo_episodes=24, ppo_tasks=4, ppo_passes=2, ppo_minibatches=minibatches),
         adapt=AdaptConfig(**(adapt or {})),
     )
     return Problem.build(Cell("point_goal", policy, learner, 0), config)

@@ -50,14 +50,14 @@ def test_an_iteration_learns_and_counts(name, outer, baseline):
     assert after.return_scale > 1
 
 
-def test_more_inner_steps_cost_every_learner_the_same():
-    counts = set()
-    for name in learners.names():
-        problem = make_problem(name, adapt={"adaptation_steps": 3})
-        state = learners.build(problem).init()
-        iterate(problem, state, jobs=1)
-        counts.add(state.env_steps)
-    assert counts == {STEPS_PER_ITERATION * 2}
+@pytest.mark.parametrize("steps", [1, 3])
+def test_every_learner_plans_as_many_episodes(name, steps):
+    """PPO in more and smaller iterations; scratch none."""
+    train = {"epochs": 6, "meta_batch_size": 4, "episodes_per_task": 3}
+    problem = make_problem(name, adapt={"adaptation_steps": steps}, **train)
+    learner = learners.build(problem)
+    planned = problem.config.train.epochs * learner.episodes_per_iteration
+    assert planned == (0 if name == "scratch" else 6 * 4 * 3 * (1 + steps))
 
 
 def test_only_what_adapts_has_another_return_afterwards():
