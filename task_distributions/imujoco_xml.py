@@ -43,12 +43,13 @@ def read_folder(folder: str | Path) -> tuple[OfficialFile, ...]:
     if not folder.is_dir():
         raise ValueError(f"iMuJoCo XML folder {folder}: no such folder")
     paths = sorted(folder.glob(PATTERN), key=lambda path: path.name)
-    if len(paths) < 2:
+    files = tuple(_read(path) for path in paths)
+    if len(files) < 2:
         raise ValueError(
-            f"iMuJoCo XML folder {folder}: {len(paths)} of {PATTERN} in it, need at least 2 "
+            f"iMuJoCo XML folder {folder}: {len(files)} of {PATTERN} in it, need at least 2 "
             "(one to train on, one to test on); unpack xml.zip of zenodo record 7971395 there"
         )
-    return tuple(_read(path) for path in paths)
+    return files
 
 
 def _read(path: Path) -> OfficialFile:
