@@ -59,6 +59,7 @@ def check_run(config: RunConfig, origins: Origins) -> None:
         refuse_duplicates(getattr(config, key), (key,), origins)
     refuse_duplicates(config.evaluation.splits, ("evaluation", "splits"), origins)
     _check_adapter(config, origins)
+    _check_context(config, origins)
     if config.train.outer == "trpo" and config.train.baseline == "value":
         raise UsageError(
             f"{origin_of(('train', 'baseline'), origins)}: the trpo outer step fits no value head. "
@@ -66,6 +67,19 @@ def check_run(config: RunConfig, origins: Origins) -> None:
         )
     check_tasks(config, origins)
     _check_execution(config.execution, origins)
+
+
+def _check_context(config: RunConfig, origins: Origins) -> None:
+    """Refuse sequences that are longer than an iteration."""
+    train, length = config.train, config.ppo.episodes_in_context
+    batches = 1 + config.adapt.adaptation_steps
+    most = min(config.ppo.ppo_episodes, train.meta_batch_size * train.episodes_per_task * batches)
+    if length > most and any(traits(learner).context for learner in config.learner):
+        origin = origin_of(("ppo", "episodes_in_context"), origins)
+        raise UsageError(
+            f"{origin}: {length} episodes do not fit an iteration of {most}; lower it, or raise "
+            "--ppo-episodes or --episodes-per-task"
+        )
 
 
 def _check_adapter(config: RunConfig, origins: Origins) -> None:

@@ -13,6 +13,7 @@ from harness.execution.jobs import Job
 from harness.meta import adaptation, learners
 from harness.meta.acting import Actor
 from harness.meta.adaptation import Adapter
+from harness.meta.adaptation.gradient import without_step_sizes
 from harness.meta.learners.base import Learner, PolicyState
 from harness.meta.meta_episode import MetaEpisodeRunner, Plan
 from harness.meta.problem import Problem
@@ -100,7 +101,7 @@ def evaluate(
                 train_env_steps=subject.train_env_steps,
                 # Tasks adapt together: each is charged its share of the job's time.
                 adapt_seconds=played.adapt_seconds[shots] / len(tasks),
-                num_params=num_params(state.params),
+                num_params=num_params(without_step_sizes(state.params)),
             )
             rows += row.records(job, task, query, n)
     return rows

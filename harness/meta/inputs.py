@@ -65,7 +65,10 @@ class Inputs:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Goals:
-    """A task as numbers: its class, one-hot, and its parameters, scaled by the training tasks'."""
+    """A task as numbers: its class, one-hot, and its parameters, scaled by the training tasks'.
+
+    A class that is not trained on is no class at all here: nothing could be known of it.
+    """
 
     classes: tuple[str, ...]
     keys: tuple[str, ...]
@@ -75,9 +78,9 @@ class Goals:
     @classmethod
     def of_distribution(cls, dist: TaskDistribution) -> Goals:
         """Learn the scaling from the training tasks of ``dist``."""
-        every = (*dist.tasks("train"), *dist.tasks("test"))
-        classes = tuple(dict.fromkeys(task_class(task) for task in every))
-        keys = tuple(dict.fromkeys(key for task in every for key, _ in task.params))
+        train = dist.tasks("train")
+        classes = tuple(dict.fromkeys(task_class(task) for task in train))
+        keys = tuple(dict.fromkeys(key for task in train for key, _ in task.params))
         raw = np.stack([_raw(task, keys) for task in dist.tasks("train")])
         std = raw.std(0)
         return cls(classes, keys, raw.mean(0), np.where(std > 0, std, 1.0))
@@ -91,8 +94,8 @@ class Goals:
         """Describe ``tasks``."""
         rows = (np.stack([_raw(task, self.keys) for task in tasks]) - self.mean) / self.std
         if len(self.classes) > 1:
-            position = [self.classes.index(task_class(task)) for task in tasks]
-            rows = np.concatenate([rows, np.eye(len(self.classes))[position]], 1)
+            names = np.array([task_class(task) for task in tasks])[:, np.newaxis]
+            rows = np.concatenate([rows, names == np.array(self.classes)], 1)
         return torch.from_numpy(np.clip(rows, -CLIP, CLIP))
 
 
@@ -103,10 +106,13 @@ def task_class(task: Task) -> str:
 
 
 def _raw(task: Task, keys: tuple[str, ...]) -> Float[np.ndarray, " P"]:
-    """Return the parameters in order, an angle as its cosine and sine; 0 for those it lacks."""
+    """Return the parameters in order, an angle as its cosine and sine.
+
+    A parameter that the task lacks counts as 0, a scale as 1.
+    """
     values = dict(task.params)
     row: list[float] = []
     for key in keys:
-        value = values.get(key, 0.0)
+        value = values.get(key, 1.0 if key.endswith("_scale") else 0.0)
         row += [np.cos(value), np.sin(value)] if key == "angle" else [value]
     return np.array(row)

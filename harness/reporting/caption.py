@@ -63,6 +63,8 @@ def _scoring(table: Comparison, manifest: Manifest) -> str:
             f" A shot is one adaptation step on {evaluation['episodes_per_shot']} support "
             "episodes of its own."
         )
+        if (table.frame["adapter"] == "memory").any():
+            text += " With adapter memory it is one episode, whatever the protocol says."
     return text
 
 
@@ -84,7 +86,8 @@ def _success(table: Comparison, manifest: Manifest) -> Iterator[str]:
             "Success: at any step of a query episode. A rate's interval covers the bootstrap's and "
             "Wilson's (a trial per task): near 0 and 1 the bootstrap alone promises too much. A "
             "gain that is the same on all tasks has none. Rates and returns of single classes are "
-            "means over few goals; classes.csv has Wilson's intervals (a trial per goal)."
+            "means over few goals; classes.csv has Wilson's intervals (a trial per goal). Episodes "
+            "of a task start alike: under mean actions and without memory they are one, repeated."
         )
 
 

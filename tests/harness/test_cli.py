@@ -16,6 +16,13 @@ BAD = [
     (["--task-dist", "ant-vell"], ["--task-dist", "'ant-vell'", "did you mean 'ant-vel'?"]),
     (["--learner", "mamll"], ["--learner", "'mamll'", "multitask", "did you mean 'maml'?"]),
     (["--learner", "rl2", "--adapter", "gradient"], ["--adapter", "'gradient'", "'rl2'", "auto"]),
+    (
+        [
+            *("--learner", "rl2", "--episodes-in-context", "20"),
+            *("--meta-batch-size", "2", "--episodes-per-task", "2"),
+        ],
+        ["--episodes-in-context", "20", "of 8", "--ppo-episodes"],
+    ),
     (["--learner", "maml", "--adapter", "memory"], ["--adapter", "'memory'", "rl2"]),
     (["--policy", "ssm", "gru", "ssm"], ["--policy", "'ssm'", "twice"]),
     (["--seeds", "1", "1"], ["--seeds", "1", "twice"]),

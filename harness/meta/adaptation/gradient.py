@@ -27,6 +27,11 @@ def with_step_sizes(params: Params, inner_lr: float) -> Params:
     return params | sizes
 
 
+def without_step_sizes(params: Params) -> Params:
+    """Return the parameters of the policy itself."""
+    return {name: value for name, value in params.items() if not name.startswith(STEP_SIZE)}
+
+
 def inner_loss(out: PolicyOutput, batch: Batch) -> Float[Tensor, " N"]:
     """Return the surrogate that one shot descends, per task."""
     log_probs = objectives.log_prob(out, batch.actions)

@@ -95,8 +95,10 @@ class PPOLearner:
         for position in range(ppo.ppo_passes * ppo.ppo_minibatches):
             payload = {"params": state.snapshot(), "position": position, **scale}
             answers = yield Request("gradient", payload)
-            gradient, info = outer.summed(answers)
-            norm = outer.norm(gradient)
+            gradient, losses = outer.summed(answers)
+            if not losses.pop("rows"):
+                continue  # fewer sequences than minibatches
+            info, norm = losses, outer.norm(gradient)
             if not outer.accept(state, norm, config.train):
                 break
             factor = min(1.0, config.train.max_grad_norm / (norm + 1e-6))
@@ -151,7 +153,9 @@ class PPOLearner:
         assert kind == "gradient"
         ppo = self.problem.config.ppo
         passes, part = divmod(payload["position"], ppo.ppo_minibatches)
-        rows = np.array_split(self._shuffled(data, passes), ppo.ppo_minibatches)[part]
+        # Jobs begin their turns at different parts: the odd rows do not all fall into the first.
+        turn = (part + passes + data.where.seed_keys[0]) % ppo.ppo_minibatches
+        rows = np.array_split(self._shuffled(data, passes), ppo.ppo_minibatches)[turn]
         leaves = clone(payload["params"], requires_grad=True)
         if not len(rows):
             return {name: torch.zeros_like(leaf) for name, leaf in leaves.items()}, _info()
@@ -181,8 +185,13 @@ class PPOLearner:
         with torch.no_grad():
             kl = objectives.masked_mean(batch.log_probs - log_probs, batch.mask).sum() * share
         loss = surrogate + ppo.ppo_value_coef * value - ppo.ppo_entropy_coef * entropy
-        return loss, _info(float(surrogate.detach()), float(value.detach()), float(kl))
+        return loss, _info(
+            float(surrogate.detach()), float(value.detach()), float(kl), batch.x.shape[1]
+        )
 
 
-def _info(surrogate: float = 0.0, value: float = 0.0, kl: float = 0.0) -> dict[str, float]:
-    return {"surrogate": surrogate, "value_loss": value, "approximate_kl": kl}
+def _info(
+    surrogate: float = 0.0, value: float = 0.0, kl: float = 0.0, rows: int = 0
+) -> dict[str, float]:
+    losses = {"surrogate": surrogate, "value_loss": value, "approximate_kl": kl}
+    return losses | {"rows": float(rows)}

@@ -9,6 +9,7 @@ from meta_cases import collect, iterate, make_problem
 
 from harness.meta import adaptation, learners
 from harness.meta.learners.base import Learner
+from harness.meta.learners.sequences import take
 from harness.meta.learners.state import LearnerState
 from harness.meta.rollout import Clock
 from policies.base import Params
@@ -117,6 +118,23 @@ def test_a_restored_state_continues_bit_for_bit(name, outer, baseline):
     assert saved.keys() == again.keys()
     assert all(torch.equal(saved[key], again[key]) for key in saved)
     assert any(key.startswith("adam/exp_avg/") for key in saved) == (outer == "ppo")
+
+
+def test_minibatches_share_the_sequences_of_many_small_jobs():
+    """One sequence a job: none of the optimiser's steps may be left without data, or get it all."""
+    problem = make_problem("multitask", minibatches=2)
+    learner = learners.build(problem)
+    sent = learner.policy_state(learner.init())
+    kept, _ = collect(problem, sent, 4)
+    for data in kept:
+        object.__setattr__(data, "batch", take(data.batch, [0]))
+    payload = {"params": sent.params, "mean": 0.0, "std": 1.0, "steps": 50.0}
+    for position in range(4):
+        answers = [
+            learner.compute("gradient", data, {**payload, "position": position}, Clock())
+            for data in kept
+        ]
+        assert sum(answer[1]["rows"] for answer in answers) == 2
 
 
 def test_a_state_is_a_function_of_the_seed_alone(name):

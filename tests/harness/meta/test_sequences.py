@@ -181,6 +181,20 @@ def test_goals_tell_tasks_apart_and_are_scaled_by_the_training_tasks():
     assert len(np.unique(rows)) == 100
 
 
+def test_a_class_not_trained_on_is_no_class_and_a_scale_it_lacks_is_one():
+    goals = Goals.of_distribution(load("metaworld-ml10"))
+    for split, ones in (("train", 1), ("test", 0)):
+        rows = goals.of(load("metaworld-ml10").tasks(split))
+        assert (rows[:, -10:].sum(1) == ones).all()
+    dist = load("imujoco-ant")
+    same = Task("imujoco-ant", 1, "test", 0, "x", (("mass_scale", 1.0),))
+    scaled = [i for i, key in enumerate(Goals.of_distribution(dist).keys) if "scale" in key]
+    goals = Goals.of_distribution(dist)
+    none = goals.of((Task("imujoco-ant", 1, "test", 0, "x", ()),))
+    assert scaled
+    assert torch.equal(none[0, scaled], goals.of((same,))[0, scaled])
+
+
 def test_an_angle_enters_as_a_point_on_the_circle():
     goals = Goals.of_distribution(load("ant-dir"))
     near = [Task("ant-dir", 1, "test", 0, "test/0", (("angle", a),)) for a in (0.01, 6.27)]
