@@ -1,28 +1,22 @@
 """The command line: ``argv`` in, one checked configuration out.
 
-Layers of settings are laid over each other: default < preset < recipe of the distribution < YAML <
-command line.
+Layers of settings are laid over each other (layers.py), the command line on top.
 """
 
 from __future__ import annotations
 
-import os
+import dataclasses
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, cast
 
 import tyro
 from tyro.constructors import StructFieldSpec
 
-import task_distributions
-from harness import flags, strict_yaml, validation
+from harness import flags, layers, strict_yaml, validation
 from harness.config import EvaluateConfig, RunConfig, UsageError
-from harness.presets import BUDGETS, PRESETS, RECIPES
-from harness.protocol import EVERY_TASK, PROTOCOLS
 
 KeyPath = tuple[str, ...]
-XML_VARIABLE = "IMUJOCO_XML_DIR"
 PROG = "python -m harness.run"
 CONFIG_FLAG = StructFieldSpec(
     name="config",
@@ -54,7 +48,7 @@ Score one checkpoint alone; settings not given are the checkpoint's own.""",
 )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclasses.dataclass(frozen=True, slots=True)
 class Invocation:
     """What the user asked for."""
 
@@ -88,67 +82,35 @@ def _parse_run(argv: Sequence[str]) -> Invocation:
     given = flags.given(TRAIN, argv)
     file = flags.value_of(argv, "--config")
     document = strict_yaml.read(Path(file)) if file else strict_yaml.Document({}, {})
-    origins: dict[KeyPath, str] = {("env", "imujoco_xml"): XML_VARIABLE}
+    origins: dict[KeyPath, str] = dict(layers.ENVIRONMENT)
     origins |= {path: f"{line}: {'.'.join(path)}" for path, line in document.lines.items()}
-    preset = flags.value_of(argv, "--preset") or document.values.get("preset", RunConfig.preset)
-    preset = preset if isinstance(preset, str) else ""  # another type: refused below
-    budget = PRESETS.get(preset, {})
-    dist = flags.value_of(argv, "--task-dist") or document.values.get("task_dist")
-    dist = dist if isinstance(dist, str) else RunConfig.task_dist
-    for layer in (RECIPES.get(dist, {}), BUDGETS.get((dist, preset), {}), _from_environment(dist)):
-        budget = _merged(budget, layer)
-    below = _merged(budget, _settle_protocol(document.values, argv))
-    base = _merged(below, _settle_shots(document.values, origins))
+    below = layers.below(_asked(document.values, argv))
+    base = layers.merged(below, layers.settle_shots(document.values, origins))
     parsed = flags.read(TRAIN, argv, validation.typed(base, origins))
     origins |= given
-    explicit = _settle_shots(_only(parsed, given), origins)
-    settings = _merged(base, explicit)
+    explicit = layers.settle_shots(_only(parsed, given), origins)
+    settings = layers.merged(base, explicit)
     config = validation.typed(settings, origins)
     validation.check_run(config, origins)
-    return Invocation(config, _merged(document.values, explicit))
+    return Invocation(config, layers.merged(document.values, explicit))
 
 
 def _parse_evaluate(argv: Sequence[str]) -> Invocation:
     given = flags.given(EVALUATE, argv)
     explicit = _only(flags.read(EVALUATE, argv, tyro.MISSING_NONPROP), given)
-    _settle_shots({"evaluation": explicit}, {("evaluation", *path): given[path] for path in given})
+    origins = {("evaluation", *path): given[path] for path in given}
+    layers.settle_shots({"evaluation": explicit}, origins)
     return Invocation(validation.evaluate_config(explicit, given), explicit)
 
 
-def _from_environment(dist: str) -> dict[str, Any]:
-    """Return what environment variables say of the distribution ``dist``, lowest in rank."""
-    folder = os.environ.get(XML_VARIABLE)
-    if folder and dist in task_distributions.names() and "xml" in task_distributions.options(dist):
-        return {"env": {"imujoco_xml": folder}}
-    return {}
-
-
-def _settle_protocol(document: Mapping[str, Any], argv: Sequence[str]) -> dict[str, Any]:
-    """Return what a protocol, or test tasks, asked for by name mean for the settings below them.
-
-    A protocol brings its numbers of episodes; a list of test tasks undoes a preset's protocol.
-    """
-    evaluation, env = document.get("evaluation"), document.get("env")
-    asked = flags.value_of(argv, "--protocol")
-    if asked is None and isinstance(evaluation, dict):
-        asked = evaluation.get("protocol")
-    if asked is not None:
-        return {"evaluation": dict(PROTOCOLS[asked].fixed) if str(asked) in PROTOCOLS else {}}
-    listed = flags.value_of(argv, "--test-tasks") is not None
-    if listed or (isinstance(env, dict) and env.get("test_tasks") is not None):
-        return {"evaluation": {"protocol": EVERY_TASK, "splits": ["test"]}}
-    return {}
-
-
-def _settle_shots(layer: dict[str, Any], origins: Mapping[KeyPath, str]) -> dict[str, Any]:
-    """Refuse a layer that asks for shots and for none; asking for shots undoes zero_shot below."""
-    evaluation = layer.get("evaluation")
-    if not isinstance(evaluation, dict) or "few_shot" not in evaluation:
-        return layer
-    if evaluation.get("zero_shot"):
-        few, zero = (origins["evaluation", key] for key in ("few_shot", "zero_shot"))
-        raise UsageError(f"{few} and {zero} contradict each other: give one (0 is always scored)")
-    return {**layer, "evaluation": {**evaluation, "zero_shot": False}}
+def _asked(document: Mapping[str, Any], argv: Sequence[str]) -> layers.Asked:
+    """Return what decides about the lower layers: flags win over the file."""
+    given = {
+        field.name: flags.value_of(argv, f"--{field.name.replace('_', '-')}")
+        for field in dataclasses.fields(layers.Asked)
+    }
+    told = {name: value for name, value in given.items() if value is not None}
+    return dataclasses.replace(layers.Asked.in_settings(document), **told)
 
 
 def _only(values: Mapping[str, Any], given: Mapping[KeyPath, str]) -> dict[str, Any]:
@@ -162,12 +124,3 @@ def _only(values: Mapping[str, Any], given: Mapping[KeyPath, str]) -> dict[str, 
             source, target = source[key], target.setdefault(key, {})
         target[path[-1]] = source[path[-1]]
     return chosen
-
-
-def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """Return nested settings with ``above`` laid over ``below``."""
-    merged = dict(below)
-    for key, value in above.items():
-        nested = isinstance(value, dict) and isinstance(merged.get(key), dict)
-        merged[key] = _merged(merged[key], value) if nested else value
-    return merged
