@@ -37,11 +37,6 @@ PROTOCOLS: dict[str, Protocol] = {
 """Name -> protocol; ``all`` is none of them: every task of the run is scored."""
 
 
-def class_of(task_name: str) -> str:
-    """Return the class of a task of a distribution that has classes."""
-    return task_name.partition("/")[0]
-
-
 def has_classes(dist: TaskDistribution) -> bool:
     """Return whether protocols apply: Meta-World's classes are what tells success too."""
     return dist.spec.has_success
@@ -77,8 +72,8 @@ def first_goals(tasks: Sequence[Task], indices: Sequence[int], count: int) -> tu
     """Return the ``indices`` of the first ``count`` goals of every class, class by class."""
     classes: dict[str, list[tuple[int, int]]] = {}
     for index in indices:
-        name, _, goal = tasks[index].name.partition("/")
-        classes.setdefault(name, []).append((int(goal), index))
+        goal = int(tasks[index].name.rpartition("/")[2])
+        classes.setdefault(tasks[index].class_name, []).append((goal, index))
     return tuple(index for goals in classes.values() for _, index in sorted(goals)[:count])
 
 

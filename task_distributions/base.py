@@ -37,6 +37,17 @@ class Task:
         """Return one parameter of the task; ``KeyError`` if the task has none of that name."""
         return dict(self.params)[key]
 
+    @property
+    def class_name(self) -> str:
+        """The class it is of (Meta-World: ``reach-v3``); '' where its distribution has none."""
+        group = class_of(self.name)
+        return "" if group == self.split else group
+
+
+def class_of(task_name: str) -> str:
+    """Return what stands before the last slash of a task's name; '' without a slash."""
+    return task_name.rpartition("/")[0]
+
 
 @dataclass(frozen=True, slots=True)
 class EnvSpec:

@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 
 from task_distributions.base import EnvSpec, Task
 from task_distributions.episodes import BatchedEpisodes
-from task_distributions.metaworld_env import NOT_STATE, Original, class_of
+from task_distributions.metaworld_env import NOT_STATE, Original
 from task_distributions.metaworld_observations import OBJECTS
 from task_distributions.metaworld_rewards import DataView, ModelView, evaluator
 from task_distributions.metaworld_sim import addresses, advance, parameters
@@ -181,14 +181,14 @@ class MetaworldBatch(BatchedEpisodes):
         self, spec: EnvSpec, tasks: Sequence[Task], episodes_per_task: int, reward_version: str
     ) -> None:
         super().__init__(spec, tasks, episodes_per_task)
-        classes = [_class(class_of(task), reward_version) for task in tasks]
+        classes = [_class(task.class_name, reward_version) for task in tasks]
         simulations = [_take(one) for one in classes for _ in range(episodes_per_task)]
         weakref.finalize(self, _give_back, simulations)
         count = len(simulations)
         self.simulations = simulations
         self._table = np.array([one.row for one in simulations])
         self._params = np.array([one.of.parameters for one in simulations])
-        names = [class_of(task) for task in tasks for _ in range(episodes_per_task)]
+        names = [task.class_name for task in tasks for _ in range(episodes_per_task)]
         self._order: NDArray[np.int64] = np.argsort(names, kind="stable").astype(np.int64)
         self._bounds = classes[0].bounds
         assert all(np.array_equal(one.bounds, self._bounds) for one in classes)

@@ -17,17 +17,12 @@ from task_distributions.base import EnvSpec, Task
 from task_distributions.episodes import SingleEpisode
 from task_distributions.native import MAX_STATE, QuietMujoco
 
-__all__ = ["NOT_STATE", "MetaworldEnv", "Original", "class_of"]
+__all__ = ["NOT_STATE", "MetaworldEnv", "Original"]
 
 FloatArray = NDArray[np.float64]
 NOT_STATE = ("model", "data", "mujoco_renderer")
 _LIVE = ("init_left_pad", "init_right_pad")
 """Attributes that the constructor leaves as views of the simulation state; they must stay so."""
-
-
-def class_of(task: Task) -> str:
-    """Return the name of the task's class, e.g. ``reach-v3``."""
-    return task.name.partition("/")[0]
 
 
 @dataclass(frozen=True)
@@ -85,7 +80,7 @@ class MetaworldEnv(SingleEpisode):
         self, spec: EnvSpec, task: Task, reward_version: str, render_mode: str | None = None
     ) -> None:
         super().__init__(spec, task)
-        self._original = Original(class_of(task), reward_version, render_mode)
+        self._original = Original(task.class_name, reward_version, render_mode)
         self.metadata, self.render_mode = self._original.env.metadata, render_mode
 
     @property

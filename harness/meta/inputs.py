@@ -79,7 +79,7 @@ class Goals:
     def of_distribution(cls, dist: TaskDistribution) -> Goals:
         """Learn the scaling from the training tasks of ``dist``."""
         train = dist.tasks("train")
-        classes = tuple(dict.fromkeys(task_class(task) for task in train))
+        classes = tuple(dict.fromkeys(task.class_name for task in train))
         keys = tuple(dict.fromkeys(key for task in train for key, _ in task.params))
         raw = np.stack([_raw(task, keys) for task in dist.tasks("train")])
         std = raw.std(0)
@@ -94,15 +94,9 @@ class Goals:
         """Describe ``tasks``."""
         rows = (np.stack([_raw(task, self.keys) for task in tasks]) - self.mean) / self.std
         if len(self.classes) > 1:
-            names = np.array([task_class(task) for task in tasks])[:, np.newaxis]
+            names = np.array([task.class_name for task in tasks])[:, np.newaxis]
             rows = np.concatenate([rows, names == np.array(self.classes)], 1)
         return torch.from_numpy(np.clip(rows, -CLIP, CLIP))
-
-
-def task_class(task: Task) -> str:
-    """Return the part of the task's name before the slash; '' where that is but the split."""
-    group, slash, _ = task.name.rpartition("/")
-    return group if slash and group != task.split else ""
 
 
 def _raw(task: Task, keys: tuple[str, ...]) -> Float[np.ndarray, " P"]:

@@ -48,6 +48,14 @@ class Problem:
         """Return the indices of the tasks of ``split`` that this run uses."""
         return protocol.used_tasks(self.dist, self.config, split)
 
+    def training_classes(self) -> list[list[int]]:
+        """Return the indices of the training tasks of this run, class by class."""
+        indices = self.task_indices("train")
+        classes: dict[str, list[int]] = {}
+        for index, task in zip(indices, self.tasks("train", indices), strict=True):
+            classes.setdefault(task.class_name, []).append(index)
+        return list(classes.values())
+
     def scored_indices(self, split: Split) -> tuple[int, ...]:
         """Return the indices of the tasks of ``split`` that this run scores."""
         return protocol.scored_tasks(self.dist, self.config, split)

@@ -10,6 +10,7 @@ import pandas as pd
 
 from harness.reporting.scores import REFERENCE, ROW, Scores, scores
 from harness.reporting.statistics import Array, wilson
+from task_distributions.base import class_of
 
 CLASS = "class"
 
@@ -21,7 +22,7 @@ def class_table(records: pd.DataFrame, table: pd.DataFrame, shots: Sequence[int]
     one trial per goal, which is wide on purpose: a class has few goals. Lines of no record have
     none.
     """
-    kinds = records["task"].str.partition("/")[0]
+    kinds = records["task"].map(class_of)
     lines = []
     for kind in dict.fromkeys(kinds.sort_values()):
         part = records[kinds == kind]

@@ -19,10 +19,11 @@ from harness.meta.adaptation.gradient import GradientAdapter, with_step_sizes
 from harness.meta.batch import Batch, prepare
 from harness.meta.learners import outer
 from harness.meta.learners.base import IterationInfo, Place, PolicyState, Report, Request
-from harness.meta.learners.reports import nanmean, report_on
+from harness.meta.learners.iteration import Keeper, concluded, fresh_state, training_plan
+from harness.meta.learners.reports import report_on
 from harness.meta.learners.state import LearnerState
 from harness.meta.learners.surrogate import Collected, MetaObjective
-from harness.meta.meta_episode import MetaEpisodeRunner, Outcome, Plan
+from harness.meta.meta_episode import MetaEpisodeRunner, Outcome
 from harness.meta.problem import Problem
 from harness.meta.rollout import Clock
 from policies.base import Params
@@ -30,7 +31,7 @@ from task_distributions import Task
 
 
 @dataclass(frozen=True, slots=True)
-class PolicyGradientLearner:
+class PolicyGradientLearner(Keeper):
     """One outer loop over ``adaptation_steps`` inner steps. Satisfies ``Learner``."""
 
     problem: Problem
@@ -55,38 +56,17 @@ class PolicyGradientLearner:
 
     def init(self) -> LearnerState:
         """Return the untrained state."""
-        train = self.problem.config.train
         params = self.problem.policy.init_params(self.problem.cell.seed)
         if self.problem.config.adapt.learned_inner_lr and self.adaptation_steps:
             params = with_step_sizes(params, self.problem.config.adapt.inner_lr)
-        obs_dim = self.problem.dist.spec.obs_dim
-        return LearnerState.fresh(params, train.outer_lr, obs_dim, train.normalize_obs)
-
-    def restore(self, tensors: Params, meta: dict[str, Any]) -> LearnerState:
-        """Return a saved state."""
-        state = self.init()
-        state.load(tensors, meta)
-        return state
-
-    def save(self, state: LearnerState) -> tuple[Params, dict[str, Any]]:
-        """Return the whole state as tensors and JSON values."""
-        return state.save()
-
-    def policy_state(self, state: LearnerState) -> PolicyState:
-        """Return what acting takes."""
-        return state.policy_state()
+        return fresh_state(self.problem, params)
 
     def iterate(self, state: LearnerState) -> Generator[Request, list[Any], IterationInfo]:
         """Collect, then take the outer step the configuration names."""
         train = self.problem.config.train
         reports: list[Report] = yield Request("collect", state.policy_state())
         info = yield from outer.STEPS[train.outer](state, train)
-        state.absorb(reports)
-        pre = [value for report in reports for value in report.pre_returns]
-        post = [value for report in reports for value in report.post_returns]
-        info["invalid_episodes"] = float(sum(report.invalid for report in reports))
-        info["skipped_in_a_row"] = float(state.skipped)
-        return IterationInfo(nanmean(pre), nanmean(post), info)
+        return concluded(state, reports, info)
 
     def collect(
         self, tasks: Sequence[Task], where: Place, payload: PolicyState, clock: Clock
@@ -97,16 +77,7 @@ class PolicyGradientLearner:
         actor = Actor(problem.policy, payload.params, payload.normalizer, train.action_scale)
         adapter = adaptation.build(self.adapter, problem.config.adapt)
         runner = MetaEpisodeRunner(problem.dist, adapter, train, payload.return_scale)
-        plan = Plan(
-            query_after=(self.adaptation_steps,),
-            support_episodes=self.episodes_per_task,
-            query_episodes=self.episodes_per_task,
-            deterministic_query=False,
-            seed=problem.cell.seed,
-            phase="train",
-            seed_keys=where.seed_keys,
-            iteration=where.iteration,
-        )
+        plan = training_plan(problem, where, self.adaptation_steps, self.episodes_per_task)
         outcome = runner.run(tasks, actor, plan, clock)
         episodes = outcome.episodes.query[self.adaptation_steps]
         query = prepare(episodes, outcome.adapted, train, payload.return_scale)

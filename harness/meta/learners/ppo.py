@@ -20,9 +20,10 @@ from harness.meta.acting import Actor
 from harness.meta.batch import Batch
 from harness.meta.learners import outer, sequences
 from harness.meta.learners.base import IterationInfo, Place, PolicyState, Report, Request
-from harness.meta.learners.reports import nanmean, report_on
+from harness.meta.learners.iteration import Keeper, concluded, fresh_state, training_plan
+from harness.meta.learners.reports import report_on
 from harness.meta.learners.state import LearnerState
-from harness.meta.meta_episode import MetaEpisodeRunner, Plan
+from harness.meta.meta_episode import MetaEpisodeRunner
 from harness.meta.problem import Problem
 from harness.meta.rollout import Clock
 from policies.base import Params
@@ -40,7 +41,7 @@ class Kept:
 
 
 @dataclass(frozen=True, slots=True)
-class PPOLearner:
+class PPOLearner(Keeper):
     """PPO on sequences of ``episodes_in_sequence`` episodes. Satisfies ``Learner``."""
 
     problem: Problem
@@ -59,24 +60,8 @@ class PPOLearner:
 
     def init(self) -> LearnerState:
         """Return the untrained state."""
-        train = self.problem.config.train
         params = self.problem.policy.init_params(self.problem.cell.seed)
-        obs_dim = self.problem.dist.spec.obs_dim
-        return LearnerState.fresh(params, train.outer_lr, obs_dim, train.normalize_obs)
-
-    def restore(self, tensors: Params, meta: dict[str, Any]) -> LearnerState:
-        """Return a saved state."""
-        state = self.init()
-        state.load(tensors, meta)
-        return state
-
-    def save(self, state: LearnerState) -> tuple[Params, dict[str, Any]]:
-        """Return the whole state as tensors and JSON values."""
-        return state.save()
-
-    def policy_state(self, state: LearnerState) -> PolicyState:
-        """Return what acting takes."""
-        return state.policy_state()
+        return fresh_state(self.problem, params)
 
     def iterate(self, state: LearnerState) -> Generator[Request, list[Any], IterationInfo]:
         """Collect, then pass over the data in minibatches, one Adam step each."""
@@ -107,12 +92,7 @@ class PPOLearner:
         else:
             state.skipped = 0
         info["std"] = float(state.params["log_std"].exp().mean())
-        state.absorb(reports)
-        pre = [value for report in reports for value in report.pre_returns]
-        post = [value for report in reports for value in report.post_returns]
-        info["invalid_episodes"] = float(sum(report.invalid for report in reports))
-        info["skipped_in_a_row"] = float(state.skipped)
-        return IterationInfo(nanmean(pre), nanmean(post), info)
+        return concluded(state, reports, info)
 
     def collect(
         self, tasks: Sequence[Task], where: Place, payload: PolicyState, clock: Clock
@@ -130,16 +110,7 @@ class PPOLearner:
         last = self.episodes_in_sequence - 1
         carrier = adaptation.build("memory" if last else "none", problem.config.adapt)
         runner = MetaEpisodeRunner(problem.dist, carrier, train, payload.return_scale)
-        plan = Plan(
-            query_after=(last,),
-            support_episodes=self.episodes_per_task,
-            query_episodes=self.episodes_per_task,
-            deterministic_query=False,
-            seed=problem.cell.seed,
-            phase="train",
-            seed_keys=where.seed_keys,
-            iteration=where.iteration,
-        )
+        plan = training_plan(problem, where, last, self.episodes_per_task)
         played = runner.run(tasks, actor, plan, clock).episodes
         blocks = (*played.support, played.query[last])
         batch = sequences.learnable(blocks, actor, tuple(tasks), train, payload.return_scale)

@@ -8,7 +8,7 @@ import policies
 from harness.config import TrainConfig
 from harness.meta import objectives
 from harness.meta.acting import Actor, rollout
-from harness.meta.inputs import Goals, Inputs, task_class
+from harness.meta.inputs import Goals, Inputs
 from harness.meta.learners.sequences import chunked, learnable, take
 from harness.meta.normalizer import Normalizer
 from harness.meta.rollout import Clock, draw_noise
@@ -204,5 +204,5 @@ def test_an_angle_enters_as_a_point_on_the_circle():
 
 
 def test_classes_come_from_the_name():
-    assert task_class(Task("d", 1, "test", 0, "reach-v3/17", ())) == "reach-v3"
-    assert task_class(Task("d", 1, "test", 0, "test/3", ())) == ""
+    assert Task("d", 1, "test", 0, "reach-v3/17", ()).class_name == "reach-v3"
+    assert Task("d", 1, "test", 0, "test/3", ()).class_name == ""
