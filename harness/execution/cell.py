@@ -73,7 +73,7 @@ class CellRunner:
         config, cell = self.config, self.problem.cell
         episodes = learners.build(self.problem).episodes_per_task
         indices = jobs.training_tasks(
-            cell.seed, iteration, self.problem.task_indices("train"), config.train.meta_batch_size
+            cell.seed, iteration, self.problem.training_classes(), config.train.meta_batch_size
         )
         size = jobs.Cut.of(config, episodes)
         return jobs.cut(cell, "train", iteration, "train", indices, size)

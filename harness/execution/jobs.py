@@ -6,9 +6,9 @@ seed gives the same numbers on 1, 3 or 300 workers.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import islice, pairwise
 
 import numpy as np
 
@@ -91,10 +91,23 @@ def evaluation_episodes(evaluation: EvalConfig) -> int:
 
 
 def training_tasks(
-    seed: int, iteration: int, available: Sequence[int], count: int
+    seed: int, iteration: int, classes: Sequence[Sequence[int]], count: int
 ) -> tuple[int, ...]:
-    """Draw the meta-batch of one iteration: every task once before any is drawn again."""
+    """Draw the meta-batch of one iteration: of every class as many, give or take one.
+
+    Every task of a class is drawn once before any is drawn again. A distribution without classes
+    has one.
+    """
     rng = seeding.generator(seed, "train/tasks", iteration)
-    rounds = -(-count // len(available))
-    drawn = np.concatenate([rng.permutation(available) for _ in range(rounds)])
-    return tuple(int(index) for index in drawn[:count])
+    decks = [_shuffles(rng, indices) for indices in classes]
+    if len(decks) == 1:
+        return tuple(islice(decks[0], count))
+    turns = _shuffles(rng, range(len(decks)))
+    return tuple(next(decks[turn]) for turn in islice(turns, count))
+
+
+def _shuffles(rng: np.random.Generator, values: Sequence[int]) -> Iterator[int]:
+    """Yield all ``values`` in a random order, then again in another, without end."""
+    while True:
+        for value in rng.permutation(values):
+            yield int(value)

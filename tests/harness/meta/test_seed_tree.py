@@ -1,5 +1,6 @@
 """Seeds, jobs and the tasks drawn: what must not depend on who does the work, or when."""
 
+import itertools
 import subprocess
 import sys
 
@@ -73,7 +74,7 @@ def test_jobs_cover_every_task_exactly_once_in_order(indices, size, least, phase
 @given(count=st.integers(1, 50), available=st.integers(1, 20), iteration=st.integers(0, 5))
 def test_training_tasks_are_drawn_once_before_any_is_drawn_twice(count, available, iteration):
     pool = [10 * i for i in range(available)]
-    drawn = jobs.training_tasks(0, iteration, pool, count)
+    drawn = jobs.training_tasks(0, iteration, [pool], count)
     assert len(drawn) == count
     _, times = np.unique(drawn, return_counts=True)
     assert times.max() - (times.min() if len(times) == available else 0) <= 1
@@ -85,6 +86,19 @@ def test_training_tasks_are_drawn_once_before_any_is_drawn_twice(count, availabl
 
 def test_training_tasks_change_with_iteration_and_seed_and_with_nothing_else():
     pool = list(range(20))
-    draws = {jobs.training_tasks(seed, i, pool, 10) for seed in (0, 1) for i in range(3)}
+    draws = {jobs.training_tasks(seed, i, [pool], 10) for seed in (0, 1) for i in range(3)}
     assert len(draws) == 6
-    assert jobs.training_tasks(1, 2, pool, 10) == jobs.training_tasks(1, 2, pool, 10)
+    assert jobs.training_tasks(1, 2, [pool], 10) == jobs.training_tasks(1, 2, [pool], 10)
+
+
+@given(sizes=st.lists(st.integers(1, 9), min_size=2, max_size=7), count=st.integers(1, 40))
+def test_every_class_is_drawn_as_often_as_any_other(sizes, count):
+    edges = np.cumsum([0, *sizes])
+    classes = [list(range(low, high)) for low, high in itertools.pairwise(edges)]
+    drawn = jobs.training_tasks(3, 5, classes, count)
+    per_class = [[index for index in drawn if index in members] for members in map(set, classes)]
+    counts = [len(part) for part in per_class]
+    assert len(drawn) == count
+    assert max(counts) - min(counts) <= 1
+    for members, part in zip(classes, per_class, strict=True):
+        assert len(set(part)) == min(len(part), len(members))  # no task twice before all once
