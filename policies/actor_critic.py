@@ -62,6 +62,7 @@ class ActorCritic:
     action_dim: int
     core: Core
     init_std: float
+    encoder_dim: int = ENCODER_DIM
 
     def __post_init__(self) -> None:
         positive(obs_dim=self.input_dim, action_dim=self.action_dim, init_std=self.init_std)
@@ -70,7 +71,9 @@ class ActorCritic:
         """Return fresh parameters with a leading axis of 1, a function of ``seed`` alone."""
         generator = torch.Generator().manual_seed(seed)
         width = self.core.output_dim
-        params = linear_params(generator, "encoder", self.input_dim, ENCODER_DIM, math.sqrt(2.0))
+        params = linear_params(
+            generator, "encoder", self.input_dim, self.encoder_dim, math.sqrt(2.0)
+        )
         params |= self.core.init_params(generator)
         params |= linear_params(generator, "mean", width, self.action_dim, MEAN_GAIN)
         params |= linear_params(generator, "value", width, 1)

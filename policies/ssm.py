@@ -1,104 +1,149 @@
-"""Linear state-space model: a real, diagonal, stable state space in residual layers.
+"""The state-space policy, and state-space models as ordinary torch modules.
 
-    x' = A x + B u,  y = C x + D u,  A = diag(-exp(log_a))
+The equations of a layer and their papers: ``policies.state_space``.
 
-discretised with a learnable step size dt by zero-order hold (arXiv 2111.00396, 2208.04933):
-
-    x_t = exp(dt A) x_(t-1) + A^-1 (exp(dt A) - 1) B u_t
-
-A starts as S4D-Real, -(1, 2, ...) (arXiv 2206.11893), in blocks as in S5. A layer is
-norm -> state space -> gate -> residual. Resets live in the scan (arXiv 2303.03982).
-
-Letters: N tasks, B sequences per task, T time, L layers, H width, S state.
+Shapes: x is ``[B, D]`` (a step) or ``[B, T, D]`` (a series); H hidden, S state, O output.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
-from torch import Generator, Tensor
+from torch import Tensor
 
-from policies.actor_critic import ENCODER_DIM, ActorCritic
-from policies.base import Memory, Params
-from policies.functional import linear, linear_params, orthogonal, positive, reset, rms_norm
-from policies.scan import METHODS, scan
+from policies.actor_critic import ActorCritic
+from policies.functional import linear, linear_params, orthogonal, positive
+from policies.modules import FunctionalModule, PolicyBase, as_series, seeded_generator
+from policies.state_space import SSMCore, discretise, init_poles, run_states
 
-BLOCK = 8
-"""States per block at the start: A = -(1, ..., 8) again and again, told apart by dt."""
+__all__ = ["ImprovedSSM", "Matrices", "SSMCore", "StateSpaceModel", "build", "discretise"]
+
+DT = (0.01, 0.5)
+"""Range of the step size at the start."""
 
 
-@dataclass(frozen=True)
-class SSMCore:
-    """``num_layers`` residual layers, each with a state of ``state_dim``."""
+class Matrices(NamedTuple):
+    """One step written out: ``s = A s + B u``, ``y = C s + D x + bias``, u the encoded x."""
 
-    state_dim: int
-    num_layers: int
-    dt_min: float
-    dt_max: float
-    scan_method: str
-    output_dim: int = ENCODER_DIM
-    time_major: bool = True
+    A: Tensor
+    """[S, S]"""
+    B: Tensor
+    """[S, H]"""
+    C: Tensor
+    """[O, S]"""
+    D: Tensor
+    """[O, I]"""
 
-    def init_params(self, generator: Generator) -> Params:
-        """Return fresh parameters with a leading axis of 1; at rest every state has gain one."""
-        layers, state, width = self.num_layers, self.state_dim, self.output_dim
-        rate = (torch.arange(state) % BLOCK + 1).float()
-        span = math.log(self.dt_max / self.dt_min)
-        dt = torch.rand(1, layers, 1, state, generator=generator) * span + math.log(self.dt_min)
-        params: Params = {
-            "ssm.log_a": rate.log().repeat(1, layers, 1, 1),
-            "ssm.log_dt": dt,
+
+class StateSpaceModel(FunctionalModule):
+    """One linear state space with all its matrices learned, fed by one hidden layer.
+
+        u = relu(W x + b)     s' = A s + B u     y = C s + D x + bias
+
+    A is diagonal and stable, discretised as in ``policies.state_space``; its hidden state is s
+    itself, ``[B, S]``.
+    """
+
+    def __init__(
+        self,
+        state_dim: int,
+        input_dim: int,
+        output_dim: int,
+        hidden_dim: int = 128,
+        device: str | torch.device = "cpu",
+    ) -> None:
+        sizes = {
+            "state_dim": state_dim,
+            "input_dim": input_dim,
+            "output_dim": output_dim,
+            "hidden_dim": hidden_dim,
         }
-        for layer in range(layers):
-            name = f"ssm.{layer}"
-            params[f"{name}.B"] = orthogonal(generator, width, state) * rate
-            params[f"{name}.C"] = orthogonal(generator, state, width)
-            params[f"{name}.D"] = torch.randn(1, 1, width, generator=generator)
-            params |= linear_params(generator, f"{name}.gate", width, width)
-        return params
+        positive(**sizes)
+        super().__init__(sizes)
+        self.state_dim, self.input_dim = state_dim, input_dim
+        self.output_dim, self.hidden_dim = output_dim, hidden_dim
+        generator = seeded_generator()
+        log_a, log_dt, rate = init_poles(generator, 1, state_dim, DT)
+        params = linear_params(generator, "encoder", input_dim, hidden_dim, math.sqrt(2.0))
+        params |= {
+            "log_a": log_a,
+            "log_dt": log_dt,
+            "B": orthogonal(generator, hidden_dim, state_dim) * rate,
+            "C": orthogonal(generator, state_dim, output_dim),
+            "D": orthogonal(generator, input_dim, output_dim),
+            "bias": torch.zeros(1, 1, output_dim),
+        }
+        self.register(params)
+        self.to(device)
 
-    def initial_memory(self, num_tasks: int, batch: int, like: Tensor) -> Memory:
-        """Return zeros, one ``[N, B, S]`` per layer."""
-        return tuple(
-            like.new_zeros(num_tasks, batch, self.state_dim) for _ in range(self.num_layers)
+    def init_hidden(self, batch_size: int = 1) -> Tensor:
+        """Return the state before the first step, zeros ``[B, S]``."""
+        return self.params()["log_a"].new_zeros(batch_size, self.state_dim)
+
+    def forward(self, x: Tensor, hidden_state: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Return outputs ``[B, O]`` or ``[B, T, O]`` and the state after the last step ``[B, S]``.
+
+        Raises:
+            ValueError: the shapes of ``x`` or ``hidden_state`` do not fit.
+        """
+        series = as_series(x, self.input_dim)
+        batch, steps, _ = series.shape
+        state = self.init_hidden(batch) if hidden_state is None else hidden_state
+        if state.shape != (batch, self.state_dim):
+            raise ValueError(
+                f"hidden_state is {tuple(state.shape)}; x needs ({batch}, {self.state_dim}). "
+                "Make it by init_hidden(batch_size)"
+            )
+        params = self.params()
+        timed = series.transpose(0, 1).reshape(1, steps * batch, -1)
+        u = torch.relu_(linear(params, "encoder", timed)).view(1, steps, batch, -1)
+        decay, gain = discretise(params["log_a"], params["log_dt"])
+        first = torch.zeros(1, steps, batch, dtype=torch.bool, device=x.device)
+        start = (first, state.unsqueeze(0))
+        states, last = run_states((decay[:, 0], gain[:, 0]), params["B"], u, start)
+        y = torch.baddbmm(params["bias"], timed, params["D"])
+        y = torch.baddbmm(y, states, params["C"]).view(steps, batch, -1)
+        return (y[0] if x.dim() == 2 else y.transpose(0, 1)), last[0]
+
+    @torch.no_grad()
+    def matrices(self) -> Matrices:
+        """Return A, B, C, D of one step, discretised and written out."""
+        params = self.params()
+        decay, gain = discretise(params["log_a"], params["log_dt"])
+        b = params["B"][0] * gain[0, 0]
+        return Matrices(decay.flatten().diag(), b.T, params["C"][0].T, params["D"][0].T)
+
+
+class ImprovedSSM(PolicyBase):
+    """Actor-critic on state-space layers with a state each: Gaussian mean, log std and value."""
+
+    def __init__(
+        self,
+        input_dim: int,
+        action_dim: int,
+        state_dim: int = 64,
+        hidden_dim: int = 128,
+        num_layers: int = 2,
+        use_layer_norm: bool = True,
+        use_residual: bool = True,
+    ) -> None:
+        config = {
+            "input_dim": input_dim,
+            "action_dim": action_dim,
+            "state_dim": state_dim,
+            "hidden_dim": hidden_dim,
+            "num_layers": num_layers,
+            "use_layer_norm": use_layer_norm,
+            "use_residual": use_residual,
+        }
+        norm = "layer" if use_layer_norm else "none"
+        core = SSMCore(
+            state_dim, num_layers, *DT, output_dim=hidden_dim, norm=norm, residual=use_residual
         )
-
-    def forward(
-        self, params: Params, u: Tensor, first: Tensor, memory: Memory
-    ) -> tuple[Tensor, Memory]:
-        """Return features ``[N, T, B, H]`` and the last state of every layer."""
-        decays, gains = discretise(params["ssm.log_a"], params["ssm.log_dt"])
-        single = u.shape[1] == 1
-        if single:
-            memory = reset(memory, first[:, 0])
-        last = []
-        for layer, x in enumerate(memory):
-            name = f"ssm.{layer}"
-            decay, gain = decays[:, layer], gains[:, layer]
-            v = rms_norm(u)
-            flat = v.view(v.shape[0], -1, v.shape[-1])
-            if single:
-                b = torch.bmm(flat, params[f"{name}.B"]) * gain
-                states = torch.addcmul(b, decay, x)
-                last.append(states)
-            else:
-                b = torch.bmm(flat, params[f"{name}.B"] * gain).view(*v.shape[:-1], -1)
-                states = scan(decay.unsqueeze(1), b, first, x, self.scan_method)
-                last.append(states[:, -1].clone())
-                states = states.view(*flat.shape[:-1], -1)
-            y = torch.baddbmm(flat * params[f"{name}.D"], states, params[f"{name}.C"])
-            gate = torch.sigmoid(linear(params, f"{name}.gate", y))
-            u = torch.addcmul(u, y.view_as(u), gate.view_as(u))
-        return u, tuple(last)
-
-
-def discretise(log_a: Tensor, log_dt: Tensor) -> tuple[Tensor, Tensor]:
-    """Return zero-order hold's ``exp(dt A)`` and ``A^-1 (exp(dt A) - 1)`` for A = -exp(log_a)."""
-    a = log_a.exp()
-    exponent = -a * log_dt.exp()
-    return exponent.exp(), -torch.expm1(exponent) / a
+        policy = ActorCritic("ssm", input_dim, action_dim, core, 1.0, encoder_dim=hidden_dim)
+        super().__init__(policy, config)
 
 
 def build(
@@ -126,8 +171,5 @@ def build(
         ValueError: a size is not positive or ``scan_method`` is unknown.
     """
     dt_min, dt_max = dt
-    positive(state_dim=state_dim, num_layers=num_layers, dt_min=dt_min, dt_max=dt_max)
-    if scan_method not in METHODS:
-        raise ValueError(f"scan_method is {scan_method!r}; have: {', '.join(METHODS)}. Pick one")
     core = SSMCore(state_dim, num_layers, dt_min, dt_max, scan_method)
     return ActorCritic("ssm", obs_dim, action_dim, core, init_std)

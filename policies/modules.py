@@ -1,0 +1,169 @@
+"""Policies as ordinary torch modules: parameters, a hidden state, save and load.
+
+They own no equation: the policies of the registry are run as they are. Names of parameters are
+those of ``Params``, each ``[1, ...]``.
+
+Shapes: x is ``[B, D]`` (a step) or ``[B, T, D]`` (a series); results have the same leading axes.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from operator import attrgetter
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Generator, Tensor, nn
+
+import policies
+from policies.actor_critic import ActorCritic
+from policies.base import Memory, Params, Policy
+
+Saved = TypeVar("Saved", bound="FunctionalModule")
+
+
+class FunctionalModule(nn.Module):
+    """A module whose parameters are a ``Params``: dotted names are nested modules."""
+
+    def __init__(self, config: dict[str, Any]) -> None:
+        super().__init__()
+        self._config = config
+
+    def register(self, params: Params) -> None:
+        """Make ``params`` the parameters of this module."""
+        self._names = tuple(params)
+        self._get = attrgetter(*params)
+        for name, value in params.items():
+            owner: nn.Module = self
+            *path, last = name.split(".")
+            for part in path:
+                if part not in owner._modules:
+                    owner.add_module(part, nn.Module())
+                owner = owner.get_submodule(part)
+            owner.register_parameter(last, nn.Parameter(value))
+
+    def params(self) -> Params:
+        """Return the parameters by name, as the functional policies take them."""
+        # Not get_parameter, which refuses the tensors that torch.func.functional_call puts there.
+        return dict(zip(self._names, self._get(self), strict=True))
+
+    def save(self, path: str | Path) -> None:
+        """Write sizes and parameters to one safetensors file; nothing in it is executable."""
+        tensors = {name: value.contiguous() for name, value in self.state_dict().items()}
+        metadata = {"class": type(self).__name__, "config": json.dumps(self._config)}
+        save_file(tensors, path, metadata)
+
+    @classmethod
+    def load(cls: type[Saved], path: str | Path, device: str | torch.device = "cpu") -> Saved:
+        """Return the module that ``save`` wrote.
+
+        Raises:
+            ValueError: the file holds another class.
+        """
+        with safe_open(path, "pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        if metadata.get("class") != cls.__name__:
+            raise ValueError(
+                f"{path} holds {metadata.get('class', 'no class')!r}, not {cls.__name__!r}. "
+                "Load it with the class that saved it"
+            )
+        module = cls(**json.loads(metadata["config"]))
+        module.load_state_dict(tensors)
+        return module.to(device)
+
+
+class PolicyBase(FunctionalModule):
+    """A policy with parameters of its own; its hidden state is its memory."""
+
+    def __init__(self, policy: Policy | ActorCritic, config: dict[str, Any]) -> None:
+        super().__init__(config)
+        self.policy = policy
+        self.input_dim, self.action_dim = policy.input_dim, policy.action_dim
+        self.register(policy.init_params(seeded_generator().initial_seed()))
+
+    def init_hidden(self, batch_size: int = 1) -> Memory:
+        """Return the memory before the first step, one ``[B, ...]`` per part of it."""
+        like = self.params()["log_std"]
+        return tuple(part[0] for part in self.policy.initial_memory(1, batch_size, like))
+
+    def forward(
+        self, x: Tensor, hidden_state: Memory | None = None, first: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Tensor, Memory]:
+        """Return mean and log std ``[..., A]``, value ``[...]`` and the memory after the last step.
+
+        ``first [B, T]`` resets the memory before the steps where it is set.
+        """
+        series = as_series(x, self.input_dim)
+        batch, steps, _ = series.shape
+        memory = self.init_hidden(batch) if hidden_state is None else hidden_state
+        if first is None:
+            first = torch.zeros(batch, steps, dtype=torch.bool, device=x.device)
+        fed = tuple(part.unsqueeze(0) for part in memory)
+        out = self.policy.forward(self.params(), series.unsqueeze(0), first.unsqueeze(0), fed)
+        mean, value = out.mean[0], out.value[0]
+        if x.dim() == 2:
+            mean, value = mean[:, 0], value[:, 0]
+        log_std = out.log_std.flatten().expand_as(mean)
+        return mean, log_std, value, tuple(part[0] for part in out.memory)
+
+    def get_action(
+        self, x: Tensor, hidden_state: Memory | None = None, deterministic: bool = False
+    ) -> tuple[Tensor, Tensor, Tensor, Memory]:
+        """Return an action, its log-density, the value and the next memory.
+
+        The action is what the log-density is of: an environment with bounds clips it itself.
+        """
+        mean, log_std, value, memory = self(x, hidden_state)
+        action = mean if deterministic else mean + log_std.exp() * torch.randn_like(mean)
+        action = action.detach()
+        return action, gaussian_log_prob(action, mean, log_std), value, memory
+
+    def evaluate_actions(
+        self,
+        x: Tensor,
+        actions: Tensor,
+        hidden_state: Memory | None = None,
+        first: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return log-density, value and entropy of ``actions`` taken at ``x``, each ``[...]``."""
+        mean, log_std, value, _ = self(x, hidden_state, first)
+        entropy = (log_std + 0.5 * math.log(2 * math.pi * math.e)).sum(-1)
+        return gaussian_log_prob(actions, mean, log_std), value, entropy
+
+
+class PolicyModule(PolicyBase):
+    """A policy of the registry, by name."""
+
+    def __init__(self, name: str, *, obs_dim: int, action_dim: int, **options: Any) -> None:
+        policy = policies.build(name, obs_dim=obs_dim, action_dim=action_dim, **options)
+        config = {"name": name, "obs_dim": obs_dim, "action_dim": action_dim, **options}
+        super().__init__(policy, config)
+
+
+def seeded_generator() -> Generator:
+    """Return a CPU generator seeded by torch's global one, so that ``manual_seed`` counts."""
+    return torch.Generator().manual_seed(int(torch.randint(2**62, ()).item()))
+
+
+def as_series(x: Tensor, width: int) -> Tensor:
+    """Return ``x [B, D]`` or ``[B, T, D]`` as a series ``[B, T, D]``.
+
+    Raises:
+        ValueError: neither of these shapes, or D is not ``width``.
+    """
+    if x.dim() not in (2, 3) or x.shape[-1] != width:
+        raise ValueError(
+            f"x is {tuple(x.shape)}; have: (batch, {width}) or (batch, time, {width}). Reshape it"
+        )
+    return x.unsqueeze(1) if x.dim() == 2 else x
+
+
+def gaussian_log_prob(action: Tensor, mean: Tensor, log_std: Tensor) -> Tensor:
+    """Return the log-density ``[...]`` of ``action [..., A]`` under a diagonal Gaussian."""
+    z = (action - mean) * torch.exp(-log_std)
+    return (-0.5 * z.square() - log_std - 0.5 * math.log(2 * math.pi)).sum(-1)
