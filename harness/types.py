@@ -77,6 +77,11 @@ class Cell:
         """File-name-safe id, e.g. ``halfcheetah-vel.ssm.maml.s0``."""
         return f"{self.task_dist}.{self.policy}.{self.learner}.s{self.seed}"
 
+    @property
+    def network(self) -> str:
+        """Registered policy whose network this is: ``lstm`` of RLlib's ``rllib-lstm``."""
+        return self.policy.removeprefix("rllib-")
+
 
 @dataclass(frozen=True, slots=True)
 class EvalRecord:

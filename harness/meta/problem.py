@@ -37,7 +37,7 @@ class Problem:
         goals = Goals.of_distribution(dist) if kind.goal else None
         inputs = Inputs(dist.spec, kind.context, goals)
         policy = policies.build(
-            cell.policy,
+            cell.network,
             obs_dim=inputs.dim,
             action_dim=dist.spec.action_dim,
             init_std=config.train.init_std,
