@@ -1,0 +1,65 @@
+"""The weights of RLlib's default LSTM model and those of our ``lstm``: one network, two spellings.
+
+RLlib's tokenizer, LSTM and heads are our encoder, core and heads. torch orders the gates i, f, g, o
+and adds two biases; ours are i, f, o, g with one bias. So both ways are exact.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from policies.base import Params
+
+Weights = Mapping[str, np.ndarray]
+"""State of an RLlib module by name, as ``Algorithm.get_weights`` returns it."""
+
+LSTM = "encoder.encoder.lstm"
+LINEAR = {
+    "encoder": "encoder.encoder.tokenizer.net.mlp.0",
+    "mean": "pi.head.net.mlp.0",
+    "value": "vf.net.mlp.0",
+}
+"""Our linear maps and RLlib's names of them."""
+LOG_STD = "pi.head.log_std"
+
+
+def from_rllib(weights: Weights) -> Params:
+    """Return RLlib's weights as parameters of our ``lstm``, with a leading axis of 1."""
+
+    def tensor(name: str) -> Tensor:
+        return torch.from_numpy(np.array(weights[name], np.float32))
+
+    params: Params = {}
+    for ours, theirs in LINEAR.items():
+        params[f"{ours}.weight"] = tensor(f"{theirs}.weight").T.contiguous()[None]
+        params[f"{ours}.bias"] = tensor(f"{theirs}.bias")[None, None]
+    bias = tensor(f"{LSTM}.bias_ih_l0") + tensor(f"{LSTM}.bias_hh_l0")
+    params["lstm.weight"] = _swapped(tensor(f"{LSTM}.weight_ih_l0")).T.contiguous()[None]
+    params["lstm.recurrent_weight"] = _swapped(tensor(f"{LSTM}.weight_hh_l0")).T.contiguous()[None]
+    params["lstm.bias"] = _swapped(bias)[None, None]
+    params["log_std"] = tensor(LOG_STD)[None, None, None]
+    return params
+
+
+def to_rllib(params: Params) -> dict[str, np.ndarray]:
+    """Return parameters of our ``lstm`` as RLlib's weights, the second bias zero."""
+    weights: dict[str, Tensor] = {}
+    for ours, theirs in LINEAR.items():
+        weights[f"{theirs}.weight"] = params[f"{ours}.weight"][0].T
+        weights[f"{theirs}.bias"] = params[f"{ours}.bias"][0, 0]
+    bias = _swapped(params["lstm.bias"][0, 0])
+    weights[f"{LSTM}.weight_ih_l0"] = _swapped(params["lstm.weight"][0].T)
+    weights[f"{LSTM}.weight_hh_l0"] = _swapped(params["lstm.recurrent_weight"][0].T)
+    weights[f"{LSTM}.bias_ih_l0"], weights[f"{LSTM}.bias_hh_l0"] = bias, torch.zeros_like(bias)
+    weights[LOG_STD] = params["log_std"][0, 0, 0]
+    return {name: value.detach().numpy().copy() for name, value in weights.items()}
+
+
+def _swapped(gates: Tensor) -> Tensor:
+    """Return stacked gates with the last two of the four exchanged: g, o and o, g."""
+    i, f, third, fourth = gates.chunk(4)
+    return torch.cat([i, f, fourth, third])
