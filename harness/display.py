@@ -25,19 +25,22 @@ SECONDS_BETWEEN_LINES = 1.0
 def make_progress(run_name: str, console: Console | None = None) -> Progress:
     """Return the display that fits where the program writes to, and point the log at it."""
     console = console or Console()
+    point_log_at(console)
+    return RichProgress(run_name, console) if console.is_terminal else PlainProgress(run_name)
+
+
+def point_log_at(console: Console) -> None:
+    """Send the log to where ``console`` writes to."""
     handler: logging.Handler
     if console.is_terminal:
         # Through the console, so that a log line appears above the live table, not inside it.
         handler = RichHandler(console=console, show_path=False, show_level=True)
-        progress: Progress = RichProgress(run_name, console)
     else:
         handler = logging.StreamHandler()
         handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
-        progress = PlainProgress(run_name)
     LOGGER.handlers = [handler]
     LOGGER.setLevel(logging.INFO)
     LOGGER.propagate = False
-    return progress
 
 
 class PlainProgress:

@@ -1,4 +1,4 @@
-"""``python -m harness.tables RUN``: rebuild the tables and figures of a run from its records."""
+"""``python -m harness.tables RUN``: rebuild the tables and figures of a run or sweep."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from rich.text import Text
 
 from harness.reporting.files import ArtefactError
 from harness.reporting.rebuild import rebuild
+from harness.reporting.sweep_manifest import FILE
+from harness.reporting.sweeps import rebuild_sweep, render_sweep
 from harness.reporting.writers import console, render
 
 EXIT_CODES = (
@@ -28,14 +30,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         "records, curves and manifest alone, and print the table.",
         epilog=EXIT_CODES,
     )
-    parser.add_argument("run", type=Path, help="folder of the run, e.g. results/my-run")
+    parser.add_argument("run", type=Path, help="folder of the run or sweep, e.g. results/my-run")
     run: Path = parser.parse_args(argv).run
     try:
-        table = rebuild(run)
+        if (run / FILE).exists():
+            tables = rebuild_sweep(run)
+            shown, code = render_sweep(tables), tables.exit_code
+        else:
+            table = rebuild(run)
+            shown, code = render(table), table.exit_code
     except (ValueError, OSError) as error:
         return refuse(error)
-    console().print(render(table))
-    return table.exit_code
+    console().print(shown)
+    return code
 
 
 def refuse(error: Exception) -> int:

@@ -39,9 +39,18 @@ def typed(settings: dict[str, Any], origins: Origins) -> RunConfig:
     Raises:
         UsageError: a key is unknown or a value is not of its type or range.
     """
-    _check_keys(settings, RunConfig, (), origins)
-    config: RunConfig = _build(RunConfig, settings, origins)
+    config: RunConfig = built(RunConfig, settings, origins)
     return config
+
+
+def built(cls: type, settings: dict[str, Any], origins: Origins) -> Any:
+    """Build the configuration class ``cls`` from nested settings: keys and types only.
+
+    Raises:
+        UsageError: a key is unknown or a value is not of its type or range.
+    """
+    _check_keys(settings, cls, (), origins)
+    return _build(cls, settings, origins)
 
 
 def check_run(config: RunConfig, origins: Origins) -> None:

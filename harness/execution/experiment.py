@@ -84,15 +84,12 @@ def _described(path: Path) -> tuple[Cell, RunConfig]:
     return planned[planned.index(told)], stored
 
 
-def _open(
-    config: RunConfig, planned: Sequence[Cell], argv: Sequence[str], given: Mapping[str, Any]
-) -> tuple[RunFolder, Manifest]:
-    execution = config.execution
-    name = execution.name or f"{config.task_dist}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
+def describe(config: RunConfig) -> DistInfo:
+    """Return the run's task distribution as tables cite it."""
     dist = open_distribution(config.task_dist, config.env)
     lines = {split: dist.non_adaptive_return(tasks) for split, tasks in scored(config).items()}
     known = {s: {"non-adaptive": line} for s, line in lines.items() if line is not None}
-    info = DistInfo(
+    return DistInfo(
         name=dist.name,
         version=dist.version,
         protocol=dist.protocol,
@@ -100,18 +97,35 @@ def _open(
         train_references=known.get("train", {}),
         has_success=dist.spec.has_success,
     )
-    resolved = config_as_dict(config)
+
+
+def taken_up(path: Path, resolved: Mapping[str, Any], info: DistInfo) -> Manifest:
+    """Return the manifest of a run that is to be continued.
+
+    Raises:
+        ValueError: it was begun with another configuration or distribution.
+        ArtefactError: the manifest is malformed.
+    """
+    manifest = Manifest.load(path)
+    manifest.check_resume(resolved)
+    if manifest.distributions != (info,):
+        raise ValueError(
+            f"cannot resume: {info.name} was defined otherwise when the run began "
+            f"({manifest.distributions}). Start a new run with another --name"
+        )
+    return manifest
+
+
+def _open(
+    config: RunConfig, planned: Sequence[Cell], argv: Sequence[str], given: Mapping[str, Any]
+) -> tuple[RunFolder, Manifest]:
+    execution = config.execution
+    name = execution.name or f"{config.task_dist}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
+    info, resolved = describe(config), config_as_dict(config)
     try:
         folder = RunFolder.create(run_path(RESULTS, name), resume=execution.resume)
         if execution.resume:
-            manifest = Manifest.load(folder.manifest_path)
-            manifest.check_resume(resolved)
-            if manifest.distributions != (info,):
-                raise ValueError(
-                    f"cannot resume: {info.name} was defined otherwise when the run began "
-                    f"({manifest.distributions}). Start a new run with another --name"
-                )
-            return folder, manifest
+            return folder, taken_up(folder.manifest_path, resolved, info)
     except ArtefactError:
         raise
     except ValueError as error:
@@ -124,7 +138,9 @@ def _open(
     return folder, manifest
 
 
-def _backend(config: RunConfig, folder: RunFolder, progress: Progress) -> Backend:
+def start_backend(config: RunConfig, folder: RunFolder, progress: Progress) -> Backend:
+    """Start the workers that the configuration asks for; what becomes of them is told."""
+
     def notify(kind: str, fields: dict[str, Any]) -> None:
         folder.event(kind, **fields)
         progress.note(f"{kind}: " + ", ".join(f"{key} {value}" for key, value in fields.items()))
@@ -145,7 +161,7 @@ def _play(
     checkpoint: Path | None = None,
 ) -> int:
     began = time.monotonic()
-    backend = _backend(config, folder, progress)
+    backend = start_backend(config, folder, progress)
     try:
         with StopRequest(progress.note) as stop:
             session = Session(config, backend, folder, manifest, progress, stop)

@@ -4,12 +4,34 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
 from types import FrameType
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 
 class InterruptedRunError(Exception):
     """The user asked to stop, and what was done is saved."""
+
+
+class Stop(Protocol):
+    """What is asked now and then whether to stop."""
+
+    def check(self) -> None:
+        """Raise ``InterruptedRunError`` if a stop was asked for."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class StopFile:
+    """A stop that another process asks for, on whatever node: by making a file."""
+
+    path: Path
+
+    def check(self) -> None:
+        """Raise ``InterruptedRunError`` if the file is there."""
+        if self.path.exists():
+            raise InterruptedRunError
 
 
 class StopRequest:

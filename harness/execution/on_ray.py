@@ -50,7 +50,7 @@ class RayBackend:
         self._notify = notify
         self._owns_ray = not ray.is_initialized()
         if self._owns_ray:
-            _init(config.execution.address)
+            connect(config.execution.address)
         have = int(ray.cluster_resources().get("CPU", 0))
         self.num_workers = config.execution.num_workers or max(1, have)
         if self.num_workers > have:
@@ -283,7 +283,12 @@ def _cause(error: RayTaskError) -> Exception:
     return cause
 
 
-def _init(address: str | None) -> None:
+def connect(address: str | None) -> None:
+    """Join the Ray cluster at ``address``, or start one in this machine's reach alone.
+
+    Raises:
+        UsageError: no cluster answers there.
+    """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
     if address is None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from harness.config import RunConfig, config_as_dict
 from harness.execution import checkpoint as checkpoints
 from harness.execution.backend import Backend, LearnerHandle, LostError
 from harness.execution.cell import CellRunner
-from harness.execution.interrupt import InterruptedRunError, StopRequest
+from harness.execution.interrupt import InterruptedRunError, Stop
 from harness.execution.scoring import REFERENCE, REFERENCE_LINES, planned_env_steps
 from harness.execution.worker import JobError
 from harness.meta.learners.base import DivergedError
@@ -44,7 +45,11 @@ class Session:
     folder: RunFolder
     manifest: Manifest
     progress: Progress
-    stop: StopRequest
+    stop: Stop
+    references: bool = True
+    """Whether this run is the one that scores the reference lines."""
+    elsewhere: Mapping[Cell, Path] = field(default_factory=dict)
+    """Folders of other runs whose cells were trained as ones of this run are to be."""
 
     def play(self, checkpoint: Path | None = None) -> None:
         """Play every cell that is not complete; with ``checkpoint``, only score that."""
@@ -52,7 +57,8 @@ class Session:
         planned = {cell: self._runner(cell).config.train.epochs for cell in todo}
         self.progress.started(dict.fromkeys(todo, 0) if checkpoint else planned)
         self.progress.note(f"writing to {self.folder.path}")
-        self._reference()
+        if self.references:
+            self._reference()
         for cell in todo:
             self._cell(cell, checkpoint)
 
@@ -142,11 +148,17 @@ class Session:
         if learner is None:
             return None
         twin = dataclasses.replace(cell, learner=learner)
-        state = self.manifest.cells.get(twin.id)
-        found = checkpoints.latest(self.folder.checkpoints / twin.id, self._damaged)
-        if state is None or state.status != "ok" or found is None:
+        folder, manifest = self.folder, self.manifest
+        if twin in self.elsewhere:
+            folder = RunFolder(self.elsewhere[twin])
+            manifest = Manifest.load(folder.manifest_path)
+        state = manifest.cells.get(twin.id)
+        if state is None or state.status != "ok":
             return None
-        self.folder.write_curve(cell.id, list(self.folder.read_curve(twin.id)))
+        found = checkpoints.latest(folder.checkpoints / twin.id, self._damaged)
+        if found is None:
+            return None
+        self.folder.write_curve(cell.id, list(folder.read_curve(twin.id)))
         self.progress.note(f"{cell.id} is trained as {twin.id} was: taking its weights")
         return found
 

@@ -19,14 +19,17 @@ from harness.types import Cell
 MAX_BYTES = 16 << 20
 """Largest manifest that is opened."""
 
-Status = Literal["pending", "running", "ok", "failed"]
+Status = Literal["pending", "running", "ok", "failed", "stopped"]
+"""``stopped``: by a sweep's scheduler, before its training was over."""
 
 
-class _Strict(BaseModel):
+class Strict(BaseModel):
+    """A value read with distrust: nothing missing, nothing more, no conversions."""
+
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
-class DistInfo(_Strict):
+class DistInfo(Strict):
     """One task distribution of the run, as tables cite it."""
 
     name: str
@@ -41,7 +44,7 @@ class DistInfo(_Strict):
     """Whether its tasks tell success from failure."""
 
 
-class CellState(_Strict):
+class CellState(Strict):
     """One expected cell and what became of it."""
 
     task_dist: str
@@ -50,19 +53,19 @@ class CellState(_Strict):
     seed: int
     status: Status = "pending"
     reason: str = ""
-    """Why it failed."""
+    """Why it failed, or was stopped."""
     wall_seconds: float | None = None
     """Time its training and evaluation took, resumed parts included."""
 
 
-class Git(_Strict):
+class Git(Strict):
     """The commit the code ran from."""
 
     revision: str
     dirty: bool
 
 
-class Manifest(_Strict):
+class Manifest(Strict):
     """Everything needed to read, repeat or continue a run. A value: changing it makes a new one."""
 
     format: Literal[1] = 1
@@ -161,11 +164,9 @@ class Manifest(_Strict):
         if path.stat().st_size > MAX_BYTES:
             raise ArtefactError(f"{path}: larger than {MAX_BYTES} bytes")
         try:
-            text = path.read_bytes().decode()
-            json.loads(text, object_pairs_hook=_unique, parse_constant=_finite, parse_float=_finite)
-            manifest = cls.model_validate_json(text)
+            manifest = cls.model_validate_json(parsed_strictly(path))
         except (ValidationError, ValueError, RecursionError) as error:
-            raise ArtefactError(f"{path}: not a valid manifest ({_brief(error)})") from error
+            raise ArtefactError(f"{path}: not a valid manifest ({brief(error)})") from error
         manifest._check(path)
         return manifest
 
@@ -208,6 +209,17 @@ def _leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
         yield path, value
 
 
+def parsed_strictly(path: Path) -> str:
+    """Return the text of a JSON file without repeated keys and infinite numbers.
+
+    Raises:
+        ValueError: it is none.
+    """
+    text = path.read_bytes().decode()
+    json.loads(text, object_pairs_hook=_unique, parse_constant=_finite, parse_float=_finite)
+    return text
+
+
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     result = dict(pairs)
     if len(result) != len(pairs):
@@ -222,7 +234,8 @@ def _finite(text: str) -> float:
     return value
 
 
-def _brief(error: Exception) -> str:
+def brief(error: Exception) -> str:
+    """Return what is wrong with a file on one line."""
     if isinstance(error, ValidationError):
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])

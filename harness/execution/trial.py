@@ -1,0 +1,165 @@
+"""One cell of a sweep, played in a run folder of its own. No ray here: where it runs is told."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import fcntl
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from harness.config import RunConfig, config_as_dict
+from harness.execution.experiment import describe, start_backend, taken_up
+from harness.execution.interrupt import InterruptedRunError, StopFile
+from harness.execution.session import Session
+from harness.reporting.files import write_atomically
+from harness.reporting.manifest import Manifest
+from harness.reporting.records import RunFolder
+from harness.types import Cell, Metrics
+
+SETTINGS = "cell.yaml"
+LOCK = ".lock"
+LOCK_SECONDS = 120.0
+"""How long a cell waits for a process of a killed driver to be gone."""
+REPORT_SECONDS = 0.5
+"""Least time between two reports where nothing but the display reads them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """All that a trial is told of the cell it is to play."""
+
+    cell: Cell
+    config: RunConfig
+    """With one policy, learner and seed; execution as the trial is to run it."""
+    given: dict[str, Any]
+    folder: Path
+    """Absolute; the same for every node."""
+    references: bool
+    elsewhere: Mapping[Cell, Path]
+    stop_file: Path
+    every_iteration: bool
+    """Whether a scheduler needs each iteration reported."""
+
+
+def replay_command(folder: Path) -> tuple[str, ...]:
+    """Return the command that plays a cell again in one process."""
+    settings = ("--config", str(folder / SETTINGS))
+    return ("python", "-m", "harness.run", *settings, "--backend", "local")
+
+
+def play(order: Order, report: Callable[[dict[str, Any]], None]) -> None:
+    """Play one cell to its end, from its last checkpoint if it was begun before.
+
+    Returns early where a stop was asked for; what became of it stands in the cell's manifest.
+
+    Raises:
+        ValueError: the cell was begun with another configuration.
+        TimeoutError: another process has held the cell's folder for too long.
+    """
+    order.folder.mkdir(parents=True, exist_ok=True)
+    with _alone(order.folder):
+        folder, manifest = _open(order)
+        progress = Reporter(report, order.every_iteration)
+        backend = start_backend(order.config, folder, progress)
+        stop = StopFile(order.stop_file)
+        try:
+            Session(
+                *(order.config, backend, folder, manifest, progress, stop),
+                references=order.references,
+                elsewhere=order.elsewhere,
+            ).play()
+        except InterruptedRunError:
+            return
+        finally:
+            backend.close()
+
+
+def _open(order: Order) -> tuple[RunFolder, Manifest]:
+    info, resolved = describe(order.config), config_as_dict(order.config)
+    folder = RunFolder.create(order.folder, resume=True)  # the lock is in it at least
+    if folder.manifest_path.exists():
+        return folder, taken_up(folder.manifest_path, resolved, info)
+    settings = yaml.safe_dump(order.given, sort_keys=False)
+    write_atomically(order.folder / SETTINGS, settings.encode())
+    manifest = Manifest.create(
+        replay_command(order.folder),
+        resolved,
+        config_given=order.given,
+        cells=[order.cell],
+        distributions=[info],
+    )
+    manifest.save(folder.manifest_path)
+    return folder, manifest
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Hold the folder against processes that a killed driver has left, until they are gone."""
+    deadline = time.monotonic() + LOCK_SECONDS
+    with (folder / LOCK).open("w") as lock:
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise TimeoutError(
+                        f"{folder} is still being written by another process"
+                    ) from None
+                time.sleep(0.1)
+        yield
+
+
+@dataclass(slots=True)
+class Reporter:
+    """A ``Progress`` that passes on where the cell stands, as one flat dictionary a report."""
+
+    report: Callable[[dict[str, Any]], None]
+    every_iteration: bool
+    _state: dict[str, Any] = field(default_factory=dict)
+    _notes: list[str] = field(default_factory=list)
+    _last: float = float("-inf")
+
+    def started(self, cells: Mapping[Cell, int]) -> None:
+        """Tell how many iterations are ahead."""
+        (epochs,) = cells.values()
+        self._state = {"epochs": epochs, "iteration": 0, "env_steps": 0}
+        self._tell(now=True)
+
+    def cell_started(self, cell: Cell, first_iteration: int) -> None:
+        """Tell where training begins."""
+        self._state["iteration"] = first_iteration
+        self._tell()
+
+    def iteration(self, cell: Cell, metrics: Metrics) -> None:
+        """Tell of one iteration."""
+        values = dataclasses.asdict(metrics)
+        self._state |= {key: value for key, value in values.items() if not isinstance(value, dict)}
+        self._tell(now=self.every_iteration)
+
+    def evaluating(self, cell: Cell, jobs_done: int, jobs: int) -> None:
+        """Tell how far the evaluation is."""
+        self._state |= {"jobs_done": jobs_done, "jobs": jobs}
+        self._tell()
+
+    def cell_finished(self, cell: Cell, status: str, reason: str = "") -> None:
+        """The manifest says it."""
+
+    def note(self, text: str) -> None:
+        """Keep the note for the next report."""
+        self._notes.append(text)
+
+    def closed(self) -> None:
+        """Nothing is open here."""
+
+    def _tell(self, *, now: bool = False) -> None:
+        if now or time.monotonic() - self._last >= REPORT_SECONDS:
+            notes, self._notes = self._notes, []
+            self._last = time.monotonic()
+            self.report({**self._state, "notes": notes})

@@ -1,0 +1,163 @@
+"""``sweep.json``: which cells a sweep consists of. Written once; what became of them, they say."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, ValidationError
+
+from harness.reporting.files import ArtefactError, safe_name, write_atomically
+from harness.reporting.manifest import Manifest, Strict, brief, config_hash, parsed_strictly, plain
+from harness.types import Cell
+
+MAX_BYTES = 64 << 20
+"""Largest ``sweep.json`` that is opened."""
+FILE = "sweep.json"
+CELLS = "cells"
+
+
+class SweepCell(Strict):
+    """One expected cell."""
+
+    task_dist: str
+    policy: str
+    learner: str
+    seed: int
+    settings: dict[str, Any]
+    """The swept settings by dotted name, names and seed apart."""
+    config: dict[str, Any]
+    """As resolved, of this cell alone."""
+    config_hash: str
+
+    @property
+    def cell(self) -> Cell:
+        """The cell as its own run calls it."""
+        return Cell(self.task_dist, self.policy, self.learner, self.seed)
+
+
+class SweepManifest(Strict):
+    """Everything a sweep is expected to do. A value that never changes."""
+
+    format: Literal[1] = 1
+    created: str
+    """UTC, ISO 8601."""
+    command: tuple[str, ...]
+    given: dict[str, Any]
+    """The sweep file as it was read."""
+    tune: dict[str, Any]
+    """Section tune as resolved."""
+    sweep_hash: str
+    cells: dict[str, SweepCell] = Field(min_length=1)
+    """By key, the name of the cell's folder below ``cells``, in the order they are begun."""
+
+    @classmethod
+    def create(
+        cls,
+        command: Sequence[str],
+        given: Mapping[str, Any],
+        tune: Mapping[str, Any],
+        cells: Mapping[str, SweepCell],
+    ) -> SweepManifest:
+        """Describe a sweep about to start."""
+        return cls(
+            created=datetime.now(UTC).isoformat(timespec="seconds"),
+            command=tuple(command),
+            given=plain(given),
+            tune=plain(tune),
+            sweep_hash=_hash(tune, cells),
+            cells=dict(cells),
+        )
+
+    def check_resume(self, other: SweepManifest) -> None:
+        """Raise ValueError unless ``other`` is the same sweep.
+
+        What cannot change a number may differ: workers, cells at once, checkpoints.
+        """
+        if self.sweep_hash == other.sweep_hash:
+            return
+        then = {key: cell.config_hash for key, cell in self.cells.items()}
+        now = {key: cell.config_hash for key, cell in other.cells.items()}
+        changes = [
+            f"{len(keys)} cells {word} ({', '.join(keys[:3])}{', …' if len(keys) > 3 else ''})"
+            for word, keys in (
+                ("no longer there", [key for key in then if key not in now]),
+                ("added", [key for key in now if key not in then]),
+                ("changed", [key for key in then if now.get(key, then[key]) != then[key]]),
+            )
+            if keys
+        ]
+        raise ValueError(
+            f"cannot resume with another sweep ({'; '.join(changes) or 'the scheduler differs'}). "
+            "Give the same file as before, or start a new sweep with another --name"
+        )
+
+    def save(self, folder: Path) -> None:
+        """Write the file into the sweep's ``folder``, atomically."""
+        write_atomically(folder / FILE, (self.model_dump_json(indent=1) + "\n").encode())
+
+    @classmethod
+    def load(cls, folder: Path) -> SweepManifest:
+        """Read the file in the sweep's ``folder``.
+
+        Raises:
+            ValueError: there is none.
+            ArtefactError: it is none of this version, or does not fit itself.
+        """
+        path = folder / FILE
+        if not path.is_file():
+            raise ValueError(f"no sweep at {folder}: {FILE} is missing. Check the path")
+        if path.stat().st_size > MAX_BYTES:
+            raise ArtefactError(f"{path}: larger than {MAX_BYTES} bytes")
+        try:
+            manifest = cls.model_validate_json(parsed_strictly(path))
+            for key, cell in manifest.cells.items():
+                cell_check(safe_name(key, "cell"), cell)
+        except (ValidationError, ValueError, RecursionError) as error:
+            raise ArtefactError(f"{path}: not a valid sweep ({brief(error)})") from error
+        if _hash(manifest.tune, manifest.cells) != manifest.sweep_hash:
+            raise ArtefactError(f"{path}: sweep_hash does not fit the cells beside it")
+        return manifest
+
+    def state(self, folder: Path, key: str) -> Manifest | None:
+        """Return the manifest of one cell; None where it was not begun.
+
+        Raises:
+            ArtefactError: it is malformed, or of another cell or configuration.
+        """
+        path = folder / CELLS / key / "manifest.json"
+        if not path.is_file():
+            return None
+        expected, found = self.cells[key], Manifest.load(path)
+        if found.config_hash != expected.config_hash or list(found.cells) != [expected.cell.id]:
+            raise ArtefactError(
+                f"{path}: not the cell that {FILE} expects there. Delete {path.parent} to play it "
+                "again"
+            )
+        return found
+
+
+def cell_check(key: str, cell: SweepCell) -> None:
+    """Raise ValueError unless what a cell says of itself fits together."""
+    config = cell.config
+    named = {name: config.get(name) for name in ("task_dist", "policy", "learner", "seed")}
+    told = {
+        "task_dist": cell.task_dist,
+        "policy": [cell.policy],
+        "learner": [cell.learner],
+        "seed": [cell.seed],
+    }
+    if config_hash(config) != cell.config_hash or named != told:
+        raise ValueError(f"cell {key!r} does not fit its configuration")
+
+
+def _hash(tune: Mapping[str, Any], cells: Mapping[str, SweepCell]) -> str:
+    """Return the sha256 of what can change a number of the table."""
+    names = ("scheduler", "metric", "grace_env_steps", "reduction_factor")
+    asha = {name: tune.get(name) for name in names} if tune.get("scheduler") == "asha" else None
+    value = {"asha": asha, "cells": {key: cell.config_hash for key, cell in cells.items()}}
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
