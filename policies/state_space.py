@@ -7,7 +7,7 @@ discretised with a learnable step size dt by zero-order hold (arXiv 2111.00396, 
     x_t = exp(dt A) x_(t-1) + A^-1 (exp(dt A) - 1) B u_t
 
 A starts as S4D-Real, -(1, 2, ...) (arXiv 2206.11893), in blocks as in S5. A layer is
-norm -> state space -> gate -> residual. Resets live in the scan (arXiv 2303.03982).
+norm -> state space -> gelu -> gate -> residual. Resets live in the scan (arXiv 2303.03982).
 
 Letters: N tasks, B sequences per task, T time, L layers, H width, S state.
 """
@@ -92,6 +92,7 @@ class SSMCore:
             states, x = run_states(pole, params[f"{name}.B"], v, (first, x), self.scan_method)
             last.append(x)
             y = torch.baddbmm(flat * params[f"{name}.D"], states, params[f"{name}.C"])
+            y = torch.nn.functional.gelu(y, approximate="tanh")
             gate = torch.sigmoid(linear(params, f"{name}.gate", y)).view_as(u)
             y = y.view_as(u)
             u = torch.addcmul(u, y, gate) if self.residual else y * gate
