@@ -140,6 +140,8 @@ class PPOConfig:
     """The environment receives the policy's action times this."""
     ppo_init_std: PositiveFloat = 0.6
     """Initial standard deviation of the policy, in its own action units."""
+    ppo_inner_lr: PositiveFloat = 0.03
+    """Step size of the gradient step per shot of finetune and scratch, in place of inner_lr."""
 
 
 @dataclass(frozen=True, config=STRICT)

@@ -11,10 +11,10 @@ import numpy as np
 from harness import seeding
 from harness.execution.jobs import Job
 from harness.meta import adaptation, learners
-from harness.meta.acting import Actor
 from harness.meta.adaptation import Adapter
 from harness.meta.adaptation.gradient import without_step_sizes
 from harness.meta.learners.base import Learner, PolicyState
+from harness.meta.learners.iteration import acting
 from harness.meta.meta_episode import MetaEpisodeRunner, Plan
 from harness.meta.problem import Problem
 from harness.meta.rollout import Act, Clock, run_episodes
@@ -70,14 +70,7 @@ def evaluate(
     tasks = problem.tasks(job.split, job.task_indices)
     adapter = adaptation.build(adapter_name(problem, learner), config.adapt)
     state = subject.state
-    actor = Actor(
-        problem.policy,
-        state.params,
-        state.normalizer,
-        config.train.action_scale,
-        problem.inputs,
-        state.reward_unit(config.train.gamma),
-    )
+    actor = acting(problem, state)
     plan = Plan(
         query_after=config.evaluation.shots,
         support_episodes=support_episodes(problem, adapter),

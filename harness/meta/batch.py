@@ -12,10 +12,11 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from harness.config import TrainConfig
-from harness.meta import objectives
+from harness.meta import objectives, tape
 from harness.meta.acting import Actor
 from harness.types import Episodes
 from policies.base import Memory, Params, Policy, PolicyOutput
+from task_distributions import Task
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,50 +45,36 @@ class Batch:
 
 
 @torch.no_grad()
-def prepare(episodes: Episodes, actor: Actor, train: TrainConfig, return_scale: float) -> Batch:
-    """Compute inputs and advantages of ``episodes``; values, if used, are those of ``actor``."""
-    if actor.inputs is not None and actor.inputs.dim != episodes.obs.shape[-1]:
-        raise ValueError("a gradient adapts policies that see the observation alone")
-    dtype = next(iter(actor.params.values())).dtype
-    mask = torch.from_numpy(episodes.mask)
-    x = actor.normalizer(torch.from_numpy(episodes.obs)).to(dtype)
-    rewards = torch.from_numpy(episodes.rewards).to(dtype)
-    first = torch.zeros_like(mask)
-    first[..., 0] = True
+def prepare(
+    episodes: Episodes,
+    actor: Actor,
+    tasks: tuple[Task, ...],
+    train: TrainConfig,
+    return_scale: float,
+) -> Batch:
+    """Compute inputs and advantages of ``episodes``; values, if used, are those of ``actor``.
+
+    ``actor`` is as it was before them. Its memory, where it brought one along, counts as given:
+    nothing is differentiated through it.
+    """
+    lived = tape.pack([episodes], actor)
+    seen = tape.seen(lived, actor, tasks)
     if train.baseline == "linear":
-        returns = objectives.discounted_returns(rewards, train.gamma)
-        at = objectives.linear_baseline(x, returns, mask)
+        targets = objectives.discounted_returns(lived.rewards, train.gamma)
+        at = objectives.linear_baseline(lived.obs, targets, lived.mask)
         values = objectives.Values(at, torch.zeros_like(at[..., 0]))
-        targets = returns
+        gained = objectives.gae(lived.rewards, lived.mask, values, train.gamma, train.gae_lambda)
     else:
-        rewards = rewards / return_scale
-        values = predict_values(episodes, x, first, actor)
-        targets = torch.zeros_like(rewards)
-    raw = objectives.gae(rewards, mask, values, train.gamma, train.gae_lambda)
-    if train.baseline == "value":
-        targets = raw + values.at
+        expected = seen.values(actor)
+        gained = tape.advantages(lived, expected, train.gamma, train.gae_lambda, return_scale)
+        targets = gained + expected[..., :-1]
     return Batch(
-        x=x,
-        first=first,
-        actions=torch.from_numpy(episodes.actions).to(dtype),
-        log_probs=torch.from_numpy(episodes.log_probs).to(dtype),
-        advantages=objectives.normalized(raw, mask),
+        x=seen.x[:, :, :-1],
+        first=seen.first[..., :-1],
+        actions=lived.actions,
+        log_probs=lived.log_probs,
+        advantages=objectives.normalized(gained, lived.mask),
         value_targets=targets,
-        mask=mask,
+        mask=lived.mask,
+        memory=seen.memory,
     )
-
-
-def predict_values(episodes: Episodes, x: Tensor, first: Tensor, actor: Actor) -> objectives.Values:
-    """Return the value head's predictions along ``episodes`` and after their last step."""
-    last = actor.normalizer(torch.from_numpy(episodes.last_obs)).to(x.dtype)
-    length = torch.from_numpy(episodes.mask.sum(-1))
-    # The observation after the last step goes to the slot behind it: index T at the horizon.
-    longer = torch.cat([x, torch.zeros_like(x[:, :, :1])], 2)
-    index = length[..., None, None].expand(*length.shape, 1, x.shape[-1])
-    longer = longer.scatter(2, index, last.unsqueeze(2))
-    longer_first = torch.cat([first, torch.zeros_like(first[..., :1])], 2)
-    memory = actor.policy.initial_memory(x.shape[0], x.shape[1], x)
-    value = actor.policy.forward(actor.params, longer, longer_first, memory).value
-    after = value.gather(2, length.unsqueeze(-1)).squeeze(-1)
-    after = torch.where(torch.from_numpy(episodes.terminated), 0, after)
-    return objectives.Values(value[..., :-1], after)

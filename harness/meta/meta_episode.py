@@ -122,7 +122,7 @@ class MetaEpisodeRunner:
                 support.append(episodes)
                 began = time.perf_counter()
                 if self.adapter.steps_per_shot:
-                    batch = prepare(episodes, actor, self.train, self.return_scale)
+                    batch = prepare(episodes, actor, tuple(tasks), self.train, self.return_scale)
                     batches.append(batch)
                     samplers.append(actor.params)
                     params = self.adapter.adapt(actor.policy, actor.params, batch)

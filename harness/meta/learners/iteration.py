@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from harness.meta.acting import Actor
 from harness.meta.learners.base import IterationInfo, Place, PolicyState, Report
 from harness.meta.learners.reports import nanmean
 from harness.meta.learners.state import LearnerState
@@ -42,6 +43,19 @@ def fresh_state(problem: Problem, params: Params) -> LearnerState:
     train = problem.config.train
     return LearnerState.fresh(
         params, train.outer_lr, problem.dist.spec.obs_dim, train.normalize_obs
+    )
+
+
+def acting(problem: Problem, state: PolicyState) -> Actor:
+    """Return the policy of ``state`` before its first episode on any task."""
+    train = problem.config.train
+    return Actor(
+        problem.policy,
+        state.params,
+        state.normalizer,
+        train.action_scale,
+        problem.inputs,
+        state.reward_unit(train.gamma),
     )
 
 

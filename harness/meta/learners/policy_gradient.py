@@ -14,12 +14,11 @@ from typing import Any
 import torch
 
 from harness.meta import adaptation
-from harness.meta.acting import Actor
 from harness.meta.adaptation.gradient import GradientAdapter, with_step_sizes
 from harness.meta.batch import Batch, prepare
 from harness.meta.learners import outer
 from harness.meta.learners.base import IterationInfo, Place, PolicyState, Report, Request
-from harness.meta.learners.iteration import Keeper, concluded, fresh_state, training_plan
+from harness.meta.learners.iteration import Keeper, acting, concluded, fresh_state, training_plan
 from harness.meta.learners.reports import report_on
 from harness.meta.learners.state import LearnerState
 from harness.meta.learners.surrogate import Collected, MetaObjective
@@ -74,13 +73,13 @@ class PolicyGradientLearner(Keeper):
         """Play support -> adapt -> query with sampled actions and keep the batches."""
         problem = self.problem
         train = problem.config.train
-        actor = Actor(problem.policy, payload.params, payload.normalizer, train.action_scale)
+        actor = acting(problem, payload)
         adapter = adaptation.build(self.adapter, problem.config.adapt)
         runner = MetaEpisodeRunner(problem.dist, adapter, train, payload.return_scale)
         plan = training_plan(problem, where, self.adaptation_steps, self.episodes_per_task)
         outcome = runner.run(tasks, actor, plan, clock)
         episodes = outcome.episodes.query[self.adaptation_steps]
-        query = prepare(episodes, outcome.adapted, train, payload.return_scale)
+        query = prepare(episodes, outcome.adapted, tuple(tasks), train, payload.return_scale)
         data = self._keep(outcome, query)
         blocks = (*outcome.episodes.support, episodes)
         return data, report_on(blocks, train.gamma)

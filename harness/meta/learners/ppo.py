@@ -16,11 +16,10 @@ from torch import Tensor
 
 from harness import seeding
 from harness.meta import adaptation, objectives
-from harness.meta.acting import Actor
 from harness.meta.batch import Batch
 from harness.meta.learners import outer, sequences
 from harness.meta.learners.base import IterationInfo, Place, PolicyState, Report, Request
-from harness.meta.learners.iteration import Keeper, concluded, fresh_state, training_plan
+from harness.meta.learners.iteration import Keeper, acting, concluded, fresh_state, training_plan
 from harness.meta.learners.reports import report_on
 from harness.meta.learners.state import LearnerState
 from harness.meta.meta_episode import MetaEpisodeRunner
@@ -99,14 +98,7 @@ class PPOLearner(Keeper):
     ) -> tuple[Kept, Report]:
         """Play the sequences with sampled actions and keep them with their advantages."""
         problem, train = self.problem, self.problem.config.train
-        actor = Actor(
-            problem.policy,
-            payload.params,
-            payload.normalizer,
-            train.action_scale,
-            problem.inputs,
-            payload.reward_unit(train.gamma),
-        )
+        actor = acting(problem, payload)
         last = self.episodes_in_sequence - 1
         carrier = adaptation.build("memory" if last else "none", problem.config.adapt)
         runner = MetaEpisodeRunner(problem.dist, carrier, train, payload.return_scale)

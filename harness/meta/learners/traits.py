@@ -51,7 +51,7 @@ class Traits:
             action_scale=ppo.ppo_action_scale,
             init_std=ppo.ppo_init_std,
         )
-        return replace(config, train=train)
+        return replace(config, train=train, adapt=replace(config.adapt, inner_lr=ppo.ppo_inner_lr))
 
 
 TRAITS: dict[str, Traits] = {

@@ -7,9 +7,9 @@ import torch
 import policies
 import task_distributions
 from harness.config import TrainConfig
-from harness.meta import objectives
+from harness.meta import objectives, tape
 from harness.meta.acting import Actor, rollout
-from harness.meta.batch import predict_values, prepare
+from harness.meta.batch import prepare
 from harness.meta.normalizer import CLIP, Moments, Normalizer
 from harness.meta.rollout import Clock, draw_noise, run_episodes
 from policies.params import repeat
@@ -117,7 +117,7 @@ def test_stored_log_probs_equal_the_unrolled_ones(name):
     actor = make_actor(name, normalizer=normalizer)
     env = dist.make_batch(dist.tasks("train")[:TASKS], EPISODES)
     episodes = rollout(env, actor, list(range(6)), noise_of(env.spec), Clock())[0]
-    batch = prepare(episodes, actor, TrainConfig(), 1.0)
+    batch = prepare(episodes, actor, tuple(env.tasks), TrainConfig(), 1.0)
     out = batch.forward(actor.policy, actor.params)
     got = objectives.log_prob(out, batch.actions)
     torch.testing.assert_close(got, batch.log_probs, atol=1e-4, rtol=0)
@@ -142,7 +142,7 @@ def test_action_scale_reaches_the_environment_and_not_the_record():
 def test_deterministic_actions_are_the_means():
     env, actor = scripted_env(), make_actor()
     episodes = rollout(env, actor, list(range(6)), None, Clock())[0]
-    batch = prepare(episodes, actor, TrainConfig(), 1.0)
+    batch = prepare(episodes, actor, tuple(env.tasks), TrainConfig(), 1.0)
     out = batch.forward(actor.policy, actor.params)
     torch.testing.assert_close(out.mean[batch.mask], batch.actions[batch.mask], atol=1e-5, rtol=0)
 
@@ -150,23 +150,31 @@ def test_deterministic_actions_are_the_means():
 def test_value_after_the_last_step_bootstraps_truncated_episodes_only(ended):
     """The value at the step behind the last, with memory carried there; 0 where the MDP ended."""
     actor = make_actor()
-    x = torch.from_numpy(ended.obs)
-    first = torch.zeros(x.shape[:3], dtype=torch.bool)
+    lived = tape.pack([ended], actor)
+    values = tape.seen(lived, actor, tuple(tasks())).values(actor)
+    gained = tape.advantages(lived, values, gamma=0.5, lam=0.0, scale=1.0)
+    # Episode [0, 0] was truncated at the horizon: unroll it by hand one step further.
+    whole = torch.cat([torch.from_numpy(a) for a in (ended.obs, ended.last_obs[:, :, None])], 2)
+    first = torch.zeros(whole.shape[:3], dtype=torch.bool)
     first[..., 0] = True
-    values = predict_values(ended, x, first, actor)
-    assert not values.after[torch.from_numpy(ended.terminated)].any()
-    # Episode [1, 0] was truncated at the horizon: unroll it by hand one step further.
-    whole = torch.cat([x, torch.from_numpy(ended.last_obs)[:, :, None]], 2)
-    longer = torch.cat([first, torch.zeros_like(first[..., :1])], 2)
-    memory = actor.policy.initial_memory(TASKS, EPISODES, x)
-    value = actor.policy.forward(actor.params, whole, longer, memory).value
-    torch.testing.assert_close(values.after[1, 0], value[1, 0, -1])
-    torch.testing.assert_close(values.at, value[..., :-1])
+    memory = actor.policy.initial_memory(TASKS, EPISODES, whole)
+    value = actor.policy.forward(actor.params, whole, first, memory).value
+    truncated = ~torch.from_numpy(ended.terminated) & torch.from_numpy(ended.lengths == HORIZON)
+    assert truncated.any()
+    got, at, after = (x[truncated] for x in (gained[..., -1], value[..., -2], value[..., -1]))
+    torch.testing.assert_close(got, 1.0 + 0.5 * after - at)
+    # Episode [0, 1] terminated after two steps.
+    assert ended.terminated[0, 1]
+    assert ended.lengths[0, 1] == 2
+    torch.testing.assert_close(gained[0, 1, 1], 1.0 - value[0, 1, 1])
+    assert not gained[~lived.mask].any()
 
 
 @pytest.mark.parametrize("baseline", ["linear", "value"])
 def test_prepare_hides_what_did_not_happen(ended, baseline):
-    batch = prepare(ended, make_actor(), TrainConfig(baseline=baseline), return_scale=2.0)
+    batch = prepare(
+        ended, make_actor(), tuple(tasks()), TrainConfig(baseline=baseline), return_scale=2.0
+    )
     assert torch.equal(batch.mask, torch.from_numpy(ended.mask))
     assert not batch.advantages[~batch.mask].any()
     for n in range(TASKS):
@@ -179,7 +187,7 @@ def test_prepare_hides_what_did_not_happen(ended, baseline):
 def test_value_targets_are_returns_in_units_of_the_return_scale(ended):
     """With lambda 1 and an episode that terminated, nothing of the value head is left in them."""
     train = TrainConfig(baseline="value", gamma=0.5, gae_lambda=1.0)
-    batch = prepare(ended, make_actor(), train, return_scale=4.0)
+    batch = prepare(ended, make_actor(), tuple(tasks()), train, return_scale=4.0)
     assert batch.value_targets[0, 1, :2].tolist() == pytest.approx([1.5 / 4, 1 / 4], abs=1e-6)
 
 
