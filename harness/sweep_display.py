@@ -16,6 +16,7 @@ from rich.text import Text
 
 from harness.display import point_log_at
 from harness.live_table import STYLES, UNKNOWN, count, duration, score
+from harness.reporting.blocks import clean
 from harness.sweep_view import CellView, SweepView, Watch
 from harness.tally import Clock
 
@@ -140,11 +141,13 @@ def render(
         parts.append(_table(running[:rows]))
     if len(running) > rows:
         parts.append(Text(f"  … {len(running) - rows} more running", style="dim"))
-    parts += [Text(f"· {note}", style="yellow") for note in notes]
+    parts += [Text(clean(f"· {note}"), style="yellow") for note in notes]
     return Group(*parts)
 
 
 def _progress(view: SweepView) -> str:
+    if not view.count("running", "left"):
+        return view.summary()
     speed = count(view.steps_per_second)
     return f"{view.summary()}; {speed} steps/s, {duration(view.seconds_left)} left"
 

@@ -6,7 +6,7 @@ The cells' own manifests are the truth. Nothing here is kept across processes.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -179,5 +179,5 @@ def reference_cells(planned: Mapping[str, PlannedCell]) -> frozenset[str]:
 
 def _scored_how(config: RunConfig) -> str:
     plain = config_as_dict(config)
-    names: Sequence[str] = ("task_dist", "env", "evaluation", "envs_per_job", "least_jobs")
+    names = ("task_dist", "env", "evaluation")
     return config_hash({name: plain[name] for name in names})

@@ -61,6 +61,8 @@ class Comparison:
     """Cell id -> reason. None of their records is in the frame."""
     missing: tuple[str, ...]
     """Ids of expected cells without a result yet."""
+    stopped: dict[str, str] = field(default_factory=dict)
+    """Id of a cell that a scheduler stopped early -> when; none of them is in the frame either."""
     title: str = ""
     caption: tuple[str, ...] = ()
     """What the numbers are, one paragraph each; see caption.py."""
@@ -119,11 +121,8 @@ def _comparison(records: pd.DataFrame, manifest: Manifest, split: str) -> Compar
         split=split,
         classes=classes,
         failed={key: manifest.cells[key].reason for key in manifest.ids("failed")},
-        missing=tuple(
-            key
-            for key, state in manifest.cells.items()
-            if state.status != "failed" and key not in scored
-        ),
+        missing=tuple(key for key in manifest.ids("pending", "running", "ok") if key not in scored),
+        stopped={key: manifest.cells[key].reason for key in manifest.ids("stopped")},
     )
 
 
@@ -149,11 +148,16 @@ class _Table:
         matrices = self.scores.get(row, {})
         part = self._part(row)
         scored = set(part["cell"])
-        failed = [key for key in cells if self.manifest.cells[key].status == "failed"]
+        failed, stopped = (
+            [key for key in cells if self.manifest.cells[key].status == status]
+            for status in ("failed", "stopped")
+        )
         line: dict[str, Any] = dict(zip(ROW, row, strict=True))
         line["seeds"] = part["seed"].nunique()
         line["seeds_failed"] = len(failed)
-        line["seeds_missing"] = len(set(cells) - scored - set(failed))
+        line["seeds_missing"] = len(set(cells) - scored - {*failed, *stopped})
+        if self.manifest.ids("stopped"):
+            line["seeds_stopped"] = len(stopped)
         for count in self.shots:
             value = estimate(matrices[count]) if count in matrices else NOTHING
             line |= _columns(f"return_{count}", value)

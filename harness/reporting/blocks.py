@@ -124,7 +124,8 @@ def row_name(table: Comparison, line: Mapping[str, Any]) -> Text:
 
 def _seed_note(line: Mapping[str, Any]) -> str:
     notes = []
-    for key, word in (("seeds_failed", "failed"), ("seeds_missing", "missing")):
+    for word in ("failed", "stopped", "missing"):
+        key = f"seeds_{word}"
         if is_number(line.get(key)) and line[key] > 0:
             notes.append(f"{int(line[key])} {word}")
     return f"({', '.join(notes)})" if notes else ""

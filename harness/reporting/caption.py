@@ -31,6 +31,7 @@ def title(table: Comparison, manifest: Manifest) -> str:
     dists = ", ".join(f"{dist.name}@{dist.version}" for dist in manifest.distributions)
     marks = ["INCOMPLETE"] if table.missing else []
     marks += [f"{len(table.failed)} FAILED"] if table.failed else []
+    marks += [f"{len(table.stopped)} STOPPED"] if table.stopped else []
     return f"{dists} ({', '.join(marks)})" if marks else dists
 
 
@@ -47,6 +48,12 @@ def _gaps(table: Comparison, manifest: Manifest) -> Iterator[str]:
             for key, reason in table.failed.items()
         )
         yield f"FAILED: {len(table.failed)} of {total} cells, in none of the numbers ({reasons})."
+    if table.stopped:
+        whens = "; ".join(f"{key}: {when[:MAX_REASON]}" for key, when in table.stopped.items())
+        yield (
+            f"STOPPED: {len(table.stopped)} of {total} cells, early and by what they scored on "
+            f"training tasks, in none of the numbers ({whens})."
+        )
 
 
 def _scoring(table: Comparison, manifest: Manifest) -> str:

@@ -21,6 +21,8 @@ from harness.reporting.class_blocks import class_blocks
 
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")
 """First characters that make a spreadsheet run a cell instead of showing it."""
+GAPS = ("INCOMPLETE", "FAILED", "STOPPED")
+"""First words of the paragraphs that say what is not in a table."""
 _TEX = {
     "\\": r"\textbackslash{}",
     "~": r"\textasciitilde{}",
@@ -112,7 +114,7 @@ def _one_line(cell: tuple[str, str], head: tuple[str, str]) -> str:
 
 def _md_paragraph(text: str) -> str:
     word, colon, rest = text.partition(":")
-    return f"**{word}{colon}**{_md(rest)}" if word in ("INCOMPLETE", "FAILED") else _md(text)
+    return f"**{word}{colon}**{_md(rest)}" if word in GAPS else _md(text)
 
 
 def _md(text: str) -> str:
@@ -159,7 +161,7 @@ def render(table: Comparison) -> RenderableType:
     parts += [_rich_grid(block, tight=len(table.shots) <= 5) for block in shown]
     parts.append(Text())
     for text in table.caption:
-        urgent = text.startswith(("INCOMPLETE:", "FAILED:"))
+        urgent = text.partition(":")[0] in GAPS
         parts.append(Text(clean(text), style="bold red" if urgent else "dim"))
     return Group(*parts)
 
