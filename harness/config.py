@@ -148,8 +148,9 @@ class PPOConfig:
 class AdaptConfig:
     """The inner loop."""
 
-    adapter: Literal["auto", "none", "gradient", "memory"] = "auto"
-    """How shots change the policy; auto takes the one the learner trains for."""
+    adapter: Literal["auto", "none", "gradient", "memory", "memory+gradient"] = "auto"
+    """How shots change the policy; auto takes the one the learner trains for. memory+gradient is
+    maml's alone: its policy is fed its past and remembers the support episodes too."""
     inner_lr: PositiveFloat = 0.1
     """Step size of the adaptation."""
     learned_inner_lr: bool = False

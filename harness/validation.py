@@ -96,16 +96,27 @@ def _check_adapter(config: RunConfig, origins: Origins) -> None:
     adapter = config.adapt.adapter
     for learner in config.learner:
         kind = traits(learner)
-        fits = {"gradient": not (kind.context or kind.goal), "memory": kind.context}
+        fits = {
+            "gradient": not (kind.context or kind.goal),
+            "memory": kind.context,
+            "memory+gradient": not kind.ppo,
+        }
         if not fits.get(adapter, True):
             needs = {
                 "gradient": "a policy that is fed the observation alone",
                 "memory": "a policy that is fed what happened before (--learner rl2)",
+                "memory+gradient": "a policy trained to adapt by both (--learner maml)",
             }
             raise UsageError(
                 f"{origin_of(('adapt', 'adapter'), origins)}: {adapter!r} needs {needs[adapter]}, "
                 f"and that of {learner!r} is not; leave it to auto"
             )
+    scored = config.evaluation
+    if adapter == "memory+gradient" and scored.query_episodes > scored.episodes_per_shot:
+        raise UsageError(
+            f"{origin_of(('evaluation', 'query_episodes'), origins)}: every query episode goes on "
+            f"from a support episode: give at most --episodes-per-shot ({scored.episodes_per_shot})"
+        )
 
 
 def evaluate_config(settings: dict[str, Any], origins: Origins) -> EvaluateConfig:

@@ -55,11 +55,11 @@ def planned_env_steps(problem: Problem) -> int:
 
 
 def support_episodes(problem: Problem, adapter: Adapter) -> int:
-    """Return the episodes of one shot: with memory, one for each query episode to remember."""
+    """Return the episodes of one shot; where memory is all, one for each query to remember."""
     scored = problem.config.evaluation
     if not adapter.needs_support:
         return 0
-    return scored.query_episodes if adapter.carries_memory else scored.episodes_per_shot
+    return scored.episodes_per_shot if adapter.steps_per_shot else scored.query_episodes
 
 
 def evaluate(
@@ -101,8 +101,8 @@ def evaluate(
 
 
 def _seen(lengths: Sequence[np.ndarray], adapter: Adapter, query_episodes: int) -> list[int]:
-    """Return the support steps behind each query episode: with memory, those it remembers."""
-    if adapter.carries_memory:
+    """Return the support steps behind each query episode: of memory alone, those it remembers."""
+    if adapter.carries_memory and not adapter.steps_per_shot:
         return [int(sum(shot[e] for shot in lengths)) for e in range(query_episodes)]
     return [int(sum(shot.sum() for shot in lengths))] * query_episodes
 

@@ -34,6 +34,11 @@ class Context:
     reward: Float[Tensor, "N E"]
     """The last one, in the actor's reward unit."""
 
+    def lanes(self, count: int) -> Context:
+        """Return the first ``count`` episodes of every task."""
+        memory = tuple(part[:, :count] for part in self.memory)
+        return Context(memory, self.action[:, :count], self.reward[:, :count])
+
 
 @dataclass(frozen=True, slots=True)
 class Actor:

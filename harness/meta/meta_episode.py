@@ -142,6 +142,8 @@ class MetaEpisodeRunner:
         self, tasks: Sequence[Task], actor: Actor, plan: Plan, clock: Clock
     ) -> tuple[Episodes, Context]:
         # The seeds do not depend on the number of shots: gains are paired, episode by episode.
+        if actor.context is not None:
+            actor = replace(actor, context=actor.context.lanes(plan.query_episodes))
         return self._collect(tasks, actor, plan.query_node, clock)
 
     def _collect(

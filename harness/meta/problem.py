@@ -35,7 +35,8 @@ class Problem:
         kind = traits(cell.learner)
         config = kind.settings(config)
         goals = Goals.of_distribution(dist) if kind.goal else None
-        inputs = Inputs(dist.spec, kind.context, goals)
+        context = kind.context or config.adapt.adapter == "memory+gradient"
+        inputs = Inputs(dist.spec, context, goals)
         policy = policies.build(
             cell.network,
             obs_dim=inputs.dim,

@@ -24,6 +24,11 @@ BAD = [
         ["--episodes-in-context", "20", "of 8", "--ppo-episodes"],
     ),
     (["--learner", "maml", "--adapter", "memory"], ["--adapter", "'memory'", "rl2"]),
+    (["--learner", "rl2", "--adapter", "memory+gradient"], ["--adapter", "'rl2'", "maml"]),
+    (
+        ["--adapter", "memory+gradient", "--query-episodes", "9", "--episodes-per-shot", "8"],
+        ["--query-episodes", "--episodes-per-shot (8)"],
+    ),
     (["--policy", "ssm", "gru", "ssm"], ["--policy", "'ssm'", "twice"]),
     (["--seeds", "1", "1"], ["--seeds", "1", "twice"]),
     (["--seed"], ["--seed", "at least one"]),

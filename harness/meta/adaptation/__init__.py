@@ -15,6 +15,9 @@ REGISTRY: dict[str, Callable[[AdaptConfig], Adapter]] = {
     "none": lambda config: NoAdapter(),
     "gradient": lambda config: GradientAdapter(inner_lr=config.inner_lr),
     "memory": lambda config: MemoryAdapter(),
+    "memory+gradient": lambda config: GradientAdapter(
+        inner_lr=config.inner_lr, name="memory+gradient", carries_memory=True
+    ),
 }
 
 

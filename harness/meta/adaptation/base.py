@@ -30,7 +30,7 @@ class Adapter(Protocol):
 
     @property
     def carries_memory(self) -> bool:
-        """Whether memory outlives the episode: a shot is then one episode of every query's own."""
+        """Whether memory outlives the episode: every query goes on from a support episode."""
         ...
 
     def adapt(self, policy: Policy, params: Params, batch: Batch) -> Params:

@@ -42,7 +42,11 @@ def inner_loss(out: PolicyOutput, batch: Batch) -> Float[Tensor, " N"]:
 
 @dataclass(frozen=True, slots=True)
 class GradientAdapter:
-    """theta' = theta − inner_lr · ∇ inner_loss(theta), once per shot."""
+    """theta' = theta − inner_lr · ∇ inner_loss(theta), once per shot.
+
+    Carrying memory too, the policy goes into the next episodes remembering those before: the
+    gradient pools all support episodes of a task, the memory is each lane's own.
+    """
 
     inner_lr: float
     name: str = "gradient"

@@ -12,7 +12,7 @@ def build(problem: Problem) -> PolicyGradientLearner:
     return PolicyGradientLearner(
         problem=problem,
         name="maml",
-        adapter="gradient",
+        adapter="memory+gradient" if problem.inputs.context else "gradient",
         adaptation_steps=config.adapt.adaptation_steps,
         episodes_per_task=config.train.episodes_per_task,
     )
