@@ -14,10 +14,10 @@ __all__ = ["REGISTRY", "build", "names"]
 REGISTRY: dict[str, str] = {
     "maml": "harness.meta.learners.maml:build",
     "rl2": "harness.meta.learners.rl2:build",
-    "multitask": "harness.meta.learners.multitask:build",
-    "finetune": "harness.meta.learners.finetune:build",
-    "scratch": "harness.meta.learners.scratch:build",
-    "oracle": "harness.meta.learners.oracle:build",
+    "multitask": "harness.meta.learners.controls:multitask",
+    "finetune": "harness.meta.learners.controls:finetune",
+    "scratch": "harness.meta.learners.controls:scratch",
+    "oracle": "harness.meta.learners.controls:oracle",
 }
 """Name -> ``module:factory``. A factory takes a ``Problem`` and returns a ``Learner``."""
 
