@@ -1,7 +1,7 @@
 """Whole meta-training iterations as a share of raw ``mj_step``, and where their time goes.
 
-One core: halfcheetah-vel, exact second-order MAML, in interleaved rounds with the raw physics loop.
-Run: ``python benchmarks/iteration.py --policies ssm gru --outer-steps 1``.
+One core: halfcheetah-vel, exact second-order MAML or PPO, interleaved with the raw physics loop.
+Run: ``python benchmarks/iteration.py --policies ssm gru --learner maml rl2 --shares``.
 """
 
 from __future__ import annotations
@@ -15,27 +15,28 @@ from contest import HEADER, RAW, Contender, Running, compare
 from rollouts import random_controller, raw
 
 
-def config_for(policy: str, outer_steps: int, first_order: bool):  # noqa: ANN201 - see the import
-    """The measured iteration: 5 tasks x 20 episodes x 200 steps, support and query."""
+def config_for(policy: str, learner: str, options: argparse.Namespace):  # noqa: ANN201 - see below
+    """The measured iteration: 5 tasks x 20 episodes x 200 steps, support and query; PPO's own."""
     from harness.config import RunConfig, TrainConfig
 
     train = TrainConfig(
-        epochs=1,
+        epochs=10**6,  # far from the end, where PPO's step size is 0
         meta_batch_size=5,
         episodes_per_task=20,
-        outer_steps=outer_steps,
-        first_order=first_order,
+        outer_steps=options.outer_steps,
+        first_order=options.first_order,
     )
-    return RunConfig(task_dist="halfcheetah-vel", policy=(policy,), train=train)
+    names = {"task_dist": "halfcheetah-vel", "policy": (policy,), "learner": (learner,)}
+    return RunConfig(**names, least_jobs=1, train=train)
 
 
-def iterations(policy: str, outer_steps: int, first_order: bool, shares: bool) -> Running:
+def iterations(policy: str, learner_name: str, options: argparse.Namespace) -> Running:
     """Meta-iterations in one process, without Ray."""
     from harness.execution.cell import CellRunner, cells
     from harness.execution.local import LocalBackend
     from harness.meta.problem import Problem
 
-    config = config_for(policy, outer_steps, first_order)
+    config = config_for(policy, learner_name, options)
     cell = cells(config)[0]
     backend = LocalBackend(config)
     runner = CellRunner(Problem.build(cell, config), backend)
@@ -45,10 +46,10 @@ def iterations(policy: str, outer_steps: int, first_order: bool, shares: bool) -
     def advance() -> int:
         nonlocal before
         metrics = next(iter(runner.train(learner, 0, 0.0)))
-        if shares and before:
+        if options.shares and before:
             wall = metrics.seconds["wall"]
             parts = (f"{k} {v / wall:.0%}" for k, v in metrics.seconds.items() if k != "wall")
-            print(f"  {policy}: {', '.join(parts)}", flush=True)
+            print(f"  {learner_name} {policy}: {', '.join(parts)}", flush=True)
         steps, before = metrics.env_steps - before, metrics.env_steps
         return steps
 
@@ -59,8 +60,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Measure and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--policies", nargs="+", default=["ssm", "lstm", "gru", "transformer"])
-    parser.add_argument("--outer-steps", type=int, default=1)
-    parser.add_argument("--first-order", action="store_true")
+    parser.add_argument("--learner", nargs="+", default=["maml"])
+    parser.add_argument("--outer-steps", type=int, default=1, help="of maml")
+    parser.add_argument(
+        "--first-order", action="store_true", help="maml without second derivatives"
+    )
     parser.add_argument("--seconds", type=float, default=4.0, help="raw physics per policy")
     parser.add_argument(
         "--shares", action="store_true", help="print where each iteration's time went"
@@ -68,16 +72,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     options = parser.parse_args(argv)
     os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1", MKL_NUM_THREADS="1")
     print(
-        f"outer steps {options.outer_steps}, {'first' if options.first_order else 'second'} order"
+        f"maml: outer steps {options.outer_steps}, "
+        f"{'first' if options.first_order else 'second'} order; PPO: its defaults"
     )
     print(HEADER)
     for policy in options.policies:
-        start = partial(
-            iterations, policy, options.outer_steps, options.first_order, options.shares
-        )
-        crowd = [
-            Contender(RAW, partial(raw, "halfcheetah", random_controller), 1),
-            Contender(f"maml {policy}", start, 1),
+        crowd = [Contender(RAW, partial(raw, "halfcheetah", random_controller), 1)]
+        crowd += [
+            Contender(f"{learner} {policy}", partial(iterations, policy, learner, options), 1)
+            for learner in options.learner
         ]
         for line in compare(crowd, options.seconds):
             print(line, flush=True)

@@ -1,4 +1,4 @@
-"""``python -m harness.publish RUN NAME``: copy a complete run to results/published/NAME/."""
+"""``python -m harness.publish RUN NAME``: copy a complete run or sweep to results/published."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Publish and say what was written; return the exit code."""
     parser = argparse.ArgumentParser(
         prog="python -m harness.publish",
-        description="Copy a complete run (manifest, records, curves, tables, figures, checkpoints "
-        f"up to {MAX_CHECKPOINT_BYTES // 1_000_000} MB) to where git tracks it.",
+        description="Copy a complete run or sweep (manifest, records, curves, tables, figures, "
+        f"checkpoints up to {MAX_CHECKPOINT_BYTES // 1_000_000} MB) to where git tracks it.",
         epilog="exit codes: 0 published, 2 bad input or incomplete run, 5 a file was refused",
     )
-    parser.add_argument("run", type=Path, help="folder of the run, e.g. results/my-run")
+    parser.add_argument("run", type=Path, help="folder of the run or sweep, e.g. results/my-run")
     parser.add_argument("name", help="name of the published folder")
     parser.add_argument(
         "--to", type=Path, default=Path("results/published"), help="where to (%(default)s)"

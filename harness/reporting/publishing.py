@@ -1,19 +1,24 @@
-"""Copying a complete run to where it is tracked by git."""
+"""Copying a complete run or sweep to where it is tracked by git."""
 
 from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from harness.reporting.files import remove_temporaries, run_path, sync_folder
 from harness.reporting.manifest import Manifest
 from harness.reporting.rebuild import load_comparison, rebuild
+from harness.reporting.sweep_manifest import CELLS, FILE, SweepManifest
+from harness.reporting.sweeps import rebuild_sweep, sweep_tables
 
 MAX_CHECKPOINT_BYTES = 5_000_000
-"""Largest checkpoint, all files of one cell together, that goes into git."""
+"""Largest checkpoint, all files of one cell together, that goes into git; the cells of a sweep
+share it."""
+SETTINGS = "cell.yaml"
+"""The settings of a sweep's cell, for ``harness.run --config``."""
 KINDS = {
     "records": {".parquet"},
     "curves": {".parquet"},
@@ -34,7 +39,7 @@ class Published:
 
 
 def publish(run_dir: Path, name: str, published_dir: Path) -> Published:
-    """Copy the run in ``run_dir`` to ``published_dir/name``, whole or not at all.
+    """Copy the run or sweep in ``run_dir`` to ``published_dir/name``, whole or not at all.
 
     Tables and figures are rebuilt there from the copied records: they are what the records say.
 
@@ -47,17 +52,16 @@ def publish(run_dir: Path, name: str, published_dir: Path) -> Published:
     target = run_path(published_dir, name)
     if target.exists():
         raise ValueError(f"{target} exists and is never overwritten. Publish under another name")
-    table, manifest = load_comparison(run_dir)
-    if table.exit_code:
-        unfinished = [*table.failed, *table.missing]
-        raise ValueError(
-            f"{run_dir} is not complete: {len(unfinished)} of {len(manifest.cells)} cells are not "
-            f"ok ({', '.join(unfinished)}). Continue it with --resume, then publish"
-        )
+    is_sweep = (run_dir / FILE).is_file()
+    _refuse_unfinished(run_dir, *(_cells_of_sweep(run_dir) if is_sweep else _cells_of_run(run_dir)))
     staging = published_dir / f".{name}.{os.getpid()}.tmp"
     try:
-        left_out = _copy(run_dir, staging, manifest)
-        rebuild(staging)
+        if is_sweep:
+            left_out = _copy_sweep(run_dir, staging)
+            rebuild_sweep(staging)
+        else:
+            left_out = _copy(run_dir, staging, MAX_CHECKPOINT_BYTES)
+            rebuild(staging)
         remove_temporaries(staging)
         staging.rename(target)
     finally:
@@ -67,7 +71,42 @@ def publish(run_dir: Path, name: str, published_dir: Path) -> Published:
     return Published(target, tuple(files), left_out)
 
 
-def _copy(run_dir: Path, target: Path, manifest: Manifest) -> tuple[str, ...]:
+def _cells_of_run(run_dir: Path) -> tuple[list[str], int]:
+    """Return the cells that are not complete, and the number of all."""
+    table, manifest = load_comparison(run_dir)
+    return [*table.failed, *table.missing], len(manifest.cells)
+
+
+def _cells_of_sweep(folder: Path) -> tuple[list[str], int]:
+    tables = sweep_tables(folder).tables.values()
+    left = [key for table in tables for key in (*table.failed, *table.missing)]
+    return left, len(SweepManifest.load(folder).cells)
+
+
+def _refuse_unfinished(run_dir: Path, unfinished: Sequence[str], cells: int) -> None:
+    if unfinished:
+        raise ValueError(
+            f"{run_dir} is not complete: {len(unfinished)} of {cells} cells are not "
+            f"ok ({', '.join(unfinished)}). Continue it with --resume, then publish"
+        )
+
+
+def _copy_sweep(folder: Path, target: Path) -> tuple[str, ...]:
+    """Copy a sweep cell by cell, each a run of its own."""
+    (target / CELLS).mkdir(parents=True)
+    shutil.copyfile(folder / FILE, target / FILE)
+    keys = SweepManifest.load(folder).cells
+    left_out: list[str] = []
+    for key in keys:
+        cell, copy = folder / CELLS / key, target / CELLS / key
+        left_out += _copy(cell, copy, MAX_CHECKPOINT_BYTES // len(keys))
+        if (cell / SETTINGS).is_file():
+            shutil.copyfile(cell / SETTINGS, copy / SETTINGS)
+    return tuple(left_out)
+
+
+def _copy(run_dir: Path, target: Path, most_checkpoint_bytes: int) -> tuple[str, ...]:
+    manifest = Manifest.load(run_dir / "manifest.json")
     target.mkdir()
     for kind in KINDS:
         (target / kind).mkdir()
@@ -79,7 +118,7 @@ def _copy(run_dir: Path, target: Path, manifest: Manifest) -> tuple[str, ...]:
             shutil.copyfile(path, target / path.relative_to(run_dir))
     left_out = []
     for cell, paths in sorted(sizes.items()):
-        if sum(path.stat().st_size for path in paths) > MAX_CHECKPOINT_BYTES:
+        if sum(path.stat().st_size for path in paths) > most_checkpoint_bytes:
             left_out.append(cell)
             continue
         for path in paths:
