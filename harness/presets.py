@@ -47,6 +47,13 @@ RECIPES: dict[str, dict[str, Any]] = {
     # Its actions are offsets of the hand: the field's recipes do not scale them down.
     "metaworld-ml10": {"train": {"action_scale": 1.0}},
     "metaworld-ml45": {"train": {"action_scale": 1.0}},
+    # One task, long episodes: PPO's usual discount, and jobs as wide as a few workers can share.
+    "halfcheetah": {
+        "train": {"action_scale": 1.0},
+        "ppo": {"ppo_gamma": 0.99, "ppo_episodes": 16, "ppo_minibatches": 8},
+        "evaluation": {"zero_shot": True, "query_episodes": 10},
+        "least_jobs": 2,
+    },
 }
 """Distribution -> what suits it better than the defaults, nested as in ``RunConfig``."""
 
@@ -67,6 +74,14 @@ def _metaworld(
     }
 
 
+def _halfcheetah(epochs: int, meta_batch_size: int, query_episodes: int) -> dict[str, Any]:
+    """Return a budget; an epoch takes 8 episodes of 1000 steps for each of ``meta_batch_size``."""
+    return {
+        "train": {"epochs": epochs, "meta_batch_size": meta_batch_size, "episodes_per_task": 4},
+        "evaluation": {"query_episodes": query_episodes},
+    }
+
+
 BUDGETS: dict[tuple[str, str], dict[str, Any]] = {
     # Steps cost 150 µs and episodes take 500 of them: below 2 M steps for four policies.
     ("metaworld-ml10", "smoke"): _metaworld("quick", (4, 10, 2), (2, 1), "test", "train"),
@@ -81,5 +96,10 @@ BUDGETS: dict[tuple[str, str], dict[str, Any]] = {
     # The published budgets, 20 M and 90 M steps: 20 tasks × 10 episodes (Meta-World+).
     ("metaworld-ml10", "paper"): _metaworld("official", (100, 20, 10), (10, 3), "test", "train"),
     ("metaworld-ml45", "paper"): _metaworld("official", (450, 20, 10), (10, 3), "test", "train"),
+    # 0.06 M, 2 M, 5 M and 10 M steps a cell.
+    ("halfcheetah", "smoke"): _halfcheetah(4, 2, 2),
+    ("halfcheetah", "quick"): _halfcheetah(25, 10, 10),
+    ("halfcheetah", "standard"): _halfcheetah(62, 10, 10),
+    ("halfcheetah", "paper"): _halfcheetah(125, 10, 10),
 }
 """(distribution, preset) -> what this preset is there instead."""

@@ -44,6 +44,7 @@ REGISTRY: dict[str, str] = {
     "imujoco-ant": "task_distributions.imujoco:imujoco_ant",
     "metaworld-ml10": "task_distributions.metaworld:metaworld_ml10",
     "metaworld-ml45": "task_distributions.metaworld:metaworld_ml45",
+    "halfcheetah": "task_distributions.halfcheetah:halfcheetah",
     "point_goal": "task_distributions.point_goal:point_goal",
 }
 """Name -> ``module:factory``. A factory takes ``horizon: int | None``; see ``options``."""
