@@ -14,6 +14,8 @@ from hypothesis import strategies as st
 from harness.execution import checkpoint as checkpoints
 from harness.execution.checkpoint import Checkpoint, CheckpointError
 
+pytestmark = pytest.mark.faults
+
 
 def example(value=1.0):
     tensors = {"params/w": torch.full((3, 2), value), "adam/step/w": torch.tensor(7.0)}

@@ -11,6 +11,8 @@ from harness.execution import scoring
 from harness.execution.worker import JobError
 from harness.reporting.manifest import Manifest
 
+pytestmark = pytest.mark.faults
+
 
 @pytest.fixture(autouse=True)
 def _no_figures(monkeypatch, workplace):

@@ -16,6 +16,8 @@ import harness.reporting.rebuild
 from harness.execution.interrupt import InterruptedRunError, StopRequest
 from harness.reporting.manifest import Manifest
 
+pytestmark = pytest.mark.faults
+
 CELL = "point_goal.lstm.maml.s0"
 POLICY = ("lstm",)
 

@@ -1,0 +1,81 @@
+"""Faults of the machine around a run: a full disk, and strangers who knock at Ray's ports."""
+
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import ray
+from execution_cases import Listener, assert_same, curves, played_locally, records
+
+import harness.display
+import harness.reporting.rebuild
+from harness.execution import checkpoint
+from harness.reporting.manifest import Manifest
+
+pytestmark = pytest.mark.faults
+
+CELL = "point_goal.lstm.maml.s0"
+MANIFEST_FITS, CHECKPOINT_DOES_NOT = 100_000, 200_000
+
+
+@pytest.fixture
+def full_disk():
+    """Return a switch: from then on no file grows beyond what a manifest needs."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    yield lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (MANIFEST_FITS, before[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_full_disk_costs_the_cell_and_not_its_last_checkpoint(
+    workplace, monkeypatch, full_disk, capsys
+):
+    monkeypatch.setattr(harness.reporting.rebuild, "write_figures", lambda *_: None)
+    assert played_locally("whole", policy=("lstm",)) == 0
+    listener = Listener(lambda done: full_disk() if done == 2 else None)
+    with monkeypatch.context() as patch:
+        patch.setattr(harness.display, "make_progress", lambda *_: listener)
+        assert played_locally("x", policy=("lstm",)) == 3
+    assert "Traceback" not in capsys.readouterr().err
+    state = Manifest.load(Path("results/x/manifest.json")).cells[CELL]
+    assert state.status == "failed"
+    assert state.reason.startswith("disk")
+    store = Path("results/x/checkpoints") / CELL
+    (last,) = store.glob("*.safetensors")
+    assert last.stat().st_size > CHECKPOINT_DOES_NOT
+    assert checkpoint.read(last).learner["iteration"] == 1
+    resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    assert played_locally("x", "--resume", policy=("lstm",)) == 0
+    assert_same(records("x"), records("whole"))
+    assert curves("x") == curves("whole")
+    assert not list(Path("results/x").rglob("*.tmp"))
+
+
+STRANGER = """
+import os, sys
+os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+import ray
+ray.init(address=sys.argv[1], log_to_driver=False, logging_level="CRITICAL")
+open("inside", "w").close()
+"""
+
+
+@pytest.mark.ray
+@pytest.mark.usefixtures("_ray")
+def test_a_stranger_without_the_token_does_not_get_into_our_ray(tmp_path):
+    """Ray listens on every interface: its token is what keeps others out."""
+    address = ray.get_runtime_context().gcs_address
+    clean = {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "LANG": "C.UTF-8"}
+    done = subprocess.run(
+        [sys.executable, "-c", STRANGER, address],
+        env=clean,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode != 0
+    assert not (tmp_path / "inside").exists()
+    assert "token" in done.stderr.lower()
