@@ -46,6 +46,7 @@ REGISTRY: dict[str, str] = {
     "metaworld-ml45": "task_distributions.metaworld:metaworld_ml45",
     "halfcheetah": "task_distributions.halfcheetah:halfcheetah",
     "point_goal": "task_distributions.point_goal:point_goal",
+    "cartpole": "task_distributions.cartpole:cartpole",
 }
 """Name -> ``module:factory``. A factory takes ``horizon: int | None``; see ``options``."""
 

@@ -51,14 +51,19 @@ def class_of(task_name: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class EnvSpec:
-    """What a policy needs to know of an environment. Actions are continuous in [-1, 1]."""
+    """What a policy needs to know of an environment."""
 
     obs_dim: int
     action_dim: int
+    """Numbers per action, each in [-1, 1]; of discrete actions how many there are."""
     horizon: int
     """Control steps after which an episode is truncated."""
     has_success: bool = False
     """Whether steps report success (Meta-World); otherwise success is always ``False``."""
+    discrete: bool = False
+    """Actions are a choice of one of ``action_dim``. Batches still take rows of numbers: the
+    largest is the choice, so that one-hot rows and scores both name it. The ordinary Gymnasium
+    environment takes its index."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +108,7 @@ class BatchedEnv(Protocol):
     def step(self, actions: NDArray[np.floating]) -> StepBatch:
         """Advance every unfinished episode by one control step with ``actions`` [B, A].
 
+        Discrete actions are chosen by the largest number of a row, see ``EnvSpec.discrete``.
         Arrays of the returned batch are valid until the next call: copy what is kept.
         """
         ...

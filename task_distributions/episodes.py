@@ -85,9 +85,15 @@ class BatchedEpisodes(ABC):
         )
 
     def _take(self, actions: NDArray[np.floating]) -> BoolArray:
-        """Clip ``actions`` into the controls; return [B] where they are finite."""
+        """Clip ``actions`` into the controls; return [B] where they are finite.
+
+        Controls of discrete actions are one-hot.
+        """
         finite: BoolArray = np.isfinite(actions).all(axis=1)
-        np.clip(actions, -1.0, 1.0, out=self._controls, casting="unsafe")
+        if self.spec.discrete:
+            self._controls[:] = _one_hot(actions.argmax(axis=1), self.spec.action_dim)
+        else:
+            np.clip(actions, -1.0, 1.0, out=self._controls, casting="unsafe")
         self._controls[~finite] = 0.0
         return finite
 
@@ -112,10 +118,15 @@ class SingleEpisode(gymnasium.Env, ABC):  # type: ignore[misc]  # gymnasium is u
     def __init__(self, spec: EnvSpec, task: Task) -> None:
         self.task = task
         self._horizon, self._reports_success = spec.horizon, spec.has_success
+        self._num_actions = spec.action_dim if spec.discrete else None
         self._success = False
         """Set by subclasses when the goal is reached; reset with every episode."""
         self.observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (spec.obs_dim,), np.float64)
-        self.action_space = gymnasium.spaces.Box(-1.0, 1.0, (spec.action_dim,), np.float32)
+        self.action_space: gymnasium.Space = (
+            gymnasium.spaces.Discrete(spec.action_dim)
+            if spec.discrete
+            else gymnasium.spaces.Box(-1.0, 1.0, (spec.action_dim,), np.float32)
+        )
         self._obs: FloatArray = np.zeros(spec.obs_dim)
         self._steps_left = 0
 
@@ -130,17 +141,18 @@ class SingleEpisode(gymnasium.Env, ABC):  # type: ignore[misc]  # gymnasium is u
         return self._obs.copy(), self._info(invalid=False)
 
     def step(
-        self, action: NDArray[np.floating]
+        self, action: NDArray[np.floating] | int
     ) -> tuple[FloatArray, float, bool, bool, dict[str, Any]]:
         """Advance by one control step; ``info`` tells of ``invalid`` and of ``success``.
 
         Raises:
             RuntimeError: the episode is over, or none was started.
+            ValueError: there is no such discrete action.
         """
         if self._steps_left == 0:
             raise RuntimeError("this episode is over; call reset() first")
+        controls = self._controls(action)
         self._steps_left -= 1
-        controls = np.clip(np.asarray(action, np.float64), -1.0, 1.0)
         outcome = self._advance(controls) if np.isfinite(controls).all() else None
         if outcome is None:
             reward, terminated, truncated = 0.0, False, True
@@ -152,6 +164,16 @@ class SingleEpisode(gymnasium.Env, ABC):  # type: ignore[misc]  # gymnasium is u
         info = self._info(invalid=outcome is None)
         return self._obs.copy(), reward, terminated, truncated, info
 
+    def _controls(self, action: NDArray[np.floating] | int) -> FloatArray:
+        """Return ``action`` clipped; one-hot if it is the index of a discrete one."""
+        if self._num_actions is None:
+            return np.clip(np.asarray(action, np.float64), -1.0, 1.0)
+        if not self.action_space.contains(action):
+            raise ValueError(
+                f"action {action!r} is none of the integers 0 to {self._num_actions - 1}; pass one"
+            )
+        return _one_hot(np.asarray(action), self._num_actions)
+
     def _info(self, *, invalid: bool) -> dict[str, Any]:
         return {"invalid": invalid} | ({"success": self._success} if self._reports_success else {})
 
@@ -162,6 +184,12 @@ class SingleEpisode(gymnasium.Env, ABC):  # type: ignore[misc]  # gymnasium is u
     @abstractmethod
     def _advance(self, controls: FloatArray) -> tuple[FloatArray, float, bool] | None:
         """Return observation, reward and whether the MDP ended; None if the physics exploded."""
+
+
+def _one_hot(choice: NDArray[np.integer], count: int) -> FloatArray:
+    """Return rows [..., count] of zeros with a one at ``choice`` [...]."""
+    rows: FloatArray = np.eye(count)[choice]
+    return rows
 
 
 def expand_per_env(per_task: FloatArray, episodes_per_task: int) -> FloatArray:

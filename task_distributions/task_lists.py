@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from task_distributions.base import SPLITS, Split, Task
 
-__all__ = ["NUM_TASKS", "check_horizon", "check_own", "check_split", "draw_tasks"]
+__all__ = ["NUM_TASKS", "check_horizon", "check_own", "check_split", "draw_many", "draw_tasks"]
 
 NUM_TASKS: dict[Split, int] = {"train": 100, "test": 30}
 """Tasks per split of the distributions with a continuous parameter (PEARL's split)."""
@@ -24,15 +24,35 @@ def draw_tasks(
     independent draws can leave a fifth of the range untested, and the non-adaptive return of one
     such test list was a third above its expectation.
     """
+    return draw_many(dist, version, {parameter: (low, high)})
+
+
+def draw_many(
+    dist: str, version: int, ranges: Mapping[str, tuple[float, float]]
+) -> dict[Split, tuple[Task, ...]]:
+    """Return both lists with several parameters, each as ``draw_tasks`` draws one.
+
+    Every parameter is stratified and shuffled on its own (a Latin hypercube).
+    """
     lists: dict[Split, tuple[Task, ...]] = {}
     for number, split in enumerate(SPLITS):
         # crc32, not hash(): Python salts hash() per process.
         sequence = np.random.SeedSequence([zlib.crc32(dist.encode()), version, number])
         rng, count = np.random.Generator(np.random.PCG64(sequence)), NUM_TASKS[split]
-        values = low + (high - low) * (rng.permutation(count) + rng.random(count)) / count
+        columns = [
+            low + (high - low) * (rng.permutation(count) + rng.random(count)) / count
+            for low, high in ranges.values()
+        ]
         lists[split] = tuple(
-            Task(dist, version, split, index, f"{split}/{index}", ((parameter, float(value)),))
-            for index, value in enumerate(values)
+            Task(
+                dist,
+                version,
+                split,
+                index,
+                f"{split}/{index}",
+                tuple((key, float(value)) for key, value in zip(ranges, values, strict=True)),
+            )
+            for index, values in enumerate(zip(*columns, strict=True))
         )
     return lists
 

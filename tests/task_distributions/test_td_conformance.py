@@ -44,12 +44,17 @@ def _controller(kind: str, dist: TaskDistribution, count: int):
     return lambda t, obs: np.tanh(np.stack([row @ weights for row in obs]))
 
 
+def _single(dist: TaskDistribution, row: np.ndarray) -> np.ndarray | int:
+    """The action of a batch's row, as the ordinary environment takes it."""
+    return int(row.argmax()) if dist.spec.discrete else row
+
+
 def _play_single(dist: TaskDistribution, task: Task, seed: int, act, index: int) -> list[tuple]:
     env = dist.make_env(task)
     obs, info = env.reset(seed=seed)
     steps = [(obs, 0.0, False, False, info["invalid"])]
     for t in range(dist.spec.horizon):
-        obs, reward, terminated, truncated, info = env.step(act(t, obs, index))
+        obs, reward, terminated, truncated, info = env.step(_single(dist, act(t, obs, index)))
         steps.append((obs, reward, terminated, truncated, info["invalid"]))
         if terminated or truncated:
             break
@@ -111,10 +116,13 @@ def test_spec_tells_the_shapes(dist: TaskDistribution):
     task = dist.tasks("train")[0]
     env, batch = dist.make_env(task), dist.make_batch([task], 3)
     assert env.observation_space.shape == (dist.spec.obs_dim,)
-    assert env.action_space.shape == (dist.spec.action_dim,)
+    if dist.spec.discrete:
+        assert env.action_space == gymnasium.spaces.Discrete(dist.spec.action_dim)
+    else:
+        assert env.action_space.shape == (dist.spec.action_dim,)
+        np.testing.assert_array_equal(env.action_space.low, -1.0)
+        np.testing.assert_array_equal(env.action_space.high, 1.0)
     assert env.observation_space.dtype == np.float64
-    np.testing.assert_array_equal(env.action_space.low, -1.0)
-    np.testing.assert_array_equal(env.action_space.high, 1.0)
     obs = batch.reset([0, 1, 2])
     assert obs.shape == (3, dist.spec.obs_dim)
     out = batch.step(np.zeros((3, dist.spec.action_dim), np.float32))
@@ -136,7 +144,7 @@ def test_gymnasium_id_makes_the_task_asked_for(name: str, dist: TaskDistribution
     env = gymnasium.make(env_id, split="train", task=index, horizon=2)
     assert env.unwrapped.task == dist.tasks("train")[index]
     env.reset(seed=0)
-    action = np.zeros(dist.spec.action_dim, np.float32)
+    action = _single(dist, np.zeros(dist.spec.action_dim, np.float32))
     assert env.step(action)[3] is False
     assert env.step(action)[3] is True
     assert gymnasium.make(env_id).unwrapped.task == dist.tasks("test")[0]
@@ -211,16 +219,21 @@ def test_a_non_finite_action_makes_the_episode_invalid(dist: TaskDistribution):
     np.testing.assert_array_equal(out.obs[1], start[1])
     assert (out.obs[0] != start[0]).any()
 
+    failing = actions.copy()
+    failing[0, 0] = np.inf  # the other episodes go on, and can fail later
+    out = batch.step(failing)
+    assert out.invalid.tolist() == [True, True, False]
+    assert out.reward[1] == 0.0
+
+    if dist.spec.discrete:  # there is no such index: refused instead
+        with pytest.raises(ValueError, match=f"integers 0 to {dist.spec.action_dim - 1}"):
+            env.step(dist.spec.action_dim)
+        return
     obs, reward, terminated, truncated, info = env.step(actions[1])
     np.testing.assert_array_equal(obs, start[1])
     assert (reward, terminated, truncated, info["invalid"]) == (0.0, False, True, True)
     with pytest.raises(RuntimeError, match="call reset"):
         env.step(actions[0])
-
-    actions[0, 0] = np.inf  # the other episodes go on, and can fail later
-    out = batch.step(actions)
-    assert out.invalid.tolist() == [True, True, False]
-    assert out.reward[1] == 0.0
 
 
 def test_protocol_says_what_was_measured(name: str, dist: TaskDistribution):

@@ -32,7 +32,7 @@ def test_a_finished_batch_stands_still(name: str):
 def test_a_finished_environment_refuses_to_go_on(name: str):
     dist = task_distributions.load(name, horizon=1)
     env = dist.make_env(dist.tasks("test")[0])
-    action = np.zeros(dist.spec.action_dim)
+    action = 0 if dist.spec.discrete else np.zeros(dist.spec.action_dim)
     with pytest.raises(RuntimeError, match="call reset"):
         env.step(action)
     env.reset(seed=0)

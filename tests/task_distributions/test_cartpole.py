@@ -1,0 +1,128 @@
+"""cartpole: Gymnasium's CartPole at its parameters, and tasks that really differ."""
+
+from __future__ import annotations
+
+import gymnasium
+import numpy as np
+import pytest
+
+import task_distributions
+from task_distributions import Task
+from task_distributions.cartpole import ANGLE_LIMIT, POSITION_LIMIT, RANGES
+
+NOMINAL = {"half_length": 0.5, "pole_mass": 0.1, "cart_mass": 1.0, "force": 10.0}
+PARAMETER = {"half_length": "length", "pole_mass": "masspole", "cart_mass": "masscart"}
+
+
+def task_of(**changes: float) -> Task:
+    """A task of the distribution with Gymnasium's parameters but for ``changes``."""
+    return Task("cartpole", 1, "test", 0, "test/0", tuple((NOMINAL | changes).items()))
+
+
+def gymnasium_env(task: Task) -> gymnasium.Env:
+    """Gymnasium's own environment with the parameters of ``task``."""
+    env = gymnasium.make("CartPole-v1", max_episode_steps=200)
+    cart = env.unwrapped
+    cart.length, cart.masspole, cart.masscart = (task.param(key) for key in PARAMETER)
+    cart.force_mag = task.param("force")
+    cart.total_mass = cart.masspole + cart.masscart
+    cart.polemass_length = cart.masspole * cart.length
+    return env
+
+
+def policies_of(rng: np.random.Generator):
+    """Ways to act: at random, off to one side, and balancing until the horizon."""
+    yield lambda state: int(rng.integers(2))
+    yield lambda state: 1
+    yield lambda state: int(state[2] + 0.2 * state[3] + 0.1 * state[1] + 0.05 * state[0] > 0)
+
+
+@pytest.mark.parametrize(
+    "task",
+    [task_of(), *task_distributions.load("cartpole").tasks("test")[:4]],
+    ids=lambda task: "nominal" if task.param("force") == 10.0 else task.name,
+)
+def test_every_bit_is_gymnasiums(task: Task):
+    dist, lengths = task_distributions.load("cartpole"), []
+    for seed, act in enumerate(policies_of(np.random.default_rng(0))):
+        theirs, ours = gymnasium_env(task), dist.make_env(task)
+        batch = dist.make_batch([task], 1)
+        expected, _ = theirs.reset(seed=seed)
+        got, _ = ours.reset(seed=seed)
+        np.testing.assert_array_equal(batch.reset([seed])[0], got)
+        for step in range(1, 201):  # noqa: B007 - how far it came is looked at below
+            np.testing.assert_array_equal(got.astype(np.float32), expected)
+            np.testing.assert_array_equal(got, theirs.unwrapped.state)
+            action = act(got)
+            expected, *outcome, _ = theirs.step(action)
+            got, *mine, _ = ours.step(action)
+            out = batch.step(np.eye(2)[[action]])
+            assert mine == outcome == [out.reward[0], out.terminated[0], out.truncated[0]]
+            np.testing.assert_array_equal(out.obs[0], got)
+            if outcome[1] or outcome[2]:
+                break
+        np.testing.assert_array_equal(got, theirs.unwrapped.state)
+        lengths.append(step)
+    if task.param("force") == 10.0:
+        assert lengths[1] < 15
+        assert lengths[2] == 200  # a horizon is reached, and it is no termination
+
+
+@pytest.mark.parametrize("column", range(4))
+def test_every_parameter_changes_the_motion(column: int):
+    key = list(RANGES)[column]
+    low, high = RANGES[key]
+    dist = task_distributions.load("cartpole")
+    env = dist.make_batch([task_of(**{key: low}), task_of(**{key: high})], 1)
+    env.reset([3, 3])
+    for _ in range(3):
+        obs = env.step(np.array([[0.0, 1.0]] * 2)).obs
+    assert np.abs(obs[0] - obs[1]).max() > 1e-4
+
+
+def test_tasks_cover_every_range_evenly():
+    dist = task_distributions.load("cartpole")
+    for split, count in (("train", 100), ("test", 30)):
+        for key, (low, high) in RANGES.items():
+            values = np.array([task.param(key) for task in dist.tasks(split)])
+            strata = (values - low) / (high - low) * count
+            np.testing.assert_array_equal(np.sort(strata.astype(int)), np.arange(count))
+        table = np.array([[v for _, v in task.params] for task in dist.tasks(split)])
+        correlation = np.corrcoef(table.T) - np.eye(4)
+        assert np.abs(correlation).max() < 0.5  # shuffled one by one, not together
+
+
+def test_it_ends_where_gymnasium_ends_it():
+    dist = task_distributions.load("cartpole")
+    env = dist.make_batch(dist.tasks("train"), 1)
+    obs, over = env.reset(list(range(100))), np.zeros(100, bool)
+    assert np.abs(obs).max() <= 0.05
+    rng = np.random.default_rng(1)
+    for _ in range(200):
+        out = env.step(rng.random((100, 2)))
+        fresh = ~over
+        outside = (np.abs(out.obs[:, 0]) > POSITION_LIMIT) | (np.abs(out.obs[:, 2]) > ANGLE_LIMIT)
+        np.testing.assert_array_equal(out.terminated[fresh], outside[fresh])
+        np.testing.assert_array_equal(out.reward, fresh.astype(float))  # the falling step pays too
+        over = out.terminated | out.truncated
+    assert over.all()
+
+
+@pytest.mark.parametrize("action", [2, -1, 0.5, np.array([0.0, 1.0])])
+def test_other_actions_are_refused(action):
+    env = gymnasium.make("task_distributions:MetaRL/cartpole-v1", task=1).unwrapped
+    env.reset(seed=0)
+    with pytest.raises(ValueError, match="none of the integers 0 to 1"):
+        env.step(action)
+
+
+def test_the_largest_number_of_a_row_is_the_action():
+    dist = task_distributions.load("cartpole")
+    left, right, scored = (dist.make_batch([task_of()], 1) for _ in range(3))
+    for env in (left, right, scored):
+        env.reset([0])
+    a = left.step(np.array([[1.0, 0.0]])).obs.copy()
+    b = right.step(np.array([[0.0, 1.0]])).obs.copy()
+    c = scored.step(np.array([[7.0, 7.5]])).obs  # beyond 1, where clipping would tie them
+    np.testing.assert_array_equal(b, c)
+    assert a[0, 1] < 0 < b[0, 1]
