@@ -12,7 +12,7 @@ import json
 import math
 from operator import attrgetter
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 from safetensors import safe_open
@@ -82,7 +82,8 @@ class PolicyBase(FunctionalModule):
 
     def __init__(self, policy: Policy | ActorCritic, config: dict[str, Any]) -> None:
         super().__init__(config)
-        self.policy = policy
+        # A frozen ActorCritic is a Policy in all but that its attributes cannot be set.
+        self.policy = cast(Policy, policy)
         self.input_dim, self.action_dim = policy.input_dim, policy.action_dim
         self.register(policy.init_params(seeded_generator().initial_seed()))
 

@@ -35,11 +35,21 @@ def call(
         hidden: its hidden state; None calls it without.
         tensors: parameters and buffers to take the place of the module's own.
     """
+    return split(call_whole(model, x, hidden, tensors))
+
+
+def call_whole(
+    model: nn.Module, x: Tensor, hidden: Hidden, tensors: Mapping[str, Tensor] | None = None
+) -> Any:
+    """Return all that ``model`` returns; see ``call``."""
     arguments = (x,) if hidden is None else (x, hidden)
     if tensors is None:
-        result = model(*arguments)
-    else:
-        result = functional_call(model, dict(tensors), arguments)
+        return model(*arguments)
+    return functional_call(model, dict(tensors), arguments)
+
+
+def split(result: Any) -> tuple[Any, Hidden]:
+    """Return output and next hidden state of what a module returned; None if it has none."""
     if not isinstance(result, tuple):
         return result, None
     return result[0], result[-1]

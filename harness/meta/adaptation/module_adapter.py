@@ -166,6 +166,13 @@ class Adapter:
         self._load(self._start)
         self._begin()
 
+    def commit(self) -> float:
+        """Make the parameters as they are the start; return how far they had come."""
+        came = self.drift()
+        self._start = [parameter.detach().clone() for parameter in self._parameters]
+        self._begin()
+        return came
+
     def _begin(self) -> None:
         kind = torch.optim.Adam if self.config.optimizer == "adam" else torch.optim.SGD
         self._optimizer: torch.optim.Optimizer = kind(
