@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
@@ -25,7 +25,7 @@ class AgentCoordinator:
         ValueError: unknown mode.
     """
 
-    def __init__(self, mode: Literal["sequence", "threads"] = "sequence") -> None:
+    def __init__(self, mode: str = "sequence") -> None:
         if mode not in MODES:
             raise ValueError(f"mode is {mode!r}; have: {', '.join(MODES)}. Pick one")
         self.mode = mode
