@@ -9,13 +9,11 @@ from __future__ import annotations
 
 import os
 import shutil
-import tempfile
 from pathlib import Path
 from typing import Any, Self
 
 import ray
 from ray import tune
-from ray.exceptions import RayTaskError
 from ray.tune.schedulers import AsyncHyperBandScheduler
 from ray.tune.search import Searcher
 
@@ -32,6 +30,10 @@ QUIET = {
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
 }
 """Tune neither prints nor logs nor handles signals: we do."""
+
+
+SCRATCH = ".tune"
+"""Where Tune keeps a state that nobody reads."""
 
 
 class Cluster:
@@ -56,7 +58,9 @@ def play(conductor: Conductor, workers: int, cpus: int) -> None:
     """Play every waiting cell; return when all are over, or a stop was asked for and obeyed."""
     at_once = min(cpus // max(1, workers), conductor.tune.max_concurrent or cpus)
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(at_once)  # else they start one by one
-    scratch = tempfile.mkdtemp(prefix="metarl-tune-")
+    # Beside the cells, for every node must reach it; whatever a killed driver left is thrown away.
+    scratch = conductor.folder / SCRATCH
+    shutil.rmtree(scratch, ignore_errors=True)
     # The learner and the trial's own process wait while workers work: they take no CPU.
     bundles: list[dict[str, float]] = [{}] + [{"CPU": 1.0}] * workers if workers else [{"CPU": 1.0}]
     trainable = tune.with_resources(_trial, tune.PlacementGroupFactory(bundles))
@@ -70,7 +74,7 @@ def play(conductor: Conductor, workers: int, cpus: int) -> None:
         ),
         run_config=tune.RunConfig(
             name="sweep",
-            storage_path=scratch,
+            storage_path=str(scratch),
             verbose=0,
             failure_config=tune.FailureConfig(max_failures=conductor.tune.max_failures),
             callbacks=[_Ear(conductor)],
@@ -154,8 +158,9 @@ def _key(trial: Any) -> str:
 
 
 def _cause(trial: Any) -> str:
-    error = trial.get_pickled_error()
-    if isinstance(error, RayTaskError):
-        cause = error.cause
-        return f"error: {type(cause).__name__}: {cause}"
-    return f"lost: its process died ({str(error).splitlines()[0] if error else 'no reason known'})"
+    """Return why a trial's process is gone, from the text that Tune has just written of it."""
+    text = Path(trial.error_file).read_text() if trial.error_file else ""
+    told = text.rpartition("Failure # ")[2].partition("\n")[2].strip().splitlines()
+    if told and "ray::" in told[0]:  # a traceback: our code raised
+        return f"error: {told[-1].strip()}"
+    return f"lost: its process died ({told[0].strip() if told else 'no reason known'})"

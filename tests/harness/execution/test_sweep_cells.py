@@ -1,0 +1,153 @@
+"""Sweeps without Ray, one cell after the other in this process: what is kept, and what it means."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from execution_cases import VARIABLE, assert_same, played_locally, records
+
+import harness.reporting.rebuild
+import harness.reporting.sweeps
+from harness import status, sweep
+from harness.execution import sweep_run, trial
+from harness.reporting.manifest import Manifest
+from harness.reporting.records import read_records
+
+SETTINGS = """
+base:
+  task_dist: point_goal
+  env: {horizon: 8, test_tasks: [0, 1, 2, 3, 4]}
+  train: {meta_batch_size: 4, episodes_per_task: 2, outer_steps: 2, epochs: 3}
+  evaluation: {few_shot: [1], episodes_per_shot: 2, query_episodes: 2}
+  execution: {checkpoint_every: 1}
+sweep:
+"""
+TWINS = SETTINGS + "  policy: [mlp]\n  learner: [finetune, multitask]\n"
+RATES = SETTINGS + "  policy: [mlp]\n  adapt.inner_lr: [0.1, 0.2]\n"
+
+
+@pytest.fixture(autouse=True)
+def _here(monkeypatch, workplace):
+    for module in (harness.reporting.rebuild, harness.reporting.sweeps):
+        monkeypatch.setattr(module, "write_figures", lambda *_: None)
+
+
+def play(monkeypatch, text, *argv, on_report=lambda conductor, key, report: None):
+    """Play a sweep here; ``on_report`` is called after every iteration of every cell."""
+    order_played = []
+
+    def one_by_one(conductor, cluster):
+        conductor.watch.started(conductor.view)
+        while not conductor.exhausted:
+            key = conductor.next(1)
+            order_played.append(key)
+            conductor.begun(key)
+
+            def report(values, key=key):
+                conductor.reported(key, values)
+                on_report(conductor, key, values)
+
+            try:
+                trial.play(conductor.order(key, 0), report)
+            except SystemExit:  # how a scheduler ends a trial
+                pass
+            except RuntimeError as error:
+                conductor.died(key, str(error))
+                conductor.failed(key, f"lost: {error}")
+            conductor.finished(key)
+        return conductor.stop_file.exists()
+
+    monkeypatch.setattr(trial, "REPORT_SECONDS", 0.0)
+    monkeypatch.setattr(sweep_run, "_play", one_by_one)
+    Path("x.yaml").write_text(text)
+    return sweep.main(["x.yaml", *argv]), order_played
+
+
+def swept():
+    frames = [read_records(path) for path in sorted(Path("results/x/cells").iterdir())]
+    keys = ["cell", "split", "task", "shots", "query_episode"]
+    return pd.concat(frames).drop(columns=VARIABLE).sort_values(keys, ignore_index=True)
+
+
+def state(key):
+    (found,) = Manifest.load(Path(f"results/x/cells/{key}/manifest.json")).cells.values()
+    return found
+
+
+def test_cells_of_their_own_make_the_table_of_one_run(monkeypatch, capsys):
+    assert played_locally("run", "--learner", "finetune", "multitask") == 0
+    code, played = play(monkeypatch, TWINS)
+    assert code == 0
+    assert played == ["point_goal.mlp.multitask.s0", "point_goal.mlp.finetune.s0"]
+    assert_same(swept(), records("run"))
+    tables = [pd.read_csv(f"results/{name}/table.csv") for name in ("x", "run")]
+    assert_same(*(table.drop(columns="wall_seconds") for table in tables))
+    # Played again there is nothing to do; another file is another sweep.
+    assert play(monkeypatch, TWINS, "--resume") == (0, [])
+    assert play(monkeypatch, TWINS)[0] == 2
+    capsys.readouterr()
+    assert play(monkeypatch, TWINS.replace("horizon: 8", "horizon: 9"), "--resume")[0] == 2
+    assert "2 cells changed" in capsys.readouterr().err
+    assert status.main(["results/x"]) == 0
+    assert "2/2 cells done: 2 ok" in capsys.readouterr().out
+
+
+def test_a_stop_is_obeyed_after_the_checkpoint_and_a_resume_goes_on_there(monkeypatch):
+    played_locally("run", "--learner", "finetune", "multitask")
+    seen = []
+
+    def stop(conductor, key, report):
+        seen.append(report["iteration"])
+        if report["iteration"] == 2:
+            conductor.stop_file.touch()
+
+    code, played = play(monkeypatch, TWINS, on_report=stop)
+    assert code == 4
+    assert played == ["point_goal.mlp.multitask.s0"]
+    assert max(seen) == 2
+    assert state(played[0]).status == "running"
+    seen.clear()
+    code, played = play(
+        monkeypatch, TWINS, "--resume", on_report=lambda c, k, r: seen.append((k, r))
+    )
+    assert code == 0
+    assert played == ["point_goal.mlp.multitask.s0", "point_goal.mlp.finetune.s0"]
+    done = [r["iteration"] for k, r in seen if "multitask" in k and r["iteration"]]
+    assert sorted(set(done)) == [2, 3], "finished iterations were done again"
+    assert_same(swept(), records("run"))
+
+
+def test_failed_and_stopped_cells_are_told_and_in_no_number(monkeypatch):
+    first, second = (f"point_goal.mlp.maml.s0.inner_lr-{rate}" for rate in ("0.1", "0.2"))
+
+    def end(conductor, key, report):
+        if report["iteration"] == 2:
+            raise SystemExit if key == first else RuntimeError("its process died")
+
+    code, played = play(monkeypatch, RATES, on_report=end)
+    assert (code, played) == (3, [first, second])
+    assert state(first).status == "stopped"
+    assert "after 2 iterations, 256 environment steps" in state(first).reason
+    assert state(second).reason == "lost: its process died"
+    told = Path("results/x/table.md").read_text()
+    assert "STOPPED:** 1 of 2 cells" in told
+    assert "FAILED:** 1 of 2 cells" in told
+    assert f"cells/{second}/cell.yaml --backend local" in told
+    frame = pd.read_csv("results/x/table.csv")
+    rows = frame[frame.learner.str.startswith("maml")]
+    assert list(rows["adapt.inner_lr"]) == [0.1, 0.2]
+    assert rows.return_0.isna().all()
+    assert list(rows.seeds_stopped) == [1, 0]
+    assert list(rows.seeds_failed) == [0, 1]
+    # Failed cells wait for --retry-failed; stopped ones are over.
+    assert play(monkeypatch, RATES, "--resume") == (3, [])
+    assert play(monkeypatch, RATES, "--resume", "--retry-failed") == (0, [second])
+
+
+def test_another_process_on_the_same_sweep_is_refused(monkeypatch, capsys):
+    play(monkeypatch, RATES, on_report=lambda c, k, r: c.stop_file.touch())
+    with sweep_run._alone(Path("results/x").absolute()):
+        assert play(monkeypatch, RATES, "--resume")[0] == 2
+        assert "another process" in capsys.readouterr().err
+        assert status.main(["results/x"]) == 0
+        assert "being played" in capsys.readouterr().out
