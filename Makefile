@@ -9,13 +9,16 @@ INSTALLED := $(VENV)/.installed
 
 export RAY_USAGE_STATS_ENABLED ?= 0
 
-.PHONY: run test lint install clean
+.PHONY: run test coverage lint install clean
 
 run: install
 	$(BIN)/python -m harness.run $(ARGS)
 
 test: lint
 	$(BIN)/python -m pytest
+
+coverage: install
+	$(BIN)/python -m pytest --cov=harness --cov=policies --cov=task_distributions --cov-report=term:skip-covered
 
 lint: install
 	$(BIN)/ruff check .
