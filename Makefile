@@ -18,7 +18,7 @@ test: lint
 	$(BIN)/python -m pytest
 
 coverage: install
-	$(BIN)/python -m pytest --cov=harness --cov=policies --cov=task_distributions --cov-report=term:skip-covered
+	$(BIN)/python -m pytest --cov=harness --cov=policies --cov=task_distributions --cov-report=term-missing:skip-covered
 
 lint: install
 	$(BIN)/ruff check .
