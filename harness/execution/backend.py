@@ -37,6 +37,8 @@ class Advance:
     """Environment steps of training so far."""
     seconds: float
     """Learner time since the iteration began."""
+    summable: bool = False
+    """See ``Request``."""
 
 
 class LearnerHandle(Protocol):
@@ -64,6 +66,8 @@ class Work:
     payload: Handle
     origin: Handle = None
     """The ``collect`` payload the jobs' kept data came from."""
+    summable: bool = False
+    """Sums of whole groups of results may be returned in their place (``sums.groups``)."""
 
 
 class Backend(Protocol):

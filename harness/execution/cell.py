@@ -52,7 +52,7 @@ class CellRunner:
         step, payload = learner.advance([])
         origin: Handle = payload
         while step.kind is not None:
-            work = Work(step.kind, pieces, payload, origin)
+            work = Work(step.kind, pieces, payload, origin, step.summable)
             got, results = self.backend.run(work)
             receipts += got
             step, payload = learner.advance(results)

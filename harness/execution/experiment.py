@@ -123,7 +123,8 @@ def _open(
     name = execution.name or f"{config.task_dist}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
     info, resolved = describe(config), config_as_dict(config)
     try:
-        folder = RunFolder.create(run_path(RESULTS, name), resume=execution.resume)
+        path = run_path(execution.storage or RESULTS, name)
+        folder = RunFolder.create(path, resume=execution.resume)
         if execution.resume:
             return folder, taken_up(folder.manifest_path, resolved, info)
     except ArtefactError:

@@ -65,8 +65,10 @@ class LearnerHost:
         except StopIteration as stop:
             self._playing, done = None, stop.value
         self._seconds += time.perf_counter() - began
-        kind, payload = (request.kind, request.payload) if request else (None, None)
-        return Advance(kind, done, int(self._state.env_steps), self._seconds), payload
+        at, spent = int(self._state.env_steps), self._seconds
+        if request is None:
+            return Advance(None, done, at, spent), None
+        return Advance(request.kind, done, at, spent, request.summable), request.payload
 
     def subject(self) -> Subject:
         """Return the meta-parameters as evaluation takes them."""

@@ -67,7 +67,7 @@ def _open(
 ) -> tuple[RunFolder, Manifest]:
     name = config.execution.name or f"rllib-{config.task_dist}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
     try:
-        folder = RunFolder.create(run_path(RESULTS, name))
+        folder = RunFolder.create(run_path(config.execution.storage or RESULTS, name))
     except ArtefactError:
         raise
     except ValueError as error:

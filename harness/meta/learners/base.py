@@ -56,6 +56,8 @@ class Request:
     kind: str
     payload: Any
     """Sent to every worker: a PolicyState for ``collect``, else what ``compute`` expects."""
+    summable: bool = False
+    """The learner adds the answers up by ``sums.summed``: sums may be sent in their place."""
 
 
 @dataclass(frozen=True, slots=True)

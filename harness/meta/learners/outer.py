@@ -1,7 +1,7 @@
 """Outer steps: what the learner asks of the workers' data, and what it does with the answers.
 
 ``STEPS`` run on the learner side and yield requests; ``ANSWERS`` run on the workers. Answers of
-different jobs are summed in job order, so the result does not depend on who computed them.
+different jobs are summed in a fixed order (sums.py): it does not matter who computed them.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from torch import Tensor
 from harness.config import RunConfig, TrainConfig
 from harness.meta.learners.base import DivergedError, Request
 from harness.meta.learners.state import LearnerState
+from harness.meta.learners.sums import Info, sum_of
 from harness.meta.learners.surrogate import Collected, MetaObjective, Terms
 from policies.base import Params
 from policies.params import clone
 
-Info = dict[str, float]
 Step = Generator[Request, list[Any], Info]
 
 CG_ITERATIONS = 10
@@ -105,8 +105,7 @@ def ppo_step(state: LearnerState, train: TrainConfig) -> Step:
     """Take ``outer_steps`` Adam steps on the clipped surrogate, all on the same data."""
     info: Info = {}
     for _ in range(train.outer_steps):
-        answers = yield Request("gradient", {"params": state.snapshot()})
-        gradient, losses = summed(answers)
+        gradient, losses = yield from sum_of("gradient", {"params": state.snapshot()})
         size = norm(gradient)
         if not accept(state, size, train):
             break
@@ -125,7 +124,7 @@ def trpo_step(state: LearnerState, train: TrainConfig) -> Step:
     TRPO (arXiv 1502.05477, appendix C): conjugate gradients, then a backtracking line search.
     """
     old = state.snapshot()
-    gradient, before = summed((yield Request("gradient", {"params": old})))
+    gradient, before = yield from sum_of("gradient", {"params": old})
     size = norm(gradient)
     if not accept(state, size, train):
         return {"grad_norm": size}
@@ -133,12 +132,12 @@ def trpo_step(state: LearnerState, train: TrainConfig) -> Step:
     if size == 0:
         return {**before, "grad_norm": size}
     direction = yield from _conjugate_gradient(old, gradient)
-    curvature, _ = summed((yield Request("hvp", {"params": old, "vector": direction})))
+    curvature, _ = yield from sum_of("hvp", {"params": old, "vector": direction})
     length = (2 * train.max_kl / max(_dot(direction, curvature), 1e-12)) ** 0.5
     for attempt in range(BACKTRACKS):
         step = length * BACKTRACK_RATIO**attempt
         trial = {name: value - step * direction[name] for name, value in old.items()}
-        _, after = summed((yield Request("losses", {"params": trial})))
+        _, after = yield from sum_of("losses", {"params": trial})
         if after["outer_kl"] <= train.max_kl and after["surrogate"] < before["surrogate"]:
             for name, value in state.params.items():
                 value.copy_(trial[name])
@@ -159,7 +158,7 @@ def _conjugate_gradient(params: Params, gradient: Params) -> Generator[Request, 
     direction = dict(gradient)
     rr = _dot(residual, residual)
     for _ in range(CG_ITERATIONS):
-        product, _ = summed((yield Request("hvp", {"params": params, "vector": direction})))
+        product, _ = yield from sum_of("hvp", {"params": params, "vector": direction})
         product = _axpy(CG_DAMPING, direction, product)
         alpha = rr / _dot(direction, product)
         solution = _axpy(alpha, direction, solution)
@@ -180,15 +179,6 @@ def accept(state: LearnerState, norm: float, train: TrainConfig) -> bool:
     if state.skipped >= train.max_skipped:
         raise DivergedError(f"{state.skipped} updates in a row had a non-finite gradient")
     return False
-
-
-def summed(answers: Sequence[tuple[Params, Info]]) -> tuple[Params, Info]:
-    """Add the jobs' answers in job order, whoever computed them."""
-    total, info = dict(answers[0][0]), dict(answers[0][1])
-    for params, losses in answers[1:]:
-        total = {name: value + params[name] for name, value in total.items()}
-        info = {name: value + losses[name] for name, value in info.items()}
-    return total, info
 
 
 def _axpy(scale: float, x: Params, y: Params) -> Params:

@@ -1,7 +1,7 @@
 """PPO over whole sequences (arXiv 1707.06347), and with memory across episodes RL² (1611.02779).
 
 Every worker keeps the sequences it collected. A step of the optimiser asks each of them for the
-gradient on its share of one minibatch; the shares are added in job order.
+gradient on its share of one minibatch; the shares are added in a fixed order (sums.py).
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from harness.meta.learners.base import IterationInfo, Place, PolicyState, Report
 from harness.meta.learners.iteration import Keeper, acting, concluded, fresh_state, training_plan
 from harness.meta.learners.reports import report_on
 from harness.meta.learners.state import LearnerState
+from harness.meta.learners.sums import sum_of
 from harness.meta.meta_episode import MetaEpisodeRunner
 from harness.meta.problem import Problem
 from harness.meta.rollout import Clock
@@ -78,8 +79,7 @@ class PPOLearner(Keeper):
         info: dict[str, float] = {}
         for position in range(ppo.ppo_passes * ppo.ppo_minibatches):
             payload = {"params": state.snapshot(), "position": position, **scale}
-            answers = yield Request("gradient", payload)
-            gradient, losses = outer.summed(answers)
+            gradient, losses = yield from sum_of("gradient", payload)
             if not losses.pop("rows"):
                 continue  # fewer sequences than minibatches
             info, norm = losses, outer.norm(gradient)

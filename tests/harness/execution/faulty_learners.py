@@ -26,6 +26,7 @@ NAMES = (
     "nan-once",
     "nan-always",
     "disk-full",
+    "first-job-last",
 )
 
 
@@ -50,10 +51,24 @@ def die():
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+def wait_for_the_others(where, jobs):
+    """Keep the first job of an iteration from its end until all the others have begun theirs."""
+    folder = Path(os.environ["FAULTS_DIR"])
+    begun = f"begun-{where.iteration}-"
+    (folder / f"{begun}{where.seed_keys[0]}").touch()
+    end = time.monotonic() + 120
+    while where.seed_keys[0] == 0 and len(list(folder.glob(f"{begun}*"))) < jobs:
+        if time.monotonic() > end:
+            raise TimeoutError("the other jobs waited for this one")
+        time.sleep(0.01)
+
+
 class Faulty(PolicyGradientLearner):
     """maml, except for the fault it is named after."""
 
     def collect(self, tasks, where, payload, clock):
+        if self.name == "first-job-last":
+            wait_for_the_others(where, jobs=self.problem.config.least_jobs)
         answer = super().collect(tasks, where, payload, clock)
         if self.name == "dies-always" or (self.name == "dies-in-collect" and once(self.name)):
             die()

@@ -1,12 +1,14 @@
 """On Ray: the same numbers as in one process, whoever dies, hangs or raises in between."""
 
 import contextlib
+import dataclasses
 import time
 from pathlib import Path
 
 import psutil
 import pytest
 import ray
+import torch
 from execution_cases import SIZES, assert_same, curves, events, play, played_locally, trained
 
 import harness.reporting.rebuild
@@ -14,6 +16,7 @@ from harness import cli
 from harness.execution import on_ray
 from harness.execution.backend import Work
 from harness.execution.cell import CellRunner, cells
+from harness.execution.local import LocalBackend
 from harness.execution.on_ray import RayBackend
 from harness.meta.problem import Problem
 from harness.reporting.manifest import Manifest
@@ -30,7 +33,8 @@ def _here(monkeypatch, workplace):
 
 
 def on_workers(count, name, *argv, **kwargs):
-    argv = ["--backend", "ray", "--num-workers", str(count), *argv]
+    # Where everything else is busy too, torch alone takes minutes to load.
+    argv = ["--backend", "ray", "--num-workers", str(count), "--start-timeout", "600", *argv]
     return play(name, *argv, **kwargs)
 
 
@@ -135,6 +139,7 @@ def test_cells_that_cannot_be_played_fail_alone(maml):
 @pytest.fixture
 def config():
     argv = [*SIZES, "--policy", "mlp", "--num-workers", "2", "--name", "x"]
+    argv += ["--start-timeout", "600"]
     return cli.load_config(argv)
 
 
@@ -154,7 +159,63 @@ def test_the_driver_gets_references_and_reads_receipts_only(config, monkeypatch)
         backend.close()
     assert len(receipts) == len(results) == len(pieces) > 1
     assert all(isinstance(result, ray.ObjectRef) for result in (*results, payload))
-    assert {type(value).__name__ for value in read} == {"NoneType", "Advance", "Receipt"}
+    # str: where a worker is.
+    assert {type(value).__name__ for value in read} == {"NoneType", "Advance", "Receipt", "str"}
+
+
+def one_iteration(backend, config):
+    """The parameters after one iteration, how many results each request had, and the jobs."""
+    (cell,) = cells(config)
+    learner = backend.start_learner(cell, None)
+    pieces = CellRunner(Problem.build(cell, config), backend).training_jobs(0)
+    sent = []
+    step, payload = learner.advance([])
+    origin = payload
+    while step.kind is not None:
+        work = Work(step.kind, pieces, payload, origin, step.summable)
+        _, results = backend.run(work)
+        sent.append(len(results))
+        step, payload = learner.advance(results)
+    (subject,) = backend.fetch([learner.subject()])
+    return subject.state.params, sent, pieces
+
+
+def assert_same_params(left, right):
+    assert left.keys() == right.keys()
+    assert all(torch.equal(value, right[name]) for name, value in left.items())
+
+
+def test_a_slow_worker_leaves_its_waiting_jobs_to_the_other(config):
+    """One is kept busy with its first job until the other has begun all that is left."""
+    params, _, _ = one_iteration(LocalBackend(config), config)
+    config = dataclasses.replace(config, learner=("first-job-last",))
+    faults = []
+    backend = RayBackend(config, lambda *fault: faults.append(fault))
+    try:
+        found, sent, pieces = one_iteration(backend, config)
+        slow, *others = (backend.crew.home(job) for job in pieces)
+    finally:
+        backend.close()
+    assert others == [1 - slow] * 3
+    assert sent == [4, 4, 4]
+    assert_same_params(found, params)
+    assert not faults
+
+
+def test_a_full_node_sends_sums_that_change_nothing(config):
+    """20 jobs are two groups: two sums leave the node in place of 20 gradients."""
+    train = dataclasses.replace(config.train, meta_batch_size=20)
+    execution = dataclasses.replace(config.execution, sum_beyond=1)
+    config = dataclasses.replace(config, train=train, execution=execution, envs_per_job=2)
+    params, sent, _ = one_iteration(LocalBackend(config), config)
+    assert sent == [20, 20, 20]
+    backend = RayBackend(config, lambda *_: None)
+    try:
+        found, sent, _ = one_iteration(backend, config)
+    finally:
+        backend.close()
+    assert sent == [20, 2, 2]
+    assert_same_params(found, params)
 
 
 def test_nothing_of_ours_is_left_after_closing(config):

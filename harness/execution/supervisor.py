@@ -1,0 +1,192 @@
+"""RAY: one pass over a list of jobs that does every job exactly once, whoever dies or hangs.
+
+Jobs are values that any worker can do again: a worker that dies or hangs is replaced, and its job
+is done anew with the same seeds. Jobs go to whoever is free; one whose data a worker holds goes to
+that worker. Results are in job order, whatever the order of arrival.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+from ray.exceptions import RayActorError, RayError, RayTaskError
+
+from harness.config import ExecutionConfig
+from harness.execution.backend import Handle, LostError, Work
+from harness.execution.crew import Crew, Report
+from harness.execution.worker import Receipt
+from harness.meta.learners.sums import FAN_IN
+
+MAX_ATTEMPTS = 3
+NOTICE_SECONDS = 5.0
+"""How long nobody works before it is told."""
+
+
+@dataclass(slots=True)
+class _Flight:
+    """One job on its way."""
+
+    index: int
+    worker: int
+    result: Any
+    deadline: float
+
+
+@dataclass(frozen=True, slots=True)
+class Landed:
+    """A job that is done."""
+
+    receipt: Receipt
+    result: Handle
+    node: str | None
+    """Where its result lies."""
+
+
+class Round:
+    """One pass: at most one job in flight per worker."""
+
+    def __init__(
+        self,
+        crew: Crew,
+        work: Work,
+        execution: ExecutionConfig,
+        report: Report,
+        on_done: Callable[[int], None] | None,
+    ) -> None:
+        self._crew, self._work, self._execution = crew, work, execution
+        self._report, self._on_done = report, on_done
+        self._waiting = list(range(len(work.jobs)))
+        self._idle = set(range(len(crew))) - set(crew.checking.values())
+        self._flights: dict[Any, _Flight] = {}
+        self._attempts = [0] * len(work.jobs)
+        self._places: dict[int, str | None] = {}
+        """Node that began a group of jobs whose results are added (``sums.groups``)."""
+        self._done: dict[int, Landed] = {}
+        self._last_flight = time.monotonic()
+        self._told = False
+
+    def play(self) -> list[Landed]:
+        """Do the work; return what landed, in job order."""
+        try:
+            while len(self._done) < len(self._work.jobs):
+                self._launch()
+                self._land()
+        except BaseException:
+            for flight in self._flights.values():
+                self._crew.replace(flight.worker)
+            raise
+        return [self._done[index] for index in range(len(self._work.jobs))]
+
+    def _launch(self) -> None:
+        for worker in sorted(self._idle):
+            index = self._next_for(worker)
+            if index is None:
+                continue
+            self._waiting.remove(index)
+            self._idle.discard(worker)
+            self._places.setdefault(index // FAN_IN, self._crew.node(worker))
+            self._attempts[index] += 1
+            receipt, result = self._crew.submit(worker, self._work, self._work.jobs[index])
+            deadline = time.monotonic() + self._execution.job_timeout
+            self._flights[receipt] = _Flight(index, worker, result, deadline)
+
+    def _next_for(self, worker: int) -> int | None:
+        """Take a job whose data it holds, or a free one, best of a group begun on its node."""
+        best, best_rank = None, 3
+        for index in self._waiting:
+            home = self._crew.home(self._work.jobs[index])
+            if home not in (None, worker):
+                continue
+            rank = 0 if home == worker else self._distance(index, worker)
+            if rank < best_rank:
+                best, best_rank = index, rank
+            if rank == 0:
+                break
+        return best
+
+    def _distance(self, index: int, worker: int) -> int:
+        group = index // FAN_IN
+        if group not in self._places:
+            return 1
+        return 0 if self._places[group] == self._crew.node(worker) else 2
+
+    def _land(self) -> None:
+        checking = self._crew.checking
+        ready, _ = ray.wait([*self._flights, *checking], num_returns=1, timeout=self._patience())
+        if not ready:
+            self._expire()
+        for reference in ready:
+            if reference not in checking:
+                self._finish(reference, self._flights.pop(reference))
+            elif (worker := self._crew.checked(reference)) is not None:
+                self._idle.add(worker)
+        if self._flights or ready:
+            self._last_flight, self._told = time.monotonic(), False
+
+    def _patience(self) -> float:
+        deadlines = [flight.deadline for flight in self._flights.values()]
+        return max(
+            0.0, min(deadlines, default=time.monotonic() + NOTICE_SECONDS) - time.monotonic()
+        )
+
+    def _finish(self, receipt: Any, flight: _Flight) -> None:
+        job = self._work.jobs[flight.index]
+        try:
+            answer: Receipt = ray.get(receipt)
+        except RayTaskError as error:  # first: it is a RayActorError too if that is its cause
+            raise cause(error) from error
+        except RayActorError as error:
+            self._doubt(flight.worker)
+            self._retry(flight, "worker_died", str(error).splitlines()[0])
+            return
+        self._idle.add(flight.worker)
+        self._crew.settle(job, flight.worker)
+        node = self._crew.node(flight.worker)
+        self._done[flight.index] = Landed(answer, flight.result, node)
+        if self._on_done:
+            self._on_done(len(self._done))
+
+    def _doubt(self, dead: int) -> None:
+        """Ask the idle neighbours of a dead worker whether they live: its node may be gone."""
+        for worker in self._idle.intersection(self._crew.on(self._crew.node(dead))):
+            self._idle.discard(worker)
+            self._crew.check(worker)
+
+    def _expire(self) -> None:
+        now = time.monotonic()
+        if not self._flights:
+            self._wait_for_room(now - self._last_flight)
+        for receipt, flight in list(self._flights.items()):
+            if flight.deadline <= now:
+                del self._flights[receipt]
+                limit = self._execution.job_timeout
+                self._retry(flight, "job_timeout", f"no answer in {limit:g} s")
+
+    def _wait_for_room(self, waited: float) -> None:
+        workers, limit = len(self._crew.checking), self._execution.start_timeout
+        if waited >= limit:
+            raise LostError(f"no worker has started in {limit:g} s")
+        if not self._told:
+            self._told = True
+            self._report("waiting", workers=workers, cause="none is up", seconds_at_most=limit)
+
+    def _retry(self, flight: _Flight, kind: str, reason: str) -> None:
+        job, attempts = self._work.jobs[flight.index], self._attempts[flight.index]
+        self._report(kind, job=str(job), attempt=attempts, cause=reason)
+        self._crew.replace(flight.worker)
+        limit = MAX_ATTEMPTS if kind == "worker_died" else 2
+        if attempts >= limit:
+            raise LostError(f"{job} was lost {attempts} times ({kind}: {reason})")
+        self._waiting.insert(0, flight.index)
+
+
+def cause(error: RayTaskError) -> Exception:
+    """Return what went wrong in an actor, as it was raised there."""
+    if isinstance(error.cause, RayError):  # what it was sent is gone with the one that made it
+        return LostError(f"data was lost: {str(error.cause).splitlines()[0]}", learner=True)
+    found: Exception = error.cause
+    return found
