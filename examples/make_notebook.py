@@ -1,0 +1,43 @@
+"""Write ``demo.ipynb`` from ``demo.py``: ``# %%`` begins a cell, ``# %% [markdown]`` one of text.
+
+The notebook is kept without outputs: numbers are cited from ``results/published`` alone.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import nbformat
+from nbformat import NotebookNode
+
+HERE = Path(__file__).parent
+KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
+
+
+def notebook(source: str) -> NotebookNode:
+    """Return the notebook that ``source`` describes; what stands before its first cell is left out.
+
+    The same source always gives the same notebook.
+    """
+    parts = re.split(r"^# %%(.*)\n", source, flags=re.MULTILINE)[1:]
+    cells = []
+    for number, (kind, body) in enumerate(zip(parts[::2], parts[1::2], strict=True)):
+        text = body.strip("\n")
+        if kind.strip() == "[markdown]":
+            text = "\n".join(line.removeprefix("#").removeprefix(" ") for line in text.split("\n"))
+            cell = nbformat.v4.new_markdown_cell(text)
+        else:
+            cell = nbformat.v4.new_code_cell(text)
+        cell["id"] = f"cell-{number}"
+        cells.append(cell)
+    return nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": KERNEL})
+
+
+def main() -> None:
+    """Write the file."""
+    nbformat.write(notebook((HERE / "demo.py").read_text()), HERE / "demo.ipynb")
+
+
+if __name__ == "__main__":
+    main()
