@@ -129,7 +129,7 @@ def ours_with_policy(policy_name: str, robot: str, controller: ControllerMaker) 
     seeds = list(range(OUR_SIMULATIONS))
 
     def advance() -> int:
-        noise = draw_noise(generators, HORIZON, episodes, spec.action_dim)
+        noise = draw_noise(generators, spec, episodes)
         env = dist.make_batch(tasks, episodes)
         return rollout(env, actor, seeds, noise, Clock())[0].env_steps
 

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 from harness import cli
 from harness.config import RunConfig, UsageError
+from harness.distributions import open_distribution
 from harness.execution.rllib_run import LEARNERS, NETWORK
 from harness.reporting.files import ArtefactError
 
@@ -23,7 +24,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line ``argv`` (the process's own if not given); return the exit code."""
     given_argv = list(sys.argv[1:] if argv is None else argv)
     try:
-        invocation = cli.parse(["train", *given_argv])
+        invocation = cli.parse_run(given_argv)
         config = checked(invocation)
         # Only now what costs seconds: bad input has been answered already.
         from harness.display import make_progress
@@ -56,6 +57,11 @@ def checked(invocation: cli.Invocation) -> RunConfig:
         raise UsageError(
             f"--learner: RLlib has no {strangers[0]!r}; have: {', '.join(LEARNERS)}. "
             "Train that one by python -m harness.run"
+        )
+    if open_distribution(config.task_dist, config.env).spec.discrete:
+        raise UsageError(
+            f"--task-dist: {config.task_dist} has discrete actions, RLlib's run continuous ones "
+            "alone; train it by python -m harness.run"
         )
     for name in MEANINGLESS:
         if name in given.get("execution", {}):

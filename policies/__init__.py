@@ -18,7 +18,8 @@ REGISTRY: dict[str, str] = {
     "transformer": "policies.transformer:build",
     "mlp": "policies.mlp:build",
 }
-"""Name -> ``module:factory``. A factory takes ``obs_dim``, ``action_dim`` and its own options."""
+"""Name -> ``module:factory``. A factory takes ``obs_dim``, ``action_dim``, ``discrete`` (actions
+are a choice of one of ``action_dim``), ``init_std`` and its own options."""
 
 COMPARED: tuple[str, ...] = ("ssm", "lstm", "gru", "transformer")
 """The policies compared by default, of equal size within 10 %; mlp is the memoryless control."""
@@ -31,6 +32,8 @@ def names() -> tuple[str, ...]:
 
 def build(name: str, *, obs_dim: int, action_dim: int, **options: Any) -> Policy:
     """Build the policy ``name`` for inputs of ``obs_dim`` and actions of ``action_dim`` numbers.
+
+    With ``discrete=True`` an action is a choice of one of ``action_dim``.
 
     ``obs_dim`` counts everything the policy is fed: a harness that also feeds the previous action
     and reward adds them to it.

@@ -1,7 +1,9 @@
-"""Every policy: input encoder, sequence core, Gaussian mean head, log std and value head.
+"""Every policy: input encoder, sequence core, action head and value head.
 
 u = tanh(W_e x + b_e)      y, memory = core(u, first, memory)
 mean = W_m y + b_m         log_std = const         value = w_v y + b_v
+
+Of discrete actions ``mean`` is the logits, and there is no log_std.
 """
 
 from __future__ import annotations
@@ -21,7 +23,8 @@ ENCODER_DIM = 64
 """Width of the encoder of every policy, so that they differ in the core alone."""
 
 MEAN_GAIN = 0.01
-"""First actions are near zero whatever the observation (arXiv 2006.05990)."""
+"""First actions are near zero whatever the observation (arXiv 2006.05990); discrete ones about
+equally likely."""
 
 
 @runtime_checkable
@@ -63,6 +66,8 @@ class ActorCritic:
     core: Core
     init_std: float
     encoder_dim: int = ENCODER_DIM
+    discrete: bool = False
+    """Actions are a choice of one of ``action_dim``; ``init_std`` then means nothing."""
 
     def __post_init__(self) -> None:
         positive(obs_dim=self.input_dim, action_dim=self.action_dim, init_std=self.init_std)
@@ -77,7 +82,8 @@ class ActorCritic:
         params |= self.core.init_params(generator)
         params |= linear_params(generator, "mean", width, self.action_dim, MEAN_GAIN)
         params |= linear_params(generator, "value", width, 1)
-        params["log_std"] = torch.full((1, 1, 1, self.action_dim), math.log(self.init_std))
+        if not self.discrete:
+            params["log_std"] = torch.full((1, 1, 1, self.action_dim), math.log(self.init_std))
         return params
 
     def initial_memory(self, num_tasks: int, batch: int, like: Tensor) -> Memory:
@@ -99,7 +105,7 @@ class ActorCritic:
             ValueError: the shapes of ``params`` and ``x`` do not fit each other.
         """
         num_tasks, batch, _, inputs = x.shape
-        sets = params["log_std"].shape[0]
+        sets = params["mean.bias"].shape[0]
         if inputs != self.input_dim or sets not in (1, num_tasks):
             raise ValueError(
                 f"x is {tuple(x.shape)} [N, B, T, I] and params hold {sets} sets; policy "
@@ -124,7 +130,7 @@ class ActorCritic:
         mean, value = linear(params, "mean", y), linear(params, "value", y).squeeze(-1)
         if swap:
             mean, value = mean.transpose(1, 2), value.transpose(1, 2)
-        return PolicyOutput(mean=mean, log_std=params["log_std"], value=value, memory=memory)
+        return PolicyOutput(mean=mean, log_std=params.get("log_std"), value=value, memory=memory)
 
 
 def _fold(x: Tensor) -> Tensor:

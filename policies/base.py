@@ -12,6 +12,8 @@ from typing import Protocol, runtime_checkable
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from policies.heads import Categorical, Gaussian, Head
+
 Params = dict[str, Tensor]
 """Named parameters, each ``[N, ...]``. Values never changed in place; adapting makes a new dict."""
 
@@ -21,13 +23,21 @@ Memory = tuple[Tensor, ...]
 
 @dataclass(frozen=True, slots=True)
 class PolicyOutput:
-    """Gaussian action distribution, state value and the memory after the last step."""
+    """Action distribution, state value and the memory after the last step."""
 
     mean: Float[Tensor, "N B T A"]
-    log_std: Float[Tensor, "M 1 1 A"]
-    """State-independent; M is N, or 1 when the parameters are shared."""
+    """Of the Gaussian; of discrete actions their logits."""
+    log_std: Float[Tensor, "M 1 1 A"] | None
+    """State-independent; M is N, or 1 when the parameters are shared. None: discrete actions."""
     value: Float[Tensor, "N B T"]
     memory: Memory
+
+    @property
+    def head(self) -> Head:
+        """The distribution over actions."""
+        if self.log_std is None:
+            return Categorical(self.mean)
+        return Gaussian(self.mean, self.log_std)
 
 
 @runtime_checkable

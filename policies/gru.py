@@ -121,8 +121,13 @@ class _Recurrence:
 
 
 def build(
-    *, obs_dim: int, action_dim: int, init_std: float = 1.0, hidden_dim: int = 64
+    *,
+    obs_dim: int,
+    action_dim: int,
+    discrete: bool = False,
+    init_std: float = 1.0,
+    hidden_dim: int = 64,
 ) -> ActorCritic:
     """Build the GRU policy with ``hidden_dim`` units."""
     positive(hidden_dim=hidden_dim)
-    return ActorCritic("gru", obs_dim, action_dim, GRUCore(hidden_dim), init_std)
+    return ActorCritic("gru", obs_dim, action_dim, GRUCore(hidden_dim), init_std, discrete=discrete)

@@ -122,8 +122,15 @@ class _Recurrence:
 
 
 def build(
-    *, obs_dim: int, action_dim: int, init_std: float = 1.0, hidden_dim: int = 52
+    *,
+    obs_dim: int,
+    action_dim: int,
+    discrete: bool = False,
+    init_std: float = 1.0,
+    hidden_dim: int = 52,
 ) -> ActorCritic:
     """Build the LSTM policy with ``hidden_dim`` units; 52 of them are as large as a GRU of 64."""
     positive(hidden_dim=hidden_dim)
-    return ActorCritic("lstm", obs_dim, action_dim, LSTMCore(hidden_dim), init_std)
+    return ActorCritic(
+        "lstm", obs_dim, action_dim, LSTMCore(hidden_dim), init_std, discrete=discrete
+    )

@@ -38,8 +38,13 @@ class MLPCore:
 
 
 def build(
-    *, obs_dim: int, action_dim: int, init_std: float = 1.0, hidden_dim: int = 64
+    *,
+    obs_dim: int,
+    action_dim: int,
+    discrete: bool = False,
+    init_std: float = 1.0,
+    hidden_dim: int = 64,
 ) -> ActorCritic:
     """Build the memoryless policy with a second hidden layer of ``hidden_dim``."""
     positive(hidden_dim=hidden_dim)
-    return ActorCritic("mlp", obs_dim, action_dim, MLPCore(hidden_dim), init_std)
+    return ActorCritic("mlp", obs_dim, action_dim, MLPCore(hidden_dim), init_std, discrete=discrete)

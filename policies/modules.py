@@ -85,7 +85,12 @@ class PolicyBase(FunctionalModule):
         # A frozen ActorCritic is a Policy in all but that its attributes cannot be set.
         self.policy = cast(Policy, policy)
         self.input_dim, self.action_dim = policy.input_dim, policy.action_dim
-        self.register(policy.init_params(seeded_generator().initial_seed()))
+        params = policy.init_params(seeded_generator().initial_seed())
+        if "log_std" not in params:
+            raise ValueError(
+                "a module acts with numbers; for discrete actions take policies.build(...)"
+            )
+        self.register(params)
 
     def init_hidden(self, batch_size: int = 1) -> Memory:
         """Return the memory before the first step, one ``[B, ...]`` per part of it."""
@@ -109,6 +114,7 @@ class PolicyBase(FunctionalModule):
         mean, value = out.mean[0], out.value[0]
         if x.dim() == 2:
             mean, value = mean[:, 0], value[:, 0]
+        assert out.log_std is not None
         log_std = out.log_std.flatten().expand_as(mean)
         return mean, log_std, value, tuple(part[0] for part in out.memory)
 

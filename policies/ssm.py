@@ -146,10 +146,11 @@ class ImprovedSSM(PolicyBase):
         super().__init__(policy, config)
 
 
-def build(
+def build(  # noqa: PLR0913 - a keyword for every setting
     *,
     obs_dim: int,
     action_dim: int,
+    discrete: bool = False,
     init_std: float = 1.0,
     state_dim: int = 64,
     num_layers: int = 2,
@@ -160,7 +161,8 @@ def build(
 
     Args:
         obs_dim: numbers fed per step.
-        action_dim: numbers acted per step.
+        action_dim: numbers acted per step, or discrete actions to choose from.
+        discrete: whether actions are such a choice.
         init_std: standard deviation of the action at the start.
         state_dim: state of each layer.
         num_layers: layers, each with a state of its own.
@@ -172,4 +174,4 @@ def build(
     """
     dt_min, dt_max = dt
     core = SSMCore(state_dim, num_layers, dt_min, dt_max, scan_method)
-    return ActorCritic("ssm", obs_dim, action_dim, core, init_std)
+    return ActorCritic("ssm", obs_dim, action_dim, core, init_std, discrete=discrete)

@@ -105,6 +105,7 @@ def build(
     *,
     obs_dim: int,
     action_dim: int,
+    discrete: bool = False,
     init_std: float = 1.0,
     context: int = 64,
     num_layers: int = 2,
@@ -116,4 +117,4 @@ def build(
     """
     positive(context=context, num_layers=num_layers, num_heads=num_heads)
     core = TransformerCore(num_layers, num_heads, 16, 48, context)
-    return ActorCritic("transformer", obs_dim, action_dim, core, init_std)
+    return ActorCritic("transformer", obs_dim, action_dim, core, init_std, discrete=discrete)

@@ -108,7 +108,11 @@ def _seen(lengths: Sequence[np.ndarray], adapter: Adapter, query_episodes: int) 
 
 
 def reference(problem: Problem, job: Job, clock: Clock) -> list[EvalRecord]:
-    """Score what any learner must beat: no action, and uniformly random ones."""
+    """Score what any learner must beat: no action, and uniformly random ones.
+
+    No discrete action is none: action 0 stands for it. The largest of uniform numbers is a
+    uniformly random action.
+    """
     count = problem.config.evaluation.query_episodes
     tasks = problem.tasks(job.split, job.task_indices)
     seeds = [

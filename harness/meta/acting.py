@@ -5,7 +5,6 @@ Array letters: N tasks, E episodes per task, B = N·E, T horizon, O observation,
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -18,10 +17,9 @@ from harness.meta.inputs import Inputs, Past
 from harness.meta.normalizer import Normalizer
 from harness.meta.rollout import Clock, run_episodes
 from harness.types import Episodes
+from policies import heads
 from policies.base import Memory, Params, Policy
 from task_distributions.base import BatchedEnv
-
-HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +76,7 @@ def rollout(
         env: N·E environments.
         actor: what acts; its context is where the episodes take up.
         seeds: one reset seed per environment, [B].
-        noise: standard normal draws scaled by the policy's std; ``None`` takes the mean action.
+        noise: what actions are drawn with (``rollout.draw_noise``); ``None`` takes the likeliest.
         clock: charged with ``physics`` and ``inference``.
     """
     player = _Player(actor, env, noise)
@@ -108,9 +106,7 @@ class _Player:
         self._played = self._now
         self.keeps_context = self._inputs.context
         """Whether anything of these episodes is fed to the policy again."""
-        log_std = actor.params["log_std"].reshape(-1, 1, env.spec.action_dim)
-        self._std = log_std.exp()
-        self._log_norm = (log_std.sum(-1) + HALF_LOG_2PI * env.spec.action_dim).numpy()
+        self._sampler = heads.sampler(actor.params.get("log_std"))
 
     def act(self, step: int, obs: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
         actor, now = self._actor, self._now
@@ -123,11 +119,9 @@ class _Player:
         out = actor.policy.forward(actor.params, x, fresh, now.memory)
         mean = out.mean.squeeze(2)
         if self._noise is None:
-            actions, log_probs = mean.numpy(), None
+            actions, log_probs = self._sampler.mode(mean), None
         else:
-            draw = self._noise[step]
-            actions = torch.addcmul(mean, self._std, torch.from_numpy(draw).to(mean.dtype)).numpy()
-            log_probs = -0.5 * np.square(draw).sum(-1) - self._log_norm
+            actions, log_probs = self._sampler.draw(mean, self._noise[step])
         self._played = self._now = replace(now, memory=out.memory)
         if self.keeps_context:
             taken = torch.from_numpy(actions * actor.action_scale).clamp(-1.0, 1.0)

@@ -64,7 +64,7 @@ class Node:
     keys: tuple[int, ...]
     episodes: int
     sample: bool
-    """Draw actions, or take their mean."""
+    """Draw actions, or take the likeliest."""
 
     def episode_seeds(self) -> list[int]:
         """Return reset seeds for N·E environments."""
@@ -77,12 +77,12 @@ class Node:
         ]
 
     def noise(self, spec: EnvSpec) -> Float[np.ndarray, "T N E A"]:
-        """Return standard normal action noise, each task's from its own leaf."""
+        """Return action noise, each task's from its own leaf."""
         generators = [
             seeding.generator(self.seed, f"{self.phase}/noise", *self.path, key)
             for key in self.keys
         ]
-        return draw_noise(generators, spec.horizon, self.episodes, spec.action_dim)
+        return draw_noise(generators, spec, self.episodes)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,16 +6,11 @@ Losses are per task, [N]: to be minimised; a mean over the steps that happened (
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
-
-from policies.base import PolicyOutput
-
-LOG_2PI = math.log(2 * math.pi)
 
 
 def masked_mean(x: Float[Tensor, "N E T"], mask: Bool[Tensor, "N E T"]) -> Float[Tensor, " N"]:
@@ -98,20 +93,6 @@ def _features(obs: Float[Tensor, "N E T O"]) -> Float[Tensor, "N E T F"]:
     powers = torch.stack([time, time**2, time**3, torch.ones_like(time)], -1)
     powers = powers.expand(*obs.shape[:2], -1, -1)
     return torch.cat([obs, obs.square(), powers], -1)
-
-
-def log_prob(out: PolicyOutput, actions: Float[Tensor, "N E T A"]) -> Float[Tensor, "N E T"]:
-    """Return the log-density of ``actions`` under the Gaussian ``out``."""
-    z = (actions - out.mean) * torch.exp(-out.log_std)
-    log_norm = out.log_std.sum(-1) + 0.5 * LOG_2PI * actions.shape[-1]
-    return -0.5 * z.square().sum(-1) - log_norm
-
-
-def gaussian_kl(old: PolicyOutput, new: PolicyOutput) -> Float[Tensor, "N E T"]:
-    """Return KL(old ‖ new) of two diagonal Gaussians at each step."""
-    variance_ratio = torch.exp(2 * (old.log_std - new.log_std))
-    shift = ((old.mean - new.mean) * torch.exp(-new.log_std)).square()
-    return 0.5 * (variance_ratio + shift - 1 - variance_ratio.log()).sum(-1)
 
 
 def likelihood_ratio_loss(

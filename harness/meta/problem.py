@@ -41,6 +41,7 @@ class Problem:
             cell.network,
             obs_dim=inputs.dim,
             action_dim=dist.spec.action_dim,
+            discrete=dist.spec.discrete,
             init_std=config.train.init_std,
         )
         return cls(cell, config, dist, policy, inputs)

@@ -13,7 +13,8 @@ import numpy as np
 from jaxtyping import Float
 
 from harness.types import Episodes
-from task_distributions.base import BatchedEnv
+from policies import heads
+from task_distributions.base import BatchedEnv, EnvSpec
 
 Act = Callable[[int, Float[np.ndarray, "N E O"]], tuple[np.ndarray, np.ndarray | None]]
 """(step, observation) -> actions and their log-probabilities (``None`` when deterministic)."""
@@ -35,11 +36,12 @@ class Clock:
 
 
 def draw_noise(
-    generators: Sequence[np.random.Generator], horizon: int, episodes: int, action_dim: int
+    generators: Sequence[np.random.Generator], spec: EnvSpec, episodes: int
 ) -> Float[np.ndarray, "T N E A"]:
-    """Draw the standard normal action noise of N tasks, each from its own generator."""
-    shape = (horizon, episodes, action_dim)
-    return np.stack([rng.standard_normal(shape, np.float32) for rng in generators], axis=1)
+    """Draw the action noise of N tasks, each from its own generator."""
+    shape = (spec.horizon, episodes, spec.action_dim)
+    draws = [heads.noise(rng, shape, discrete=spec.discrete) for rng in generators]
+    return np.stack(draws, axis=1)
 
 
 def run_episodes(

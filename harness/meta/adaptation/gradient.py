@@ -34,7 +34,7 @@ def without_step_sizes(params: Params) -> Params:
 
 def inner_loss(out: PolicyOutput, batch: Batch) -> Float[Tensor, " N"]:
     """Return the surrogate that one shot descends, per task."""
-    log_probs = objectives.log_prob(out, batch.actions)
+    log_probs = out.head.log_prob(batch.actions)
     return objectives.likelihood_ratio_loss(
         log_probs, batch.log_probs, batch.advantages, batch.mask
     )

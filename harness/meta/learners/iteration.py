@@ -53,7 +53,7 @@ def acting(problem: Problem, state: PolicyState) -> Actor:
         problem.policy,
         state.params,
         state.normalizer,
-        train.action_scale,
+        1.0 if problem.dist.spec.discrete else train.action_scale,
         problem.inputs,
         state.reward_unit(train.gamma),
     )

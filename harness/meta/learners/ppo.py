@@ -90,7 +90,8 @@ class PPOLearner(Keeper):
             info["grad_norm"] = norm
         else:
             state.skipped = 0
-        info["std"] = float(state.params["log_std"].exp().mean())
+        if "log_std" in state.params:
+            info["std"] = float(state.params["log_std"].exp().mean())
         return concluded(state, reports, info)
 
     def collect(
@@ -138,13 +139,13 @@ class PPOLearner(Keeper):
     ) -> tuple[Tensor, dict[str, float]]:
         ppo, share = self.problem.config.ppo, batch.mask.sum() / payload["steps"]
         out = batch.forward(self.problem.policy, leaves)
-        log_probs = objectives.log_prob(out, batch.actions)
+        log_probs = out.head.log_prob(batch.actions)
         advantages = (batch.advantages - payload["mean"]) / payload["std"]
         args = (log_probs, batch.log_probs, advantages, batch.mask)
         surrogate = objectives.ppo_clip_loss(*args, clip=ppo.ppo_clip).sum() * share
         error = torch.nn.functional.smooth_l1_loss(out.value, batch.value_targets, reduction="none")
         value = objectives.masked_mean(error, batch.mask).sum() * share
-        entropy = (out.log_std + 0.5 * (1.0 + objectives.LOG_2PI)).sum() * share
+        entropy = out.head.entropy(batch.mask).sum() * share
         with torch.no_grad():
             kl = objectives.masked_mean(batch.log_probs - log_probs, batch.mask).sum() * share
         loss = surrogate + ppo.ppo_value_coef * value - ppo.ppo_entropy_coef * entropy

@@ -66,9 +66,7 @@ class MetaObjective:
             params = repeat(params, num_tasks)
         for batch, old in zip(data.support, data.support_old, strict=True):
             out = batch.forward(self.policy, params)
-            inner_kl = inner_kl + objectives.masked_mean(
-                objectives.gaussian_kl(old, out), batch.mask
-            )
+            inner_kl = inner_kl + objectives.masked_mean(old.head.kl(out.head), batch.mask)
             value = value + self._value_loss(out, batch)
             params = self.adapter.step(params, inner_loss(out, batch), order=order)
         out = data.query.forward(self.policy, params)
@@ -80,7 +78,7 @@ class MetaObjective:
         )
 
     def _surrogate(self, out: PolicyOutput, batch: Batch) -> Tensor:
-        log_probs = objectives.log_prob(out, batch.actions)
+        log_probs = out.head.log_prob(batch.actions)
         args = (log_probs, batch.log_probs, batch.advantages, batch.mask)
         if self.train.outer == "ppo":
             return objectives.ppo_clip_loss(*args, clip=self.train.clip)
@@ -96,5 +94,5 @@ class MetaObjective:
     def _outer_kl(data: Collected, out: PolicyOutput) -> Tensor:
         if data.query_old is None:
             return torch.zeros(data.query.x.shape[0], dtype=data.query.x.dtype)
-        kl = objectives.gaussian_kl(data.query_old, out)
+        kl = data.query_old.head.kl(out.head)
         return objectives.masked_mean(kl, data.query.mask)

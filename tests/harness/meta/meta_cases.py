@@ -6,7 +6,7 @@ import torch
 
 import policies
 from harness.config import AdaptConfig, PPOConfig, RunConfig, TrainConfig
-from harness.meta import learners, objectives
+from harness.meta import learners
 from harness.meta.adaptation import GradientAdapter
 from harness.meta.batch import Batch
 from harness.meta.learners.base import IterationInfo, Place, PolicyState
@@ -61,7 +61,7 @@ def make_batch(policy: Policy, params: Params, seed: int) -> Batch:
         x=x,
         first=first,
         actions=actions.detach(),
-        log_probs=objectives.log_prob(out, actions).detach(),
+        log_probs=out.head.log_prob(actions).detach(),
         advantages=draw(N, E, T),
         value_targets=draw(N, E, T),
         mask=make_mask(),
@@ -114,19 +114,25 @@ def along(params: Params, direction: Params, step: float) -> Params:
 
 
 def make_problem(
-    learner: str = "maml", *, policy: str = "mlp", adapt=None, minibatches: int = 2, **train
+    learner: str = "maml",
+    *,
+    policy: str = "mlp",
+    task_dist: str = "point_goal",
+    adapt=None,
+    minibatches: int = 2,
+    **train,
 ) -> Problem:
-    """A cell on point_goal, 4 tasks of 3 episodes an iteration unless told otherwise."""
+    """A cell on ``task_dist``, 4 tasks of 3 episodes an iteration unless told otherwise."""
     settings = {"meta_batch_size": 4, "episodes_per_task": 3, "action_scale": 1.0, **train}
     config = RunConfig(
-        task_dist="point_goal",
+        task_dist=task_dist,
         policy=(policy,),
         learner=(learner,),
         train=TrainConfig(**settings),
         ppo=PPOConfig(ppo_episodes=24, ppo_tasks=4, ppo_passes=2, ppo_minibatches=minibatches),
         adapt=AdaptConfig(**(adapt or {})),
     )
-    return Problem.build(Cell("point_goal", policy, learner, 0), config)
+    return Problem.build(Cell(task_dist, policy, learner, 0), config)
 
 
 def collect(problem: Problem, payload: PolicyState, jobs: int, iteration: int = 0):

@@ -6,7 +6,7 @@ from meta_cases import INNER_LR, N, make_batch, make_params, make_policy
 
 import policies
 from harness.config import AdaptConfig
-from harness.meta import adaptation, objectives
+from harness.meta import adaptation
 from harness.meta.adaptation import Adapter, GradientAdapter
 from harness.meta.batch import Batch
 from policies.base import Params
@@ -67,9 +67,8 @@ def test_rewarded_actions_become_likelier_and_the_others_less(name):
     good = torch.rand(batch.mask.shape, generator=torch.Generator().manual_seed(0)) < 0.5
     batch.advantages.copy_(torch.where(good, 1.0, -1.0))
     after = GradientAdapter(0.01).adapt(policy, params, batch)
-    change = objectives.log_prob(batch.forward(policy, after), batch.actions) - objectives.log_prob(
-        batch.forward(policy, shared), batch.actions
-    )
+    now, before = (batch.forward(policy, params).head for params in (after, shared))
+    change = now.log_prob(batch.actions) - before.log_prob(batch.actions)
     for n in range(N):
         steps = batch.mask[n]
         assert change[n][steps & good[n]].mean() > change[n][steps & ~good[n]].mean()

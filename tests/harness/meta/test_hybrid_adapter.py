@@ -9,7 +9,7 @@ from meta_cases import collect, make_problem
 
 from harness.execution.cell import CellRunner
 from harness.execution.local import LocalBackend
-from harness.meta import learners, objectives
+from harness.meta import learners
 from harness.meta.adaptation.gradient import inner_loss
 from policies.params import repeat
 
@@ -30,9 +30,9 @@ def test_acting_and_learning_agree_after_a_shot_of_both(problem):
     (support,) = data.support
     loss = inner_loss(support.forward(problem.policy, leaves := _leaves(params)), support)
     adapted = learner.objective.adapter.step(leaves, loss, order=0)
-    got = objectives.log_prob(data.query.forward(problem.policy, adapted), data.query.actions)
+    got = data.query.forward(problem.policy, adapted).head.log_prob(data.query.actions)
     torch.testing.assert_close(got, data.query.log_probs, atol=2e-4, rtol=0)
-    unadapted = objectives.log_prob(data.query.forward(problem.policy, params), data.query.actions)
+    unadapted = data.query.forward(problem.policy, params).head.log_prob(data.query.actions)
     assert (unadapted - data.query.log_probs).abs().max() > 1e-3
 
 
@@ -64,7 +64,9 @@ def test_both_parts_of_a_shot_change_what_is_scored():
         host = runner.backend.start_learner(problem.cell, None)
         records = runner.evaluate(host, lambda done, jobs: None)
         assert {row.adapter for row in records} == {"memory+gradient"}
-        assert {row.support_env_steps for row in records if row.shots} == {4 * problem.dist.spec.horizon}
+        assert {row.support_env_steps for row in records if row.shots} == {
+            4 * problem.dist.spec.horizon
+        }
         scores[inner_lr] = {
             shots: np.array([row.return_ for row in records if row.shots == shots])
             for shots in (0, 1)

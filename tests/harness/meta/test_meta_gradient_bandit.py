@@ -29,7 +29,7 @@ def sample(mean: torch.Tensor, generator: torch.Generator):
     actions = mean.detach() + STD * torch.randn(shape, generator=generator, dtype=torch.float64)
     rewards = -(actions - GOAL).square().squeeze(-1)
     advantages = rewards + (mean.detach().squeeze(-1) - GOAL).square() + STD**2
-    return actions, advantages, objectives.log_prob(output(mean.detach().expand(shape)), actions)
+    return actions, advantages, output(mean.detach().expand(shape)).head.log_prob(actions)
 
 
 def meta_gradients(naive: bool) -> torch.Tensor:
@@ -41,7 +41,7 @@ def meta_gradients(naive: bool) -> torch.Tensor:
 
     def surrogate(mean: torch.Tensor, data, use_naive: bool) -> torch.Tensor:
         actions, advantages, sampled = data
-        log_probs = objectives.log_prob(output(mean.expand(BATCHES, EPISODES, 1, 1)), actions)
+        log_probs = output(mean.expand(BATCHES, EPISODES, 1, 1)).head.log_prob(actions)
         if use_naive:
             return -objectives.masked_mean(log_probs * advantages, mask)
         return objectives.likelihood_ratio_loss(log_probs, sampled, advantages, mask)

@@ -7,7 +7,7 @@ import torch
 import policies
 import task_distributions
 from harness.config import TrainConfig
-from harness.meta import objectives, tape
+from harness.meta import tape
 from harness.meta.acting import Actor, rollout
 from harness.meta.batch import prepare
 from harness.meta.normalizer import CLIP, Moments, Normalizer
@@ -57,7 +57,7 @@ def make_actor(name="gru", num_tasks=TASKS, normalizer=None) -> Actor:
 
 def noise_of(spec: EnvSpec, num_tasks: int = TASKS) -> np.ndarray:
     generators = [np.random.default_rng(i) for i in range(num_tasks)]
-    return draw_noise(generators, spec.horizon, EPISODES, spec.action_dim)
+    return draw_noise(generators, spec, EPISODES)
 
 
 @pytest.fixture(scope="module")
@@ -119,7 +119,7 @@ def test_stored_log_probs_equal_the_unrolled_ones(name):
     episodes = rollout(env, actor, list(range(6)), noise_of(env.spec), Clock())[0]
     batch = prepare(episodes, actor, tuple(env.tasks), TrainConfig(), 1.0)
     out = batch.forward(actor.policy, actor.params)
-    got = objectives.log_prob(out, batch.actions)
+    got = out.head.log_prob(batch.actions)
     torch.testing.assert_close(got, batch.log_probs, atol=1e-4, rtol=0)
     assert batch.log_probs.std() > 0.1
 

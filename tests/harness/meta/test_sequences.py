@@ -6,7 +6,6 @@ import torch
 
 import policies
 from harness.config import TrainConfig
-from harness.meta import objectives
 from harness.meta.acting import Actor, rollout
 from harness.meta.inputs import Goals, Inputs
 from harness.meta.learners.sequences import chunked, learnable, take
@@ -57,7 +56,7 @@ def play(policy_name: str, *, context: bool = True):
     blocks = []
     for episode in range(2):
         generators = [np.random.default_rng([episode, n]) for n in range(TASKS)]
-        noise = draw_noise(generators, HORIZON, SEQUENCES, 2)
+        noise = draw_noise(generators, SPEC, SEQUENCES)
         env = Scripted(episode)
         episodes, after = rollout(env, now, range(TASKS * SEQUENCES), noise, Clock())
         blocks.append(episodes)
@@ -75,7 +74,7 @@ def test_unrolling_gives_the_log_probabilities_of_acting(policy):
     blocks, actor, tasks = play(policy)
     batch = learnable(blocks, actor, tasks, train(), return_scale=1.0)
     out = batch.forward(actor.policy, actor.params)
-    again = objectives.log_prob(out, batch.actions)
+    again = out.head.log_prob(batch.actions)
     torch.testing.assert_close(again[batch.mask], batch.log_probs[batch.mask], rtol=0, atol=1e-4)
     assert batch.mask.sum() == sum(block.mask.sum() for block in blocks)
 
@@ -84,7 +83,7 @@ def test_memory_and_past_matter_to_the_second_episode():
     blocks, actor, tasks = play("gru")
     batch = learnable(blocks[1:], actor, tasks, train(), return_scale=1.0)
     out = batch.forward(actor.policy, actor.params)
-    gap = (objectives.log_prob(out, batch.actions) - batch.log_probs)[batch.mask].abs()
+    gap = (out.head.log_prob(batch.actions) - batch.log_probs)[batch.mask].abs()
     assert gap.max() > 1e-2
 
 
@@ -163,7 +162,7 @@ def test_chunks_bring_the_memory_of_acting_and_lose_no_step(policy, length):
     assert chunks.x.shape[2] == length
     assert chunks.mask.any(-1).all()
     assert chunks.mask.sum() == batch.mask.sum()
-    again = objectives.log_prob(chunks.forward(actor.policy, actor.params), chunks.actions)
+    again = chunks.forward(actor.policy, actor.params).head.log_prob(chunks.actions)
     close = {"rtol": 0, "atol": 1e-4}
     torch.testing.assert_close(again[chunks.mask], chunks.log_probs[chunks.mask], **close)
     for name in ("advantages", "value_targets"):
