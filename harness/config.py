@@ -65,9 +65,11 @@ class EnvConfig:
 class TrainConfig:
     """The outer loop."""
 
-    epochs: Count = 100
+    epochs: Annotated[Count, tyro.conf.arg(aliases=["--num-epochs", "--outer-steps"])] = 100
     """Outer iterations (meta-updates)."""
-    meta_batch_size: Positive = 20
+    meta_batch_size: Annotated[
+        Positive, tyro.conf.arg(aliases=["--tasks-per-batch", "--tasks-per-epoch"])
+    ] = 20
     """Tasks per outer iteration."""
     episodes_per_task: Positive = 20
     """Episodes per task of each support and query batch while training."""
@@ -75,8 +77,8 @@ class TrainConfig:
     """Outer step: clipped surrogate as in ProMP (arXiv 1810.06784), or TRPO as in MAML."""
     outer_lr: PositiveFloat = 1e-3
     """Adam step size of the ppo outer step."""
-    outer_steps: Positive = 5
-    """Gradient steps of the ppo outer step on one batch."""
+    outer_steps: Annotated[Positive, tyro.conf.arg(name="outer-updates")] = 5
+    """Gradient steps of the ppo outer step on one batch (outer_steps in YAML)."""
     clip: PositiveFloat = 0.3
     """Likelihood-ratio clip of the ppo outer step."""
     inner_kl: NonNegativeFloat = 5e-4
@@ -203,6 +205,9 @@ class ExecutionConfig:
     """Continue the run of that name from its last checkpoints."""
     checkpoint_every: Positive = 10
     """Outer iterations between checkpoints."""
+    ckpt_dir: Folder | None = None
+    """Folder that gets every checkpoint as step_N.npz too, the newest as latest.npz; train writes
+    to checkpoints/ if not given. Where several cells are trained each has a folder in it."""
     job_timeout: PositiveFloat = 600.0
     """Seconds after which a worker's job counts as hung."""
     start_timeout: PositiveFloat = 120.0
@@ -218,8 +223,10 @@ class ExecutionConfig:
 class RunConfig:
     """One run: every policy with every learner and seed on one task distribution."""
 
-    task_dist: str = "halfcheetah-vel"
-    """Task distribution."""
+    task_dist: Annotated[str, tyro.conf.arg(aliases=["--task", "--env", "--env-name"])] = (
+        "halfcheetah-vel"
+    )
+    """Task distribution; CartPole-v1 and HalfCheetah-v5 are taken for those of that physics."""
     policy: Annotated[Names, tyro.conf.arg(aliases=["--method"], metavar="NAME [NAME ...]")] = (
         COMPARED
     )
@@ -235,7 +242,7 @@ class RunConfig:
     preset: Literal["smoke", "quick", "standard", "paper"] = "quick"
     """Budget; a flag given beside it wins over it."""
     benchmark_mode: bool = True
-    """Accepted for compatibility: comparing is what this program does."""
+    """Score held-out tasks: what this program always does, so that only asking for it is taken."""
     envs_per_job: Positive = 100
     """Environments a worker steps at once: the unit of work, whatever the number of workers."""
     least_jobs: Positive = 4
@@ -253,7 +260,11 @@ class EvaluateConfig:
     """Scoring one checkpoint alone; what is not given comes from the checkpoint."""
 
     checkpoint: Annotated[Path, tyro.conf.arg(metavar="PATH")]
-    """Checkpoint to score; it carries its own configuration."""
+    """Checkpoint to score, .safetensors or .npz; it carries its own configuration."""
+    task_dist: Annotated[str, tyro.conf.arg(aliases=["--task", "--env", "--env-name"])] | None = (
+        None
+    )
+    """What the checkpoint must be of: any other is refused."""
     test_tasks: Indices | None = None
     """Indices into the fixed list of test tasks."""
     imujoco_xml: Folder | None = None
@@ -264,7 +275,7 @@ class EvaluateConfig:
     """Score without adaptation only."""
     episodes_per_shot: Positive | None = None
     """Support episodes of one shot."""
-    query_episodes: Positive | None = None
+    query_episodes: Annotated[Positive, tyro.conf.arg(aliases=["--episodes"])] | None = None
     """Scored episodes per task at every number of shots."""
     protocol: Literal["all", "official", "quick"] | None = None
     """Every task, or so many goals of every class, as in a run."""

@@ -112,7 +112,7 @@ def _specs(info: StructTypeInfo) -> Iterator[StructFieldSpec]:
     """Describe the fields of a configuration class to tyro."""
     hints = typing.get_type_hints(info.type, include_extras=True)
     for name, field in info.type.__pydantic_fields__.items():
-        hint, text = hints[name], field.description
+        hint, text = hints[name], field.description or _inherited(info.type, name)
         if dataclasses.is_dataclass(info.default):
             default = getattr(info.default, name)
         elif field.is_required():
@@ -126,6 +126,12 @@ def _specs(info: StructTypeInfo) -> Iterator[StructFieldSpec]:
         if default is None:
             hint, default = _unset(_not_none(hint))
         yield StructFieldSpec(name, hint, default, helptext=text)
+
+
+def _inherited(cls: type, name: str) -> str | None:
+    """Return what the class that declares a field says of it: subclasses do not inherit that."""
+    known = (getattr(base, "__pydantic_fields__", {}).get(name) for base in cls.__mro__)
+    return next((field.description for field in known if field and field.description), None)
 
 
 def _unset(hint: Any) -> tuple[Any, Any]:
@@ -151,9 +157,11 @@ def _paths(cls: type, omit: Sequence[str], section: KeyPath) -> Iterator[tuple[s
         if dataclasses.is_dataclass(hint):
             yield from _paths(typing.cast(type, hint), omit, path)
         elif name not in omit:
-            yield f"--{dashed}", path
+            extras = getattr(_not_none(hint), "__metadata__", ())
+            named = (extra.name for extra in extras if getattr(extra, "name", None))
+            yield f"--{next(named, dashed)}", path
             if _not_none(hint) is bool:
                 yield f"--no-{dashed}", path
-            for extra in getattr(hint, "__metadata__", ()):
+            for extra in extras:
                 for alias in getattr(extra, "aliases", None) or ():
                     yield alias, path

@@ -1,4 +1,4 @@
-"""``python -m harness.run``: meta-train and compare policies, or score one checkpoint.
+"""``python -m harness.run``: meta-train and compare policies, or score or export one checkpoint.
 
 Exit codes: 0 complete, 2 bad input, 3 some cells failed, 4 interrupted (resumable), 5 refused.
 """
@@ -9,6 +9,8 @@ import sys
 from collections.abc import Sequence
 
 from harness import cli
+from harness.adapt_config import AdaptCommandConfig
+from harness.commands import ExportConfig
 from harness.config import EvaluateConfig, UsageError
 from harness.execution.preflight import preflight
 from harness.reporting.files import ArtefactError
@@ -24,6 +26,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except UsageError as error:
         return _refuse(error)
     try:
+        if isinstance(invocation.config, ExportConfig):
+            return _export(invocation.config)
         preflight(invocation.config.execution)
         return _run(invocation, given_argv)
     except UsageError as error:
@@ -36,14 +40,25 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(invocation: cli.Invocation, argv: list[str]) -> int:
     # Only now what costs seconds: bad input has been answered already.
     from harness.display import make_progress
+    from harness.execution.adapting import adapt_checkpoint
     from harness.execution.experiment import evaluate_checkpoint, run_experiment
 
     config = invocation.config
+    assert not isinstance(config, ExportConfig)
     if isinstance(config, EvaluateConfig):
         progress = make_progress(config.execution.name or config.checkpoint.stem)
+        if isinstance(config, AdaptCommandConfig):
+            return adapt_checkpoint(config, argv=argv, progress=progress)
         return evaluate_checkpoint(config, argv=argv, progress=progress)
     progress = make_progress(config.execution.name or config.task_dist)
     return run_experiment(config, argv=argv, given=invocation.given, progress=progress)
+
+
+def _export(config: ExportConfig) -> int:
+    from harness.execution import checkpoint
+
+    checkpoint.write(config.to, checkpoint.read(config.checkpoint))
+    return 0
 
 
 def _refuse(error: UsageError) -> int:

@@ -74,6 +74,11 @@ def check_run(config: RunConfig, origins: Origins) -> None:
             f"{origin_of(('train', 'baseline'), origins)}: the trpo outer step fits no value head. "
             "Take --baseline linear, or --outer ppo"
         )
+    if not config.benchmark_mode:
+        raise UsageError(
+            f"{origin_of(('benchmark_mode',), origins)}: held-out tasks are always scored, that is "
+            "what this program does: leave it out"
+        )
     check_tasks(config, origins)
     _check_execution(config.execution, origins)
 
@@ -119,15 +124,19 @@ def _check_adapter(config: RunConfig, origins: Origins) -> None:
         )
 
 
-def evaluate_config(settings: dict[str, Any], origins: Origins) -> EvaluateConfig:
-    """Build and check what ``evaluate`` was asked; the checkpoint itself is not opened.
+def evaluate_config(
+    settings: dict[str, Any], origins: Origins, cls: type[EvaluateConfig] = EvaluateConfig
+) -> EvaluateConfig:
+    """Build and check what scoring was asked; the checkpoint itself is not opened.
 
     Raises:
         UsageError: the checkpoint is missing, a value not accepted, or values contradict.
     """
     if "checkpoint" not in settings:
         raise UsageError("--checkpoint is missing: name the checkpoint to score")
-    config: EvaluateConfig = _build(EvaluateConfig, settings, origins)
+    config: EvaluateConfig = _build(cls, settings, origins)
+    if config.task_dist is not None:
+        _check_name(config.task_dist, "task_dist", task_distributions.names(), origins)
     if not config.checkpoint.exists():
         raise UsageError(
             f"--checkpoint: {str(config.checkpoint)!r} does not exist; "

@@ -3,6 +3,7 @@
 A checkpoint is ``<stem>.safetensors`` and ``<stem>.json``; the JSON carries the digest of the
 tensors and of itself, the cell and the whole configuration, so that a checkpoint can be scored
 alone. Both are written beside their place and renamed: a crash leaves the one before intact.
+The same in one file that numpy alone can open is ``<stem>.npz``.
 """
 
 from __future__ import annotations
@@ -16,7 +17,9 @@ from typing import Any
 
 import safetensors
 import safetensors.torch
+import torch
 
+from harness.execution import npz
 from harness.reporting.files import ArtefactError, write_atomically
 from policies.base import Params
 
@@ -39,46 +42,74 @@ class Checkpoint:
 
 
 def write(path: Path, checkpoint: Checkpoint) -> Path:
-    """Write ``checkpoint`` to ``path`` (``*.safetensors``) and its JSON beside it."""
+    """Write ``checkpoint`` to ``path``: ``*.npz``, or ``*.safetensors`` and its JSON beside it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.suffix == ".npz":
+        arrays = {name: value.detach().numpy() for name, value in checkpoint.tensors.items()}
+        text = json.dumps(_body(checkpoint, npz.digest(arrays)))
+        write_atomically(path, npz.pack(arrays, text))
+        return path
     tensors = {name: value.detach().contiguous() for name, value in checkpoint.tensors.items()}
     payload = safetensors.torch.save(tensors)
-    body = {
-        "format": FORMAT,
-        "tensors_sha256": hashlib.sha256(payload).hexdigest(),
-        "learner": checkpoint.learner,
-        "run": checkpoint.run,
-    }
-    body["sha256"] = _digest(body)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    body = _body(checkpoint, hashlib.sha256(payload).hexdigest())
     write_atomically(path, payload)
     write_atomically(path.with_suffix(".json"), json.dumps(body, indent=1).encode())
     return path
 
 
+def _body(checkpoint: Checkpoint, tensors_sha256: str) -> dict[str, Any]:
+    body = {
+        "format": FORMAT,
+        "tensors_sha256": tensors_sha256,
+        "learner": checkpoint.learner,
+        "run": checkpoint.run,
+    }
+    return body | {"sha256": _digest(body)}
+
+
 def read(path: Path) -> Checkpoint:
-    """Return the checkpoint at ``path``.
+    """Return the checkpoint at ``path``, of either kind.
 
     Raises:
         CheckpointError: a file is missing, truncated, altered or of another kind.
     """
+    if path.suffix == ".npz":
+        return _read_npz(path)
     if path.suffix != ".safetensors":
-        raise CheckpointError(f"{path} is no checkpoint: give the .safetensors file of one")
-    payload, body = _bytes(path), _parsed(path.with_suffix(".json"))
+        raise CheckpointError(f"{path} is no checkpoint: give the .safetensors or .npz file of one")
+    payload, side = _bytes(path), path.with_suffix(".json")
+    body = _checked(path, _parsed(side, _bytes(side)), hashlib.sha256(payload).hexdigest())
+    try:
+        tensors: Params = safetensors.torch.load(payload)
+    except (safetensors.SafetensorError, ValueError) as error:
+        raise CheckpointError(f"{path} holds no tensors: {error}") from error
+    return Checkpoint(tensors, body["learner"], body["run"])
+
+
+def _read_npz(path: Path) -> Checkpoint:
+    try:
+        arrays, text = npz.unpack(_bytes(path))
+        body = _checked(path, _parsed(path, text), npz.digest(arrays))
+        tensors: Params = {name: torch.from_numpy(value) for name, value in arrays.items()}
+    except (ValueError, TypeError) as error:
+        if isinstance(error, CheckpointError):
+            raise
+        raise CheckpointError(f"{path} is refused: {error}") from error
+    return Checkpoint(tensors, body["learner"], body["run"])
+
+
+def _checked(path: Path, body: dict[str, Any], tensors_sha256: str) -> dict[str, Any]:
+    """Return ``body`` if it is whole and says what the tensors are of."""
     if body.get("format") != FORMAT:
         raise CheckpointError(f"{path} is not a checkpoint of format {FORMAT}")
     claimed = body.pop("sha256", None)
     if claimed != _digest(body):
         raise CheckpointError(f"{path} was altered or damaged: the sha256 of its JSON differs")
-    if body.get("tensors_sha256") != hashlib.sha256(payload).hexdigest():
+    if body.get("tensors_sha256") != tensors_sha256:
         raise CheckpointError(f"{path} was altered or damaged: its sha256 differs")
-    learner, run = body.get("learner"), body.get("run")
-    if not isinstance(learner, dict) or not isinstance(run, dict):
+    if not isinstance(body.get("learner"), dict) or not isinstance(body.get("run"), dict):
         raise CheckpointError(f"{path} does not say what it is of")
-    try:
-        tensors: Params = safetensors.torch.load(payload)
-    except (safetensors.SafetensorError, ValueError) as error:
-        raise CheckpointError(f"{path} holds no tensors: {error}") from error
-    return Checkpoint(tensors, learner, run)
+    return body
 
 
 def _bytes(path: Path) -> bytes:
@@ -88,9 +119,9 @@ def _bytes(path: Path) -> bytes:
         raise CheckpointError(f"no checkpoint {path}: {error.strerror}") from error
 
 
-def _parsed(side: Path) -> dict[str, Any]:
+def _parsed(side: Path, text: str | bytes) -> dict[str, Any]:
     try:
-        body = json.loads(_bytes(side))
+        body = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{side} is not JSON: {error}") from error
     if not isinstance(body, dict):
@@ -101,6 +132,13 @@ def _parsed(side: Path) -> dict[str, Any]:
 def path_of(folder: Path, iteration: int) -> Path:
     """Return where the checkpoint after ``iteration`` lies."""
     return folder / f"iteration-{iteration:06d}.safetensors"
+
+
+def export(source: Path, folder: Path) -> None:
+    """Write the checkpoint at ``source`` as ``step_<iteration>.npz`` and as ``latest.npz``."""
+    found = read(source)
+    write(folder / f"step_{int(found.learner['iteration'])}.npz", found)
+    write(folder / "latest.npz", found)
 
 
 def latest(folder: Path, on_damaged: Callable[[Path, str], None]) -> tuple[Path, Checkpoint] | None:

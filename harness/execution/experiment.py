@@ -59,7 +59,7 @@ def evaluate_checkpoint(config: EvaluateConfig, *, argv: Sequence[str], progress
         CheckpointError: the file is not a whole checkpoint.
         UsageError: the run cannot start.
     """
-    cell, stored = _described(config.checkpoint)
+    cell, stored = described(config)
     chosen = dataclasses.replace(
         config.applied_to(stored), policy=(cell.policy,), learner=(cell.learner,), seed=(cell.seed,)
     )
@@ -68,8 +68,14 @@ def evaluate_checkpoint(config: EvaluateConfig, *, argv: Sequence[str], progress
     return _play(chosen, folder, manifest, progress, checkpoint=config.checkpoint)
 
 
-def _described(path: Path) -> tuple[Cell, RunConfig]:
-    """Return the cell and the configuration that a checkpoint says it is of."""
+def described(config: EvaluateConfig) -> tuple[Cell, RunConfig]:
+    """Return the cell and the configuration that a checkpoint says it is of.
+
+    Raises:
+        CheckpointError: the file is not a whole checkpoint.
+        UsageError: it is of another distribution than was asked for.
+    """
+    path = config.checkpoint
     run = checkpoints.read(path).run
     try:
         stored = config_from_dict(run["config"])
@@ -77,6 +83,10 @@ def _described(path: Path) -> tuple[Cell, RunConfig]:
     except (KeyError, TypeError, ValueError) as error:
         raise checkpoints.CheckpointError(f"{path} does not say what it is of: {error}") from error
     planned = cells(stored)
+    if config.task_dist not in (None, stored.task_dist):
+        raise UsageError(
+            f"{path} is of {stored.task_dist}, and {config.task_dist} was asked for: leave that out"
+        )
     if told not in planned:
         raise checkpoints.CheckpointError(
             f"{path} is of {told}, which is no cell of the configuration it carries"

@@ -193,7 +193,12 @@ class Session:
         store = (self.folder.checkpoints / cell.id).resolve()
         # The curve first: a checkpoint without its rows would leave a gap, rows beyond are cut.
         self.folder.write_curve(cell.id, curve)
-        learner.save(checkpoints.path_of(store, curve[-1].iteration), run)
+        path = checkpoints.path_of(store, curve[-1].iteration)
+        learner.save(path, run)
+        portable = self.config.execution.ckpt_dir
+        if portable is not None:
+            alone = len(self.manifest.cells) == 1
+            checkpoints.export(path, portable if alone else portable / cell.id)
 
     def _write(self, key: str, records: list[EvalRecord]) -> None:
         name = self.folder.path.name

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 
@@ -58,6 +59,21 @@ BAD = [
     (["evalute"], ["'evalute'", "did you mean 'evaluate'?"]),
     (["evaluate", "--checkpoint", "nowhere"], ["--checkpoint", "'nowhere'", "does not exist"]),
     (["evaluate", "--resume"], ["--resume"]),
+    (["--no-benchmark-mode"], ["--no-benchmark-mode", "always"]),
+    (["--env", "YourEnv-v0"], ["--env", "'YourEnv-v0'", "halfcheetah"]),
+    (["--mode", "magic"], ["--mode", "'magic'", "policy_gradient, meta_rl, improved"]),
+    (["--config", "advanced"], ["advanced", "No such file"]),
+    (["--episodes", "0"], ["--episodes", "0", "greater than 0"]),
+    (["--episodes", "9", "--num-epochs", "2"], ["--episodes", "--num-epochs", "contradict"]),
+    (["--outer-steps", "9", "--epochs", "2"], ["--outer-steps", "--epochs"]),
+    (["--lr", "-1"], ["--lr", "-1", "greater than 0"]),
+    (["--lr", "1e-3", "--ppo-lr", "1e-3"], ["--lr", "--ppo-lr", "contradict"]),
+    (["--lr", "1e-3", "--outer", "trpo"], ["--lr", "trpo", "--max-kl"]),
+    (["adapt", "--checkpoint", ".", "--adapt-every", "5"], ["--adapt-every", "--online"]),
+    (["adapt", "--checkpoint", ".", "--online", "--adapter", "memory"], ["--adapter", "--online"]),
+    (["adapt", "--checkpoint", ".", "--adapt-steps", "0"], ["--adapt-steps", "0"]),
+    (["eval", "--checkpoint", ".", "--env", "x"], ["--env", "'x'"]),
+    (["export", "--checkpoint", "x", "--to", "a.pt"], ["--to", "a.pt", ".npz"]),
     (
         ["evaluate", "--checkpoint", ".", "--few-shot", "1", "--zero-shot"],
         ["--few-shot", "--zero-shot", "contradict"],
@@ -84,6 +100,8 @@ def test_bad_input_is_refused_in_one_message(argv, said, capsys):
         (["--few-shot", "1,5"], ["--few-shot", "1,5"]),
         (["--task-dist"], ["--task-dist"]),
         (["evaluate"], ["--checkpoint"]),
+        (["adapt"], ["--checkpoint"]),
+        (["export", "--checkpoint", "x"], ["--to"]),
     ],
 )
 def test_values_of_the_wrong_type_are_refused(argv, said, capsys):
@@ -103,7 +121,7 @@ def test_values_of_the_wrong_type_are_refused(argv, said, capsys):
 )
 def test_spellings_mean_the_same(argv):
     config = load_config(argv[1:]) if argv[0] == "train" else load_config(argv)
-    assert parse(argv).config == config
+    assert replace(parse(argv).config, execution=config.execution) == config
     assert (config.task_dist, config.policy) == ("ant-vel", ("ssm", "gru"))
 
 
@@ -132,14 +150,14 @@ def test_evaluate_leaves_unsaid_what_is_unsaid(tmp_path):
     assert (config.deterministic, config.execution.name) == (False, "again")
 
 
-@pytest.mark.parametrize("command", [[], ["evaluate"]])
+@pytest.mark.parametrize("command", [[], ["evaluate"], ["adapt"]])
 def test_help_fits_80_columns_and_begins_with_examples(command, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
     assert run.main([*command, "--help"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert max(map(len, lines)) <= 80
     text = "\n".join(lines)
-    assert text.index("examples:") < text.index("--few-shot K")
+    assert text.index("examples:") < text.index("--adapt-steps" if command == ["adapt"] else "K [K")
     assert "None" not in text
 
 

@@ -9,7 +9,7 @@ from harness.reporting.records import read_curves, read_records
 
 SIZES = [
     *("--task-dist", "point_goal", "--horizon", "8", "--test-tasks", "0", "1", "2", "3", "4"),
-    *("--meta-batch-size", "4", "--episodes-per-task", "2", "--outer-steps", "2"),
+    *("--meta-batch-size", "4", "--episodes-per-task", "2", "--outer-updates", "2"),
     *("--few-shot", "1", "--episodes-per-shot", "2", "--query-episodes", "2"),
 ]
 
