@@ -179,16 +179,22 @@ class Manifest(Strict):
 
 
 def plain(value: Mapping[str, Any]) -> dict[str, Any]:
-    """Return ``value`` as JSON holds it: tuples as lists, keys as text.
+    """Return ``value`` as JSON holds it: tuples as lists, keys and paths as text.
 
     Raises:
         ValueError: it holds something JSON has no place for.
     """
     try:
-        result: dict[str, Any] = json.loads(json.dumps(value, allow_nan=False))
+        result: dict[str, Any] = json.loads(json.dumps(value, allow_nan=False, default=_text))
     except TypeError as error:
         raise ValueError(f"configuration is not plain data: {error}") from error
     return result
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, Path):
+        return str(value)
+    raise TypeError(f"{value!r} is no JSON value")
 
 
 def config_hash(config: Mapping[str, Any]) -> str:

@@ -1,0 +1,24 @@
+"""``--storage``: the run's folder lies where it says, and a continued run finds it there."""
+
+from pathlib import Path
+
+from execution_cases import assert_same, played_locally, trained
+
+import harness.reporting.rebuild
+from harness.reporting.manifest import Manifest
+from harness.reporting.records import read_records
+
+
+def test_a_run_lies_in_its_storage_and_is_continued_there(workplace, tmp_path_factory, monkeypatch):
+    monkeypatch.setattr(harness.reporting.rebuild, "write_figures", lambda *_: None)
+    shared = tmp_path_factory.mktemp("shared")
+    assert played_locally("here", epochs=1) == 0
+    assert played_locally("x", "--storage", str(shared / "new"), epochs=1) == 0
+    assert (shared / "new/x/table.csv").exists()
+    states = Manifest.load(shared / "new/x/manifest.json").cells.values()
+    assert [state.status for state in states] == ["ok"]
+    frame = read_records(shared / "new/x")
+    frame = frame[frame.learner != "reference"].reset_index(drop=True)
+    assert_same(frame[trained("here").columns], trained("here"))
+    assert played_locally("x", "--storage", str(shared / "new"), "--resume", epochs=1) == 0
+    assert not Path("results/x").exists()
