@@ -8,7 +8,7 @@ import pytest
 
 import task_distributions
 from task_distributions import Task
-from task_distributions.cartpole import ANGLE_LIMIT, POSITION_LIMIT, RANGES
+from task_distributions.cartpole import ANGLE_LIMIT, PARAMETERS, POSITION_LIMIT, RANGES
 
 NOMINAL = {"half_length": 0.5, "pole_mass": 0.1, "cart_mass": 1.0, "force": 10.0}
 PARAMETER = {"half_length": "length", "pole_mass": "masspole", "cart_mass": "masscart"}
@@ -39,8 +39,8 @@ def policies_of(rng: np.random.Generator):
 
 @pytest.mark.parametrize(
     "task",
-    [task_of(), *task_distributions.load("cartpole").tasks("test")[:4]],
-    ids=lambda task: "nominal" if task.param("force") == 10.0 else task.name,
+    [task_of(), task_of(force=-10.0), *task_distributions.load("cartpole").tasks("test")[:4]],
+    ids=lambda task: str(task.param("force")),
 )
 def test_every_bit_is_gymnasiums(task: Task):
     dist, lengths = task_distributions.load("cartpole"), []
@@ -70,7 +70,7 @@ def test_every_bit_is_gymnasiums(task: Task):
 
 @pytest.mark.parametrize("column", range(4))
 def test_every_parameter_changes_the_motion(column: int):
-    key = list(RANGES)[column]
+    key = PARAMETERS[column]
     low, high = RANGES[key]
     dist = task_distributions.load("cartpole")
     env = dist.make_batch([task_of(**{key: low}), task_of(**{key: high})], 1)
@@ -83,11 +83,13 @@ def test_every_parameter_changes_the_motion(column: int):
 def test_tasks_cover_every_range_evenly():
     dist = task_distributions.load("cartpole")
     for split, count in (("train", 100), ("test", 30)):
-        for key, (low, high) in RANGES.items():
-            values = np.array([task.param(key) for task in dist.tasks(split)])
+        for key in PARAMETERS:
+            low, high = RANGES[key]
+            values = np.abs([task.param(key) for task in dist.tasks(split)])
             strata = (values - low) / (high - low) * count
             np.testing.assert_array_equal(np.sort(strata.astype(int)), np.arange(count))
         table = np.array([[v for _, v in task.params] for task in dist.tasks(split)])
+        assert (table[:, 3] < 0).sum() == count // 2  # reversed motors
         correlation = np.corrcoef(table.T) - np.eye(4)
         assert np.abs(correlation).max() < 0.5  # shuffled one by one, not together
 
@@ -126,3 +128,16 @@ def test_the_largest_number_of_a_row_is_the_action():
     c = scored.step(np.array([[7.0, 7.5]])).obs  # beyond 1, where clipping would tie them
     np.testing.assert_array_equal(b, c)
     assert a[0, 1] < 0 < b[0, 1]
+
+
+def test_without_adaptation_half_of_the_poles_fall():
+    """One rule balances all that is wired one way: to find out the wiring is what is left to do."""
+    dist = task_distributions.load("cartpole")
+    for split in ("train", "test"):
+        tasks = dist.tasks(split)
+        forward, reverse = (
+            [task for task in tasks if (task.param("force") < 0) == wrong] for wrong in (0, 1)
+        )
+        for alike in (forward, reverse):
+            assert dist.non_adaptive_return(alike) > 195
+        assert 95 < dist.non_adaptive_return(tasks) < 115
