@@ -77,6 +77,7 @@ def _parse_run(argv: Sequence[str], word: Mapping[str, Any]) -> Invocation:
     parsed = flags.read(TRAIN, argv, validation.typed(base, origins))
     origins |= given
     explicit = layers.settle_shots(_only(parsed, given), origins)
+    explicit = layers.merged(explicit, commands.adaptation_mode(parsed, given))
     typed = validation.typed(layers.merged(base, explicit), origins)
     short = {path[0]: parsed[path[0]] for path in given if path[0] in commands.SHORT}
     told = commands.spelt_out(short, typed, given)

@@ -35,8 +35,11 @@ SHORT: dict[str, tuple[KeyPath, ...]] = {
     "lr": (("train", "outer_lr"), ("ppo", "ppo_lr")),
 }
 """Flag that is short for settings -> those settings."""
-NO_SETTINGS = ("config", "mode", *SHORT)
+REPLAY = ("buffer_size", "experience_batch_size", "experience_weight")
+"""Flags of adaptation that replays the past: understood, and refused in a run."""
+NO_SETTINGS = ("config", "mode", "adaptation_mode", *REPLAY, *SHORT)
 """Flags that are no settings of their own."""
+_REFUSED = "Refused in a run; see harness.adaptation.HybridAdapter."
 
 TRAIN = flags.Command(
     RunConfig,
@@ -61,6 +64,12 @@ What wins: default < --preset < task-dist's recipe < --mode < --config < flags."
             0,
         ),
         _flag("lr", float, "X", "Step size of training: sets --outer-lr and --ppo-lr.", 0.0),
+        _flag(
+            *("adaptation_mode", str, "{standard,hybrid}"),
+            "standard sets --adapter gradient; hybrid is refused in a run.",
+            "",
+        ),
+        *(_flag(name, str, "X", _REFUSED, "") for name in REPLAY),
     ),
 )
 _SCORING_FLAGS = (_flag("config", str, "FILE", _SCORED, ""),)
@@ -123,6 +132,31 @@ def export_config(settings: dict[str, Any], given: Mapping[KeyPath, str]) -> Exp
     if config.to.exists():
         raise UsageError(f"--to: {str(config.to)!r} exists already; give another name")
     return config
+
+
+def adaptation_mode(parsed: Mapping[str, Any], given: Mapping[KeyPath, str]) -> dict[str, Any]:
+    """Return what ``--adaptation-mode`` sets.
+
+    Raises:
+        UsageError: it asks for what a run does not do, or contradicts another flag.
+    """
+    where = "harness.adaptation.HybridAdapter does that for any torch module"
+    for name in REPLAY:
+        if (name,) in given:
+            raise UsageError(
+                f"{given[(name,)]}: a run replays no past experience while adapting; {where}. "
+                "Leave it out"
+            )
+    if ("adaptation_mode",) not in given:
+        return {}
+    flag, mode = given[("adaptation_mode",)], parsed["adaptation_mode"]
+    if mode == "hybrid":
+        raise UsageError(f"{flag}: got 'hybrid', and a run has standard alone; {where}")
+    if mode != "standard":
+        raise UsageError(f"{flag}: unknown mode {mode!r}; have: standard")
+    if ("adapt", "adapter") in given:
+        raise UsageError(f"{flag} and {given[('adapt', 'adapter')]} contradict each other")
+    return {"adapt": {"adapter": "gradient"}}
 
 
 def spelt_out(

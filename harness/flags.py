@@ -74,7 +74,7 @@ def read(command: Command, argv: Sequence[str], default: Any) -> dict[str, Any]:
 def paths(command: Command) -> dict[str, KeyPath]:
     """Return every flag in its ``--dashed`` spelling, aliases too, with the path it sets."""
     found = dict(_paths(command.cls, command.omit, ()))
-    return found | {f"--{spec.name}": (spec.name,) for spec in command.extra}
+    return found | {f"--{spec.name.replace('_', '-')}": (spec.name,) for spec in command.extra}
 
 
 def given(command: Command, argv: Sequence[str]) -> dict[KeyPath, str]:

@@ -18,6 +18,7 @@ SAME = [
     (["--method", "ssm"], ["--policy", "ssm"]),
     (["--lr", "3e-4"], ["--outer-lr", "3e-4", "--ppo-lr", "3e-4"]),
     (["--benchmark-mode"], []),
+    (["--adaptation_mode", "standard"], ["--adapter", "gradient"]),
     (["--mode", "meta_rl"], ["--policy", "ssm", "--learner", "maml"]),
     (["--episodes", "850"], ["--epochs", "3"]),  # quick takes 20 tasks x 10 episodes x 2
     (["--mode", "improved", "--episodes", "300"], ["--mode", "improved", "--epochs", "15"]),
