@@ -147,7 +147,7 @@ class CartPole:
     def protocol(self) -> str:
         """One line for table captions."""
         return (
-            f"{self.name}@{self.version}: Gymnasium's CartPole, other lengths, masses, signed forces, "
+            f"{self.name}@{self.version}: Gymnasium's CartPole, other lengths, masses and forces, "
             f"reward 1 per step until it falls, {self.spec.horizon} steps"
         )
 
