@@ -148,8 +148,13 @@ def connect(address: str | None) -> None:
     """Join the Ray cluster at ``address``, or start one in this machine's reach alone.
 
     Raises:
-        UsageError: no cluster answers there.
+        UsageError: no cluster answers there, or the driver would not be on one of its nodes.
     """
+    if address and address.startswith("ray://"):
+        raise UsageError(
+            f"--address {address}: run this on a node of the cluster, with --address auto; "
+            "the learner writes its checkpoints beside the driver"
+        )
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
     if address is None:

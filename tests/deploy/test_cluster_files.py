@@ -10,6 +10,8 @@ from ray.autoscaler._private.util import prepare_config, validate_config
 from ray.scripts.scripts import cli as ray_cli
 
 from harness import cli, sweep
+from harness.config import UsageError
+from harness.execution.on_ray import connect
 
 ROOT = Path(__file__).parents[2]
 LAUNCHER, RAYJOB = "ray-cluster.yaml", "kuberay-rayjob.yaml"
@@ -34,6 +36,11 @@ def rayjob():
 def pods(spec):
     cluster = spec["rayClusterSpec"]
     return [cluster["headGroupSpec"], *cluster["workerGroupSpecs"]]
+
+
+def test_a_driver_outside_the_cluster_is_refused():
+    with pytest.raises(UsageError, match="--address auto"):
+        connect("ray://head:10001")
 
 
 @pytest.mark.parametrize("name", [LAUNCHER, RAYJOB])
