@@ -22,8 +22,8 @@ from harness.execution.worker import Receipt
 from harness.meta.learners.sums import FAN_IN
 
 MAX_ATTEMPTS = 3
-NOTICE_SECONDS = 5.0
-"""How long nobody works before it is told."""
+NOTICE_SECONDS = 20.0
+"""How long no worker is up before it is told; an actor starts in 2 to 4 s where there is room."""
 
 
 @dataclass(slots=True)

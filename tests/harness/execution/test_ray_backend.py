@@ -108,8 +108,9 @@ def test_a_worker_that_hangs_is_replaced_once(maml):
     assert reason.startswith("lost: train point_goal.mlp.hangs-always.s0")
     assert "2 times (job_timeout: no answer in 3 s)" in reason
     told = events("x")
-    assert set(told.kind) == {"job_timeout", "cell_failed"}
-    assert told.job.str.contains("hangs-once").sum() == 1
+    # On a busy machine the fresh workers may be so late that it is told.
+    assert set(told.kind) - {"waiting"} == {"job_timeout", "cell_failed"}
+    assert told.job.str.contains("hangs-once", na=False).sum() == 1
 
 
 def test_cells_that_cannot_be_played_fail_alone(maml):
