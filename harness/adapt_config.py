@@ -18,7 +18,7 @@ class AdaptCommandConfig(EvaluateConfig):
     adapt_steps: Positive = 5
     """Adaptation steps: shots, each a gradient step on its own episodes_per_shot episodes (a policy
     that adapts by memory: that many episodes more). With --online: gradient steps each time."""
-    adapter: Literal["gradient", "memory", "memory+gradient"] | None = None
+    adapter: Literal["gradient", "memory", "memory+gradient", "hybrid"] | None = None
     """How the policy adapts; what its learner trained it for if not given, a gradient where that is
     not to adapt at all. Not with --online."""
     online: bool = False

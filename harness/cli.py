@@ -77,7 +77,10 @@ def _parse_run(argv: Sequence[str], word: Mapping[str, Any]) -> Invocation:
     parsed = flags.read(TRAIN, argv, validation.typed(base, origins))
     origins |= given
     explicit = layers.settle_shots(_only(parsed, given), origins)
-    explicit = layers.merged(explicit, commands.adaptation_mode(parsed, given))
+    mode_told = commands.adaptation_mode(parsed, given)
+    if mode_told:
+        explicit = layers.merged(explicit, mode_told)
+        origins["adapt", "adapter"] = given[("adaptation_mode",)]
     typed = validation.typed(layers.merged(base, explicit), origins)
     short = {path[0]: parsed[path[0]] for path in given if path[0] in commands.SHORT}
     told = commands.spelt_out(short, typed, given)

@@ -35,11 +35,10 @@ SHORT: dict[str, tuple[KeyPath, ...]] = {
     "lr": (("train", "outer_lr"), ("ppo", "ppo_lr")),
 }
 """Flag that is short for settings -> those settings."""
-REPLAY = ("buffer_size", "experience_batch_size", "experience_weight")
-"""Flags of adaptation that replays the past: understood, and refused in a run."""
-NO_SETTINGS = ("config", "mode", "adaptation_mode", *REPLAY, *SHORT)
+NO_SETTINGS = ("config", "mode", "adaptation_mode", *SHORT)
 """Flags that are no settings of their own."""
-_REFUSED = "Refused in a run; see harness.adaptation.HybridAdapter."
+MODES = {"standard": "gradient", "hybrid": "hybrid"}
+"""Value of ``--adaptation-mode`` -> adapter."""
 
 TRAIN = flags.Command(
     RunConfig,
@@ -66,10 +65,9 @@ What wins: default < --preset < task-dist's recipe < --mode < --config < flags."
         _flag("lr", float, "X", "Step size of training: sets --outer-lr and --ppo-lr.", 0.0),
         _flag(
             *("adaptation_mode", str, "{standard,hybrid}"),
-            "standard sets --adapter gradient; hybrid is refused in a run.",
+            "Sets --adapter: gradient, or hybrid, which replays the past too.",
             "",
         ),
-        *(_flag(name, str, "X", _REFUSED, "") for name in REPLAY),
     ),
 )
 _SCORING_FLAGS = (_flag("config", str, "FILE", _SCORED, ""),)
@@ -138,25 +136,16 @@ def adaptation_mode(parsed: Mapping[str, Any], given: Mapping[KeyPath, str]) -> 
     """Return what ``--adaptation-mode`` sets.
 
     Raises:
-        UsageError: it asks for what a run does not do, or contradicts another flag.
+        UsageError: there is no such mode, or another flag contradicts it.
     """
-    where = "harness.adaptation.HybridAdapter does that for any torch module"
-    for name in REPLAY:
-        if (name,) in given:
-            raise UsageError(
-                f"{given[(name,)]}: a run replays no past experience while adapting; {where}. "
-                "Leave it out"
-            )
     if ("adaptation_mode",) not in given:
         return {}
     flag, mode = given[("adaptation_mode",)], parsed["adaptation_mode"]
-    if mode == "hybrid":
-        raise UsageError(f"{flag}: got 'hybrid', and a run has standard alone; {where}")
-    if mode != "standard":
-        raise UsageError(f"{flag}: unknown mode {mode!r}; have: standard")
+    if mode not in MODES:
+        raise UsageError(f"{flag}: unknown mode {mode!r}; have: {', '.join(MODES)}")
     if ("adapt", "adapter") in given:
         raise UsageError(f"{flag} and {given[('adapt', 'adapter')]} contradict each other")
-    return {"adapt": {"adapter": "gradient"}}
+    return {"adapt": {"adapter": MODES[mode]}}
 
 
 def spelt_out(

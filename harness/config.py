@@ -40,6 +40,10 @@ OFFICIAL_EPISODES = {"episodes_per_shot": 10, "query_episodes": 3}
 """What Meta-World's official protocol fixes (metaworld 3.1.1, metalearning_evaluation)."""
 
 
+REPLAY = ("buffer_size", "experience_batch_size", "experience_weight")
+"""Settings of ``AdaptConfig`` that act with the hybrid adapter alone."""
+
+
 class UsageError(ValueError):
     """Bad input of a user: names the value, what is allowed and the remedy; exit code 2."""
 
@@ -150,15 +154,22 @@ class PPOConfig:
 class AdaptConfig:
     """The inner loop."""
 
-    adapter: Literal["auto", "none", "gradient", "memory", "memory+gradient"] = "auto"
+    adapter: Literal["auto", "none", "gradient", "memory", "memory+gradient", "hybrid"] = "auto"
     """How shots change the policy; auto takes the one the learner trains for. memory+gradient is
-    maml's alone: its policy is fed its past and remembers the support episodes too."""
+    maml's alone: its policy is fed its past and remembers the support episodes too. hybrid is the
+    gradient on the present shot and on a sample of the task's earlier ones."""
     inner_lr: PositiveFloat = 0.1
     """Step size of the adaptation."""
     learned_inner_lr: bool = False
     """Learn a step size per parameter, from inner_lr on (Meta-SGD, arXiv 1707.09835)."""
     adaptation_steps: Positive = 1
     """Inner gradient steps while meta-training (at test, one per shot)."""
+    buffer_size: Positive | None = None
+    """With hybrid: past environment steps to remember; 10000 if not given."""
+    experience_batch_size: Positive | None = None
+    """With hybrid: past steps drawn for a gradient step; 32 if not given."""
+    experience_weight: NonNegativeFloat | None = None
+    """With hybrid: weight of the loss on them; 0.1 if not given."""
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -310,6 +321,10 @@ class EvaluateConfig:
 def config_as_dict(config: RunConfig | EvaluateConfig) -> dict[str, Any]:
     """Return the configuration as nested dicts, lists and scalars that JSON can hold."""
     plain: dict[str, Any] = TypeAdapter(type(config)).dump_python(config, mode="json")
+    for name in REPLAY:
+        if "adapt" in plain and plain["adapt"][name] is None:
+            # They came later: runs that do not set them keep the hash they had before.
+            del plain["adapt"][name]
     return plain
 
 

@@ -17,7 +17,7 @@ from pydantic import TypeAdapter, ValidationError
 
 import policies
 import task_distributions
-from harness.config import EvaluateConfig, ExecutionConfig, RunConfig, UsageError
+from harness.config import REPLAY, EvaluateConfig, ExecutionConfig, RunConfig, UsageError
 from harness.meta import learners
 from harness.meta.learners.traits import traits
 from harness.task_checks import KeyPath, Origins, check_tasks, origin_of, refuse_duplicates
@@ -99,18 +99,26 @@ def _check_context(config: RunConfig, origins: Origins) -> None:
 def _check_adapter(config: RunConfig, origins: Origins) -> None:
     """Refuse an adapter that the policy of a chosen learner cannot be scored with."""
     adapter = config.adapt.adapter
+    for name in REPLAY:
+        if getattr(config.adapt, name) is not None and adapter != "hybrid":
+            raise UsageError(
+                f"{origin_of(('adapt', name), origins)}: acts with --adapter hybrid "
+                "(--adaptation-mode hybrid) only: add that, or leave this out"
+            )
     for learner in config.learner:
         kind = traits(learner)
         fits = {
             "gradient": not (kind.context or kind.goal),
             "memory": kind.context,
             "memory+gradient": not kind.ppo,
+            "hybrid": not (kind.context or kind.goal),
         }
         if not fits.get(adapter, True):
             needs = {
                 "gradient": "a policy that is fed the observation alone",
                 "memory": "a policy that is fed what happened before (--learner rl2)",
                 "memory+gradient": "a policy trained to adapt by both (--learner maml)",
+                "hybrid": "a policy that is fed the observation alone",
             }
             raise UsageError(
                 f"{origin_of(('adapt', 'adapter'), origins)}: {adapter!r} needs {needs[adapter]}, "

@@ -17,6 +17,7 @@ from harness import seeding
 from harness.config import TrainConfig
 from harness.meta.acting import Actor, Context, rollout
 from harness.meta.adaptation import Adapter
+from harness.meta.adaptation.replay import HybridGradientAdapter
 from harness.meta.batch import Batch, prepare
 from harness.meta.rollout import Clock, draw_noise
 from harness.types import Episodes, MetaEpisodes
@@ -125,13 +126,22 @@ class MetaEpisodeRunner:
                     batch = prepare(episodes, actor, tuple(tasks), self.train, self.return_scale)
                     batches.append(batch)
                     samplers.append(actor.params)
-                    params = self.adapter.adapt(actor.policy, actor.params, batch)
-                    actor = replace(actor, params=params)
+                    actor = replace(actor, params=self._adapted(actor, batches, plan, shots))
                 if self.adapter.carries_memory:
                     actor = replace(actor, context=context)
                 spent += clock.add("adapt", began) - began
         episodes_played = MetaEpisodes(tuple(support), query, seconds)
         return Outcome(episodes_played, tuple(batches), tuple(samplers), actor)
+
+    def _adapted(self, actor: Actor, batches: Sequence[Batch], plan: Plan, shot: int) -> Params:
+        *past, batch = batches
+        if not isinstance(self.adapter, HybridGradientAdapter):
+            return self.adapter.adapt(actor.policy, actor.params, batch)
+        draws = [
+            seeding.generator(plan.seed, f"{plan.phase}/experience", plan.iteration, shot, key)
+            for key in plan.seed_keys
+        ]
+        return self.adapter.adapt_with(actor.policy, actor.params, batch, past, draws)
 
     def _support(
         self, tasks: Sequence[Task], actor: Actor, plan: Plan, shot: int, clock: Clock

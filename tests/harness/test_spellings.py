@@ -19,6 +19,7 @@ SAME = [
     (["--lr", "3e-4"], ["--outer-lr", "3e-4", "--ppo-lr", "3e-4"]),
     (["--benchmark-mode"], []),
     (["--adaptation_mode", "standard"], ["--adapter", "gradient"]),
+    (["--adaptation-mode", "hybrid"], ["--adapter", "hybrid"]),
     (["--mode", "meta_rl"], ["--policy", "ssm", "--learner", "maml"]),
     (["--episodes", "850"], ["--epochs", "3"]),  # quick takes 20 tasks x 10 episodes x 2
     (["--mode", "improved", "--episodes", "300"], ["--mode", "improved", "--epochs", "15"]),

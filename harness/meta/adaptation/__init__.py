@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from harness.config import AdaptConfig
+from harness.config import REPLAY, AdaptConfig
 from harness.meta.adaptation.base import Adapter, NoAdapter
 from harness.meta.adaptation.gradient import GradientAdapter
 from harness.meta.adaptation.memory import MemoryAdapter
+from harness.meta.adaptation.replay import HybridGradientAdapter
 
 __all__ = ["REGISTRY", "Adapter", "GradientAdapter", "NoAdapter", "build", "names"]
 
@@ -17,6 +18,10 @@ REGISTRY: dict[str, Callable[[AdaptConfig], Adapter]] = {
     "memory": lambda config: MemoryAdapter(),
     "memory+gradient": lambda config: GradientAdapter(
         inner_lr=config.inner_lr, name="memory+gradient", carries_memory=True
+    ),
+    "hybrid": lambda config: HybridGradientAdapter(
+        inner_lr=config.inner_lr,
+        **{name: value for name in REPLAY if (value := getattr(config, name)) is not None},
     ),
 }
 
