@@ -87,7 +87,10 @@ def test_what_evaluate_is_given_replaces_protocol_or_tasks_of_the_run(tmp_path):
     validation.check_run(official, {})
 
 
-@pytest.mark.parametrize("key", BUDGETS, ids=" ".join)
+META_WORLD = [key for key in BUDGETS if key[0].startswith("metaworld")]
+
+
+@pytest.mark.parametrize("key", META_WORLD, ids=" ".join)
 def test_budgets_of_meta_world_keep_their_promise(key):
     dist, preset = key
     config = load_config(["--task-dist", dist, "--preset", preset, "--few-shot", "1", "5", "10"])
@@ -99,6 +102,18 @@ def test_budgets_of_meta_world_keep_their_promise(key):
     assert steps < {"smoke": 2e6, "quick": 12e6}.get(preset, 1e9)
     assert config.evaluation.protocol == ("quick" if preset in ("smoke", "quick") else "official")
     assert config.train.action_scale == 1.0
+
+
+@pytest.mark.parametrize(
+    ("preset", "steps"), [("smoke", 64e3), ("quick", 2e6), ("standard", 5e6), ("paper", 10e6)]
+)
+def test_budgets_of_plain_halfcheetah_are_those_of_its_comments(preset, steps):
+    argv = ["--task-dist", "halfcheetah", "--policy", "ssm", "--learner", "multitask"]
+    config = load_config([*argv, "--preset", preset])
+    problem = Problem.build(cells(config)[0], config)
+    scoring = config.evaluation.query_episodes * 1000
+    assert config.evaluation.shots == (0,)
+    assert planned_env_steps(problem) - scoring == pytest.approx(steps, rel=0.02)
 
 
 class _Recorder:
