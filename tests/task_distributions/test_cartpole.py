@@ -89,7 +89,7 @@ def test_tasks_cover_every_range_evenly():
             strata = (values - low) / (high - low) * count
             np.testing.assert_array_equal(np.sort(strata.astype(int)), np.arange(count))
         table = np.array([[v for _, v in task.params] for task in dist.tasks(split)])
-        assert (table[:, 3] < 0).sum() == count // 2  # reversed motors
+        assert (table[:, 3] < 0).sum() in (count // 4, count // 4 + 1)  # reversed motors
         correlation = np.corrcoef(table.T) - np.eye(4)
         assert np.abs(correlation).max() < 0.5  # shuffled one by one, not together
 
@@ -130,7 +130,7 @@ def test_the_largest_number_of_a_row_is_the_action():
     assert a[0, 1] < 0 < b[0, 1]
 
 
-def test_without_adaptation_half_of_the_poles_fall():
+def test_without_adaptation_a_quarter_of_the_poles_falls():
     """One rule balances all that is wired one way: to find out the wiring is what is left to do."""
     dist = task_distributions.load("cartpole")
     for split in ("train", "test"):
@@ -140,4 +140,4 @@ def test_without_adaptation_half_of_the_poles_fall():
         )
         for alike in (forward, reverse):
             assert dist.non_adaptive_return(alike) > 195
-        assert 95 < dist.non_adaptive_return(tasks) < 115
+        assert 145 < dist.non_adaptive_return(tasks) < 160
