@@ -1,4 +1,4 @@
-"""Balancing poles on carts of other lengths, masses and forces; a quarter of the motors is reversed.
+"""Balancing poles on carts of other lengths, masses and forces; some motors are reversed.
 
 Equations, integration (explicit Euler, 20 ms), start and limits are those of Gymnasium's CartPole;
 at its parameters the two agree to the last bit. Not one of the benchmark's ten.
