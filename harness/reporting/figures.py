@@ -4,42 +4,27 @@ from __future__ import annotations
 
 import io
 import itertools
-import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import EngFormatter, MaxNLocator
+from matplotlib.ticker import EngFormatter
 
 from harness.reporting.aggregate import REFERENCE, Comparison
-from harness.reporting.blocks import clean
 from harness.reporting.class_figure import class_success
 from harness.reporting.files import write_atomically
 from harness.reporting.manifest import Manifest
-from harness.reporting.styles import Style, handle, styles_of
+from harness.reporting.panels import RETURN, SUCCESS, Measure, board
+from harness.reporting.styles import Style, styles_of
 from harness.types import Metrics
 
 DPI = 150
 
 
-@dataclass(frozen=True, slots=True)
-class Measure:
-    """What an adaptation curve shows."""
-
-    column: str
-    label: str
-    unit: float = 1.0
-    """Factor from the table's number to the one shown."""
-
-
-RETURN = Measure("return", "return")
-SUCCESS = Measure("success", "success rate (%)", 100.0)
 FIGURES = ("learning_curves", "adaptation_curve", "success_curve", "class_success")
 
 
@@ -79,25 +64,25 @@ def learning_curves(
     lines = list(_grouped_curves(dist, manifest, curves))
     if not lines:
         return None
-    figure, axes = _canvas()
-    styles = styles_of(manifest)
+    drawn, every = board([key for key, _ in lines]), styles_of(manifest)
+    styles = {key: every[key] for key, _ in lines}
     adapts = False
     for key, group in lines:
-        style, x = styles[key], group["env_steps"].mean(axis=0)
-        adapts |= _draw_curve(axes, style, x, group)
-    axes.xaxis.set_major_formatter(EngFormatter(sep=""))
-    axes.set_xlabel("environment steps of training")
-    axes.set_ylabel("mean return of training episodes")
-    handles = [handle(styles[key]) for key, _ in lines]
+        x = group["env_steps"].mean(axis=0)
+        adapts |= _draw_curve(drawn.panels[key[1]], styles[key], x, group)
+    drawn.axes[0].xaxis.set_major_formatter(EngFormatter(sep=""))
+    drawn.label("environment steps of training", "mean return of training episodes")
+    extra = []
     if adapts:
-        handles += [
+        extra = [
             Line2D([], [], color="0.35", linestyle="-", label="after adaptation"),
             Line2D([], [], color="0.35", linestyle="--", label="before adaptation"),
         ]
     several = any(len(group["post_return"]) > 1 for _, group in lines)
     band = "band: all seeds; " if several else ""
-    _finish(figure, axes, handles, table, dist, f"{band}dotted lines: {table.split} tasks")
-    return figure
+    note = f"{band}dotted lines: {table.split} tasks"
+    drawn.finish(styles, table, dist, note, extra=extra)
+    return drawn.figure
 
 
 def _draw_curve(axes: Axes, style: Style, x: np.ndarray, group: Mapping[str, np.ndarray]) -> bool:
@@ -124,13 +109,16 @@ def adaptation_curve(
     rows = frame[frame["learner"] != REFERENCE].to_dict("records")
     if len(table.shots) < 2 or not rows:
         return None
-    figure, axes = _canvas()
-    styles = styles_of(manifest)
+    pairs = [(row["policy"], row["learner"]) for row in rows]
+    drawn, every = board(pairs), styles_of(manifest)
+    styles = {pair: every[pair] for pair in pairs}
     gap = min(b - a for a, b in itertools.pairwise(table.shots))
-    dodge = min(0.012 * table.shots[-1], 0.5 * gap / len(rows))
-    for place, row in enumerate(rows):
-        style = styles[(row["policy"], row["learner"])]
-        x = np.array(table.shots) + dodge * (place - (len(rows) - 1) / 2)
+    seats = _seats(pairs, split=drawn.split)
+    crowd = max(seats.values()) + 1
+    dodge = min(0.012 * table.shots[-1], 0.5 * gap / crowd)
+    for pair, row in zip(pairs, rows, strict=True):
+        style, axes = styles[pair], drawn.panels[pair[1]]
+        x = np.array(table.shots) + dodge * (seats[pair] - (crowd - 1) / 2)
         y, low, high = (
             measure.unit
             * np.array([row[f"{measure.column}_{count}{part}"] for count in table.shots], float)
@@ -140,12 +128,21 @@ def adaptation_curve(
         bars = np.maximum(np.nan_to_num(np.stack([y - low, high - y])), 0.0)
         look: dict[str, Any] = {"color": style.color, "marker": style.marker}
         axes.errorbar(x, y, bars, capsize=3, linewidth=1.8, markersize=5, **look)
-    axes.set_xticks(table.shots, [str(count) for count in table.shots])
-    axes.set_xlabel("shots (adaptation steps, each on its own support episodes)")
-    axes.set_ylabel(f"{measure.label} on {table.split} tasks")
-    handles = [handle(styles[(row["policy"], row["learner"])]) for row in rows]
-    _finish(figure, axes, handles, table, dist, "bars: 95 % interval", measure)
-    return figure
+    drawn.axes[0].set_xticks(table.shots, [str(count) for count in table.shots])
+    drawn.label(
+        "shots (adaptation steps, each on its own support episodes)",
+        f"{measure.label} on {table.split} tasks",
+    )
+    drawn.finish(styles, table, dist, "bars: 95 % interval", measure)
+    return drawn.figure
+
+
+def _seats(pairs: Sequence[tuple[str, str]], *, split: bool) -> dict[tuple[str, str], int]:
+    """Return the place of every line among those beside it, so that bars do not hide each other."""
+    if not split:
+        return {pair: place for place, pair in enumerate(pairs)}
+    order = list(dict.fromkeys(policy for policy, _ in pairs))
+    return {pair: order.index(pair[0]) for pair in pairs}
 
 
 def _grouped_curves(
@@ -169,63 +166,6 @@ def _grouped_curves(
                 for column in columns
             },
         )
-
-
-def _canvas() -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(7.6, 4.8), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
-    axes.grid(True, color="0.9", linewidth=0.8)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.yaxis.set_major_locator(MaxNLocator(8))
-    return figure, axes
-
-
-def _finish(
-    figure: Figure,
-    axes: Axes,
-    handles: Sequence[Line2D],
-    table: Comparison,
-    dist: str,
-    note: str,
-    measure: Measure = RETURN,
-) -> None:
-    _reference_lines(axes, table, dist, measure)
-    mark = "  (INCOMPLETE)" if table.missing else ""
-    axes.set_title(clean(f"{dist}{mark}"), loc="left", fontsize=11, parse_math=False)
-    if note:
-        axes.set_title(note, loc="right", fontsize=8, color="0.4")
-    figure.legend(
-        handles=handles, loc="outside lower center", ncols=min(4, len(handles)), frameon=False
-    )
-
-
-def _reference_lines(axes: Axes, table: Comparison, dist: str, measure: Measure) -> None:
-    frame = table.frame
-    lines = frame[(frame["learner"] == REFERENCE) & (frame["task_dist"] == dist)]
-    column = f"{measure.column}_0"
-    values = {str(r["policy"]): measure.unit * r[column] for r in lines.to_dict("records")}
-    values = {name: value for name, value in values.items() if math.isfinite(value)}
-    for value in values.values():
-        axes.axhline(value, color="0.45", linestyle=":", linewidth=1.3, zorder=1)
-    axes.margins(y=0.06)
-    axes.autoscale_view()
-    bottom, top = axes.get_ylim()
-    for name, place in spread(values, 0.045 * (top - bottom)).items():
-        axes.text(
-            1.01, place, clean(name), transform=axes.get_yaxis_transform(), va="center",
-            fontsize=8, color="0.35", parse_math=False,
-        )  # fmt: skip
-
-
-def spread(values: Mapping[str, float], gap: float) -> dict[str, float]:
-    """Return heights for labels of ``values``, in their order and at least ``gap`` apart."""
-    places: dict[str, float] = {}
-    previous = -math.inf
-    for name, value in sorted(values.items(), key=lambda item: (item[1], item[0])):
-        previous = places[name] = max(value, previous + gap)
-    return places
 
 
 def _png(figure: Figure) -> bytes:

@@ -27,9 +27,9 @@ from synthetic_run import (
 from harness import publish, tables
 from harness.reporting.aggregate import comparison_table, paired_difference
 from harness.reporting.blocks import duration, short_count
-from harness.reporting.figures import spread
 from harness.reporting.files import ArtefactError
 from harness.reporting.manifest import DistInfo, Manifest
+from harness.reporting.panels import spread
 from harness.reporting.publishing import MAX_CHECKPOINT_BYTES
 from harness.reporting.rebuild import load_comparison, rebuild
 from harness.reporting.records import RunFolder, read_records
