@@ -1,4 +1,4 @@
-"""The live view of a sweep: counts, time left, a row per running cell, and nothing that commands."""
+"""The live view of a sweep: counts, time left, a row per running cell, nothing that commands."""
 
 import io
 import logging
