@@ -23,7 +23,8 @@ from harness.execution import npz
 from harness.reporting.files import ArtefactError, write_atomically
 from policies.base import Params
 
-FORMAT = 1
+FORMAT = 2
+OTHERS = "networks and action scales were others before; take the revision that wrote it"
 
 
 class CheckpointError(ArtefactError):
@@ -101,7 +102,7 @@ def _read_npz(path: Path) -> Checkpoint:
 def _checked(path: Path, body: dict[str, Any], tensors_sha256: str) -> dict[str, Any]:
     """Return ``body`` if it is whole and says what the tensors are of."""
     if body.get("format") != FORMAT:
-        raise CheckpointError(f"{path} is not a checkpoint of format {FORMAT}")
+        raise CheckpointError(f"{path} is no checkpoint of format {FORMAT}: {OTHERS}")
     claimed = body.pop("sha256", None)
     if claimed != _digest(body):
         raise CheckpointError(f"{path} was altered or damaged: the sha256 of its JSON differs")
@@ -125,7 +126,7 @@ def _parsed(side: Path, text: str | bytes) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{side} is not JSON: {error}") from error
     if not isinstance(body, dict):
-        raise CheckpointError(f"{side} is not a checkpoint of format {FORMAT}")
+        raise CheckpointError(f"{side} is no checkpoint of format {FORMAT}: {OTHERS}")
     return body
 
 

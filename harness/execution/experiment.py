@@ -60,16 +60,14 @@ def evaluate_checkpoint(config: EvaluateConfig, *, argv: Sequence[str], progress
         UsageError: the run cannot start.
     """
     cell, stored = described(config)
-    chosen = dataclasses.replace(
-        config.applied_to(stored), policy=(cell.policy,), learner=(cell.learner,), seed=(cell.seed,)
-    )
+    chosen = config.applied_to(stored)
     check_run(chosen, CHANGEABLE)
     folder, manifest = _open(chosen, [cell], argv, config_as_dict(config))
     return _play(chosen, folder, manifest, progress, checkpoint=config.checkpoint)
 
 
 def described(config: EvaluateConfig) -> tuple[Cell, RunConfig]:
-    """Return the cell and the configuration that a checkpoint says it is of.
+    """Return the cell that a checkpoint says it is of, and its configuration for that cell alone.
 
     Raises:
         CheckpointError: the file is not a whole checkpoint.
@@ -91,7 +89,10 @@ def described(config: EvaluateConfig) -> tuple[Cell, RunConfig]:
         raise checkpoints.CheckpointError(
             f"{path} is of {told}, which is no cell of the configuration it carries"
         )
-    return planned[planned.index(told)], stored
+    cell = planned[planned.index(told)]
+    return cell, dataclasses.replace(
+        stored, policy=(cell.policy,), learner=(cell.learner,), seed=(cell.seed,)
+    )
 
 
 def describe(config: RunConfig) -> DistInfo:

@@ -80,7 +80,7 @@ def returns(
     played: list[tuple[list[float], ...]] = []
     for done, task in enumerate(problem.tasks("test", indices)):
         seed = seeding.episode_seeds(cell.seed, "adapt/online", task.index, count=1)[0] % 2**31
-        env = Fed(problem.dist.make_env(task), state.normalizer, run.train.action_scale)
+        env = Fed(problem.dist.make_env(task), state.normalizer, problem.config.train.action_scale)
         pair = []
         for often in (never, every):
             adapter.reset()

@@ -90,7 +90,7 @@ def test_another_format_with_right_digests_is_refused(path, monkeypatch):
     monkeypatch.setattr(checkpoints, "FORMAT", 99)
     checkpoints.write(path, example())
     monkeypatch.undo()
-    with pytest.raises(CheckpointError, match="format 1"):
+    with pytest.raises(CheckpointError, match="format 2"):
         checkpoints.read(path)
 
 

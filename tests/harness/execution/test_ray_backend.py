@@ -160,8 +160,9 @@ def test_the_driver_gets_references_and_reads_receipts_only(config, monkeypatch)
         backend.close()
     assert len(receipts) == len(results) == len(pieces) > 1
     assert all(isinstance(result, ray.ObjectRef) for result in (*results, payload))
-    # str: where a worker is.
-    assert {type(value).__name__ for value in read} == {"NoneType", "Advance", "Receipt", "str"}
+    # str: where a worker is, if it was asked by now.
+    names = {type(value).__name__ for value in read}
+    assert names - {"str"} == {"NoneType", "Advance", "Receipt"}
 
 
 def one_iteration(backend, config):
