@@ -20,9 +20,9 @@ from harness.execution.session import Session
 from harness.reporting.files import write_atomically
 from harness.reporting.manifest import Manifest
 from harness.reporting.records import RunFolder
+from harness.reporting.sweep_manifest import SETTINGS
 from harness.types import Cell, Metrics
 
-SETTINGS = "cell.yaml"
 LOCK = ".lock"
 LOCK_SECONDS = 120.0
 """How long a cell waits for a process of a killed driver to be gone."""

@@ -11,14 +11,12 @@ from pathlib import Path
 from harness.reporting.files import remove_temporaries, run_path, sync_folder
 from harness.reporting.manifest import Manifest
 from harness.reporting.rebuild import load_comparison, rebuild
-from harness.reporting.sweep_manifest import CELLS, FILE, SweepManifest
+from harness.reporting.sweep_manifest import CELLS, FILE, SETTINGS, SweepManifest
 from harness.reporting.sweeps import rebuild_sweep, sweep_tables
 
 MAX_CHECKPOINT_BYTES = 5_000_000
 """Largest checkpoint, all files of one cell together, that goes into git; the cells of a sweep
 share it."""
-SETTINGS = "cell.yaml"
-"""The settings of a sweep's cell, for ``harness.run --config``."""
 KINDS = {
     "records": {".parquet"},
     "curves": {".parquet"},

@@ -19,6 +19,8 @@ MAX_BYTES = 64 << 20
 """Largest ``sweep.json`` that is opened."""
 FILE = "sweep.json"
 CELLS = "cells"
+SETTINGS = "cell.yaml"
+"""What a cell's folder holds for ``harness.run --config``: the settings that play it again."""
 
 
 class SweepCell(Strict):

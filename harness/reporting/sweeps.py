@@ -21,7 +21,7 @@ from harness.reporting.caption import caption, title
 from harness.reporting.figures import write_figures
 from harness.reporting.files import write_atomically
 from harness.reporting.manifest import Manifest
-from harness.reporting.sweep_manifest import CELLS, SweepManifest
+from harness.reporting.sweep_manifest import CELLS, SETTINGS, SweepManifest
 from harness.reporting.sweep_parts import Part, curves, load_sweep, merged, records, row_learner
 from harness.reporting.writers import classes_to_csv, render, to_csv, to_latex, to_markdown
 
@@ -117,7 +117,7 @@ def _revisions(part: Part) -> Iterator[str]:
 def _replays(folder: Path, table: Comparison) -> Iterator[str]:
     """Yield how to see each failure happen again."""
     for key in table.failed:
-        settings = folder / CELLS / key / "cell.yaml"
+        settings = folder / CELLS / key / SETTINGS
         if settings.is_file():
             yield f"Replay {key}: python -m harness.run --config {settings} --backend local"
 
