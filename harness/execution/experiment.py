@@ -191,7 +191,8 @@ def _play(
 def _conclude(folder: RunFolder, seconds: float) -> int:
     """Write and print the table of what is complete; return the exit code it stands for."""
     out = console()
-    if not any((folder.path / "records").glob("*.parquet")):
+    left = Manifest.load(folder.manifest_path).ids("pending", "running")
+    if left and not any((folder.path / "records").glob("*.parquet")):
         out.print(f"nothing complete yet in {folder.path}; continue with --resume")
         return INTERRUPTED
     table = rebuild(folder.path)

@@ -36,6 +36,12 @@ FAILURES: dict[type[Exception], str] = {
 """What fails a cell and lets the others go on; anything else is a bug and stops the run."""
 
 
+def reason_of(error: Exception) -> str:
+    """Return a failure's label and what it says."""
+    label = next(name for kind, name in FAILURES.items() if isinstance(error, kind))
+    return f"{label}: {error}"
+
+
 @dataclass(slots=True)
 class Session:
     """One process's turn at a run."""
@@ -73,11 +79,28 @@ class Session:
         first = self._cells()[0]
         ids = [self._reference_cell(first, line).id for line in REFERENCE_LINES]
         if all((self.folder.path / "records" / f"{key}.parquet").exists() for key in ids):
+            self._references({})
             return
-        records, rate = self._runner(first).reference(self._ignore)
-        for key in ids:
-            self._write(key, [record for record in records if record.cell == key])
+        try:
+            records, rate = self._runner(first).reference(self._ignore)
+            for key in ids:
+                self._write(key, [record for record in records if record.cell == key])
+        except (JobError, LostError, OSError) as error:
+            self._reference_failed(reason_of(error))
+            return
+        self._references({})
         self.progress.note(self._estimate(rate))
+
+    def _reference_failed(self, reason: str) -> None:
+        """List the reference lines as failed; ``--resume`` scores them again."""
+        self.folder.event("reference_failed", reason=reason)
+        self.progress.note(f"the reference lines could not be scored: {reason}")
+        self._references(dict.fromkeys(REFERENCE_LINES, reason))
+
+    def _references(self, failed: Mapping[str, str]) -> None:
+        if failed != self.manifest.failed_references:
+            self.manifest = self.manifest.with_failed_references(failed)
+            self.manifest.save(self.folder.manifest_path)
 
     @staticmethod
     def _reference_cell(cell: Cell, line: str) -> Cell:
@@ -100,8 +123,7 @@ class Session:
         try:
             spent = self._train_and_score(cell, checkpoint)
         except (DivergedError, JobError, LostError, OSError) as error:
-            label = next(name for kind, name in FAILURES.items() if isinstance(error, kind))
-            reason = f"{label}: {error}"
+            reason = reason_of(error)
             self.folder.event("cell_failed", cell=cell.id, reason=reason)
             self._status(cell, "failed", reason, time.perf_counter() - began)
             self.progress.cell_finished(cell, "failed", reason)

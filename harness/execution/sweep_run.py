@@ -159,7 +159,8 @@ def _conductor(
         state = manifest.state(folder, planned.key)
         if state is not None:
             settled(cell, state)
-        if cell.status not in done:
+        references = state is not None and options.retry_failed and state.failed_references
+        if cell.status not in done or references:
             cell.status = "left"
             waiting.append(planned.key)
     planned_cells = {planned.key: planned for planned in sweep.cells}

@@ -58,7 +58,7 @@ class Comparison:
     num_tasks: int
     split: str
     failed: dict[str, str]
-    """Cell id -> reason. None of their records is in the frame."""
+    """Cell id, or ``reference`` and its name, -> reason. None of their records is in the frame."""
     missing: tuple[str, ...]
     """Ids of expected cells without a result yet."""
     stopped: dict[str, str] = field(default_factory=dict)
@@ -120,7 +120,7 @@ def _comparison(records: pd.DataFrame, manifest: Manifest, split: str) -> Compar
         num_tasks=records["task"].nunique(),
         split=split,
         classes=classes,
-        failed={key: manifest.cells[key].reason for key in manifest.ids("failed")},
+        failed=manifest.failures(),
         missing=tuple(key for key in manifest.ids("pending", "running", "ok") if key not in scored),
         stopped={key: manifest.cells[key].reason for key in manifest.ids("stopped")},
     )
@@ -195,7 +195,7 @@ class _Table:
         }
 
     def references(self) -> Iterator[dict[str, Any]]:
-        """Yield the measured lines, then the analytic ones; the same value at every shot count."""
+        """Yield measured lines, failed ones, analytic ones; the same value at every shot count."""
         for row, matrices in self.scores.items():
             if row[2] == REFERENCE:
                 part = self._part(row)
@@ -204,6 +204,9 @@ class _Table:
                 for count in self.shots:
                     line |= _columns(f"return_{count}", estimate(matrices[min(matrices)]))
                 yield line | {"invalid_episodes": int(part["invalid"].sum())}
+        for name in self.manifest.failed_references:
+            known = dict(zip(ROW, (self.manifest.dist_name, name, REFERENCE, ""), strict=True))
+            yield known | {"seeds": 0, "seeds_failed": 1}
         for dist in self.manifest.distributions:
             lines = dist.references if self.split == "test" else dist.train_references
             for name, value in sorted(lines.items()):

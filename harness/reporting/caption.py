@@ -47,7 +47,9 @@ def _gaps(table: Comparison, manifest: Manifest) -> Iterator[str]:
             f"{key}: {reason[:MAX_REASON] or 'no reason recorded'}"
             for key, reason in table.failed.items()
         )
-        yield f"FAILED: {len(table.failed)} of {total} cells, in none of the numbers ({reasons})."
+        lines = len(manifest.failed_references)
+        what = f"{total + lines} cells and reference lines" if lines else f"{total} cells"
+        yield f"FAILED: {len(table.failed)} of {what}, in none of the numbers ({reasons})."
     if table.stopped:
         whens = "; ".join(f"{key}: {when[:MAX_REASON]}" for key, when in table.stopped.items())
         yield (

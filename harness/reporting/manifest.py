@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from harness.reporting.files import ArtefactError, write_atomically
 from harness.reporting.provenance import git_revision, host, package_versions
+from harness.reporting.strict import Strict, brief, parsed_strictly, plain
 from harness.types import Cell
 
 MAX_BYTES = 16 << 20
@@ -21,12 +21,6 @@ MAX_BYTES = 16 << 20
 
 Status = Literal["pending", "running", "ok", "failed", "stopped"]
 """``stopped``: by a sweep's scheduler, before its training was over."""
-
-
-class Strict(BaseModel):
-    """A value read with distrust: nothing missing, nothing more, no conversions."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
 class DistInfo(Strict):
@@ -83,6 +77,8 @@ class Manifest(Strict):
     seeds: tuple[int, ...]
     cells: dict[str, CellState]
     """By cell id, in the order of the table."""
+    failed_references: dict[str, str] = Field(default_factory=dict)
+    """Policy of a measured reference line that could not be scored (``zero-action``) -> why."""
 
     @classmethod
     def create(
@@ -125,9 +121,24 @@ class Manifest(Strict):
         cells = {**self.cells, cell_id: CellState(**state)}
         return self.model_copy(update={"cells": cells})
 
+    def with_failed_references(self, lines: Mapping[str, str]) -> Manifest:
+        """Return the manifest with why each of these reference lines is missing."""
+        return self.model_copy(update={"failed_references": dict(lines)})
+
     def ids(self, *statuses: Status) -> tuple[str, ...]:
         """Return the ids of the cells with one of ``statuses``, in table order."""
         return tuple(key for key, state in self.cells.items() if state.status in statuses)
+
+    def failures(self) -> dict[str, str]:
+        """Return why it failed, by the id of a cell or the name of a reference line."""
+        lines = self.failed_references.items()
+        cells = {key: self.cells[key].reason for key in self.ids("failed")}
+        return cells | {f"reference {name}": reason for name, reason in lines}
+
+    @property
+    def dist_name(self) -> str:
+        """The task distribution of the first cell: the only one of a run."""
+        return next(iter(self.cells.values())).task_dist
 
     def check_resume(self, config: Mapping[str, Any]) -> None:
         """Raise ValueError if continuing with ``config`` would mix two different experiments.
@@ -178,25 +189,6 @@ class Manifest(Strict):
                 raise ArtefactError(f"{path}: cell {key!r} does not fit what it says of itself")
 
 
-def plain(value: Mapping[str, Any]) -> dict[str, Any]:
-    """Return ``value`` as JSON holds it: tuples as lists, keys and paths as text.
-
-    Raises:
-        ValueError: it holds something JSON has no place for.
-    """
-    try:
-        result: dict[str, Any] = json.loads(json.dumps(value, allow_nan=False, default=_text))
-    except TypeError as error:
-        raise ValueError(f"configuration is not plain data: {error}") from error
-    return result
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, Path):
-        return str(value)
-    raise TypeError(f"{value!r} is no JSON value")
-
-
 def config_hash(config: Mapping[str, Any]) -> str:
     """Return the sha256 of what can change a number: the configuration without ``execution``."""
     text = json.dumps(_relevant(config), sort_keys=True, separators=(",", ":"))
@@ -213,37 +205,3 @@ def _leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
             yield from _leaves(inner, f"{path}.{key}" if path else key)
     else:
         yield path, value
-
-
-def parsed_strictly(path: Path) -> str:
-    """Return the text of a JSON file without repeated keys and infinite numbers.
-
-    Raises:
-        ValueError: it is none.
-    """
-    text = path.read_bytes().decode()
-    json.loads(text, object_pairs_hook=_unique, parse_constant=_finite, parse_float=_finite)
-    return text
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    result = dict(pairs)
-    if len(result) != len(pairs):
-        raise ValueError("a key appears twice")
-    return result
-
-
-def _finite(text: str) -> float:
-    value = float(text)
-    if not math.isfinite(value):
-        raise ValueError(f"{text} is not a finite number")
-    return value
-
-
-def brief(error: Exception) -> str:
-    """Return what is wrong with a file on one line."""
-    if isinstance(error, ValidationError):
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"])
-        return f"{place}: {first['msg']}"
-    return " ".join(str(error).split())[:300]

@@ -12,7 +12,8 @@ from typing import Any, Literal
 from pydantic import Field, ValidationError
 
 from harness.reporting.files import ArtefactError, safe_name, write_atomically
-from harness.reporting.manifest import Manifest, Strict, brief, config_hash, parsed_strictly, plain
+from harness.reporting.manifest import Manifest, config_hash
+from harness.reporting.strict import Strict, brief, parsed_strictly, plain
 from harness.types import Cell
 
 MAX_BYTES = 64 << 20

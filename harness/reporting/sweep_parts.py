@@ -99,8 +99,18 @@ def merged(sweep: SweepManifest, part: Part) -> Manifest:
             "distributions": tuple(known.values()),
             "seeds": tuple(dict.fromkeys(cell.seed for cell in part.cells.values())),
             "cells": cells,
+            "failed_references": _failed_references(part),
         }
     )
+
+
+def _failed_references(part: Part) -> dict[str, str]:
+    """Return what the cell that was to score the part's reference lines says of them."""
+    return {
+        name: f"{reason} (scored by {key})"
+        for key, state in part.states.items()
+        for name, reason in state.failed_references.items()
+    }
 
 
 def _state(part: Part, key: str) -> CellState:

@@ -102,7 +102,7 @@ def _table(folder: Path, sweep: SweepManifest, part: Part) -> tuple[Comparison, 
     table = dataclasses.replace(splits[0], others=tuple(splits[1:]))
     dist, _, extra = part.name.partition(", ")
     head = title(table, whole) if whole.distributions else f"{dist} (INCOMPLETE)"
-    text = (*_replays(folder, table), *_revisions(part), *caption(table, whole))
+    text = (*_replays(folder, part), *_revisions(part), *caption(table, whole))
     named = f"{head}, {extra}" if extra else head
     return dataclasses.replace(table, title=named, caption=text), whole
 
@@ -114,11 +114,11 @@ def _revisions(part: Part) -> Iterator[str]:
         yield f"Cells of this table were made by different revisions: {', '.join(sorted(made))}."
 
 
-def _replays(folder: Path, table: Comparison) -> Iterator[str]:
+def _replays(folder: Path, part: Part) -> Iterator[str]:
     """Yield how to see each failure happen again."""
-    for key in table.failed:
+    for key, state in part.states.items():
         settings = folder / CELLS / key / SETTINGS
-        if settings.is_file():
+        if state.failures() and settings.is_file():
             yield f"Replay {key}: python -m harness.run --config {settings} --backend local"
 
 

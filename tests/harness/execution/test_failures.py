@@ -7,8 +7,8 @@ import pytest
 from execution_cases import assert_same, curves, events, played_locally, records, trained
 
 import harness.reporting.rebuild
+from harness import publish
 from harness.execution import scoring
-from harness.execution.worker import JobError
 from harness.reporting.manifest import Manifest
 
 pytestmark = pytest.mark.faults
@@ -82,11 +82,35 @@ def test_one_nan_gradient_is_skipped_and_counted():
     assert [row[4]["skipped_in_a_row"] for row in rows] == [1.0, 0.0, 0.0]
 
 
-def test_a_failing_reference_line_is_told_in_one_error(monkeypatch, capsys):
+def test_failing_reference_lines_are_failed_rows_and_cost_no_cell(monkeypatch, capsys):
     def broken(*_):
         raise FloatingPointError("<boom>")
 
-    monkeypatch.setattr(scoring, "reference", broken)
-    with pytest.raises(JobError, match=r"reference .* tasks 0"):
-        played_locally("x")
-    assert records("x").empty
+    with monkeypatch.context() as patch:
+        patch.setattr(scoring, "reference", broken)
+        assert played_locally("x") == 3
+    lines = ["zero-action", "random-action"]
+    manifest = Manifest.load(Path("results/x/manifest.json"))
+    assert list(manifest.failed_references) == lines
+    (reason,) = set(manifest.failed_references.values())
+    assert reason.startswith("error: reference")
+    assert "FloatingPointError: <boom>" in reason
+    assert "--backend local --policy mlp --learner maml --seed 0" in reason
+    assert list(events("x").kind) == ["reference_failed"]
+    assert "FAILED: 2 of 3 cells and reference lines" in capsys.readouterr().out
+    table = pd.read_csv("results/x/table.csv").set_index("policy").loc[lines]
+    assert list(table.seeds_failed) == [1, 1]
+    assert table.return_0.isna().all()
+    assert publish.main(["results/x", "x"]) == 2
+    assert played_locally("whole") == 0
+    assert_same(trained("x"), trained("whole"))
+    # Scored again, they are as if they had never failed.
+    assert played_locally("x", "--resume") == 0
+    assert_same(records("x"), records("whole"))
+    assert not Manifest.load(Path("results/x/manifest.json")).failed_references
+
+
+def test_a_run_of_which_nothing_worked_is_over_and_says_so(monkeypatch, capsys):
+    monkeypatch.setattr(scoring, "reference", lambda *_: 1 / 0)
+    assert played_locally("x", "--learner", "raises") == 3
+    assert "FAILED: 3 of 3 cells and reference lines" in capsys.readouterr().out

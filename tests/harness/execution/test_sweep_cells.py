@@ -9,7 +9,7 @@ from execution_cases import VARIABLE, assert_same, played_locally, records
 import harness.reporting.rebuild
 import harness.reporting.sweeps
 from harness import status, sweep
-from harness.execution import sweep_run, trial
+from harness.execution import scoring, sweep_run, trial
 from harness.reporting.manifest import Manifest
 from harness.reporting.records import read_records
 
@@ -151,3 +151,21 @@ def test_another_process_on_the_same_sweep_is_refused(monkeypatch, capsys):
         assert "another process" in capsys.readouterr().err
         assert status.main(["results/x"]) == 0
         assert "being played" in capsys.readouterr().out
+
+
+def test_reference_lines_that_fail_cost_no_cell_and_are_scored_again(monkeypatch, capsys):
+    def broken(*_):
+        raise FloatingPointError("<boom>")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(scoring, "reference", broken)
+        assert play(patch, RATES)[0] == 3
+    first, second = (f"point_goal.mlp.maml.s0.inner_lr-{rate}" for rate in ("0.1", "0.2"))
+    assert state(first).status == state(second).status == "ok"
+    told = Path("results/x/table.md").read_text()
+    assert "FAILED:** 2 of 4 cells and reference lines" in told
+    assert f"Replay {first}: python -m harness.run --config" in told
+    assert set(swept().learner) == {"maml"}
+    assert play(monkeypatch, RATES, "--resume") == (3, [])
+    assert play(monkeypatch, RATES, "--resume", "--retry-failed") == (0, [first])
+    assert set(swept().learner) == {"maml", "reference"}
