@@ -95,14 +95,19 @@ class CellRunner:
         steps = sum(record.length_steps for record in records)
         return records, steps / physics * self.backend.num_workers
 
-    def _score(
-        self, kind: str, episodes: int, subject: Handle, on_done: OnDone
-    ) -> tuple[list[EvalRecord], list[Receipt]]:
+    def scoring_jobs(self, kind: str, episodes: int) -> list[Job]:
+        """Return the work of scoring ``kind`` with at most ``episodes`` environments a task."""
         size = jobs.Cut.of(self.config, episodes)
         pieces: list[Job] = []
         for split in scored_splits(self.config.evaluation):
             indices = self.problem.scored_indices(split)
             pieces += jobs.cut(self.problem.cell, kind, 0, split, indices, size, len(pieces))
+        return pieces
+
+    def _score(
+        self, kind: str, episodes: int, subject: Handle, on_done: OnDone
+    ) -> tuple[list[EvalRecord], list[Receipt]]:
+        pieces = self.scoring_jobs(kind, episodes)
         work = Work(kind, pieces, subject)
         receipts, results = self.backend.run(work, lambda done: on_done(done, len(pieces)))
         return [record for part in self.backend.fetch(results) for record in part], receipts

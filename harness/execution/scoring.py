@@ -19,7 +19,7 @@ from harness.meta.meta_episode import MetaEpisodeRunner, Plan
 from harness.meta.problem import Problem
 from harness.meta.rollout import Act, Clock, run_episodes
 from harness.protocol import scored_splits
-from harness.types import Cell, Episodes, EvalRecord
+from harness.types import Cell, Episodes, EvalRecord, MetaEpisodes
 from policies.params import num_params
 from task_distributions import Task
 
@@ -62,6 +62,32 @@ def support_episodes(problem: Problem, adapter: Adapter) -> int:
     return scored.episodes_per_shot if adapter.steps_per_shot else scored.query_episodes
 
 
+def plan_of(problem: Problem, adapter: Adapter, job: Job) -> Plan:
+    """Return what one job plays: every requested number of shots, on seeds of its own tasks."""
+    scored = problem.config.evaluation
+    return Plan(
+        query_after=scored.shots,
+        support_episodes=support_episodes(problem, adapter),
+        query_episodes=scored.query_episodes,
+        deterministic_query=scored.deterministic,
+        seed=job.cell.seed,
+        phase=f"evaluate/{job.split}",
+        seed_keys=job.seed_keys,
+    )
+
+
+def play(
+    problem: Problem, adapter: Adapter, job: Job, subject: Subject, clock: Clock
+) -> MetaEpisodes:
+    """Play one job's tasks; what it returns depends on the job alone."""
+    runner = MetaEpisodeRunner(
+        problem.dist, adapter, problem.config.train, subject.state.return_scale
+    )
+    tasks = problem.tasks(job.split, job.task_indices)
+    actor = acting(problem, subject.state)
+    return runner.run(tasks, actor, plan_of(problem, adapter, job), clock).episodes
+
+
 def evaluate(
     problem: Problem, learner: Learner, job: Job, subject: Subject, clock: Clock
 ) -> list[EvalRecord]:
@@ -69,19 +95,7 @@ def evaluate(
     config = problem.config
     tasks = problem.tasks(job.split, job.task_indices)
     adapter = adaptation.build(adapter_name(problem, learner), config.adapt)
-    state = subject.state
-    actor = acting(problem, state)
-    plan = Plan(
-        query_after=config.evaluation.shots,
-        support_episodes=support_episodes(problem, adapter),
-        query_episodes=config.evaluation.query_episodes,
-        deterministic_query=config.evaluation.deterministic,
-        seed=job.cell.seed,
-        phase=f"evaluate/{job.split}",
-        seed_keys=job.seed_keys,
-    )
-    runner = MetaEpisodeRunner(problem.dist, adapter, config.train, state.return_scale)
-    played = runner.run(tasks, actor, plan, clock).episodes
+    played = play(problem, adapter, job, subject, clock)
     rows: list[EvalRecord] = []
     for shots, query in played.query.items():
         for n, task in enumerate(tasks):
@@ -94,7 +108,7 @@ def evaluate(
                 train_env_steps=subject.train_env_steps,
                 # Tasks adapt together: each is charged its share of the job's time.
                 adapt_seconds=played.adapt_seconds[shots] / len(tasks),
-                num_params=num_params(without_step_sizes(state.params)),
+                num_params=num_params(without_step_sizes(subject.state.params)),
             )
             rows += row.records(job, task, query, n)
     return rows
