@@ -10,6 +10,9 @@ from pydantic.dataclasses import dataclass
 from harness.config import STRICT, EvaluateConfig, Positive, PositiveFloat, RunConfig, UsageError
 from harness.meta.learners.traits import traits
 
+BOTH = "memory+gradient"
+"""The adapter for which a policy is trained on other inputs than by itself."""
+
 
 @dataclass(frozen=True, config=STRICT)
 class AdaptCommandConfig(EvaluateConfig):
@@ -31,7 +34,11 @@ class AdaptCommandConfig(EvaluateConfig):
     """With --online: last environment steps to learn from; 1000 if not given."""
 
     def applied_to(self, stored: RunConfig) -> RunConfig:
-        """Return the checkpoint's configuration with everything given here in its place."""
+        """Return the checkpoint's configuration with everything given here in its place.
+
+        Raises:
+            UsageError: the policy was trained on other inputs than the adapter feeds it.
+        """
         chosen = super().applied_to(stored)
         shots = (self.adapt_steps,)
         scored = replace(chosen.evaluation, few_shot=shots, zero_shot=False)
@@ -39,6 +46,13 @@ class AdaptCommandConfig(EvaluateConfig):
         adapter = self.adapter or stored.adapt.adapter
         if adapter in ("auto", "none"):
             adapter = "memory" if context else "gradient"
+        trained = stored.adapt.adapter
+        if adapter != trained and not context and BOTH in (adapter, trained):
+            word = "with" if trained == BOTH else "without"
+            raise UsageError(
+                f"--adapter {adapter}: the checkpoint was trained {word} --adapter {BOTH}, by "
+                "which a policy is fed what happened before too. Leave --adapter out"
+            )
         adapt = replace(chosen.adapt, adapter=adapter)
         return replace(chosen, evaluation=scored, adapt=adapt)
 

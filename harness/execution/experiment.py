@@ -32,6 +32,7 @@ INTERRUPTED = 4
 CHANGEABLE: dict[tuple[str, ...], str] = {
     (section, name): f"--{name.replace('_', '-')}"
     for section, names in (
+        ("adapt", ("adapter",)),
         ("env", ("test_tasks", "imujoco_xml")),
         ("evaluation", ("protocol", "splits", "episodes_per_shot", "query_episodes")),
     )

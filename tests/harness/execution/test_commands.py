@@ -1,5 +1,6 @@
 """train, eval, adapt and export as a user types them, end to end."""
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -8,6 +9,8 @@ import pytest
 from execution_cases import assert_same, records, trained
 
 from harness import run
+from harness.adapt_config import AdaptCommandConfig
+from harness.config import AdaptConfig, RunConfig, UsageError
 
 SIZES = [
     *("--backend", "local", "--config", "basic", "--horizon", "8", "--tasks-per-batch", "2"),
@@ -99,6 +102,20 @@ def test_online_adaptation_plays_on_and_every_flag_of_it_acts(place, capsys):
 def test_a_checkpoint_of_another_distribution_is_refused(place, capsys):
     assert run.main(["eval", *LATEST, "--env", "HalfCheetah-v5"]) == 2
     assert "is of point_goal, and halfcheetah was asked for" in capsys.readouterr().err
+
+
+def test_an_adapter_that_the_checkpoint_was_not_trained_for_is_bad_input(place, capsys):
+    for adapter, told in (("memory", "--learner rl2"), ("memory+gradient", "trained without")):
+        assert run.main(["adapt", *LATEST, "--adapter", adapter, "--name", "no"]) == 2
+        (said,) = [line for line in capsys.readouterr().err.splitlines() if "error" in line]
+        assert said.startswith("error: --adapter")
+        assert told in said
+        assert not Path("results/no").exists()
+    both = RunConfig(task_dist="point_goal", adapt=AdaptConfig(adapter="memory+gradient"))
+    asked = AdaptCommandConfig(Path("x"), adapter="gradient")
+    with pytest.raises(UsageError, match="trained with --adapter memory\\+gradient"):
+        asked.applied_to(both)
+    assert dataclasses.replace(asked, adapter=None).applied_to(both).adapt == both.adapt
 
 
 def test_export_goes_both_ways_to_the_last_bit(place):
