@@ -31,7 +31,7 @@ install: $(INSTALLED)
 # The stamp is written last: an interrupted installation is taken up again.
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(PIP_INSTALL) -e ".[test]"
+	$(PIP_INSTALL) -e ".[test,app]"
 	touch $@
 
 clean:

@@ -1,0 +1,148 @@
+"""The page in a real Chromium: every button, what it shows, and what it says when it cannot."""
+
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+from PIL import Image
+
+playwright = pytest.importorskip("playwright.sync_api")
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+FLAGS = (
+    "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync",
+)  # fmt: skip
+MINUTE = 60_000
+SHOTS = 3
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+
+
+def free_port():
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        return server.getsockname()[1]
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory):
+    """The page in a process of its own, over an empty folder of results."""
+    storage = tmp_path_factory.mktemp("results")
+    port, log = free_port(), storage.parent / "app.log"
+    command = [sys.executable, "-m", "harness.app", "--port", str(port), "--storage", str(storage)]
+    with log.open("wb") as out:
+        process = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT)
+    deadline = time.monotonic() + 90
+    while "open http://" not in log.read_text():
+        assert process.poll() is None, log.read_text()
+        assert time.monotonic() < deadline, log.read_text()
+        time.sleep(0.2)
+    yield f"http://127.0.0.1:{port}", storage, process.pid
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(60) == 0, log.read_text()
+
+
+@pytest.fixture(scope="module")
+def browser():
+    found = next((path for name in BROWSERS if (path := shutil.which(name))), None)
+    if found is None and not os.environ.get("CI"):
+        pytest.skip(f"none of {', '.join(BROWSERS)} is here")
+    assert found, "CI is to have a browser: see .ci/run"
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=found, args=list(FLAGS))
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def window(served, browser):
+    """A fresh window on the page, and every host it asked for anything."""
+    page = browser.new_page(viewport={"width": 1240, "height": 1000})
+    page.asked = set()
+    page.on("request", lambda request: page.asked.add(urlsplit(request.url).hostname))
+    page.goto(served[0])
+    page.locator("#train").wait_for(timeout=MINUTE)
+    yield page
+    assert page.asked <= {"127.0.0.1", None}, "the page is to work without a network"
+    page.close()
+
+
+def says(window, name, pattern, minutes=1.0):
+    """Wait until the text field ``name`` says what matches ``pattern``; return all it says."""
+    field = window.locator(f"#{name} textarea, #{name} input").first
+    playwright.expect(field).to_have_value(re.compile(pattern), timeout=minutes * MINUTE)
+    return field.input_value()
+
+
+def choose(window, name, text):
+    """Type ``text`` into the dropdown ``name`` and take it."""
+    field = window.locator(f"#{name} input").first
+    field.fill(text)
+    field.press("Enter")
+
+
+def keep(window, name):
+    """Write a picture of the whole page where one is asked for by ``APP_SCREENSHOTS``."""
+    if folder := os.environ.get("APP_SCREENSHOTS"):
+        window.screenshot(path=Path(folder) / f"{name}.png", full_page=True)
+
+
+def picture_of(window, name):
+    """Return width, height and source of the picture ``name`` once it is loaded."""
+    image = window.locator(f"#{name} img").first
+    image.wait_for(timeout=MINUTE)
+    window.wait_for_function("i => i.complete && i.naturalWidth > 0", arg=image.element_handle())
+    width, height = (image.evaluate(f"i => i.natural{side}") for side in ("Width", "Height"))
+    return width, height, image.get_attribute("src")
+
+
+def test_train_load_adapt_and_watch(window, served):
+    _, storage, _ = served
+    choose(window, "task-dist", "point_goal")
+    window.locator("#policies").get_by_label("ssm").uncheck()
+    window.locator("#policies").get_by_label("gru").check()
+    window.locator("#backend").get_by_label("one process").check()
+    window.locator("#train").click()
+    says(window, "train-status", "^Running")
+    playwright.expect(window.locator("#train-cells")).to_contain_text("running", timeout=MINUTE)
+    picture_of(window, "train-figure")
+    keep(window, "training")
+    says(window, "train-status", "^Over .* complete", minutes=3)
+    table = window.locator("#train-table")
+    for text in ("gru", "maml, gradient", "zero-action", "10 shots"):
+        playwright.expect(table).to_contain_text(text)
+    keep(window, "trained")
+    (run,) = storage.glob("point_goal-*")
+    (checkpoint,) = run.glob("checkpoints/*/iteration-000004.safetensors")
+
+    window.get_by_role("tab", name="Adapt and watch").click()
+    choose(window, "checkpoint", str(checkpoint))
+    window.locator("#load").click()
+    says(window, "loaded", "gru trained by maml on point_goal, seed 0, 4 iterations")
+    window.locator("#adapt-shots input[type=number]").fill(str(SHOTS))
+    window.locator("#adapt-shots input[type=number]").press("Enter")
+    window.locator("#adapt").click()
+    says(window, "adapt-status", "^Over .* complete", minutes=3)
+    (adapted,) = storage.glob("adapt-*")
+    shown = {name: picture_of(window, name) for name in ("before", "after", "adapt-figure")}
+    assert shown["before"][2] != shown["after"][2]
+    for name, shots in (("before", 0), ("after", SHOTS)):
+        film = adapted / "clips" / "task-0" / f"shots-{shots}.gif"
+        served_bytes = window.request.get(shown[name][2]).body()
+        assert served_bytes == film.read_bytes()
+        with Image.open(film) as opened:
+            assert opened.n_frames > 20
+            assert opened.size == shown[name][:2]
+    playwright.expect(window.locator("#before")).to_contain_text("Before adaptation: test/0")
+    playwright.expect(window.locator("#after")).to_contain_text(f"After {SHOTS} shots: test/0")
+    playwright.expect(window.locator("#adapt-table")).to_contain_text("Gain over 0 shots")
+    keep(window, "adapted")
