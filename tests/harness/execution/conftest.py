@@ -7,7 +7,18 @@ import pytest
 import ray
 from faulty_learners import install
 
+import harness.reporting.rebuild
+import harness.reporting.sweeps
 from harness.meta import learners
+
+
+@pytest.fixture(scope="package", autouse=True)
+def _no_figures():
+    """Draw nothing: figures are half the cost of the smallest run."""
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (harness.reporting.rebuild, harness.reporting.sweeps):
+            patch.setattr(module, "write_figures", lambda *_: None)
+        yield
 
 
 @pytest.fixture(autouse=True)

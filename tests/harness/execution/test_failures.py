@@ -6,17 +6,11 @@ import pandas as pd
 import pytest
 from execution_cases import assert_same, curves, events, played_locally, records, trained
 
-import harness.reporting.rebuild
 from harness import publish
 from harness.execution import scoring
 from harness.reporting.manifest import Manifest
 
-pytestmark = pytest.mark.faults
-
-
-@pytest.fixture(autouse=True)
-def _no_figures(monkeypatch, workplace):
-    monkeypatch.setattr(harness.reporting.rebuild, "write_figures", lambda *_: None)
+pytestmark = [pytest.mark.faults, pytest.mark.usefixtures("workplace")]
 
 
 def cell_states(name="x"):

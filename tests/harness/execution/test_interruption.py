@@ -12,7 +12,6 @@ import pytest
 from execution_cases import SIZES, Listener, assert_same, curves, events, played_locally, records
 
 import harness.display
-import harness.reporting.rebuild
 from harness.execution.interrupt import InterruptedRunError, StopRequest
 from harness.reporting.manifest import Manifest
 
@@ -20,11 +19,6 @@ pytestmark = pytest.mark.faults
 
 CELL = "point_goal.lstm.maml.s0"
 POLICY = ("lstm",)
-
-
-@pytest.fixture(autouse=True)
-def _no_figures(monkeypatch):
-    monkeypatch.setattr(harness.reporting.rebuild, "write_figures", lambda *_: None)
 
 
 @pytest.fixture(scope="module")
@@ -158,7 +152,7 @@ def test_a_killed_process_is_continued(workplace, monkeypatch, twenty, number):
     process = start()
     wait_for_checkpoint(process, 2)
     process.send_signal(number)
-    _, error = process.communicate(timeout=60)
+    _, error = process.communicate(timeout=240)
     assert "Traceback" not in error
     assert process.returncode == (4 if number == signal.SIGTERM else -signal.SIGKILL)
     assert state(LONG_CELL).status == "running"

@@ -9,9 +9,11 @@ import pandas as pd
 import pytest
 from execution_cases import SIZES, assert_same, curves, played_locally, records, trained
 
+import harness.reporting.rebuild
 import policies
 from harness import run
 from harness.execution import checkpoint as checkpoints
+from harness.reporting.figures import write_figures
 from harness.reporting.manifest import Manifest
 
 EVERY = tuple(policies.names())
@@ -20,10 +22,11 @@ FINAL = "results/one/checkpoints/point_goal.{}.maml.s0/iteration-000003.safetens
 
 @pytest.fixture(scope="module")
 def _finished(tmp_path_factory):
-    """A folder in which run ``one`` of every policy was played."""
+    """A folder in which run ``one`` of every policy was played, with its figures."""
     with pytest.MonkeyPatch.context() as patch:
         place = tmp_path_factory.mktemp("finished")
         patch.chdir(place)
+        patch.setattr(harness.reporting.rebuild, "write_figures", write_figures)
         assert played_locally("one", policy=EVERY) == 0
     return place
 

@@ -11,7 +11,6 @@ import ray
 import torch
 from execution_cases import SIZES, assert_same, curves, events, play, played_locally, trained
 
-import harness.reporting.rebuild
 from harness import cli
 from harness.execution import on_ray
 from harness.execution.backend import Work
@@ -27,7 +26,6 @@ NAMES = ("cell", "learner")
 
 @pytest.fixture(autouse=True)
 def _here(monkeypatch, workplace):
-    monkeypatch.setattr(harness.reporting.rebuild, "write_figures", lambda *_: None)
     # The tests' Ray has four CPUs, whatever this machine has.
     monkeypatch.setattr("harness.execution.preflight.available_cpus", lambda: 4)
 

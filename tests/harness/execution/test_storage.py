@@ -4,13 +4,11 @@ from pathlib import Path
 
 from execution_cases import assert_same, played_locally, trained
 
-import harness.reporting.rebuild
 from harness.reporting.manifest import Manifest
 from harness.reporting.records import read_records
 
 
-def test_a_run_lies_in_its_storage_and_is_continued_there(workplace, tmp_path_factory, monkeypatch):
-    monkeypatch.setattr(harness.reporting.rebuild, "write_figures", lambda *_: None)
+def test_a_run_lies_in_its_storage_and_is_continued_there(workplace, tmp_path_factory):
     shared = tmp_path_factory.mktemp("shared")
     assert played_locally("here", epochs=1) == 0
     assert played_locally("x", "--storage", str(shared / "new"), epochs=1) == 0

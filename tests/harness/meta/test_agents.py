@@ -160,18 +160,18 @@ def test_the_coordinator_wants_one_of_each():
 class Meeting(Agent):
     """Acts only while all the others act."""
 
-    def __init__(self, barrier: threading.Barrier) -> None:
-        self._barrier = barrier
+    def __init__(self, barrier: threading.Barrier, seconds: float) -> None:
+        self._barrier, self._seconds = barrier, seconds
 
     def act(self, observation):
-        self._barrier.wait(timeout=2)
+        self._barrier.wait(timeout=self._seconds)
         return observation
 
     def observe(self, observation, action, reward, terminated=False, truncated=False):
         pass
 
     def adapt(self):
-        self._barrier.wait(timeout=2)
+        self._barrier.wait(timeout=self._seconds)
         return {}
 
     def update(self):
@@ -179,10 +179,10 @@ class Meeting(Agent):
 
 
 def test_threads_really_run_at_the_same_time():
-    for mode in ("threads", "sequence"):
+    for mode, seconds in (("threads", 60), ("sequence", 0.1)):
         coordinator, barrier = AgentCoordinator(mode), threading.Barrier(3)
         for agent_id in "abc":
-            coordinator.register_agent(Meeting(barrier), agent_id)
+            coordinator.register_agent(Meeting(barrier, seconds), agent_id)
         if mode == "threads":
             assert coordinator.run_step_all([1, 2, 3]) == [1, 2, 3]
             assert coordinator.adapt_all() == {"a": {}, "b": {}, "c": {}}
