@@ -124,11 +124,11 @@ class PPOConfig:
     """Tasks per iteration, at most."""
     episodes_in_context: Positive = 2
     """Episodes of one training sequence of rl2; memory is kept across them."""
-    chunk_steps: Positive = 100
+    chunk_steps: Positive = 50
     """Longest stretch that the gradient goes back in time."""
     ppo_passes: Positive = 10
     """Passes over the data of an iteration."""
-    ppo_minibatches: Positive = 4
+    ppo_minibatches: Positive = 8
     """Optimiser steps per pass."""
     ppo_lr: PositiveFloat = 1e-3
     """Adam step size at the start; it falls to zero linearly."""

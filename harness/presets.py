@@ -50,7 +50,7 @@ RECIPES: dict[str, dict[str, Any]] = {
     # One task, long episodes: PPO's usual discount, and jobs as wide as a few workers can share.
     "halfcheetah": {
         "train": {"action_scale": 1.0},
-        "ppo": {"ppo_gamma": 0.99, "ppo_episodes": 16, "ppo_minibatches": 8},
+        "ppo": {"ppo_gamma": 0.99, "ppo_episodes": 16, "chunk_steps": 100},
         "evaluation": {"zero_shot": True, "query_episodes": 10},
         "least_jobs": 2,
     },
