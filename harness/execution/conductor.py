@@ -16,7 +16,7 @@ from harness.execution.trial import Order
 from harness.meta.learners.traits import traits
 from harness.reporting.manifest import Manifest, Status, config_hash
 from harness.reporting.records import RunFolder
-from harness.reporting.sweep_manifest import CELLS, SweepManifest
+from harness.reporting.sweep_manifest import CELLS, SweepManifest, replay_command
 from harness.sweep_file import PlannedCell, TuneConfig
 from harness.sweep_view import CellView, SweepView, Watch
 
@@ -80,6 +80,7 @@ class Conductor:
             config=dataclasses.replace(planned.config, execution=execution),
             given=planned.given,
             folder=self.folder / CELLS / key,
+            command=replay_command(self.folder / CELLS / key),
             references=key in reference_cells(self.planned),
             elsewhere=elsewhere,
             stop_file=self.stop_file,

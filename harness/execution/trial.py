@@ -40,17 +40,13 @@ class Order:
     given: dict[str, Any]
     folder: Path
     """Absolute; the same for every node."""
+    command: tuple[str, ...]
+    """What plays the cell again, typed where the sweep was."""
     references: bool
     elsewhere: Mapping[Cell, Path]
     stop_file: Path
     every_iteration: bool
     """Whether a scheduler needs each iteration reported."""
-
-
-def replay_command(folder: Path) -> tuple[str, ...]:
-    """Return the command that plays a cell again in one process."""
-    settings = ("--config", str(folder / SETTINGS))
-    return ("python", "-m", "harness.run", *settings, "--backend", "local")
 
 
 def play(order: Order, report: Callable[[dict[str, Any]], None]) -> None:
@@ -88,7 +84,7 @@ def _open(order: Order) -> tuple[RunFolder, Manifest]:
     settings = yaml.safe_dump(order.given, sort_keys=False)
     write_atomically(order.folder / SETTINGS, settings.encode())
     manifest = Manifest.create(
-        replay_command(order.folder),
+        order.command,
         resolved,
         config_given=order.given,
         cells=[order.cell],

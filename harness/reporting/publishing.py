@@ -11,7 +11,7 @@ from pathlib import Path
 from harness.reporting.files import remove_temporaries, run_path, sync_folder
 from harness.reporting.manifest import Manifest
 from harness.reporting.rebuild import load_comparison, rebuild
-from harness.reporting.sweep_manifest import CELLS, FILE, SETTINGS, SweepManifest
+from harness.reporting.sweep_manifest import CELLS, FILE, SETTINGS, SweepManifest, replay_command
 from harness.reporting.sweeps import rebuild_sweep, sweep_tables
 
 MAX_CHECKPOINT_BYTES = 5_000_000
@@ -55,7 +55,7 @@ def publish(run_dir: Path, name: str, published_dir: Path) -> Published:
     staging = published_dir / f".{name}.{os.getpid()}.tmp"
     try:
         if is_sweep:
-            left_out = _copy_sweep(run_dir, staging)
+            left_out = _copy_sweep(run_dir, staging, target)
             rebuild_sweep(staging)
         else:
             left_out = _copy(run_dir, staging, MAX_CHECKPOINT_BYTES)
@@ -89,8 +89,8 @@ def _refuse_unfinished(run_dir: Path, unfinished: Sequence[str], cells: int) -> 
         )
 
 
-def _copy_sweep(folder: Path, target: Path) -> tuple[str, ...]:
-    """Copy a sweep cell by cell, each a run of its own."""
+def _copy_sweep(folder: Path, target: Path, published: Path) -> tuple[str, ...]:
+    """Copy a sweep cell by cell, each a run of its own that the command in it plays again."""
     (target / CELLS).mkdir(parents=True)
     shutil.copyfile(folder / FILE, target / FILE)
     keys = SweepManifest.load(folder).cells
@@ -100,6 +100,9 @@ def _copy_sweep(folder: Path, target: Path) -> tuple[str, ...]:
         left_out += _copy(cell, copy, MAX_CHECKPOINT_BYTES // len(keys))
         if (cell / SETTINGS).is_file():
             shutil.copyfile(cell / SETTINGS, copy / SETTINGS)
+            again = {"command": replay_command(published / CELLS / key)}
+            manifest = Manifest.load(copy / "manifest.json")
+            manifest.model_copy(update=again).save(copy / "manifest.json")
     return tuple(left_out)
 
 

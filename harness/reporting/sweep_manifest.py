@@ -24,6 +24,17 @@ SETTINGS = "cell.yaml"
 """What a cell's folder holds for ``harness.run --config``: the settings that play it again."""
 
 
+def replay_command(cell: Path) -> tuple[str, ...]:
+    """Return the command that plays the cell in a folder again, in one process.
+
+    Its path is relative where the folder is below the working directory: that of the project.
+    """
+    settings = (cell / SETTINGS).absolute()
+    here = Path.cwd()
+    shown = settings.relative_to(here) if settings.is_relative_to(here) else settings
+    return ("python", "-m", "harness.run", "--config", shown.as_posix(), "--backend", "local")
+
+
 class SweepCell(Strict):
     """One expected cell."""
 

@@ -7,6 +7,7 @@ Swept settings become part of the row's name and columns of the CSV.
 from __future__ import annotations
 
 import dataclasses
+import shlex
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ from harness.reporting.caption import caption, title
 from harness.reporting.figures import write_figures
 from harness.reporting.files import write_atomically
 from harness.reporting.manifest import Manifest
-from harness.reporting.sweep_manifest import CELLS, SETTINGS, SweepManifest
+from harness.reporting.sweep_manifest import CELLS, SETTINGS, SweepManifest, replay_command
 from harness.reporting.sweep_parts import Part, curves, load_sweep, merged, records, row_learner
 from harness.reporting.writers import classes_to_csv, render, to_csv, to_latex, to_markdown
 
@@ -117,9 +118,9 @@ def _revisions(part: Part) -> Iterator[str]:
 def _replays(folder: Path, part: Part) -> Iterator[str]:
     """Yield how to see each failure happen again."""
     for key, state in part.states.items():
-        settings = folder / CELLS / key / SETTINGS
-        if state.failures() and settings.is_file():
-            yield f"Replay {key}: python -m harness.run --config {settings} --backend local"
+        cell = folder / CELLS / key
+        if state.failures() and (cell / SETTINGS).is_file():
+            yield f"Replay {key}: {shlex.join(replay_command(cell))}"
 
 
 def _with_settings(table: Comparison, part: Part) -> Comparison:

@@ -46,7 +46,8 @@ def make_sweep(path: Path, missing=()) -> Path:
     return path
 
 
-def test_a_published_sweep_says_what_its_cells_say(tmp_path, capsys):
+def test_a_published_sweep_says_what_its_cells_say(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
     sweep = make_sweep(tmp_path / "sweep")
     share = MAX_CHECKPOINT_BYTES // len(CELLS)
     for cell, size in ((CELLS[0], 9), (CELLS[1], share + 1)):
@@ -66,6 +67,9 @@ def test_a_published_sweep_says_what_its_cells_say(tmp_path, capsys):
     assert not any("notes" in name for name in names)
     for table in ("table.md", "table.csv"):
         assert (target / "v1" / table).read_bytes() == (sweep / table).read_bytes()
+    for cell in CELLS:
+        command = Manifest.load(target / "v1/cells" / cell.id / "manifest.json").command
+        assert command[4] == f"published/v1/cells/{cell.id}/cell.yaml"
     assert publish.main([str(sweep), "v1", "--to", str(target)]) == 2
 
 

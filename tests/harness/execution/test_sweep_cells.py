@@ -8,7 +8,7 @@ from execution_cases import VARIABLE, assert_same, played_locally, records
 
 import harness.reporting.rebuild
 import harness.reporting.sweeps
-from harness import status, sweep
+from harness import run, status, sweep
 from harness.execution import scoring, sweep_run, trial
 from harness.reporting.manifest import Manifest
 from harness.reporting.records import read_records
@@ -90,6 +90,13 @@ def test_cells_of_their_own_make_the_table_of_one_run(monkeypatch, capsys):
     assert "2 cells changed" in capsys.readouterr().err
     assert status.main(["results/x"]) == 0
     assert "2/2 cells done: 2 ok" in capsys.readouterr().out
+    # The command of a cell, pasted where the sweep was typed, gives the cell's numbers.
+    cell = Path("results/x/cells/point_goal.mlp.finetune.s0")
+    program, _, module, *argv = Manifest.load(cell / "manifest.json").command
+    assert (program, module) == ("python", "harness.run")
+    assert argv == ["--config", str(cell / "cell.yaml"), "--backend", "local"]
+    assert run.main([*argv, "--name", "again"]) == 0
+    assert_same(records("again"), read_records(cell).drop(columns=VARIABLE))
 
 
 def test_a_stop_is_obeyed_after_the_checkpoint_and_a_resume_goes_on_there(monkeypatch):
