@@ -6,19 +6,27 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input -c constraints.txt
 INSTALLED := $(VENV)/.installed
+# Two processes, in the order that tests/conftest.py gives: the longest group first.
+PYTEST := $(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
 
 export RAY_USAGE_STATS_ENABLED ?= 0
 
-.PHONY: run test coverage lint install clean
+.PHONY: run test slow test-all coverage lint install clean
 
 run: install
 	$(BIN)/python -m harness.run $(ARGS)
 
 test: lint
-	$(BIN)/python -m pytest
+	$(PYTEST)
+
+# What `make test` leaves out, the exhaustive ones apart (those: pytest -m exhaustive).
+slow: install
+	$(PYTEST) -m "slow and not exhaustive"
+
+test-all: test slow
 
 coverage: install
-	$(BIN)/python -m pytest --cov=harness --cov=policies --cov=task_distributions --cov-report=term-missing:skip-covered
+	$(BIN)/python -m pytest -m "not exhaustive" --cov=harness --cov=policies --cov=task_distributions --cov-report=term-missing:skip-covered
 
 lint: install
 	$(BIN)/ruff check .

@@ -13,6 +13,17 @@ from jaxtyping import install_import_hook
 install_import_hook(["harness.meta", "policies"], "beartype.beartype")
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config, items):
+    """With ``-n``: the tests of a file stay together, as do all of Ray's, which begin first."""
+    if hasattr(config, "workerinput"):
+        items.sort(key=lambda item: item.get_closest_marker("ray") is None)
+        for item in items:
+            ray = item.get_closest_marker("ray")
+            group = "ray" if ray else str(item.path.relative_to(config.rootpath))
+            item.add_marker(pytest.mark.xdist_group(group))
+
+
 @pytest.fixture(autouse=True)
 def _one_thread():
     """Keep torch on one thread, the setting the workers run with."""
