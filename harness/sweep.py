@@ -47,7 +47,13 @@ def _play(sweep: sweep_file.Sweep, options: argparse.Namespace, argv: Sequence[s
     from harness.sweep_display import make_watch
 
     name = options.name or options.file.stem
-    chosen = Options(name, options.resume, options.retry_failed, options.address)
+    chosen = Options(
+        name,
+        resume=options.resume,
+        extend=options.extend,
+        retry_failed=options.retry_failed,
+        address=options.address,
+    )
     return run_sweep(sweep, chosen, argv=argv, watch=make_watch())
 
 
@@ -59,11 +65,19 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("file", type=Path, help="YAML file with sections base, sweep and tune")
     parser.add_argument("--name", help="folder below results/; the file's name if not given")
-    parser.add_argument(
+    again = parser.add_mutually_exclusive_group()
+    again.add_argument(
         "--resume", action="store_true", help="continue the missing and the started cells"
     )
+    again.add_argument(
+        "--extend",
+        action="store_true",
+        help="the same with a file that adds cells: more seeds, policies, values of an axis",
+    )
     parser.add_argument(
-        "--retry-failed", action="store_true", help="with --resume: play failed cells again too"
+        "--retry-failed",
+        action="store_true",
+        help="with --resume or --extend: play failed cells again too",
     )
     parser.add_argument("--address", help="Ray cluster to join; a fresh local one if not given")
     parser.add_argument("--dry-run", action="store_true", help="list the cells and end")

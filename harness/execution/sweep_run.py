@@ -38,6 +38,8 @@ class Options:
     name: str
     """Folder below results/."""
     resume: bool = False
+    extend: bool = False
+    """Continue with a file that adds cells."""
     retry_failed: bool = False
     address: str | None = None
 
@@ -58,8 +60,10 @@ def run_sweep(sweep: Sweep, options: Options, *, argv: Sequence[str], watch: Wat
             cluster = stack.enter_context(_cluster(options.address))
             check_workers(sweep.tune, cluster.cpus, "the cluster")
         folder = _folder(options)
-        manifest = _opened(folder, described, resume=options.resume)
+        manifest = _opened(folder, described, options)
         stack.enter_context(_alone(folder))
+        if options.extend:
+            manifest.save(folder)
         remove_temporaries(folder)
         conductor = _conductor(sweep, folder, manifest, options, watch)
         began = time.monotonic()
@@ -111,11 +115,13 @@ def describe(sweep: Sweep, argv: Sequence[str]) -> SweepManifest:
     return SweepManifest.create(command, sweep.values, tune, cells)
 
 
-def _opened(folder: Path, described: SweepManifest, *, resume: bool) -> SweepManifest:
-    """Return the manifest of the sweep: written now, or of the one that is resumed."""
-    if resume:
+def _opened(folder: Path, described: SweepManifest, options: Options) -> SweepManifest:
+    """Return the manifest: written now, of the sweep that is resumed, or of what it is to be."""
+    if options.resume or options.extend:
         try:
             stored = SweepManifest.load(folder)
+            if options.extend:
+                return stored.extended(described)
             stored.check_resume(described)
         except ArtefactError:
             raise
@@ -154,16 +160,18 @@ def _conductor(
     view = SweepView(options.name)
     done = ("ok", "stopped") if options.retry_failed else ("ok", "stopped", "failed")
     waiting = []
-    for planned in sweep.cells:
-        cell = view.cells[planned.key] = CellView()
-        state = manifest.state(folder, planned.key)
+    known = {planned.key: planned for planned in sweep.cells}
+    # In the manifest's order: whichever cell scored the reference lines is still the first.
+    planned_cells = {key: known[key] for key in manifest.cells}
+    for key in planned_cells:
+        cell = view.cells[key] = CellView()
+        state = manifest.state(folder, key)
         if state is not None:
             settled(cell, state)
         references = state is not None and options.retry_failed and state.failed_references
         if cell.status not in done or references:
             cell.status = "left"
-            waiting.append(planned.key)
-    planned_cells = {planned.key: planned for planned in sweep.cells}
+            waiting.append(key)
     conductor = Conductor(folder, manifest, planned_cells, sweep.tune, watch, waiting, view)
     conductor.stop_file.unlink(missing_ok=True)
     return conductor

@@ -147,14 +147,9 @@ class Manifest(Strict):
         """
         if config_hash(config) == self.config_hash:
             return
-        then, now = dict(_leaves(_relevant(self.config))), dict(_leaves(_relevant(config)))
-        changed = [
-            f"{key}: {then.get(key)!r} then, {now.get(key)!r} now"
-            for key in sorted(then.keys() | now.keys())
-            if then.get(key) != now.get(key)
-        ]
+        changed = "; ".join(differences(self.config, config))
         raise ValueError(
-            f"cannot resume with another configuration ({'; '.join(changed)}). "
+            f"cannot resume with another configuration ({changed}). "
             "Give the same flags as before, or start a new run with another --name"
         )
 
@@ -193,6 +188,16 @@ def config_hash(config: Mapping[str, Any]) -> str:
     """Return the sha256 of what can change a number: the configuration without ``execution``."""
     text = json.dumps(_relevant(config), sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Return how two configurations differ in what can change a number, setting by setting."""
+    old, new = dict(_leaves(_relevant(then))), dict(_leaves(_relevant(now)))
+    return [
+        f"{key}: {old.get(key)!r} then, {new.get(key)!r} now"
+        for key in sorted(old.keys() | new.keys())
+        if old.get(key) != new.get(key)
+    ]
 
 
 def _relevant(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,10 +1,14 @@
-"""``sweep.json``: which cells a sweep consists of. Written once; what became of them, they say."""
+"""``sweep.json``: which cells a sweep consists of. What became of them, they say.
+
+Written once, and again where cells are added (``--extend``):
+those of before stay as they are.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -12,7 +16,7 @@ from typing import Any, Literal
 from pydantic import Field, ValidationError
 
 from harness.reporting.files import ArtefactError, safe_name, write_atomically
-from harness.reporting.manifest import Manifest, config_hash
+from harness.reporting.manifest import Manifest, config_hash, differences
 from harness.reporting.strict import Strict, brief, parsed_strictly, plain
 from harness.types import Cell
 
@@ -94,21 +98,52 @@ class SweepManifest(Strict):
         """
         if self.sweep_hash == other.sweep_hash:
             return
+        changes = "; ".join(self._changes(other, ("gone", "added", "changed")))
+        raise ValueError(
+            f"cannot resume with another sweep ({changes or 'the scheduler differs'}). Give the "
+            "same file as before, add cells with --extend, or start a new sweep with another --name"
+        )
+
+    def extended(self, other: SweepManifest) -> SweepManifest:
+        """Return ``other`` as what this sweep becomes: its own cells first, then the added ones.
+
+        Raises:
+            ValueError: ``other`` lacks or changes a cell, adds none, or a scheduler compares cells.
+        """
+        refused = "; ".join(self._changes(other, ("gone", "changed")))
+        if not refused and _asha(self.tune) != _asha(other.tune):
+            refused = "the scheduler differs"
+        if refused:
+            raise ValueError(
+                f"cannot extend by this file ({refused}). It must hold every cell of before, "
+                "unchanged; or start a new sweep with another --name"
+            )
+        if _asha(self.tune):
+            raise ValueError(
+                "cannot extend: asha compares cells that are played together. Start a new sweep "
+                "with another --name"
+            )
+        if self.sweep_hash == other.sweep_hash:
+            raise ValueError("cannot extend: the file adds no cell. Continue with --resume")
+        return other.model_copy(update={"created": self.created, "cells": self.cells | other.cells})
+
+    def _changes(self, other: SweepManifest, words: Sequence[str]) -> Iterator[str]:
+        """Yield which cells of ``other`` differ from these, and how the first changed one does."""
         then = {key: cell.config_hash for key, cell in self.cells.items()}
         now = {key: cell.config_hash for key, cell in other.cells.items()}
-        changes = [
-            f"{len(keys)} cells {word} ({', '.join(keys[:3])}{', …' if len(keys) > 3 else ''})"
-            for word, keys in (
-                ("no longer there", [key for key in then if key not in now]),
-                ("added", [key for key in now if key not in then]),
-                ("changed", [key for key in then if now.get(key, then[key]) != then[key]]),
-            )
-            if keys
-        ]
-        raise ValueError(
-            f"cannot resume with another sweep ({'; '.join(changes) or 'the scheduler differs'}). "
-            "Give the same file as before, or start a new sweep with another --name"
-        )
+        found = {
+            "gone": [key for key in then if key not in now],
+            "added": [key for key in now if key not in then],
+            "changed": [key for key in then if now.get(key, then[key]) != then[key]],
+        }
+        told = {"gone": "no longer there"}
+        for word, keys in found.items():
+            if keys and word in words:
+                shown = f"{', '.join(keys[:3])}{', …' if len(keys) > 3 else ''}"
+                yield f"{len(keys)} cells {told.get(word, word)} ({shown})"
+        if found["changed"] and "changed" in words:
+            first = found["changed"][0]
+            yield from differences(self.cells[first].config, other.cells[first].config)
 
     def save(self, folder: Path) -> None:
         """Write the file into the sweep's ``folder``, atomically."""
@@ -171,7 +206,11 @@ def cell_check(key: str, cell: SweepCell) -> None:
 
 def _hash(tune: Mapping[str, Any], cells: Mapping[str, SweepCell]) -> str:
     """Return the sha256 of what can change a number of the table."""
-    names = ("scheduler", "metric", "grace_env_steps", "reduction_factor")
-    asha = {name: tune.get(name) for name in names} if tune.get("scheduler") == "asha" else None
-    value = {"asha": asha, "cells": {key: cell.config_hash for key, cell in cells.items()}}
+    value = {"asha": _asha(tune), "cells": {key: cell.config_hash for key, cell in cells.items()}}
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def _asha(tune: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return what decides which cells a scheduler stops; None where there is none."""
+    names = ("scheduler", "metric", "grace_env_steps", "reduction_factor")
+    return {name: tune.get(name) for name in names} if tune.get("scheduler") == "asha" else None

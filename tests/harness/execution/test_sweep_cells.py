@@ -60,11 +60,11 @@ def play(monkeypatch, text, *argv, on_report=lambda conductor, key, report: None
     monkeypatch.setattr(trial, "REPORT_SECONDS", 0.0)
     monkeypatch.setattr(sweep_run, "_play", one_by_one)
     Path("x.yaml").write_text(text)
-    return sweep.main(["x.yaml", *argv]), order_played
+    return sweep.main(["x.yaml", "--name", "x", *argv]), order_played
 
 
-def swept():
-    frames = [read_records(path) for path in sorted(Path("results/x/cells").iterdir())]
+def swept(name="x"):
+    frames = [read_records(path) for path in sorted(Path(f"results/{name}/cells").iterdir())]
     keys = ["cell", "split", "task", "shots", "query_episode"]
     return pd.concat(frames).drop(columns=VARIABLE).sort_values(keys, ignore_index=True)
 
@@ -176,3 +176,46 @@ def test_reference_lines_that_fail_cost_no_cell_and_are_scored_again(monkeypatch
     assert play(monkeypatch, RATES, "--resume") == (3, [])
     assert play(monkeypatch, RATES, "--resume", "--retry-failed") == (0, [first])
     assert set(swept().learner) == {"maml", "reference"}
+
+
+def contents(folder):
+    return {
+        path: (path.read_bytes(), path.stat().st_mtime_ns)
+        for path in folder.rglob("*")
+        if path.is_file() and path.name != ".lock"
+    }
+
+
+def test_added_cells_are_played_and_those_that_were_there_stay_as_they_are(monkeypatch, capsys):
+    small = SETTINGS + "  policy: [mlp]\n  seed: [1]\n  adapt.inner_lr: [0.1]\n"
+    # The added seed comes first in the file, and must not score the reference lines anew.
+    large = SETTINGS + "  policy: [mlp, gru]\n  seed: [0, 1]\n  adapt.inner_lr: [0.1]\n"
+    large = large.replace("epochs: 3", "epochs: 1")
+    small = small.replace("epochs: 3", "epochs: 1")
+    first = "point_goal.mlp.maml.s1.inner_lr-0.1"
+    assert play(monkeypatch, small, "--extend")[0] == 2, "there is nothing to extend"
+    assert play(monkeypatch, small)[0] == 0
+    before = contents(Path("results/x/cells") / first)
+    written = Path("results/x/sweep.json").read_bytes()
+    capsys.readouterr()
+    for text, told in (
+        (small, "adds no cell"),
+        (large.replace("seed: [0, 1]", "seed: [0, 2]"), f"no longer there ({first})"),
+        (large.replace("horizon: 8", "horizon: 9"), "env.horizon: 8 then, 9 now"),
+        (large + "tune: {scheduler: asha, grace_env_steps: 9}\n", "the scheduler differs"),
+    ):
+        assert play(monkeypatch, text, "--extend")[0] == 2
+        assert told in capsys.readouterr().err
+        assert Path("results/x/sweep.json").read_bytes() == written
+    code, played = play(monkeypatch, large, "--extend")
+    assert code == 0
+    assert len(played) == 3
+    assert first not in played
+    assert contents(Path("results/x/cells") / first) == before
+    assert sum(swept().learner == "reference") == 2 * 5 * 2
+    # What was put together is what a sweep of all of it would have been.
+    assert play(monkeypatch, large, "--resume") == (0, [])
+    assert play(monkeypatch, large, "--name", "whole")[0] == 0
+    mine, others = (f[f.learner != "reference"] for f in (swept(), swept("whole")))
+    assert_same(mine.reset_index(drop=True), others.reset_index(drop=True))
+    assert len(pd.read_csv("results/x/table.csv")) == 2 + 2 + 1
