@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -49,8 +49,9 @@ def run_experiment(
     Raises:
         UsageError: the run cannot start: its folder, its resumption or its resources.
     """
-    folder, manifest = _open(config, cells(config), argv, given)
-    return _play(config, folder, manifest, progress)
+    command = ("python", "-m", "harness.run", *argv)
+    folder, manifest = open_run(config, cells(config), command, given)
+    return play(config, folder, manifest, progress, start_backend)
 
 
 def evaluate_checkpoint(config: EvaluateConfig, *, argv: Sequence[str], progress: Progress) -> int:
@@ -63,8 +64,9 @@ def evaluate_checkpoint(config: EvaluateConfig, *, argv: Sequence[str], progress
     cell, stored = described(config)
     chosen = config.applied_to(stored)
     check_run(chosen, CHANGEABLE)
-    folder, manifest = _open(chosen, [cell], argv, config_as_dict(config))
-    return _play(chosen, folder, manifest, progress, checkpoint=config.checkpoint)
+    command = ("python", "-m", "harness.run", *argv)
+    folder, manifest = open_run(chosen, [cell], command, config_as_dict(config))
+    return play(chosen, folder, manifest, progress, start_backend, config.checkpoint)
 
 
 def described(config: EvaluateConfig) -> tuple[Cell, RunConfig]:
@@ -128,11 +130,20 @@ def taken_up(path: Path, resolved: Mapping[str, Any], info: DistInfo) -> Manifes
     return manifest
 
 
-def _open(
-    config: RunConfig, planned: Sequence[Cell], argv: Sequence[str], given: Mapping[str, Any]
+def open_run(
+    config: RunConfig,
+    planned: Sequence[Cell],
+    command: Sequence[str],
+    given: Mapping[str, Any],
+    prefix: str = "",
 ) -> tuple[RunFolder, Manifest]:
+    """Make the folder of a run, or take up the one to resume, with its manifest.
+
+    Raises:
+        UsageError: there is such a folder already, or none to resume, or it was begun otherwise.
+    """
     execution = config.execution
-    name = execution.name or f"{config.task_dist}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
+    name = execution.name or f"{prefix}{config.task_dist}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
     info, resolved = describe(config), config_as_dict(config)
     try:
         path = run_path(execution.storage or RESULTS, name)
@@ -143,7 +154,6 @@ def _open(
         raise
     except ValueError as error:
         raise UsageError(str(error)) from error
-    command = ("python", "-m", "harness.run", *argv)
     manifest = Manifest.create(
         command, resolved, config_given=given, cells=planned, distributions=(info,)
     )
@@ -166,15 +176,17 @@ def start_backend(config: RunConfig, folder: RunFolder, progress: Progress) -> B
     return RayBackend(config, notify)
 
 
-def _play(
+def play(
     config: RunConfig,
     folder: RunFolder,
     manifest: Manifest,
     progress: Progress,
+    start: Callable[[RunConfig, RunFolder, Progress], Backend],
     checkpoint: Path | None = None,
 ) -> int:
+    """Play what is missing on the backend that ``start`` returns; return the exit code."""
     began = time.monotonic()
-    backend = start_backend(config, folder, progress)
+    backend = start(config, folder, progress)
     try:
         with StopRequest(progress.note) as stop:
             session = Session(config, backend, folder, manifest, progress, stop)

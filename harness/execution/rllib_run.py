@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from typing import Any
 
-from harness.config import RunConfig, UsageError, config_as_dict
-from harness.execution.experiment import INTERRUPTED, RESULTS, describe
-from harness.execution.interrupt import InterruptedRunError, StopRequest
-from harness.execution.session import Session
+from harness.config import RunConfig
+from harness.execution.backend import Backend
+from harness.execution.experiment import open_run, play
 from harness.progress import Progress
-from harness.reporting.files import ArtefactError, run_path
-from harness.reporting.manifest import Manifest
-from harness.reporting.rebuild import rebuild
 from harness.reporting.records import RunFolder
-from harness.reporting.writers import console, render
 from harness.types import Cell
 
 NETWORK = "lstm"
@@ -42,42 +35,13 @@ def run_reference(
     Raises:
         UsageError: the run cannot start: its folder.
     """
-    folder, manifest = _open(config, argv, given)
+    command = ("python", "-m", "harness.rllib", *argv)
+    planned = reference_cells(config)
+    folder, manifest = open_run(config, planned, command, given, prefix="rllib-")
+    return play(config, folder, manifest, progress, _start)
+
+
+def _start(config: RunConfig, folder: RunFolder, progress: Progress) -> Backend:
     from harness.execution.rllib_reference import RllibBackend  # seconds of importing ray
 
-    began = time.monotonic()
-    backend = RllibBackend(config)
-    try:
-        with StopRequest(progress.note) as stop:
-            Session(config, backend, folder, manifest, progress, stop).play()
-    except (InterruptedRunError, KeyboardInterrupt):
-        progress.note("interrupted")
-        return INTERRUPTED
-    finally:
-        progress.closed()
-        backend.close()
-    out, table = console(), rebuild(folder.path)
-    out.print(render(table))
-    out.print(f"[dim]{folder.path} · {time.monotonic() - began:.0f} s[/dim]", highlight=False)
-    return table.exit_code
-
-
-def _open(
-    config: RunConfig, argv: Sequence[str], given: Mapping[str, Any]
-) -> tuple[RunFolder, Manifest]:
-    name = config.execution.name or f"rllib-{config.task_dist}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
-    try:
-        folder = RunFolder.create(run_path(config.execution.storage or RESULTS, name))
-    except ArtefactError:
-        raise
-    except ValueError as error:
-        raise UsageError(str(error)) from error
-    manifest = Manifest.create(
-        ("python", "-m", "harness.rllib", *argv),
-        config_as_dict(config),
-        config_given=given,
-        cells=reference_cells(config),
-        distributions=(describe(config),),
-    )
-    manifest.save(folder.manifest_path)
-    return folder, manifest
+    return RllibBackend(config)
