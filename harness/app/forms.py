@@ -112,13 +112,13 @@ def adapt_commands(
     return folder, [scoring, ["harness.app.clips", str(folder), "--task", str(task_index)]]
 
 
-def checkpoints(storage: Path) -> list[str]:
+def checkpoints(storage: Path) -> list[Path]:
     """Return the newest checkpoint of every cell below ``storage``, the latest written first."""
     newest: dict[Path, Path] = {}
     for above in ("*", "*/cells/*"):  # of runs, of sweeps
         for path in sorted(storage.glob(f"{above}/checkpoints/*/iteration-*.safetensors")):
             newest[path.parent] = path
-    return [str(p) for p in sorted(newest.values(), key=lambda p: p.stat().st_mtime, reverse=True)]
+    return sorted(newest.values(), key=lambda path: path.stat().st_mtime, reverse=True)
 
 
 def spelt(command: list[str]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import os
 from collections.abc import Callable
 from typing import Any
@@ -27,10 +28,13 @@ THEME = gr.themes.Default(
 CSS = """
 .gradio-container {max-width: 1180px !important; margin: auto}
 .cells table, .report table {width: 100%; font-size: 0.85rem; border-collapse: collapse}
-.cells th, .cells td {text-align: left; padding: 4px 10px; border-bottom: 1px solid #ddd}
-.report td, .report th {padding: 4px 8px !important}
+.cells th, .cells td, .report th, .report td {
+  border: 0 !important; border-bottom: 1px solid #ddd !important; padding: 4px 8px !important}
+.cells th, .cells td {text-align: left; white-space: nowrap}
+.film p {margin: 0; font-size: 0.9rem}
 """
 BACKENDS = [("one process", "local"), ("Ray, all CPUs", "ray")]
+FILMS = {"before": "Before adaptation", "after": "After adaptation"}
 Seen = dict[str, Any]
 
 
@@ -61,13 +65,13 @@ def _train_tab(desk: Desk) -> list[Any]:
         with gr.Column(scale=1, min_width=300):
             fields = _train_fields()
             with gr.Row():
-                start = gr.Button("Train", variant="primary", elem_id="train")
-                stop = gr.Button("Stop", elem_id="train-stop")
+                start = gr.Button("Train", variant="primary", min_width=80, elem_id="train")
+                stop = gr.Button("Stop", min_width=80, elem_id="train-stop")
         with gr.Column(scale=2):
             status = _status("train-status")
-            command = gr.Textbox(label="The same in a terminal", interactive=False, lines=2)
             cells = gr.HTML(elem_classes="cells", elem_id="train-cells")
-            figure = gr.Image(label="Learning curves", type="pil", elem_id="train-figure", **_SHOWN)
+            figure = _picture("train-figure", "Learning curves")
+    command = _terminal()
     table = _report("train-table")
 
     def begin(*values: Any) -> tuple[str, str]:
@@ -93,7 +97,7 @@ def _train_fields() -> list[Any]:
         gr.Dropdown(list(learners.names()), value="maml", label="Learner", elem_id="learner"),
         gr.Textbox("1 5 10", label="Shots to score after", elem_id="shots"),
         gr.Radio(list(PRESETS), value="smoke", label="Budget", elem_id="preset"),
-        gr.Slider(0, 200, 0, step=1, label="Epochs (0: the budget's own)", elem_id="epochs"),
+        gr.Slider(0, 200, 0, step=1, label="Epochs (0: as budgeted)", elem_id="epochs"),
         gr.Number(0, label="Seed", precision=0, minimum=0, elem_id="seed"),
         gr.Radio(BACKENDS, value="ray", label="Runs on", elem_id="backend"),
     ]
@@ -115,15 +119,14 @@ def _adapt_tab(desk: Desk) -> tuple[list[Any], Any]:
             shots = gr.Slider(1, 10, 5, step=1, label="Shots", elem_id="adapt-shots")
             backend = gr.Radio(BACKENDS, value="local", label="Runs on")
             with gr.Row():
-                start = gr.Button("Adapt", variant="primary", elem_id="adapt")
-                stop = gr.Button("Stop", elem_id="adapt-stop")
+                start = gr.Button("Adapt", variant="primary", min_width=80, elem_id="adapt")
+                stop = gr.Button("Stop", min_width=80, elem_id="adapt-stop")
         with gr.Column(scale=2):
             status = _status("adapt-status")
-            command = gr.Textbox(label="The same in a terminal", interactive=False, lines=2)
             with gr.Row():
-                before = gr.Image(label="Before adaptation", elem_id="before", **_SHOWN)
-                after = gr.Image(label="After adaptation", elem_id="after", **_SHOWN)
-            curve = gr.Image(label="Adaptation curve", elem_id="adapt-figure", **_SHOWN)
+                films = [part for name in ("before", "after") for part in _film(name)]
+            curve = _picture("adapt-figure", "Adaptation curve")
+    command = _terminal()
     table = _report("adapt-table")
 
     def begin(*values: Any) -> tuple[str, str]:
@@ -132,10 +135,25 @@ def _adapt_tab(desk: Desk) -> tuple[list[Any], Any]:
     _on(load.click, _load, [checkpoint], [summary, task])
     _on(start.click, begin, [checkpoint, task, shots, backend], [status, command])
     _on(stop.click, lambda: _stopped(desk.adapting), [], [status])
-    return [status, before, after, curve, table], checkpoint
+    return [status, *films, curve, table], checkpoint
 
 
-_SHOWN: dict[str, Any] = {"interactive": False, "buttons": ["fullscreen"], "format": "png"}
+def _film(name: str) -> tuple[Any, Any]:
+    """Return a caption and, below it, a film."""
+    with gr.Column(min_width=240):
+        caption = gr.HTML(FILMS[name], elem_id=f"{name}-caption", elem_classes="film")
+        return caption, _picture(name, FILMS[name])
+
+
+def _picture(name: str, told: str) -> Any:
+    return gr.Image(
+        elem_id=name, alt_text=told, show_label=False, interactive=False, buttons=[], format="png"
+    )
+
+
+def _terminal() -> Any:
+    with gr.Accordion("The same in a terminal", open=False):
+        return gr.Code(language="shell", interactive=False, show_label=False, wrap_lines=True)
 
 
 def _status(name: str) -> Any:
@@ -176,19 +194,23 @@ def _load(path: str) -> tuple[str, Any]:
 
 def _choices(desk: Desk) -> list[tuple[str, str]]:
     found = forms.checkpoints(desk.storage)
-    return [(path.removeprefix(f"{desk.storage}/"), path) for path in found]
+    return [(" / ".join(path.parts[-4:-3] + path.parts[-2:-1]), str(path)) for path in found]
 
 
 def _tick(desk: Desk, seen: Seen) -> list[Any]:
     """Return what is new for a window that has been shown ``seen``: of both tabs."""
     now: Seen = {}
     shown = [*_training(desk, seen, now), *_adapting(desk, seen, now)]
-    now["checkpoints"] = _choices(desk)
-    if now["checkpoints"] == seen.get("checkpoints"):
-        shown.append(gr.skip())
-    else:
-        shown.append(gr.Dropdown(choices=now["checkpoints"]))
-    return [now, *shown]
+    return [now, *shown, _offered(desk, seen, now)]
+
+
+def _offered(desk: Desk, seen: Seen, now: Seen) -> Any:
+    """Return the list of checkpoints if it has changed; a run that ends puts its own forward."""
+    now["checkpoints"] = choices = _choices(desk)
+    ended = seen.get("training", (None, False))[1] and not now["training"][1]
+    if ended and choices:
+        return gr.Dropdown(choices=choices, value=choices[0][1])
+    return gr.skip() if choices == seen.get("checkpoints") else gr.Dropdown(choices=choices)
 
 
 def _training(desk: Desk, seen: Seen, now: Seen) -> list[Any]:
@@ -208,13 +230,12 @@ def _training(desk: Desk, seen: Seen, now: Seen) -> list[Any]:
 def _adapting(desk: Desk, seen: Seen, now: Seen) -> list[Any]:
     child = desk.adapting
     if child is None:
-        return [gr.skip()] * 5
+        return [gr.skip()] * 7
     now["adapting"] = (child.run, child.running, view.stamp(child.run))
     if now["adapting"] == seen.get("adapting"):
-        return [_line(child, seen, now, "adapt"), *[gr.skip()] * 4]
-    empty = [("", "Before adaptation"), ("", "After adaptation")]
-    films = view.films(child.run, desk.watched) or empty
-    clips = [gr.Image(value=path or None, label=caption) for path, caption in films]
+        return [_line(child, seen, now, "adapt"), *[gr.skip()] * 6]
+    films = view.films(child.run, desk.watched) or [("", told) for told in FILMS.values()]
+    clips = [part for path, told in films for part in (html.escape(told), path or None)]
     rest = [view.adaptation_figure(child.run), view.table(child.run)]
     return [_line(child, seen, now, "adapt"), *clips, *rest]
 
