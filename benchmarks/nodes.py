@@ -1,0 +1,98 @@
+"""One run on 1, 2 and 4 nodes of one machine: what more nodes cost without more cores.
+
+Every node is a raylet of its own (``ray.cluster_utils.Cluster``) with one rollout worker; driver and
+learner sit on a head without CPUs, so all data crosses between nodes. The nodes share this
+machine's cores and its loopback: figures beyond its cores are overhead, not speed-up. Runs
+interleave; an iteration's time is the median over rounds and iterations, the first left out.
+
+    python benchmarks/nodes.py [--learner maml rl2] [--nodes 1 2 4] [--rounds 2]
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pandas as pd
+from ray.cluster_utils import Cluster
+
+ROOT = Path(__file__).parents[1]
+WORK = [
+    *("--task-dist", "halfcheetah-vel", "--policy", "gru", "--few-shot", "1"),
+    *("--epochs", "5", "--meta-batch-size", "20", "--episodes-per-task", "4"),
+    *("--envs-per-job", "20", "--episodes-per-shot", "1", "--query-episodes", "1"),
+    *("--test-tasks", "0"),
+]
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--learner", nargs="+", default=["maml", "rl2"])
+    parser.add_argument("--nodes", nargs="+", type=int, default=[1, 2, 4])
+    parser.add_argument("--rounds", type=int, default=2)
+    given = parser.parse_args()
+    seconds: dict[tuple[str, int], list[float]] = defaultdict(list)
+    with tempfile.TemporaryDirectory(prefix="nodes-") as folder:
+        os.chdir(folder)
+        for number in range(given.rounds):
+            for nodes in (0, *given.nodes):
+                for learner in given.learner:
+                    name = f"{learner}-{nodes}-{number}"
+                    seconds[learner, nodes] += iterations(name, learner, nodes)
+    print(f"{'learner':10} {'nodes':>9}  s an iteration  against one process")
+    for (learner, nodes), times in seconds.items():
+        median, alone = statistics.median(times), statistics.median(seconds[learner, 0])
+        label = str(nodes) if nodes else "none"
+        print(f"{learner:10} {label:>9}  {median:14.2f}  {median / alone:19.2f}")
+
+
+def iterations(name: str, learner: str, nodes: int) -> list[float]:
+    """Play one run on so many nodes, 0 for one process; return seconds of each iteration."""
+    argv = [sys.executable, "-m", "harness.run", *WORK, "--learner", learner, "--name", name]
+    if not nodes:
+        played([*argv, "--backend", "local"])
+    else:
+        with cluster(nodes) as address:
+            played([*argv, "--address", address, "--num-workers", str(nodes)])
+    (curve,) = Path("results", name, "curves").glob("*.parquet")
+    return [float(value) for value in pd.read_parquet(curve)["seconds_wall"][1:]]
+
+
+def played(argv: list[str]) -> None:
+    """Run a command; what it said is shown where it failed."""
+    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    env = os.environ | {
+        "PYTHONPATH": path,
+        "OMP_NUM_THREADS": "1",
+        "MPLBACKEND": "Agg",
+        "RAY_USAGE_STATS_ENABLED": "0",
+    }
+    done = subprocess.run(argv, env=env, capture_output=True, text=True)
+    if done.returncode:
+        sys.exit(f"{' '.join(argv)}\n{done.stdout[-1000:]}\n{done.stderr[-3000:]}")
+
+
+@contextmanager
+def cluster(nodes: int) -> Iterator[str]:
+    """Start a head without CPUs and ``nodes`` of one CPU; give the address to join."""
+    head = {"num_cpus": 0, "include_dashboard": False, "object_store_memory": 80 * 1024**2}
+    made = Cluster(initialize_head=True, head_node_args=head)
+    try:
+        for _ in range(nodes):
+            made.add_node(num_cpus=1, object_store_memory=80 * 1024**2)
+        yield made.address
+    finally:
+        made.shutdown()
+
+
+if __name__ == "__main__":
+    main()
