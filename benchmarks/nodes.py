@@ -1,7 +1,7 @@
 """One run on 1, 2 and 4 nodes of one machine: what more nodes cost without more cores.
 
-Every node is a raylet of its own (``ray.cluster_utils.Cluster``) with one rollout worker; driver and
-learner sit on a head without CPUs, so all data crosses between nodes. The nodes share this
+Every node is a raylet of its own (``ray.cluster_utils.Cluster``) with one rollout worker; driver
+and learner sit on a head without CPUs, so all data crosses between nodes. The nodes share this
 machine's cores and its loopback: figures beyond its cores are overhead, not speed-up. Runs
 interleave; an iteration's time is the median over rounds and iterations, the first left out.
 
