@@ -95,7 +95,8 @@ class MetaMAMLAgent(ModuleAgent):
             mask=found["first"].new_ones(found["first"].shape).unsqueeze(0),
             memory=memory,
         )
-        params = self.model.params() if self._fast is None else self._fast
+        with lock_of(self.model):  # while another agent acts, its own parameters are in the module
+            params = self.model.params() if self._fast is None else self._fast
         loss = inner_loss(batch.forward(self.model.policy, params), batch).item()
         adapter = GradientAdapter(self.maml.inner_lr)
         for _ in range(steps):

@@ -1,6 +1,7 @@
 """Agents on modules and policies, and several of them at once."""
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import gymnasium
 import numpy as np
@@ -211,6 +212,34 @@ def play(mode: str, shared: bool = False) -> dict[str, list[float]]:
 def test_threads_and_sequence_give_the_same_numbers(shared):
     """Even where two agents adapt copies of the same module."""
     assert play("threads", shared) == play("sequence", shared)
+
+
+def test_an_agent_adapts_from_the_meta_parameters_while_another_acts_with_its_own():
+    maml = MetaMAML(make_policy("mlp"), inner_lr=0.05)
+    acting, adapting, alone = (MetaMAMLAgent(maml, seed=0) for _ in range(3))
+    for agent in (acting, adapting, alone):
+        agent.observe(np.ones(2), agent.act(np.zeros(2)), 1.0)
+        agent.observe(np.ones(2), agent.act(np.ones(2)), -1.0, terminated=True)
+    alone.adapt()
+    acting.adapt(num_steps=9)
+    found = adapting.experience()
+    adapting.experience = lambda: found  # asks the module too, and may do so before the other acts
+    inside, adapted = threading.Event(), threading.Event()
+
+    def in_the_middle(*_):  # of acting: where adapting does not wait for its end, it is over soon
+        inside.set()
+        adapted.wait(0.5)
+
+    with ThreadPoolExecutor() as pool:
+        hook = maml.model.register_forward_pre_hook(in_the_middle)
+        action = pool.submit(acting.act, np.zeros(2))
+        assert inside.wait(60)
+        hook.remove()
+        adapting.adapt()
+        adapted.set()
+        action.result()
+    fast, expected = adapting.fast_params(), alone.fast_params()
+    assert all(torch.equal(fast[name], expected[name]) for name in expected)
 
 
 @pytest.mark.parametrize("kind", ["gymnasium", "four values"])
