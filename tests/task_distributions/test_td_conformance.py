@@ -170,21 +170,29 @@ def test_tasks_are_enumerated_disjoint_and_small(name: str, dist: TaskDistributi
         dist.tasks("validation")
 
 
-_FINGERPRINT = """
+_FINGERPRINTS = """
 import json, sys, task_distributions
-dist = task_distributions.load(sys.argv[1])
-tasks = dist.tasks("train") + dist.tasks("test")
-first = dist.make_batch(tasks[-2:], 1).reset([7, 8])
-print(json.dumps([[repr(task) for task in tasks], [x.hex() for x in first.ravel().tolist()]]))
+found = {}
+for name in sys.argv[1:]:
+    dist = task_distributions.load(name)
+    tasks = dist.tasks("train") + dist.tasks("test")
+    first = dist.make_batch(tasks[-2:], 1).reset([7, 8])
+    found[name] = [[repr(task) for task in tasks], [x.hex() for x in first.ravel().tolist()]]
+print(json.dumps(found))
 """
 
 
-def test_any_process_rebuilds_the_same_tasks(name: str, dist: TaskDistribution):
-    def in_a_process(hash_seed: str) -> list:
-        command = [sys.executable, "-c", _FINGERPRINT, name]
-        return json.loads(subprocess.check_output(command, env={"PYTHONHASHSEED": hash_seed}))
+@pytest.fixture(scope="module")
+def fingerprints() -> dict[str, list]:
+    """Tasks and first observations of every distribution, in a process that hashes otherwise."""
+    command = [sys.executable, "-c", _FINGERPRINTS, *NAMES]
+    return json.loads(subprocess.check_output(command, env={"PYTHONHASHSEED": "1"}))
 
-    tasks, first = in_a_process("1")
+
+def test_any_process_rebuilds_the_same_tasks(
+    name: str, dist: TaskDistribution, fingerprints: dict[str, list]
+):
+    tasks, first = fingerprints[name]
     assert tasks == [repr(task) for task in dist.tasks("train") + dist.tasks("test")]
     here = dist.make_batch((dist.tasks("train") + dist.tasks("test"))[-2:], 1).reset([7, 8])
     assert first == [x.hex() for x in here.ravel().tolist()]
