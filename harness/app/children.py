@@ -27,6 +27,7 @@ class Child:
         self._stopping, self._lock = False, threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
         log.parent.mkdir(parents=True, exist_ok=True)
+        log.touch()
         self._thread = threading.Thread(target=self._play, name=run.name)
         self._thread.start()
 

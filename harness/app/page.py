@@ -27,11 +27,16 @@ THEME = gr.themes.Default(
 )
 CSS = """
 .gradio-container {max-width: 1180px !important; margin: auto}
-.cells table, .report table {width: 100%; font-size: 0.85rem; border-collapse: collapse}
+.gradio-container input {text-overflow: ellipsis}
+.gradio-container .wrap-inner input {padding-right: 1.4rem}
+.cells {overflow-x: auto}
+.cells table, .report table {
+  width: 100%; font-size: 0.85rem; border-collapse: collapse; border: 0 !important}
 .cells th, .cells td, .report th, .report td {
   border: 0 !important; border-bottom: 1px solid #ddd !important; padding: 4px 8px !important}
 .cells th, .cells td {text-align: left; white-space: nowrap}
-.film p {margin: 0; font-size: 0.9rem}
+.cells td:nth-child(2) {white-space: normal}
+.film {font-size: 0.9rem}
 """
 BACKENDS = [("one process", "local"), ("Ray, all CPUs", "ray")]
 FILMS = {"before": "Before adaptation", "after": "After adaptation"}
@@ -69,7 +74,7 @@ def _train_tab(desk: Desk) -> list[Any]:
                 stop = gr.Button("Stop", min_width=80, elem_id="train-stop")
         with gr.Column(scale=2):
             status = _status("train-status")
-            cells = gr.HTML(elem_classes="cells", elem_id="train-cells")
+            cells = gr.HTML(elem_classes="cells", elem_id="train-cells", padding=False)
             figure = _picture("train-figure", "Learning curves")
     command = _terminal()
     table = _report("train-table")
@@ -141,7 +146,9 @@ def _adapt_tab(desk: Desk) -> tuple[list[Any], Any]:
 def _film(name: str) -> tuple[Any, Any]:
     """Return a caption and, below it, a film."""
     with gr.Column(min_width=240):
-        caption = gr.HTML(FILMS[name], elem_id=f"{name}-caption", elem_classes="film")
+        caption = gr.HTML(
+            FILMS[name], elem_id=f"{name}-caption", elem_classes="film", padding=False
+        )
         return caption, _picture(name, FILMS[name])
 
 
@@ -173,6 +180,7 @@ def _begun(start: Callable[[], list[str]]) -> tuple[str, str]:
     try:
         return "Starting.", forms.spelt(start())
     except (ValueError, OSError) as error:
+        gr.Warning(view.sentence(error))  # stays where the status goes on to change
         return view.sentence(error), ""
 
 

@@ -26,7 +26,7 @@ ENDS = {
     4: "stopped; it can be continued with --resume",
 }
 """Exit code -> what it means."""
-HEADER = ("cell", "status", "iteration", "env steps", "steps/s", "return, before → after", "left")
+HEADER = ("cell", "status", "iteration", "env steps", "steps/s", "return", "left")
 
 
 def sentence(error: Exception) -> str:
@@ -43,7 +43,7 @@ def standing(child: Child) -> str:
     if child.stopping and child.code:
         return f"Stopped after {took}: {child.run.name}; continue with --resume."
     if child.code in ENDS:
-        return f"Over after {took}, {ENDS[child.code]}: {child.run}"
+        return f"Over after {took}, {ENDS[child.code]}: {child.run.name}"
     return sentence(ValueError(child.last_words()))
 
 
@@ -74,7 +74,8 @@ def _row(key: str, cell: CellView) -> tuple[str, ...]:
     left = "" if cell.seconds_left is None else duration(cell.seconds_left)
     status = f"{cell.status}: {cell.reason}" if cell.reason else cell.status
     done = f"{cell.iteration} / {cell.epochs}"
-    return key, status, done, count(cell.env_steps), speed, returns, left
+    name = " ".join(key.rsplit(".", 3)[1:])  # all are of one distribution
+    return name, status, done, count(cell.env_steps), speed, returns, left
 
 
 def _grid(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:

@@ -11,10 +11,14 @@ import time
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import psutil
 import pytest
 from PIL import Image
 
 playwright = pytest.importorskip("playwright.sync_api")
+pytest.importorskip("gradio")
+
+from harness.app import forms  # noqa: E402
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 FLAGS = (
@@ -41,14 +45,17 @@ def served(tmp_path_factory):
     command = [sys.executable, "-m", "harness.app", "--port", str(port), "--storage", str(storage)]
     with log.open("wb") as out:
         process = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT)
-    deadline = time.monotonic() + 90
-    while "open http://" not in log.read_text():
-        assert process.poll() is None, log.read_text()
-        assert time.monotonic() < deadline, log.read_text()
-        time.sleep(0.2)
-    yield f"http://127.0.0.1:{port}", storage, process.pid
-    process.send_signal(signal.SIGTERM)
-    assert process.wait(60) == 0, log.read_text()
+    try:
+        deadline = time.monotonic() + 240
+        while "open http://" not in log.read_text():
+            assert process.poll() is None, log.read_text()
+            assert time.monotonic() < deadline, log.read_text()
+            time.sleep(0.2)
+        yield f"http://127.0.0.1:{port}", storage, process.pid
+    finally:
+        process.send_signal(signal.SIGTERM)
+        ended = process.wait(120)
+    assert ended == 0, log.read_text()
 
 
 @pytest.fixture(scope="module")
@@ -150,3 +157,64 @@ def test_train_load_adapt_and_watch(window, served):
     )
     playwright.expect(window.locator("#adapt-table")).to_contain_text("Gain over 0 shots")
     keep(window, "adapted")
+
+
+def test_what_goes_wrong_is_said_in_a_sentence(window, served, tmp_path):
+    _, storage, _ = served
+    choose(window, "task-dist", "ant-jump")
+    window.locator("#train").click()
+    told = says(window, "train-status", "^Error: ")
+    assert "unknown task_dist 'ant-jump'; have: " in told
+    choose(window, "task-dist", "point_goal")
+    window.locator("#shots textarea, #shots input").first.fill("one")
+    window.locator("#train").click()
+    assert "whole numbers above 0" in says(window, "train-status", "^Error: shots: got 'one'")
+    window.locator("#policies").get_by_label("ssm").uncheck()
+    window.locator("#train").click()
+    says(window, "train-status", "^Error: no policy is chosen: tick at least one.$")
+
+    window.get_by_role("tab", name="Adapt and watch").click()
+    cut = tmp_path / "iteration-000001.safetensors"
+    cut.write_bytes(b"half a checkpoint")
+    cut.with_suffix(".json").write_text("{}")
+    for path, words in (
+        ("/nowhere/x.safetensors", "no checkpoint /nowhere/x.safetensors: No such file"),
+        ("/etc/hostname", "/etc/hostname is no checkpoint: give the .safetensors or .npz file"),
+        (str(cut), f"{cut} is no checkpoint of format "),
+    ):
+        choose(window, "checkpoint", path)
+        window.locator("#load").click()
+        says(window, "loaded", f"^Error: {re.escape(words)}")
+        window.locator("#adapt").click()
+        says(window, "adapt-status", f"^Error: {re.escape(words)}")
+    keep(window, "refused")
+    assert "Traceback" not in window.locator("body").inner_text()
+    assert not list(storage.glob("ant-jump*"))
+
+
+def test_stop_leaves_a_run_that_can_be_continued(window, served):
+    _, storage, _ = served
+    before = set(storage.glob("point_goal-*"))
+    window.locator("#backend").get_by_label("one process").check()
+    window.locator("#epochs input[type=number]").fill("100")
+    window.locator("#epochs input[type=number]").press("Enter")
+    window.locator("#train").click()
+    playwright.expect(window.locator("#train-cells")).to_contain_text("running", timeout=2 * MINUTE)
+    picture_of(window, "train-figure")
+    window.locator("#train").click()
+    playwright.expect(window.locator("body")).to_contain_text("is going on: wait for it")
+    window.reload()  # a page that is looked at anew shows what is going on
+    playwright.expect(window.locator("#train-cells")).to_contain_text("running", timeout=MINUTE)
+    window.locator("#train-stop").click()
+    says(window, "train-status", "^Stopped after .* continue with --resume", minutes=3)
+    (run,) = set(storage.glob("point_goal-*")) - before
+    newest = max(run.glob("checkpoints/*/iteration-*.safetensors"))
+    assert forms.load(str(newest)).summary.startswith("ssm trained by maml on point_goal")
+    command = [sys.executable, "-m", "harness.status", str(run)]
+    assert subprocess.run(command, capture_output=True, check=True).stdout
+
+
+def test_only_this_machine_reaches_the_page(served):
+    own = psutil.Process(served[2])
+    listening = [c.laddr.ip for c in own.net_connections("inet") if c.status == "LISTEN"]
+    assert listening == ["127.0.0.1"]
