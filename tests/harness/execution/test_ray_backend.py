@@ -70,7 +70,10 @@ def failures(name="x"):
     return {state.learner: state.reason for state in states if state.status == "failed"}
 
 
-@pytest.mark.parametrize(("outer", "counts"), [("ppo", (1, 3)), ("trpo", (3,))])
+@pytest.mark.parametrize(
+    ("outer", "counts"),
+    [("ppo", (1, 3)), pytest.param("trpo", (3,), marks=pytest.mark.slow)],
+)
 def test_the_number_of_workers_changes_nothing(outer, counts):
     assert played_locally("local", "--outer", outer) == 0
     for count in counts:
@@ -80,6 +83,7 @@ def test_the_number_of_workers_changes_nothing(outer, counts):
         assert events(f"on-{count}").empty
 
 
+@pytest.mark.slow
 def test_who_dies_in_between_changes_nothing(maml):
     faults = {
         "dies-in-collect": "worker_died",
@@ -97,6 +101,7 @@ def test_who_dies_in_between_changes_nothing(maml):
     assert list(told.cell[2:]) == [f"point_goal.mlp.{fault}.s0" for fault in list(faults)[2:]]
 
 
+@pytest.mark.slow
 def test_a_worker_that_hangs_is_replaced_once(maml):
     argv = ["--learner", "hangs-always", "hangs-once", "maml", "--job-timeout", "3"]
     assert on_workers(2, "x", *argv) == 3
@@ -111,6 +116,7 @@ def test_a_worker_that_hangs_is_replaced_once(maml):
     assert told.job.str.contains("hangs-once", na=False).sum() == 1
 
 
+@pytest.mark.slow
 def test_cells_that_cannot_be_played_fail_alone(maml):
     faults = {
         "raises": "error: ",
