@@ -228,6 +228,10 @@ class ExecutionConfig:
     """Workers per node beyond which every node adds up its gradients before they leave it."""
     storage: Folder | None = None
     """Folder for the run's folder, in place of results/ of the working directory."""
+    tensorboard: bool = True
+    """Write the curves for TensorBoard too: tensorboard --logdir results/<run>."""
+    wandb: bool = False
+    """Write them for Weights & Biases too, offline (needs the extra wandb)."""
 
 
 @dataclass(frozen=True, config=STRICT)

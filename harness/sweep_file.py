@@ -24,7 +24,7 @@ MAX_CELLS = 10_000
 SECTIONS = ("base", "sweep", "tune")
 NAMES = ("policy", "learner", "seed")
 """Settings that hold a list of which every value makes a cell, in base as well as in sweep."""
-KEPT = ("checkpoint_every", "job_timeout")
+KEPT = ("checkpoint_every", "job_timeout", "tensorboard", "wandb")
 """Settings of section execution that a sweep takes from base."""
 
 
@@ -154,7 +154,7 @@ def _check_base(
     for key in execution if isinstance(execution, dict) else ():
         if key not in KEPT:
             raise UsageError(
-                f"{lines['base', 'execution', key]}: a sweep takes {' and '.join(KEPT)} of section "
+                f"{lines['base', 'execution', key]}: a sweep takes {', '.join(KEPT)} of section "
                 f"execution, not {key}; see section tune and python -m harness.sweep --help"
             )
 

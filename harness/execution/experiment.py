@@ -17,6 +17,7 @@ from harness.execution.cell import cells
 from harness.execution.interrupt import InterruptedRunError, StopRequest
 from harness.execution.local import LocalBackend
 from harness.execution.session import Session
+from harness.execution.tracking import tracked
 from harness.progress import Progress
 from harness.protocol import scored
 from harness.reporting.files import ArtefactError, run_path
@@ -186,6 +187,7 @@ def play(
 ) -> int:
     """Play what is missing on the backend that ``start`` returns; return the exit code."""
     began = time.monotonic()
+    progress = tracked(progress, folder, config.execution)
     backend = start(config, folder, progress)
     try:
         with StopRequest(progress.note) as stop:

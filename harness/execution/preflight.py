@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from importlib.util import find_spec
 
 from harness.config import ExecutionConfig, UsageError
 
@@ -16,8 +17,9 @@ def preflight(execution: ExecutionConfig) -> None:
     """Refuse what could never be scheduled.
 
     Raises:
-        UsageError: more workers than this machine has CPUs.
+        UsageError: more workers than this machine has CPUs, or a package is not installed.
     """
+    check_tracking(execution)
     wanted, have = execution.num_workers, available_cpus()
     elsewhere = execution.backend == "local" or execution.address is not None
     if not elsewhere and wanted is not None and wanted > have:
@@ -25,3 +27,18 @@ def preflight(execution: ExecutionConfig) -> None:
             f"--num-workers {wanted} needs {wanted} CPUs, this machine has {have}. "
             f"Ask for at most {have}, or join a larger cluster with --address"
         )
+
+
+def check_tracking(execution: ExecutionConfig) -> None:
+    """Refuse what would need a package that is not there.
+
+    Raises:
+        UsageError: naming the package and the way without it.
+    """
+    if execution.tensorboard and find_spec("tensorboardX") is None:
+        raise UsageError(
+            "files for TensorBoard are written with tensorboardX, which is not installed: "
+            "pip install tensorboardX, or leave them out with --no-tensorboard"
+        )
+    if execution.wandb and find_spec("wandb") is None:
+        raise UsageError("--wandb: wandb is not installed: pip install wandb, or leave it out")

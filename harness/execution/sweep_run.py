@@ -16,7 +16,7 @@ from harness.config import UsageError, config_as_dict
 from harness.execution.conductor import Conductor, settled
 from harness.execution.experiment import INTERRUPTED, RESULTS
 from harness.execution.interrupt import StopRequest
-from harness.execution.preflight import available_cpus
+from harness.execution.preflight import available_cpus, check_tracking
 from harness.reporting.files import ArtefactError, remove_temporaries, run_path
 from harness.reporting.manifest import config_hash
 from harness.reporting.sweep_manifest import CELLS, FILE, SweepCell, SweepManifest
@@ -51,6 +51,7 @@ def run_sweep(sweep: Sweep, options: Options, *, argv: Sequence[str], watch: Wat
         UsageError: the sweep cannot start: its folder, its resumption or its resources.
         ArtefactError: a file of the sweep to resume is malformed.
     """
+    check_tracking(sweep.cells[0].config.execution)  # the same in all cells
     described = describe(sweep, argv)
     with contextlib.ExitStack() as stack:
         cluster = None

@@ -17,6 +17,7 @@ from harness.config import RunConfig, config_as_dict
 from harness.execution.experiment import describe, start_backend, taken_up
 from harness.execution.interrupt import InterruptedRunError, StopFile
 from harness.execution.session import Session
+from harness.execution.tracking import tracked
 from harness.reporting.files import write_atomically
 from harness.reporting.manifest import Manifest
 from harness.reporting.records import RunFolder
@@ -61,7 +62,8 @@ def play(order: Order, report: Callable[[dict[str, Any]], None]) -> None:
     order.folder.mkdir(parents=True, exist_ok=True)
     with _alone(order.folder):
         folder, manifest = _open(order)
-        progress = Reporter(report, order.every_iteration)
+        reporter = Reporter(report, order.every_iteration)
+        progress = tracked(reporter, folder, order.config.execution)
         backend = start_backend(order.config, folder, progress)
         stop = StopFile(order.stop_file)
         try:
@@ -73,6 +75,7 @@ def play(order: Order, report: Callable[[dict[str, Any]], None]) -> None:
         except InterruptedRunError:
             return
         finally:
+            progress.closed()
             backend.close()
 
 
