@@ -144,6 +144,27 @@ def _get(reference: Any) -> Any:
         raise LostError(f"the learner died: {told}", learner=True) from error
 
 
+def _start(**quiet: Any) -> None:
+    """Start a Ray of our own, once more where it gave up: it waits 30 s for itself, no longer.
+
+    Raises:
+        UsageError: it gave up twice.
+    """
+    for _ in range(2):
+        try:
+            # A bare init would join whatever cluster is named in Ray's temporary folder.
+            ray.init(address="local", include_dashboard=False, num_cpus=available_cpus(), **quiet)
+            return
+        except Exception as error:  # Ray raises no kind of its own here
+            if "timed out during startup" not in str(error):
+                raise
+            ray.shutdown()
+    raise UsageError(
+        "Ray did not start within 30 s, twice: this machine is too busy. Try again later, or run "
+        "without it (--backend local)"
+    )
+
+
 def connect(address: str | None) -> None:
     """Join the Ray cluster at ``address``, or start one in this machine's reach alone.
 
@@ -158,8 +179,7 @@ def connect(address: str | None) -> None:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
     if address is None:
-        # A bare init would join whatever cluster is named in Ray's temporary folder.
-        ray.init(address="local", include_dashboard=False, num_cpus=available_cpus(), **quiet)
+        _start(**quiet)
     else:
         try:
             ray.init(address=address, **quiet)

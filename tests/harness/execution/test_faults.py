@@ -1,5 +1,6 @@
 """Faults of the machine around a run: a full disk, and strangers who knock at Ray's ports."""
 
+import contextlib
 import resource
 import subprocess
 import sys
@@ -11,7 +12,8 @@ from execution_cases import Listener, assert_same, curves, played_locally, recor
 
 import harness.display
 import harness.reporting.rebuild
-from harness.execution import checkpoint
+from harness.config import UsageError
+from harness.execution import checkpoint, on_ray
 from harness.reporting.manifest import Manifest
 
 pytestmark = pytest.mark.faults
@@ -50,6 +52,24 @@ def test_a_full_disk_costs_the_cell_and_not_its_last_checkpoint(
     assert_same(records("x"), records("whole"))
     assert curves("x") == curves("whole")
     assert not list(Path("results/x").rglob("*.tmp"))
+
+
+@pytest.mark.parametrize(("failures", "started"), [(1, True), (2, False)])
+def test_a_ray_that_does_not_start_is_tried_once_more(monkeypatch, failures, started):
+    """On a busy machine: its own limit of 30 s cannot be set."""
+    tries = []
+
+    def init(**_):
+        tries.append(1)
+        if len(tries) <= failures:
+            raise Exception("The current node timed out during startup. This could happen …")
+
+    monkeypatch.setattr(ray, "init", init)
+    monkeypatch.setattr(ray, "shutdown", lambda: None)
+    outcome = contextlib.nullcontext() if started else pytest.raises(UsageError, match="too busy")
+    with outcome:
+        on_ray.connect(None)
+    assert len(tries) == 2
 
 
 STRANGER = """
