@@ -27,6 +27,7 @@ THEME = gr.themes.Default(
 )
 CSS = """
 .gradio-container {max-width: 1180px !important; margin: auto}
+.gradio-container main {width: 100% !important}
 .gradio-container input {text-overflow: ellipsis}
 .gradio-container .wrap-inner input {padding-right: 1.4rem}
 .cells {overflow-x: auto}

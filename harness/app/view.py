@@ -130,4 +130,4 @@ def _caption(task: str, clip: Clip) -> str:
     if clip.shots == 1:
         when = "After 1 shot"
     fast = f", shown {clip.speed:.1f} × as fast" if clip.speed > 1.05 else ""
-    return f"{when}: {task}, return {score(clip.return_)} in {clip.steps} steps{fast}"
+    return f"{when}: {task}, return {score(clip.return_)}{fast}"
