@@ -144,8 +144,11 @@ def _get(reference: Any) -> Any:
         raise LostError(f"the learner died: {told}", learner=True) from error
 
 
-def _start(**quiet: Any) -> None:
+def start(**options: Any) -> None:
     """Start a Ray of our own, once more where it gave up: it waits 30 s for itself, no longer.
+
+    Args:
+        options: of ``ray.init``.
 
     Raises:
         UsageError: it gave up twice.
@@ -153,7 +156,7 @@ def _start(**quiet: Any) -> None:
     for _ in range(2):
         try:
             # A bare init would join whatever cluster is named in Ray's temporary folder.
-            ray.init(address="local", include_dashboard=False, num_cpus=available_cpus(), **quiet)
+            ray.init(address="local", include_dashboard=False, **options)
             return
         except Exception as error:  # Ray raises no kind of its own here
             if "timed out during startup" not in str(error):
@@ -179,7 +182,7 @@ def connect(address: str | None) -> None:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
     if address is None:
-        _start(**quiet)
+        start(num_cpus=available_cpus(), **quiet)
     else:
         try:
             ray.init(address=address, **quiet)

@@ -9,6 +9,7 @@ from faulty_learners import install
 
 import harness.reporting.rebuild
 import harness.reporting.sweeps
+from harness.execution import on_ray
 from harness.meta import learners
 
 
@@ -46,10 +47,8 @@ def _ray(tmp_path_factory):
     # The workers import what the tests import: this tree, and the faulty learners.
     path = os.pathsep.join([str(here), str(here.parents[2]), before.get("PYTHONPATH", "")])
     os.environ |= {"FAULTS_DIR": str(faults), "PYTHONPATH": path.rstrip(os.pathsep)}
-    ray.init(
-        address="local",
+    on_ray.start(
         num_cpus=4,
-        include_dashboard=False,
         log_to_driver=False,
         logging_level="ERROR",
         runtime_env={"worker_process_setup_hook": "faulty_learners.install"},
