@@ -188,7 +188,12 @@ def play(
     """Play what is missing on the backend that ``start`` returns; return the exit code."""
     began = time.monotonic()
     progress = tracked(progress, folder, config.execution)
-    backend = start(config, folder, progress)
+    try:
+        backend = start(config, folder, progress)
+    except (KeyboardInterrupt, SystemExit):  # while Ray starts, its own handler turns SIGTERM so
+        progress.note("interrupted before anything was begun; --resume begins")
+        progress.closed()
+        return INTERRUPTED
     try:
         with StopRequest(progress.note) as stop:
             session = Session(config, backend, folder, manifest, progress, stop)

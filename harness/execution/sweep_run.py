@@ -195,7 +195,7 @@ def _play(conductor: Conductor, joined: Cluster | None) -> bool:
             watch.note(f"writing to {conductor.folder}; {_told(workers)}, {cluster.cpus} CPUs")
             with StopRequest(ask):
                 tuning.play(conductor, workers, cluster.cpus)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemExit):  # while Ray starts, its own handler turns SIGTERM so
         conductor.stop_file.touch()
     finally:
         watch.closed()

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 import ray
-from execution_cases import Listener, assert_same, curves, played_locally, records
+from execution_cases import Listener, assert_same, curves, play, played_locally, records
 
 import harness.display
 import harness.reporting.rebuild
+from harness import sweep
 from harness.config import UsageError
 from harness.execution import checkpoint, on_ray
 from harness.reporting.manifest import Manifest
@@ -70,6 +71,22 @@ def test_a_ray_that_does_not_start_is_tried_once_more(monkeypatch, failures, sta
     with outcome:
         on_ray.connect(None)
     assert len(tries) == 2
+
+
+@pytest.mark.parametrize("signalled", [SystemExit(15), KeyboardInterrupt()])
+def test_a_signal_while_ray_starts_is_an_interruption(workplace, monkeypatch, signalled, capsys):
+    """Ray's own handler of SIGTERM raises SystemExit until ours is in its place."""
+
+    def starting(*_):
+        raise signalled
+
+    monkeypatch.setattr(on_ray, "connect", starting)
+    assert play("x") == 4
+    Path("s.yaml").write_text("base: {task_dist: point_goal}\nsweep: {policy: [mlp, gru]}\n")
+    assert sweep.main(["s.yaml"]) == 4
+    assert "Traceback" not in capsys.readouterr().err
+    states = Manifest.load(Path("results/x/manifest.json")).cells.values()
+    assert {state.status for state in states} == {"pending"}
 
 
 STRANGER = """
