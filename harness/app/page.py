@@ -26,8 +26,7 @@ THEME = gr.themes.Default(
     font_mono=["ui-monospace", "monospace"],
 )
 CSS = """
-.gradio-container {max-width: 1180px !important; margin: auto}
-.gradio-container main {width: 100% !important}
+.gradio-container {width: 100% !important; max-width: 1180px !important; margin: auto}
 .gradio-container input {text-overflow: ellipsis}
 .gradio-container .wrap-inner input {padding-right: 1.4rem}
 .cells {overflow-x: auto}
