@@ -24,9 +24,28 @@ NonNegativeFloat = Annotated[float, Field(ge=0)]
 Unit = Annotated[float, Field(ge=0, le=1)]
 Indices = Annotated[tuple[Count, ...], Field(min_length=1), tyro.conf.arg(metavar="I [I ...]")]
 Shots = Annotated[tuple[Count, ...], Field(min_length=1), tyro.conf.arg(metavar="K [K ...]")]
+
+
+def _folder(path: Path) -> Path:
+    """Return a folder of this machine; ``file:///x`` is ``/x``.
+
+    Raises:
+        ValueError: it is the address of something else, which would become a strange folder here.
+    """
+    scheme, colon, rest = str(path).partition(":/")
+    if not colon or "/" in scheme:
+        return path.expanduser().absolute()
+    if scheme == "file":
+        return Path(f"/{rest.lstrip('/')}")
+    raise ValueError(
+        f"{scheme} addresses are not written to: mount it and give the folder, or copy the "
+        "finished run there"
+    )
+
+
 Folder = Annotated[
     Path,
-    AfterValidator(lambda path: path.expanduser().absolute()),
+    AfterValidator(_folder),
     tyro.conf.arg(metavar="FOLDER"),
 ]
 Splits = Annotated[
@@ -124,8 +143,9 @@ class PPOConfig:
     """Tasks per iteration, at most."""
     episodes_in_context: Positive = 2
     """Episodes of one training sequence of rl2; memory is kept across them."""
-    chunk_steps: Positive = 50
-    """Longest stretch that the gradient goes back in time."""
+    chunk_steps: Positive | None = None
+    """Longest stretch that the gradient goes back in time; if not given 50, and whole sequences with
+    the transformer."""
     ppo_passes: Positive = 10
     """Passes over the data of an iteration."""
     ppo_minibatches: Positive = 8

@@ -16,8 +16,10 @@ from harness.types import Cell
 class LostError(RuntimeError):
     """An actor died, or died or hung more often than its work is tried again."""
 
-    def __init__(self, message: str, *, learner: bool = False) -> None:
+    def __init__(self, message: str, *, learner: bool = False, memory: bool = False) -> None:
         super().__init__(message)
+        self.memory = memory
+        """It was killed because memory ran out."""
         self.learner = learner
         """It was the learner: its last checkpoint can be taken up."""
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import ray
-from ray.exceptions import RayActorError
+from ray.exceptions import OutOfMemoryError, RayActorError
 
 from harness.execution.backend import LostError, Work
 from harness.execution.jobs import Job
@@ -16,6 +16,8 @@ from harness.execution.worker import Worker
 
 MAX_STARTS = 3
 """Times in a row that the actor in one place may die before it has done anything."""
+DEAD = (RayActorError, OutOfMemoryError)
+"""What calling a dead actor raises; of one that Ray killed for want of memory it is the second."""
 Report = Callable[..., None]
 """(kind, **fields) of a fault, for the event log and the display."""
 
@@ -80,11 +82,13 @@ class Crew:
         worker = self.checking.pop(reference)
         try:
             self._nodes[worker] = ray.get(reference)
-        except RayActorError as error:
+        except DEAD as error:
             self._failed_starts[worker] += 1
             if self._failed_starts[worker] >= MAX_STARTS:
                 cause = str(error).splitlines()[0]
-                raise LostError(f"worker {worker} cannot be started: {cause}") from error
+                memory = isinstance(error, OutOfMemoryError)
+                told = f"worker {worker} cannot be started: {cause}"
+                raise LostError(told, memory=memory) from error
             self.replace(worker)
             return None
         self._failed_starts[worker] = 0

@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import ray
-from ray.exceptions import RayActorError, RayError, RayTaskError
+from ray.exceptions import OutOfMemoryError, RayError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from harness.config import RunConfig, UsageError
 from harness.execution.backend import Advance, Handle, LostError, Work
-from harness.execution.crew import Crew
+from harness.execution.crew import DEAD, Crew
 from harness.execution.learner_host import LearnerHost
 from harness.execution.node_sums import NodeSums
 from harness.execution.preflight import available_cpus
@@ -139,9 +139,9 @@ def _get(reference: Any) -> Any:
         return ray.get(reference)
     except RayTaskError as error:
         raise cause(error) from error
-    except RayActorError as error:
-        told = str(error).splitlines()[0]
-        raise LostError(f"the learner died: {told}", learner=True) from error
+    except DEAD as error:
+        told, memory = str(error).splitlines()[0], isinstance(error, OutOfMemoryError)
+        raise LostError(f"the learner died: {told}", learner=True, memory=memory) from error
 
 
 def start(**options: Any) -> None:

@@ -39,6 +39,8 @@ FAILURES: dict[type[Exception], str] = {
 def reason_of(error: Exception) -> str:
     """Return a failure's label and what it says."""
     label = next(name for kind, name in FAILURES.items() if isinstance(error, kind))
+    if isinstance(error, LostError) and error.memory:
+        label = "oom"
     return f"{label}: {error}"
 
 

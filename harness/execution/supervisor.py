@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import ray
-from ray.exceptions import RayActorError, RayError, RayTaskError
+from ray.exceptions import OutOfMemoryError, RayError, RayTaskError
 
 from harness.config import ExecutionConfig
 from harness.execution.backend import Handle, LostError, Work
-from harness.execution.crew import Crew, Report
+from harness.execution.crew import DEAD, Crew, Report
 from harness.execution.worker import Receipt
 from harness.meta.learners.sums import FAN_IN
 
@@ -139,9 +139,11 @@ class Round:
             answer: Receipt = ray.get(receipt)
         except RayTaskError as error:  # first: it is a RayActorError too if that is its cause
             raise cause(error) from error
-        except RayActorError as error:
+        except DEAD as error:
             self._doubt(flight.worker)
-            self._retry(flight, "worker_died", str(error).splitlines()[0])
+            memory = isinstance(error, OutOfMemoryError)
+            kind = "out_of_memory" if memory else "worker_died"
+            self._retry(flight, kind, str(error).splitlines()[0])
             return
         self._idle.add(flight.worker)
         self._crew.settle(job, flight.worker)
@@ -178,9 +180,10 @@ class Round:
         job, attempts = self._work.jobs[flight.index], self._attempts[flight.index]
         self._report(kind, job=str(job), attempt=attempts, cause=reason)
         self._crew.replace(flight.worker)
-        limit = MAX_ATTEMPTS if kind == "worker_died" else 2
+        limit = 2 if kind == "job_timeout" else MAX_ATTEMPTS
         if attempts >= limit:
-            raise LostError(f"{job} was lost {attempts} times ({kind}: {reason})")
+            told = f"{job} was lost {attempts} times ({kind}: {reason})"
+            raise LostError(told, memory=kind == "out_of_memory")
         self._waiting.insert(0, flight.index)
 
 

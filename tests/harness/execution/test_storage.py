@@ -4,6 +4,7 @@ from pathlib import Path
 
 from execution_cases import assert_same, played_locally, trained
 
+from harness.config import ExecutionConfig
 from harness.reporting.manifest import Manifest
 from harness.reporting.records import read_records
 
@@ -20,3 +21,15 @@ def test_a_run_lies_in_its_storage_and_is_continued_there(workplace, tmp_path_fa
     assert_same(frame[trained("here").columns], trained("here"))
     assert played_locally("x", "--storage", str(shared / "new"), "--resume", epochs=1) == 0
     assert not Path("results/x").exists()
+
+
+def test_addresses_are_no_folders_but_those_of_files(workplace, tmp_path_factory, capsys):
+    there = tmp_path_factory.mktemp("there")
+    for address in ("s3://bucket/runs", "memory://runs", "gs://bucket"):
+        assert played_locally("x", "--storage", address) == 2
+        said = capsys.readouterr().err
+        assert "--storage" in said
+        assert "addresses are not written to: mount it" in said
+    assert not list(workplace.iterdir()), "a folder was named after an address"
+    assert ExecutionConfig(storage=there.as_uri()).storage == there
+    assert ExecutionConfig(storage=Path("a:b/c")).storage == workplace / "a:b/c"
