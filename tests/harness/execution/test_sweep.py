@@ -4,24 +4,13 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from execution_cases import VARIABLE, assert_same
+from execution_cases import assert_same
+from sweep_cases import SETTINGS, play_on_ray, states, swept
 
 import harness.reporting.rebuild
 import harness.reporting.sweeps
-from harness import sweep
-from harness.reporting.manifest import Manifest
-from harness.reporting.records import read_records
 
-pytestmark = pytest.mark.ray
-
-SETTINGS = """
-base:
-  task_dist: point_goal
-  env: {horizon: 8, test_tasks: [0, 1, 2, 3, 4]}
-  train: {meta_batch_size: 4, episodes_per_task: 2, outer_steps: 2, epochs: %d}
-  evaluation: {few_shot: [1], episodes_per_shot: 2, query_episodes: 2}
-  execution: {checkpoint_every: 1}
-"""
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
 
 @pytest.fixture(autouse=True)
@@ -29,26 +18,6 @@ def _here(monkeypatch, workplace):
     for module in (harness.reporting.rebuild, harness.reporting.sweeps):
         monkeypatch.setattr(module, "write_figures", lambda *_: None)
     monkeypatch.setattr("harness.execution.sweep_run.available_cpus", lambda: 4)
-
-
-def play(text, *argv, workers=0, name="x"):
-    Path("x.yaml").write_text(f"{text}\ntune: {{workers_per_cell: {workers}}}\n")
-    return sweep.main(["x.yaml", "--name", name, *argv])
-
-
-def swept(name="x"):
-    """The records of all cells of a sweep, as the records of a run."""
-    frames = [read_records(path) for path in sorted(Path(f"results/{name}/cells").iterdir())]
-    keys = ["cell", "split", "task", "shots", "query_episode"]
-    return pd.concat(frames).drop(columns=VARIABLE).sort_values(keys, ignore_index=True)
-
-
-def states(name="x"):
-    found = {}
-    for path in Path(f"results/{name}/cells").iterdir():
-        (state,) = Manifest.load(path / "manifest.json").cells.values()
-        found[path.name] = state
-    return found
 
 
 FAULTS = """
@@ -61,7 +30,7 @@ sweep:
 
 @pytest.mark.usefixtures("_ray")
 def test_cells_that_die_go_on_and_cells_that_cannot_be_played_fail_alone():
-    assert play(SETTINGS % 3 + FAULTS) == 3
+    assert play_on_ray(SETTINGS % 3 + FAULTS) == 3
     found = states()
     status_of = {key: state.status for key, state in found.items()}
     failed = {key for key in status_of if status_of[key] == "failed"}
@@ -89,7 +58,7 @@ def test_cells_that_die_go_on_and_cells_that_cannot_be_played_fail_alone():
     assert "cells/point_goal.mlp.raises.s0.inner_lr-0.1/cell.yaml --backend local" in told
     # --resume leaves failed cells alone; --retry-failed does not.
     before = len(list(Path("results/x").rglob("events.jsonl")))
-    assert play(SETTINGS % 3 + FAULTS, "--resume") == 3
+    assert play_on_ray(SETTINGS % 3 + FAULTS, "--resume") == 3
     assert len(list(Path("results/x").rglob("events.jsonl"))) == before
     frame = pd.read_csv("results/x/table.csv")
     assert set(frame["adapt.inner_lr"].dropna()) == {0.1, 0.2}
