@@ -9,6 +9,7 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
+from harness.app.style import CSS
 from harness.execution.experiment import RESULTS
 
 HOST = "127.0.0.1"
@@ -32,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     asked = parser.parse_args(argv)
     try:
-        from harness.app.page import CSS, THEME, build
+        from harness.app.page import THEME, build
     except ModuleNotFoundError as error:
         if error.name not in ("gradio", "PIL"):
             raise

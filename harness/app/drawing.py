@@ -21,6 +21,7 @@ FINE = 3
 BLUE, RED, DARK, GREY, PALE = "#1f5fb4", "#c8372d", "#333333", "#9a9a9a", "#e6e6e6"
 CAMERAS = ("track", "corner2")
 """Those of Gymnasium's robots and of Meta-World."""
+UPSIDE_DOWN = "corner2"
 Point = tuple[float, float]
 
 
@@ -93,7 +94,8 @@ class _Scene:
         names = {model.cam(number).name for number in range(model.ncam)}
         camera = next((name for name in CAMERAS if name in names), -1)
         self._renderer.update_scene(self._world.data, camera)
-        return np.asarray(self._renderer.render())
+        pixels = np.asarray(self._renderer.render())
+        return pixels[::-1, ::-1] if camera == UPSIDE_DOWN else pixels
 
 
 def _renderer(model: mujoco.MjModel) -> mujoco.Renderer:

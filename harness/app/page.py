@@ -25,19 +25,6 @@ THEME = gr.themes.Default(
     font=["system-ui", "sans-serif"],  # of this machine: nothing is fetched
     font_mono=["ui-monospace", "monospace"],
 )
-CSS = """
-.gradio-container {width: 100% !important; max-width: 1180px !important; margin: auto}
-.gradio-container input {text-overflow: ellipsis}
-.gradio-container .wrap-inner input {padding-right: 1.4rem}
-.cells {overflow-x: auto}
-.cells table, .report table {
-  width: 100%; font-size: 0.85rem; border-collapse: collapse; border: 0 !important}
-.cells th, .cells td, .report th, .report td {
-  border: 0 !important; border-bottom: 1px solid #ddd !important; padding: 4px 8px !important}
-.cells th, .cells td {text-align: left; white-space: nowrap}
-.cells td:nth-child(2) {white-space: normal}
-.film {font-size: 0.9rem}
-"""
 BACKENDS = [("one process", "local"), ("Ray, all CPUs", "ray")]
 FILMS = {"before": "Before adaptation", "after": "After adaptation"}
 Seen = dict[str, Any]

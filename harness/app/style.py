@@ -1,0 +1,15 @@
+"""How the page looks beyond its theme."""
+
+CSS = """
+.gradio-container {width: 100% !important; max-width: 1180px !important; margin: auto}
+.gradio-container input {text-overflow: ellipsis}
+.gradio-container .wrap-inner input {padding-right: 1.4rem}
+.cells {overflow-x: auto}
+.cells table, .report table {
+  width: 100%; font-size: 0.85rem; border-collapse: collapse; border: 0 !important}
+.cells th, .cells td, .report th, .report td {
+  border: 0 !important; border-bottom: 1px solid #ddd !important; padding: 4px 8px !important}
+.cells th, .cells td {text-align: left; white-space: nowrap}
+.cells td:nth-child(2) {white-space: normal}
+.film {font-size: 0.9rem}
+"""
