@@ -144,8 +144,8 @@ class PPOConfig:
     episodes_in_context: Positive = 2
     """Episodes of one training sequence of rl2; memory is kept across them."""
     chunk_steps: Positive | None = None
-    """Longest stretch that the gradient goes back in time; if not given 50, and whole sequences with
-    the transformer."""
+    """Longest stretch that the gradient goes back in time; if not given 50, or the whole sequence
+    with the transformer."""
     ppo_passes: Positive = 10
     """Passes over the data of an iteration."""
     ppo_minibatches: Positive = 8

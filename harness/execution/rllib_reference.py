@@ -50,6 +50,7 @@ from harness.meta import learners
 from harness.meta.learners.base import DivergedError, IterationInfo
 from harness.meta.learners.iteration import concluded
 from harness.meta.learners.ppo import PPOLearner
+from harness.meta.learners.traits import CHUNK_STEPS
 from harness.meta.problem import Problem
 from harness.types import Cell
 from policies.actor_critic import ENCODER_DIM, ActorCritic
@@ -222,7 +223,7 @@ def algorithm_config(problem: Problem, learner: PPOLearner, feed_key: str) -> PP
     train, ppo = problem.config.train, problem.config.ppo
     count = train.meta_batch_size * learner.episodes_per_task
     length = learner.episodes_in_sequence * problem.dist.spec.horizon
-    steps, chunk = count * length, chunk_steps(length, ppo.chunk_steps)
+    steps, chunk = count * length, chunk_steps(length, ppo.chunk_steps or CHUNK_STEPS)
     minibatch = max(chunk, math.ceil(count * (length + 1) / ppo.ppo_minibatches))
     return (
         PPOConfig()

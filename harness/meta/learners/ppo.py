@@ -23,6 +23,7 @@ from harness.meta.learners.iteration import Keeper, acting, concluded, fresh_sta
 from harness.meta.learners.reports import report_on
 from harness.meta.learners.state import LearnerState
 from harness.meta.learners.sums import sum_of
+from harness.meta.learners.traits import chunk_steps
 from harness.meta.meta_episode import MetaEpisodeRunner
 from harness.meta.problem import Problem
 from harness.meta.rollout import Clock
@@ -107,7 +108,8 @@ class PPOLearner(Keeper):
         played = runner.run(tasks, actor, plan, clock).episodes
         blocks = (*played.support, played.query[last])
         batch = sequences.learnable(blocks, actor, tuple(tasks), train, payload.return_scale)
-        batch = sequences.chunked(batch, actor, problem.config.ppo.chunk_steps)
+        longest = chunk_steps(problem.config.ppo, problem.cell.network)
+        batch = sequences.chunked(batch, actor, longest)
         gained = batch.advantages[batch.mask].double()
         moments = (float(gained.numel()), float(gained.sum()), float(gained.square().sum()))
         return Kept(batch, where), report_on(blocks, train.gamma, moments)

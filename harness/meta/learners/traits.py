@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from harness.config import RunConfig
+from harness.config import PPOConfig, RunConfig
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,3 +66,18 @@ TRAITS: dict[str, Traits] = {
 def traits(learner: str) -> Traits:
     """Return the traits of the learner ``learner``; the defaults for one not listed."""
     return TRAITS.get(learner, Traits())
+
+
+CHUNK_STEPS = 50
+"""Longest stretch that the gradient goes back in time, of a policy not named below."""
+WHOLE = ("transformer",)
+"""Policies that learn from whole sequences. The window that a stretch begins with was made by the
+parameters that acted: the shorter the stretches, the more of what is seen is stale. And a window
+costs the same in one stretch as in many, where a recurrent pass is as slow as it is long."""
+
+
+def chunk_steps(ppo: PPOConfig, network: str) -> int | None:
+    """Return the longest stretch to learn from; None for whole sequences."""
+    if ppo.chunk_steps is not None:
+        return ppo.chunk_steps
+    return None if network in WHOLE else CHUNK_STEPS

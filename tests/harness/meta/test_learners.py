@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -166,3 +167,16 @@ def test_observations_are_left_alone_if_asked(name):
 def test_an_unknown_learner_is_refused_by_name():
     with pytest.raises(ValueError, match="unknown learner 'reptile'; have: maml"):
         learners.build(make_problem("reptile"))
+
+
+@pytest.mark.parametrize(
+    ("policy", "given", "longest"),
+    [("gru", None, 50), ("gru", 30, 30), ("transformer", None, 75), ("transformer", 30, 30)],
+)
+def test_a_window_is_learned_from_in_whole_unless_told_otherwise(policy, given, longest):
+    problem = make_problem("rl2", policy=policy)
+    ppo = replace(problem.config.ppo, chunk_steps=given, episodes_in_context=3)
+    problem = replace(problem, config=replace(problem.config, ppo=ppo))
+    learner = learners.build(problem)
+    (kept,), _ = collect(problem, learner.policy_state(learner.init()), 1)
+    assert kept.batch.x.shape[2] == longest
