@@ -19,6 +19,8 @@ from harness.reporting.styles import Style, handle
 CROWD = 8
 """Most lines that can be told apart on one pair of axes."""
 COLUMNS = 3
+INCHES_PER_LETTER, INCHES_PER_HANDLE = 0.085, 0.6
+"""What an entry of the legend takes, on the generous side."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,13 +88,18 @@ class Board:
             self.axes[0].set_title(title, loc="left", fontsize=11, parse_math=False)
             self.axes[0].set_title(note, loc="right", fontsize=8, color="0.4")
         handles = [*self._handles(styles), *extra]
-        columns = 6 if self.split else 4
         self.figure.legend(
             handles=handles,
             loc="outside lower center",
-            ncols=min(columns, len(handles)),
+            ncols=self._columns([str(line.get_label()) for line in handles]),
             frameon=False,
         )
+
+    def _columns(self, labels: Sequence[str]) -> int:
+        """Return how many of ``labels`` fit side by side below the figure."""
+        each = INCHES_PER_LETTER * max(len(label) for label in labels) + INCHES_PER_HANDLE
+        most = min(6 if self.split else 4, len(labels))
+        return max(1, min(most, int(self.figure.get_figwidth() / each)))
 
     def _handles(self, styles: Mapping[tuple[str, str], Style]) -> list[Line2D]:
         if not self.split:

@@ -26,14 +26,18 @@ class Style:
 
 
 def styles_of(manifest: Manifest) -> dict[tuple[str, str], Style]:
-    """Return the look of each pair; a registered policy has the same colour in every run."""
+    """Return the look of each pair; a registered policy has the same colour in every run.
+
+    Where there is one policy alone, the colours tell its learners apart.
+    """
     pairs = list(dict.fromkeys((s.policy, s.learner) for s in manifest.cells.values()))
     order = list(dict.fromkeys([*policies.names(), *(policy for policy, _ in pairs)]))
     learners = list(dict.fromkeys(learner for _, learner in pairs))
+    alone = len({policy for policy, _ in pairs}) == 1 and len(learners) > 1
     return {
         (policy, learner): Style(
             clean(f"{policy}, {learner}" if len(learners) > 1 else policy),
-            PALETTE[order.index(policy) % len(PALETTE)],
+            PALETTE[(learners.index(learner) if alone else order.index(policy)) % len(PALETTE)],
             MARKERS[learners.index(learner) % len(MARKERS)],
         )
         for policy, learner in pairs
