@@ -11,8 +11,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from harness.config import RunConfig, config_as_dict
 from harness.execution.experiment import describe, start_backend, taken_up
 from harness.execution.interrupt import InterruptedRunError, StopFile
@@ -21,7 +19,7 @@ from harness.execution.tracking import tracked
 from harness.reporting.files import write_atomically
 from harness.reporting.manifest import Manifest
 from harness.reporting.records import RunFolder
-from harness.reporting.sweep_manifest import SETTINGS
+from harness.reporting.sweep_manifest import SETTINGS, settings_of
 from harness.types import Cell, Metrics
 
 LOCK = ".lock"
@@ -75,8 +73,8 @@ def play(order: Order, report: Callable[[dict[str, Any]], None]) -> None:
         except InterruptedRunError:
             return
         finally:
-            progress.closed()
             backend.close()
+            progress.closed()
 
 
 def _open(order: Order) -> tuple[RunFolder, Manifest]:
@@ -84,8 +82,7 @@ def _open(order: Order) -> tuple[RunFolder, Manifest]:
     folder = RunFolder.create(order.folder, resume=True)  # the lock is in it at least
     if folder.manifest_path.exists():
         return folder, taken_up(folder.manifest_path, resolved, info)
-    settings = yaml.safe_dump(order.given, sort_keys=False)
-    write_atomically(order.folder / SETTINGS, settings.encode())
+    write_atomically(order.folder / SETTINGS, settings_of(resolved))
     manifest = Manifest.create(
         order.command,
         resolved,

@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
+import yaml
 from pydantic import Field, ValidationError
 
 from harness.reporting.files import ArtefactError, safe_name, write_atomically
@@ -26,6 +27,18 @@ FILE = "sweep.json"
 CELLS = "cells"
 SETTINGS = "cell.yaml"
 """What a cell's folder holds for ``harness.run --config``: the settings that play it again."""
+
+
+def settings_of(config: Mapping[str, Any]) -> bytes:
+    """Return that file of a resolved ``config``: every setting that makes a number.
+
+    What was given alone would not do, for defaults and presets are others in another revision.
+    """
+    settings = {key: value for key, value in plain(config).items() if key != "execution"}
+    # Both are always there, and to ask for both is refused.
+    unasked = "few_shot" if settings["evaluation"]["zero_shot"] else "zero_shot"
+    evaluation = {k: v for k, v in settings["evaluation"].items() if k != unasked}
+    return yaml.safe_dump(settings | {"evaluation": evaluation}, sort_keys=False).encode()
 
 
 def replay_command(cell: Path) -> tuple[str, ...]:

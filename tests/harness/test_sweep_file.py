@@ -5,10 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from harness import cli, strict_yaml, sweep, sweep_file
-from harness.config import UsageError
+from harness import cli, layers, strict_yaml, sweep, sweep_file
+from harness.config import UsageError, config_as_dict
 from harness.execution.conductor import reference_cells, twins
 from harness.execution.sweep_run import describe
+from harness.reporting.manifest import config_hash
+from harness.reporting.sweep_manifest import settings_of
 
 POINT = """
 base:
@@ -50,13 +52,24 @@ def test_what_the_preset_lists_makes_cells_too():
     assert [planned.cell.seed for planned in found] == [0, 0, 1, 1, 2, 2]
 
 
-@pytest.mark.parametrize("planned", expand(POINT + "sweep: {adapt.inner_lr: [1.0e-7]}").cells)
-def test_the_replay_file_makes_the_same_cell(planned, tmp_path):
-    import yaml
+HALFCHEETAH = "base: {task_dist: halfcheetah, policy: [ssm], learner: [multitask], seed: [1]}\n"
+LEFT_TO_DEFAULTS = [
+    *expand(POINT + "sweep: {adapt.inner_lr: [1.0e-7]}").cells,
+    *expand(HALFCHEETAH).cells,  # zero-shot, with a recipe of its own
+]
 
+
+@pytest.mark.parametrize("planned", LEFT_TO_DEFAULTS)
+def test_the_replay_file_makes_the_same_cell_whatever_the_defaults_become(
+    planned, tmp_path, monkeypatch
+):
     path = tmp_path / "cell.yaml"
-    path.write_text(yaml.safe_dump(planned.given, sort_keys=False))
-    assert cli.load_config(["--config", str(path)]) == planned.config
+    path.write_bytes(settings_of(config_as_dict(planned.config)))
+    others = {name: {"ppo": {"ppo_passes": 77}} for name in layers.PRESETS}
+    monkeypatch.setattr(layers, "PRESETS", others)
+    monkeypatch.setattr(layers, "RECIPES", {})
+    again = cli.load_config(["--config", str(path)])
+    assert config_hash(config_as_dict(again)) == config_hash(config_as_dict(planned.config))
 
 
 RANDOM = (
