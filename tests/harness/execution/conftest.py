@@ -13,7 +13,7 @@ from harness.execution import on_ray
 from harness.meta import learners
 
 
-@pytest.fixture(scope="package", autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def _no_figures():
     """Draw nothing: figures are half the cost of the smallest run."""
     with pytest.MonkeyPatch.context() as patch:

@@ -81,6 +81,7 @@ def test_a_signal_while_ray_starts_is_an_interruption(workplace, monkeypatch, si
         raise signalled
 
     monkeypatch.setattr(on_ray, "connect", starting)
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)  # other tests may have begun one
     assert play("x") == 4
     Path("s.yaml").write_text("base: {task_dist: point_goal}\nsweep: {policy: [mlp, gru]}\n")
     assert sweep.main(["s.yaml"]) == 4
