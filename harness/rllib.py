@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from harness import cli
 from harness.config import RunConfig, UsageError
 from harness.distributions import open_distribution
+from harness.execution.preflight import check_tracking
 from harness.execution.rllib_run import LEARNERS, NETWORK
 from harness.reporting.files import ArtefactError
 
@@ -26,6 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         invocation = cli.parse_run(given_argv)
         config = checked(invocation)
+        check_tracking(config.execution)
         # Only now what costs seconds: bad input has been answered already.
         from harness.display import make_progress
         from harness.execution.rllib_run import run_reference

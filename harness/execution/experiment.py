@@ -191,7 +191,8 @@ def play(
     try:
         backend = start(config, folder, progress)
     except (KeyboardInterrupt, SystemExit):  # while Ray starts, its own handler turns SIGTERM so
-        progress.note("interrupted before anything was begun; --resume begins")
+        again = "; --resume begins" if manifest.resumable else ""
+        progress.note(f"interrupted before anything was begun{again}")
         progress.closed()
         return INTERRUPTED
     try:
@@ -202,8 +203,8 @@ def play(
         progress.note("interrupted")
         return INTERRUPTED
     finally:
-        progress.closed()
         backend.close()
+        progress.closed()
         code = _conclude(folder, time.monotonic() - began)
     return code
 
@@ -211,9 +212,11 @@ def play(
 def _conclude(folder: RunFolder, seconds: float) -> int:
     """Write and print the table of what is complete; return the exit code it stands for."""
     out = console()
-    left = Manifest.load(folder.manifest_path).ids("pending", "running")
+    manifest = Manifest.load(folder.manifest_path)
+    left = manifest.ids("pending", "running")
     if left and not any((folder.path / "records").glob("*.parquet")):
-        out.print(f"nothing complete yet in {folder.path}; continue with --resume")
+        again = "continue with --resume" if manifest.resumable else "it cannot be taken up again"
+        out.print(f"nothing complete yet in {folder.path}; {again}")
         return INTERRUPTED
     table = rebuild(folder.path)
     out.print(render(table))

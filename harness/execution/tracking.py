@@ -6,6 +6,7 @@ training begins or goes on, so that what a lost iteration had written is gone wi
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -89,7 +90,7 @@ class WeightsAndBiases:
         folder = run / "wandb" / cell.id
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
-        try:
+        with _heard():
             self._run = wandb.init(
                 project=PROJECT,
                 group=run.name,
@@ -99,20 +100,30 @@ class WeightsAndBiases:
                 config=asdict(cell),
                 settings=wandb.Settings(silent=True, console="off"),
             )
-        except wandb.Error as error:
-            raise OSError(f"wandb: {error}") from error
 
     def iteration(self, scalars: Scalars, *, env_steps: int, wall_time: float) -> None:
         """Log scalars beside the environment steps of training."""
-        self._run.log({**scalars, "env_steps": env_steps})
+        with _heard():
+            self._run.log({**scalars, "env_steps": env_steps})
 
     def scores(self, scalars: Scalars, *, shots: int) -> None:
         """Put scores into the summary: they are no curve over steps."""
-        self._run.summary.update({f"{name}/{shots} shots": v for name, v in scalars.items()})
+        with _heard():
+            self._run.summary.update({f"{name}/{shots} shots": v for name, v in scalars.items()})
 
     def close(self) -> None:
         """End the run."""
-        self._run.finish()
+        with _heard():
+            self._run.finish()
+
+
+@contextlib.contextmanager
+def _heard() -> Iterator[None]:
+    """Make an ``OSError`` of what wandb raises: errors of its service are no ``wandb.Error``."""
+    try:
+        yield
+    except Exception as error:
+        raise OSError(f"wandb: {type(error).__name__}: {error}") from error
 
 
 def tracked(progress: Progress, folder: RunFolder, execution: ExecutionConfig) -> Progress:

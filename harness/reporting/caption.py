@@ -38,9 +38,10 @@ def title(table: Comparison, manifest: Manifest) -> str:
 def _gaps(table: Comparison, manifest: Manifest) -> Iterator[str]:
     total = len(manifest.cells)
     if table.missing:
+        again = "continues with --resume" if manifest.resumable else "cannot be taken up again"
         yield (
             f"INCOMPLETE: {len(table.missing)} of {total} cells have no result yet "
-            f"({', '.join(table.missing)}). The run continues with --resume."
+            f"({', '.join(table.missing)}). The run {again}."
         )
     if table.failed:
         reasons = "; ".join(

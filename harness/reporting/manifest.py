@@ -125,6 +125,11 @@ class Manifest(Strict):
         """Return the manifest with why each of these reference lines is missing."""
         return self.model_copy(update={"failed_references": dict(lines)})
 
+    @property
+    def resumable(self) -> bool:
+        """Whether ``--resume`` takes the run up again; one of RLlib it does not."""
+        return "harness.rllib" not in self.command[:3]
+
     def ids(self, *statuses: Status) -> tuple[str, ...]:
         """Return the ids of the cells with one of ``statuses``, in table order."""
         return tuple(key for key, state in self.cells.items() if state.status in statuses)

@@ -9,12 +9,14 @@ import torch
 
 from harness import rllib, seeding
 from harness.cli import load_config
+from harness.execution import rllib_run
 from harness.execution.backend import LostError
 from harness.execution.cell import CellRunner
 from harness.execution.glued_episodes import Feed, GluedEpisodes, assignments
 from harness.execution.local import LocalBackend
 from harness.execution.rllib_run import reference_cells
 from harness.execution.rllib_weights import from_rllib, to_rllib
+from harness.execution.session import Session
 from harness.meta import adaptation, learners
 from harness.meta.acting import Actor
 from harness.meta.learners.base import DivergedError, Place, PolicyState
@@ -257,6 +259,26 @@ def test_what_rllib_cannot_do_is_refused(flags, word, capsys):
     assert rllib.main(["--task-dist", "point_goal", *flags]) == 2
     assert word in capsys.readouterr().err
     assert not Path("results").exists()
+
+
+@pytest.mark.usefixtures("workplace")
+@pytest.mark.parametrize("when", ["starting", "at once", "after the reference lines"])
+def test_an_interrupted_run_of_rllib_is_not_told_to_resume(monkeypatch, capsys, when):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    # No Ray is needed: what is scored before the first cell needs no learner.
+    at_start = when == "starting"
+    monkeypatch.setattr(
+        rllib_run, "_start", interrupted if at_start else lambda c, *_: LocalBackend(c)
+    )
+    monkeypatch.setattr(Session, "_reference" if when == "at once" else "_cell", interrupted)
+    argv = ["--task-dist", "point_goal", "--horizon", "8", *SIZES, "--name", "x"]
+    assert rllib.main(argv) == 4
+    told = capsys.readouterr()
+    assert "interrupted" in told.err
+    assert at_start or "be taken up again" in " ".join(told.out.split())
+    assert "--resume" not in told.err + told.out
 
 
 def test_seeds_of_a_sequence_are_leaves_of_our_tree():

@@ -10,8 +10,8 @@ from execution_cases import Listener, played_locally, trained
 from tensorboardX.proto.event_pb2 import Event
 
 import harness.display
-from harness import run, sweep
-from harness.execution import preflight, tracking
+from harness import rllib, run, sweep
+from harness.execution import local, preflight, rllib_run, tracking
 from harness.reporting.records import read_curves
 
 CELL = "point_goal.mlp.maml.s0"
@@ -95,6 +95,9 @@ def test_packages_that_are_missing_are_named_before_anything_is_made(monkeypatch
     Path("s.yaml").write_text(f"base: {settings}\nsweep: {{policy: [mlp]}}\n")
     assert sweep.main(["s.yaml"]) == 2
     assert "pip install wandb" in capsys.readouterr().err
+    monkeypatch.setattr(rllib_run, "run_reference", lambda *_, **__: 0)
+    assert rllib.main(["--task-dist", "point_goal", "--no-tensorboard", "--wandb"]) == 2
+    assert "pip install wandb" in capsys.readouterr().err
     assert not Path("results").exists()
 
 
@@ -109,12 +112,56 @@ class FakeRun:
         self.finished = True
 
 
-def test_wandb_is_told_the_same_offline(monkeypatch):
+@pytest.fixture
+def runs(monkeypatch):
+    """The runs of a wandb that is not installed."""
     runs, fake = [], ModuleType("wandb")
-    fake.Error, fake.Settings = RuntimeError, dict
+    fake.Settings = dict
     fake.init = lambda **asked: runs.append(FakeRun(asked)) or runs[-1]
     monkeypatch.setitem(sys.modules, "wandb", fake)
     monkeypatch.setattr(preflight, "find_spec", lambda name: name)
+    return runs
+
+
+class ServiceDiedError(Exception):
+    """No ``wandb.Error``, as those of its mailbox are not."""
+
+
+class Brittle(dict):
+    """A run, or its summary, one of whose methods fails."""
+
+    def __call__(self, *_):
+        raise ServiceDiedError("<gone>")
+
+    update = __call__
+
+
+@pytest.mark.parametrize("broken", ["log", "summary", "finish"])
+def test_wandb_that_fails_is_left_out_and_the_run_goes_on(monkeypatch, capsys, runs, broken):
+    monkeypatch.setattr(
+        FakeRun,
+        "__setattr__",
+        lambda run, name, value: object.__setattr__(
+            run, name, Brittle() if name == broken else value
+        ),
+    )
+    if broken == "finish":
+        monkeypatch.setattr(FakeRun, "finish", Brittle())
+    assert played_locally("x", "--wandb", epochs=1) == 0
+    assert f"WeightsAndBiases is left out for {CELL}: wandb: ServiceDied" in capsys.readouterr().err
+
+
+def test_workers_are_ended_before_trackers_are_closed(monkeypatch):
+    ended = []
+    monkeypatch.setattr(local.LocalBackend, "close", lambda _: ended.append("backend"))
+    listener = Listener()
+    listener.closed = lambda: ended.append("display")
+    monkeypatch.setattr(harness.display, "make_progress", lambda *_: listener)
+    assert played_locally("x", epochs=1) == 0
+    assert ended == ["backend", "display"]
+
+
+def test_wandb_is_told_the_same_offline(runs):
     assert played_locally("x", "--wandb", epochs=2) == 0
     (told,) = runs
     assert told.finished
