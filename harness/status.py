@@ -62,6 +62,8 @@ def sweep_view(folder: Path) -> SweepView:
         state = manifest.state(folder, key)
         own = RunFolder(folder / CELLS / key)
         view.cells[key] = _cell(own, state, cell.cell) if state else CellView()
+        for name, reason in state.failed_references.items() if state else ():
+            view.failed_references[f"{key}: reference {name}"] = reason
     return view
 
 
@@ -74,6 +76,8 @@ def run_view(folder: Path) -> SweepView:
     """
     manifest = Manifest.load(folder / "manifest.json")
     view = SweepView(folder.name)
+    for name, reason in manifest.failed_references.items():
+        view.failed_references[f"reference {name}"] = reason
     for key, state in manifest.cells.items():
         cell = Cell(state.task_dist, state.policy, state.learner, state.seed)
         view.cells[key] = _cell(RunFolder(folder), manifest, cell)
@@ -117,6 +121,8 @@ def _notes(folder: Path, view: SweepView, sweep: bool) -> Iterator[str]:
     for key, cell in view.cells.items():
         if cell.status == "failed":
             yield f"{key}: failed: {cell.reason}"
+    for line, reason in view.failed_references.items():
+        yield f"{line}: failed: {reason}"
     folders = [folder / CELLS / key for key in view.cells] if sweep else [folder]
     events = [event for path in folders for event in _events(path / "events.jsonl")]
     yield from sorted(events)[-EVENTS_SHOWN:]

@@ -56,6 +56,8 @@ class SweepView:
 
     name: str
     cells: dict[str, CellView] = field(default_factory=dict)
+    failed_references: dict[str, str] = field(default_factory=dict)
+    """Name of a reference line that could not be scored -> why."""
 
     def count(self, *statuses: str) -> int:
         """Return how many cells have one of ``statuses``."""
@@ -99,7 +101,9 @@ class SweepView:
             "left": self.count("left"),
         }
         shown = [f"{n} {word}" for word, n in counts.items() if n or word in ("running", "left")]
-        return f"{self.count(*OVER)}/{len(self.cells)} cells done: {', '.join(shown)}"
+        text = f"{self.count(*OVER)}/{len(self.cells)} cells done: {', '.join(shown)}"
+        lines = len(self.failed_references)
+        return f"{text}; reference lines failed: {lines}" if lines else text
 
 
 class Watch(Protocol):

@@ -78,14 +78,14 @@ class Session:
 
     def _reference(self) -> None:
         """Score the reference lines once a run, and say how long the physics alone will take."""
-        first = self._cells()[0]
-        ids = [self._reference_cell(first, line).id for line in REFERENCE_LINES]
-        if all((self.folder.path / "records" / f"{key}.parquet").exists() for key in ids):
+        if not self._missing_references():
             self._references({})
             return
+        first = self._cells()[0]
         try:
             records, rate = self._runner(first).reference(self._ignore)
-            for key in ids:
+            for line in REFERENCE_LINES:
+                key = self._reference_cell(first, line).id
                 self._write(key, [record for record in records if record.cell == key])
         except (JobError, LostError, OSError) as error:
             self._reference_failed(reason_of(error))
@@ -94,10 +94,15 @@ class Session:
         self.progress.note(self._estimate(rate))
 
     def _reference_failed(self, reason: str) -> None:
-        """List the reference lines as failed; ``--resume`` scores them again."""
+        """List the reference lines without records as failed; ``--resume`` scores them again."""
         self.folder.event("reference_failed", reason=reason)
         self.progress.note(f"the reference lines could not be scored: {reason}")
-        self._references(dict.fromkeys(REFERENCE_LINES, reason))
+        self._references(dict.fromkeys(self._missing_references(), reason))
+
+    def _missing_references(self) -> list[str]:
+        first, records = self._cells()[0], self.folder.path / "records"
+        cells = {line: self._reference_cell(first, line).id for line in REFERENCE_LINES}
+        return [line for line, key in cells.items() if not (records / f"{key}.parquet").exists()]
 
     def _references(self, failed: Mapping[str, str]) -> None:
         if failed != self.manifest.failed_references:

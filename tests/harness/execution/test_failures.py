@@ -6,9 +6,10 @@ import pandas as pd
 import pytest
 from execution_cases import assert_same, curves, events, played_locally, records, trained
 
-from harness import publish
+from harness import publish, status
 from harness.execution import scoring
 from harness.reporting.manifest import Manifest
+from harness.reporting.records import RunFolder
 
 pytestmark = [pytest.mark.faults, pytest.mark.usefixtures("workplace")]
 
@@ -92,6 +93,10 @@ def test_failing_reference_lines_are_failed_rows_and_cost_no_cell(monkeypatch, c
     assert "--backend local --policy mlp --learner maml --seed 0" in reason
     assert list(events("x").kind) == ["reference_failed"]
     assert "FAILED: 2 of 3 cells and reference lines" in capsys.readouterr().out
+    assert status.main(["results/x"]) == 0
+    told = capsys.readouterr().out
+    assert "reference lines failed: 2" in told
+    assert all(f"reference {line}: failed: error: reference" in told for line in lines)
     table = pd.read_csv("results/x/table.csv").set_index("policy").loc[lines]
     assert list(table.seeds_failed) == [1, 1]
     assert table.return_0.isna().all()
@@ -102,6 +107,25 @@ def test_failing_reference_lines_are_failed_rows_and_cost_no_cell(monkeypatch, c
     assert played_locally("x", "--resume") == 0
     assert_same(records("x"), records("whole"))
     assert not Manifest.load(Path("results/x/manifest.json")).failed_references
+
+
+def test_a_reference_line_that_was_written_has_not_failed(monkeypatch):
+    write = RunFolder.write_records
+
+    def full(folder, key, rows):
+        if "random-action" in key:
+            raise OSError(28, "No space left on device")
+        write(folder, key, rows)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RunFolder, "write_records", full)
+        assert played_locally("x", epochs=1) == 3
+    manifest = Manifest.load(Path("results/x/manifest.json"))
+    assert list(manifest.failed_references) == ["random-action"]
+    table = pd.read_csv("results/x/table.csv").set_index("policy")
+    assert table.index.to_list().count("zero-action") == 1
+    assert table.return_0.notna()["zero-action"]
+    assert played_locally("x", "--resume", epochs=1) == 0
 
 
 def test_a_run_of_which_nothing_worked_is_over_and_says_so(monkeypatch, capsys):

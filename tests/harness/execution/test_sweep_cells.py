@@ -173,6 +173,8 @@ def test_reference_lines_that_fail_cost_no_cell_and_are_scored_again(monkeypatch
     assert "FAILED:** 2 of 4 cells and reference lines" in told
     assert f"Replay {first}: python -m harness.run --config" in told
     assert set(swept().learner) == {"maml"}
+    assert status.main(["results/x"]) == 0
+    assert f"{first}: reference zero-action: failed" in " ".join(capsys.readouterr().out.split())
     assert play(monkeypatch, RATES, "--resume") == (3, [])
     assert play(monkeypatch, RATES, "--resume", "--retry-failed") == (0, [first])
     assert set(swept().learner) == {"maml", "reference"}
