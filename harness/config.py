@@ -9,10 +9,12 @@ import json
 from dataclasses import field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import unquote
 
 import tyro
-from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter
+from pydantic import BeforeValidator, ConfigDict, Field, TypeAdapter
 from pydantic.dataclasses import dataclass
+from tyro.constructors import PrimitiveConstructorSpec
 
 from policies import COMPARED
 
@@ -26,27 +28,46 @@ Indices = Annotated[tuple[Count, ...], Field(min_length=1), tyro.conf.arg(metava
 Shots = Annotated[tuple[Count, ...], Field(min_length=1), tyro.conf.arg(metavar="K [K ...]")]
 
 
-def _folder(path: Path) -> Path:
-    """Return a folder of this machine; ``file:///x`` is ``/x``.
+def folder(address: str | Path) -> Path:
+    """Return a folder of this machine; ``file:///x`` is ``/x``, and ``%20`` in it is a space.
 
     Raises:
         ValueError: it is the address of something else, which would become a strange folder here.
     """
-    scheme, colon, rest = str(path).partition(":/")
+    scheme, colon, _ = str(address).partition(":/")
     if not colon or "/" in scheme:
-        return path.expanduser().absolute()
-    if scheme == "file":
-        return Path(f"/{rest.lstrip('/')}")
-    raise ValueError(
-        f"{scheme} addresses are not written to: mount it and give the folder, or copy the "
-        "finished run there"
-    )
+        return Path(address).expanduser().absolute()
+    if scheme != "file":
+        raise ValueError(
+            f"{scheme} addresses are not written to: mount it and give the folder, or copy the "
+            "finished run there"
+        )
+    if isinstance(address, Path):
+        raise ValueError("a Path has lost which host the address names: give it as text")
+    rest = address.removeprefix("file:")
+    host, _, rest = rest.removeprefix("//").partition("/") if rest[:2] == "//" else ("", "", rest)
+    if host not in ("", "localhost"):
+        raise ValueError(f"files of the host {host!r} are not reached: mount it, give the folder")
+    return Path(f"/{unquote(rest).lstrip('/')}")
+
+
+def _as_folder(value: object) -> object:
+    # Before it becomes a Path, which makes file:/host/x of file://host/x; text stays text, since
+    # JSON has nothing else.
+    return type(value)(folder(value)) if isinstance(value, str | Path) else value
 
 
 Folder = Annotated[
     Path,
-    AfterValidator(_folder),
-    tyro.conf.arg(metavar="FOLDER"),
+    BeforeValidator(_as_folder),
+    # The command line hands over the text as it is.
+    PrimitiveConstructorSpec[Any](
+        nargs=1,
+        metavar="FOLDER",
+        instance_from_str=lambda words: words[0],
+        is_instance=lambda value: isinstance(value, str | Path),
+        str_from_instance=lambda value: [str(value)],
+    ),
 ]
 Splits = Annotated[
     tuple[Literal["test", "train"], ...],

@@ -9,7 +9,9 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
+from harness.app.children import LOGS
 from harness.app.style import CSS
+from harness.config import folder
 from harness.execution.experiment import RESULTS
 
 HOST = "127.0.0.1"
@@ -27,11 +29,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--port", type=int, default=7860, help="port on 127.0.0.1 (default 7860)")
     parser.add_argument(
         "--storage",
-        type=Path,
-        default=RESULTS,
+        default=str(RESULTS),
         help="folder of the runs' folders (default results)",
     )
     asked = parser.parse_args(argv)
+    try:
+        storage = _storage(asked.storage)
+    except (ValueError, OSError) as error:
+        sys.stderr.write(f"error: --storage: {error}\n")
+        return 2
     try:
         from harness.app.page import THEME, build
     except ModuleNotFoundError as error:
@@ -41,8 +47,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     from harness.app.desk import Desk
 
-    storage = asked.storage.absolute()
-    storage.mkdir(parents=True, exist_ok=True)
     desk, over = Desk(storage), threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: over.set())
@@ -70,6 +74,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     desk.close()
     page.close(verbose=False)
     return 0
+
+
+def _storage(address: str) -> Path:
+    """Return the folder at ``address``, made and found to take what the page writes itself."""
+    storage = folder(address)
+    (storage / LOGS).mkdir(parents=True, exist_ok=True)
+    return storage
 
 
 if __name__ == "__main__":

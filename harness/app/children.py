@@ -13,6 +13,10 @@ from pathlib import Path
 
 STOPPED = -1
 """Exit code of work that was stopped between two commands."""
+FAILED = 1
+"""Exit code of work that could not be started."""
+LOGS = ".app"
+"""Folder of the logs, among the runs' folders."""
 LOG_TAIL = 20_000
 """Characters of a log that are looked through for what went wrong."""
 
@@ -23,7 +27,8 @@ class Child:
     def __init__(self, run: Path, commands: Sequence[Sequence[str]], log: Path) -> None:
         """Start the first of ``commands``, each as after ``python -m``, for the folder ``run``."""
         self.run, self._commands, self._log = run, list(commands), log
-        self.began, self.ended, self.code = time.monotonic(), 0.0, 0
+        self.began, self.ended, self.code = time.monotonic(), 0.0, FAILED
+        self._unstarted = ""
         self._stopping, self._lock = False, threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
         log.parent.mkdir(parents=True, exist_ok=True)
@@ -32,6 +37,14 @@ class Child:
         self._thread.start()
 
     def _play(self) -> None:
+        try:
+            self._play_all()
+        except OSError as error:
+            self.code, self._unstarted = FAILED, f"could not be started: {error}"
+        finally:
+            self.ended = time.monotonic()
+
+    def _play_all(self) -> None:
         with self._log.open("wb") as log:
             for command in self._commands:
                 with self._lock:
@@ -49,7 +62,6 @@ class Child:
                 self.code = self._process.wait()
                 if self.code:
                     break
-        self.ended = time.monotonic()
 
     @property
     def running(self) -> bool:
@@ -67,8 +79,13 @@ class Child:
         return (time.monotonic() if self.running else self.ended) - self.began
 
     def stop(self) -> None:
-        """Interrupt it, as Ctrl-C does: it writes a checkpoint and its table, and ends."""
+        """Interrupt it, as Ctrl-C does: it writes a checkpoint and its table, and ends.
+
+        Only the first call does: a second Ctrl-C would end it at once, with nothing written.
+        """
         with self._lock:
+            if self._stopping:
+                return
             self._stopping = True
             if self._process and self._process.poll() is None:
                 self._process.send_signal(signal.SIGINT)
@@ -79,6 +96,8 @@ class Child:
 
     def last_words(self) -> str:
         """Return what the command said went wrong, or the last line it wrote."""
+        if self._unstarted:
+            return self._unstarted
         text = self._log.read_text(encoding="utf-8", errors="replace")[-LOG_TAIL:]
         lines = [line.strip() for line in text.splitlines() if line.strip()]
         errors = [line for line in lines if line.startswith("error: ")]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.app import forms
-from harness.app.children import Child
+from harness.app.children import LOGS, Child
 from harness.config import UsageError
 
 PATIENCE = 90.0
@@ -59,7 +59,7 @@ class Desk:
             child.wait(PATIENCE)
 
     def _log(self, folder: Path) -> Path:
-        return self.storage / ".app" / f"{folder.name}.log"
+        return self.storage / LOGS / f"{folder.name}.log"
 
 
 def _check_free(child: Child | None) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when gradio is imported
@@ -42,8 +43,8 @@ def build(desk: Desk) -> gr.Blocks:
         seen = gr.State({})
         timer = gr.Timer(EVERY)
         timer.tick(
-            lambda known: _tick(desk, known),
-            [seen],
+            lambda known, chosen: _tick(desk, known, chosen),
+            [seen, checkpoint],
             [seen, *trained, *adapted, checkpoint],
             show_progress="hidden",
             api_visibility="private",
@@ -101,6 +102,7 @@ def _adapt_tab(desk: Desk) -> tuple[list[Any], Any]:
         with gr.Column(scale=1, min_width=300):
             checkpoint = gr.Dropdown(
                 _choices(desk),
+                value=None,  # else the first: then none that is trained here is put forward
                 label="Checkpoint (choose, or type a path)",
                 allow_custom_value=True,
                 elem_id="checkpoint",
@@ -192,19 +194,23 @@ def _choices(desk: Desk) -> list[tuple[str, str]]:
     return [(" / ".join(path.parts[-4:-3] + path.parts[-2:-1]), str(path)) for path in found]
 
 
-def _tick(desk: Desk, seen: Seen) -> list[Any]:
+def _tick(desk: Desk, seen: Seen, chosen: str | None) -> list[Any]:
     """Return what is new for a window that has been shown ``seen``: of both tabs."""
     now: Seen = {}
     shown = [*_training(desk, seen, now), *_adapting(desk, seen, now)]
-    return [now, *shown, _offered(desk, seen, now)]
+    return [now, *shown, _offered(desk, seen, now, chosen)]
 
 
-def _offered(desk: Desk, seen: Seen, now: Seen) -> Any:
-    """Return the list of checkpoints if it has changed; a run that ends puts its own forward."""
+def _offered(desk: Desk, seen: Seen, now: Seen, chosen: str | None) -> Any:
+    """Return the list of checkpoints if it has changed.
+
+    A run that ends puts its own forward where none is chosen.
+    """
     now["checkpoints"] = choices = _choices(desk)
     ended = seen.get("training", (None, False))[1] and not now["training"][1]
-    if ended and choices:
-        return gr.Dropdown(choices=choices, value=choices[0][1])
+    if ended and not chosen:
+        own = [path for _, path in choices if Path(path).is_relative_to(now["training"][0])]
+        return gr.Dropdown(choices=choices, value=own[0] if own else None)
     return gr.skip() if choices == seen.get("checkpoints") else gr.Dropdown(choices=choices)
 
 

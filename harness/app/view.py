@@ -6,12 +6,13 @@ import html
 import io
 import json
 import re
+import signal
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
-from harness.app.children import Child
+from harness.app.children import STOPPED, Child
 from harness.app.clips import Clip, folder_of
 from harness.live_table import count, duration, score
 from harness.reporting.figures import learning_curves
@@ -23,9 +24,12 @@ from harness.sweep_view import CellView
 ENDS = {
     0: "complete",
     3: "finished, but some cells failed: the table says which",
-    4: "stopped; it can be continued with --resume",
 }
 """Exit code -> what it means."""
+INTERRUPTED = 4
+"""Exit code of a run that ``--resume`` continues."""
+CUT = (STOPPED, -signal.SIGINT)
+"""Exit codes of what was stopped before or after the part that can be continued."""
 HEADER = ("cell", "status", "iteration", "env steps", "steps/s", "return", "left")
 
 
@@ -40,8 +44,10 @@ def standing(child: Child) -> str:
     took = duration(child.seconds)
     if child.running:
         return f"{'Stopping' if child.stopping else 'Running'}, {took}: {child.run.name}"
-    if child.stopping and child.code:
+    if child.code == INTERRUPTED and (child.run / "manifest.json").exists():
         return f"Stopped after {took}: {child.run.name}; continue with --resume."
+    if child.code == INTERRUPTED or (child.stopping and child.code in CUT):
+        return f"Stopped after {took}: {child.run.name}."
     if child.code in ENDS:
         return f"Over after {took}, {ENDS[child.code]}: {child.run.name}"
     return sentence(ValueError(child.last_words()))

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from execution_cases import assert_same, played_locally, trained
 
+from harness.cli import load_config
 from harness.config import ExecutionConfig
 from harness.reporting.manifest import Manifest
 from harness.reporting.records import read_records
@@ -30,6 +31,13 @@ def test_addresses_are_no_folders_but_those_of_files(workplace, tmp_path_factory
         said = capsys.readouterr().err
         assert "--storage" in said
         assert "addresses are not written to: mount it" in said
+    assert played_locally("x", "--storage", "file://elsewhere/runs") == 2
+    assert "host 'elsewhere'" in capsys.readouterr().err
     assert not list(workplace.iterdir()), "a folder was named after an address"
     assert ExecutionConfig(storage=there.as_uri()).storage == there
+    assert ExecutionConfig(storage=(there / "my runs").as_uri()).storage == there / "my runs"
+    assert ExecutionConfig(storage="file://localhost/runs").storage == Path("/runs")
+    flags = ("--storage", "file:///my%20runs", "--ckpt-dir", "file:///steps%23")
+    told = load_config(flags).execution
+    assert (told.storage, told.ckpt_dir) == (Path("/my runs"), Path("/steps#"))
     assert ExecutionConfig(storage=Path("a:b/c")).storage == workplace / "a:b/c"

@@ -1,0 +1,37 @@
+"""What the page offers, without a browser."""
+
+import pytest
+
+pytest.importorskip("gradio")
+
+from harness.app import page
+from harness.app.desk import Desk
+
+
+def checkpoint(storage, run):
+    path = storage / run / "checkpoints" / "cell" / "iteration-000001.safetensors"
+    path.parent.mkdir(parents=True)
+    path.touch()
+    return str(path)
+
+
+@pytest.mark.parametrize("chosen", ["", "/a/chosen/one", None])
+def test_a_run_that_ends_puts_its_own_forward_where_none_is_chosen(tmp_path, chosen):
+    own = checkpoint(tmp_path, "own")
+    checkpoint(tmp_path, "written-later")
+    now = {"training": (tmp_path / "own", False, ())}
+    seen = {"training": (tmp_path / "own", True, ())}
+    offered = page._offered(Desk(tmp_path), seen, now, chosen)
+    told = getattr(offered, "constructor_args", offered)
+    assert len(told["choices"]) == 2
+    if chosen:
+        assert "value" not in told
+    else:
+        assert told["value"] == own
+
+
+def test_a_run_without_a_checkpoint_puts_no_other_forward(tmp_path):
+    checkpoint(tmp_path, "other")
+    now, seen = ({"training": (tmp_path / "own", on, ())} for on in (False, True))
+    offered = page._offered(Desk(tmp_path), seen, now, None)
+    assert not getattr(offered, "constructor_args", offered).get("value")
