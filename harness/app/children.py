@@ -79,16 +79,17 @@ class Child:
         return (time.monotonic() if self.running else self.ended) - self.began
 
     def stop(self) -> None:
-        """Interrupt it, as Ctrl-C does: it writes a checkpoint and its table, and ends.
+        """Interrupt it by SIGTERM: it writes a checkpoint and its table, and ends.
 
-        Only the first call does: a second Ctrl-C would end it at once, with nothing written.
+        Only the first call does: a second signal would end it at once, with nothing written. Not
+        SIGINT: a page that was started in the background ignores it, and so do its children.
         """
         with self._lock:
             if self._stopping:
                 return
             self._stopping = True
             if self._process and self._process.poll() is None:
-                self._process.send_signal(signal.SIGINT)
+                self._process.send_signal(signal.SIGTERM)
 
     def wait(self, seconds: float) -> None:
         """Wait for its end, at most ``seconds``."""

@@ -28,7 +28,7 @@ ENDS = {
 """Exit code -> what it means."""
 INTERRUPTED = 4
 """Exit code of a run that ``--resume`` continues."""
-CUT = (STOPPED, -signal.SIGINT)
+CUT = (STOPPED, -signal.SIGTERM)
 """Exit codes of what was stopped before or after the part that can be continued."""
 HEADER = ("cell", "status", "iteration", "env steps", "steps/s", "return", "left")
 

@@ -15,7 +15,7 @@ from harness.app.children import Child
 STUBBORN = """
 import signal, sys, time
 asked = []
-signal.signal(signal.SIGINT, lambda *_: asked.append(time.monotonic()))
+signal.signal(signal.SIGTERM, lambda *_: asked.append(time.monotonic()))
 print("ready", flush=True)
 while not asked or time.monotonic() < asked[0] + 1:
     time.sleep(0.02)
@@ -49,7 +49,7 @@ def test_only_what_resume_continues_is_said_to_be_continued(tmp_path, monkeypatc
     child.run.mkdir()
     (child.run / "manifest.json").write_text("{}")
     assert view.standing(child).endswith("run; continue with --resume.")
-    child.code = -signal.SIGINT
+    child.code = -signal.SIGTERM
     assert view.standing(child).startswith("Stopped after ")
     assert "--resume" not in view.standing(child)
     child.code = 3

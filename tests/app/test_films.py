@@ -109,7 +109,7 @@ def test_an_interrupted_child_goes_no_further(tmp_path, monkeypatch):
     child.stop()
     child.wait(30)
     assert not child.running
-    assert child.code == -signal.SIGINT
+    assert child.code == -signal.SIGTERM
     assert not (tmp_path / "mark").exists()
     again = Child(tmp_path, [["second_part"]], tmp_path / "log")
     again.wait(30)
