@@ -190,14 +190,14 @@ class Manifest(Strict):
 
 
 def config_hash(config: Mapping[str, Any]) -> str:
-    """Return the sha256 of what can change a number: the configuration without ``execution``."""
-    text = json.dumps(_relevant(config), sort_keys=True, separators=(",", ":"))
+    """Return the sha256 of what can change a number."""
+    text = json.dumps(relevant(config), sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """Return how two configurations differ in what can change a number, setting by setting."""
-    old, new = dict(_leaves(_relevant(then))), dict(_leaves(_relevant(now)))
+    old, new = dict(_leaves(relevant(then))), dict(_leaves(relevant(now)))
     return [
         f"{key}: {old.get(key)!r} then, {new.get(key)!r} now"
         for key in sorted(old.keys() | new.keys())
@@ -205,7 +205,8 @@ def differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _relevant(config: Mapping[str, Any]) -> dict[str, Any]:
+def relevant(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what can change a number: the configuration without ``execution``."""
     return {key: value for key, value in plain(config).items() if key != "execution"}
 
 

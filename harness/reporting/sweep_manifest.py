@@ -17,7 +17,7 @@ import yaml
 from pydantic import Field, ValidationError
 
 from harness.reporting.files import ArtefactError, safe_name, write_atomically
-from harness.reporting.manifest import Manifest, config_hash, differences
+from harness.reporting.manifest import Manifest, config_hash, differences, relevant
 from harness.reporting.strict import Strict, brief, parsed_strictly, plain
 from harness.types import Cell
 
@@ -34,7 +34,7 @@ def settings_of(config: Mapping[str, Any]) -> bytes:
 
     What was given alone would not do, for defaults and presets are others in another revision.
     """
-    settings = {key: value for key, value in plain(config).items() if key != "execution"}
+    settings = relevant(config)
     # Both are always there, and to ask for both is refused.
     unasked = "few_shot" if settings["evaluation"]["zero_shot"] else "zero_shot"
     evaluation = {k: v for k, v in settings["evaluation"].items() if k != unasked}
