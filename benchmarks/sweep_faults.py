@@ -2,10 +2,11 @@
 
 Twelve tiny cells (point_goal) are played by ``harness.sweep``, by ``harness.run`` in one process
 and on Ray, and by a sweep whose driver is killed with SIGKILL at three random moments and resumed
-each time. Prints wall times as ratios to the undisturbed sweep, whether the records are the same
-cell by cell, and how long the killed driver's processes lived on.
+each time. Prints wall times as ratios to the undisturbed sweep, the share of the cores that was
+idle, whether the records are the same cell by cell, and how long the killed driver's processes
+lived on.
 
-    python benchmarks/sweep_faults.py [--epochs 40] [--workers 0] [--seed 0]
+    python benchmarks/sweep_faults.py [--epochs 60] [--workers 0] [--kills 3] [--seed 0]
 """
 
 from __future__ import annotations
@@ -19,6 +20,9 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -34,6 +38,7 @@ base:
   task_dist: point_goal
   env: {{horizon: 10, test_tasks: [0, 1, 2, 3, 4]}}
   train: {{epochs: {epochs}, meta_batch_size: 8, episodes_per_task: 5}}
+  ppo: {{ppo_passes: 1, ppo_minibatches: 2}}
   evaluation: {{few_shot: [1], episodes_per_shot: 4, query_episodes: 2}}
   execution: {{checkpoint_every: 2}}
 sweep:
@@ -43,52 +48,73 @@ sweep:
 tune:
   workers_per_cell: {workers}
 """
+AGENTS = ("ray::DashboardAgent", "ray::RuntimeEnvAgent")
 VARIABLE = ["run", "adapt_seconds"]
 """Columns of records that measure time or name the folder."""
+
+
+@dataclass(frozen=True, slots=True)
+class Took:
+    """What one way to play the cells took."""
+
+    seconds: float
+    idle: float
+    """Share of all cores' time, 0 to 1; of the whole machine, so nothing else may run on it."""
 
 
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--epochs", type=int, default=40, help="outer iterations of a cell")
+    parser.add_argument("--epochs", type=int, default=60, help="outer iterations of a cell")
     parser.add_argument("--workers", type=int, default=0, help="rollout actors of a cell")
     parser.add_argument("--kills", type=int, default=3, help="times the driver is killed")
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
     given = parser.parse_args()
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "OMP_NUM_THREADS": "1", "MPLBACKEND": "Agg"}
     with tempfile.TemporaryDirectory(prefix="sweep-faults-") as folder:
         os.chdir(folder)
-        text = FILE.format(
-            epochs=given.epochs,
-            policies=", ".join(POLICIES),
-            learners=", ".join(LEARNERS),
-            seeds=", ".join(map(str, SEEDS)),
-            workers=given.workers,
-        )
-        Path("cells.yaml").write_text(text)
+        write_cells(given.epochs, given.workers)
         compare(given)
+
+
+def write_cells(epochs: int, workers: int) -> None:
+    """Write the sweep file of the twelve cells here."""
+    text = FILE.format(
+        epochs=epochs,
+        policies=", ".join(POLICIES),
+        learners=", ".join(LEARNERS),
+        seeds=", ".join(map(str, SEEDS)),
+        workers=workers,
+    )
+    Path("cells.yaml").write_text(text)
 
 
 def compare(given: argparse.Namespace) -> None:
     """Play all four ways, then print the ratios."""
-    one_process = timed(*run_command(given, "one", "--backend", "local"))
-    on_ray = timed(*run_command(given, "ray", "--backend", "ray"))
-    whole = timed(*sweep_command("whole"))
-    killed, lived, alive = kill_on_the_way(given, whole)
     print(f"12 cells, {given.epochs} iterations each, {given.workers} workers a cell")
-    print(f"sweep, undisturbed                {whole:7.1f} s   1.00")
-    for name, seconds in (
-        ("harness.run, one process", one_process),
-        ("harness.run on Ray, all workers", on_ray),
-        (f"sweep, killed {alive} times, resumed", killed),
-    ):
-        print(f"{name:33} {seconds:7.1f} s   {seconds / whole:.2f}")
-    print(f"processes of a killed driver lived on for {', '.join(f'{s:.1f}' for s in lived)} s")
-    reference = records("whole", sweep=True)
+    whole = timed(lambda: played(sweep_command("whole")))
+    show("sweep, undisturbed", whole, whole)
+    for name, backend in (("harness.run, one process", "local"), ("harness.run on Ray", "ray")):
+        command = run_command(given.epochs, backend, "--backend", backend)
+        show(name, timed(partial(played, command)), whole)
+    moments: list[float] = []
+    lived: list[float] = []
+    killed = timed(lambda: kill_on_the_way(given, whole.seconds, moments, lived))
+    show(f"sweep, killed {len(lived)} times, resumed", killed, whole)
     print(
-        f"cells equal to the undisturbed sweep's: {equal(reference, records('killed', sweep=True))}"
+        f"killed after {', '.join(f'{s:.1f}' for s in moments)} s of playing; the last process of"
     )
-    print(f"cells equal to harness.run's: {equal(reference, records('one', sweep=False))}")
+    print(f"each killed driver was gone after {', '.join(f'{s:.1f}' for s in lived)} s")
+    reference = records("whole", sweep=True)
+    for name in ("killed", "local", "ray"):
+        same = equal(reference, records(name, sweep=name == "killed"))
+        print(f"cells of {name} equal to the undisturbed sweep's, bit for bit: {same}")
+
+
+def show(name: str, took: Took, whole: Took) -> None:
+    """Print one line of the table."""
+    ratio = took.seconds / whole.seconds
+    print(f"{name:33} {took.seconds:7.1f} s  {ratio:5.2f}  idle {took.idle:4.0%}", flush=True)
 
 
 def sweep_command(name: str, *more: str) -> list[str]:
@@ -96,11 +122,12 @@ def sweep_command(name: str, *more: str) -> list[str]:
     return [sys.executable, "-m", "harness.sweep", "cells.yaml", "--name", name, *more]
 
 
-def run_command(given: argparse.Namespace, name: str, *more: str) -> list[str]:
+def run_command(epochs: int, name: str, *more: str) -> list[str]:
     """Return the command that plays the same cells one after the other."""
     settings = [
         *("--task-dist", "point_goal", "--horizon", "10", "--test-tasks", "0", "1", "2", "3", "4"),
-        *("--epochs", str(given.epochs), "--meta-batch-size", "8", "--episodes-per-task", "5"),
+        *("--epochs", str(epochs), "--meta-batch-size", "8", "--episodes-per-task", "5"),
+        *("--ppo-passes", "1", "--ppo-minibatches", "2"),
         *("--few-shot", "1", "--episodes-per-shot", "4", "--query-episodes", "2"),
         *("--policy", *POLICIES, "--learner", *LEARNERS, "--seeds", *map(str, SEEDS)),
         *("--checkpoint-every", "2", "--name", name, *more),
@@ -108,40 +135,57 @@ def run_command(given: argparse.Namespace, name: str, *more: str) -> list[str]:
     return [sys.executable, "-m", "harness.run", *settings]
 
 
-def timed(*command: str) -> float:
-    """Return the seconds that a command takes."""
-    began = time.monotonic()
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    return time.monotonic() - began
+def timed(play: Callable[[], object]) -> Took:
+    """Return what a call takes."""
+    before, began = psutil.cpu_times(), time.monotonic()
+    play()
+    seconds, after = time.monotonic() - began, psutil.cpu_times()
+    unused = after.idle + after.iowait - before.idle - before.iowait
+    return Took(seconds, unused / (seconds * psutil.cpu_count()))
 
 
-def kill_on_the_way(given: argparse.Namespace, whole: float) -> tuple[float, list[float], int]:
-    """Return the total seconds, how long processes lived on, and how often it was killed."""
+def played(command: list[str]) -> None:
+    """Run a command; what it said is shown where it failed."""
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        sys.exit(f"{' '.join(command)}\n{done.stdout[-1000:]}\n{done.stderr[-3000:]}")
+
+
+def kill_on_the_way(
+    given: argparse.Namespace, whole: float, moments: list[float], lived: list[float]
+) -> None:
+    """Play the sweep, its driver killed at random moments; add those, and how long others lived."""
     rng = random.Random(given.seed)
-    lived: list[float] = []
     more: list[str] = []
-    began = time.monotonic()
     with Path("killed.log").open("w") as log:
         for _ in range(given.kills):
+            moment = rng.uniform(0.1, 0.5) * whole
             process = subprocess.Popen(sweep_command("killed", *more), stdout=log, stderr=log)
             with contextlib.suppress(subprocess.TimeoutExpired):
-                if process.wait(timeout=rng.uniform(0.15, 0.6) * whole) == 0:
-                    break
+                sys.exit(f"it ended before it was killed, with {process.wait(timeout=moment)}")
+            moments.append(moment)
             lived.append(kill(process))
             more = ["--resume"] if Path("results/killed/sweep.json").exists() else []
-        else:
-            subprocess.run(sweep_command("killed", *more), check=True, stdout=log, stderr=log)
-    return time.monotonic() - began, lived, len(lived)
+    played(sweep_command("killed", *more))
 
 
 def kill(process: subprocess.Popen[bytes]) -> float:
-    """Kill a driver; return the seconds until none of its processes was left."""
-    ours = psutil.Process(process.pid).children(recursive=True)
+    """Kill a driver; return the seconds until nothing of it was left but Ray's idle agents."""
+    ours = [p for p in psutil.Process(process.pid).children(recursive=True) if not _is_agent(p)]
     os.kill(process.pid, signal.SIGKILL)
     began = time.monotonic()
     process.wait()
-    psutil.wait_procs(ours, timeout=90)
+    _, left = psutil.wait_procs(ours, timeout=90)
+    if left:
+        sys.exit(f"processes outlived the driver: {left}")
     return time.monotonic() - began
+
+
+def _is_agent(process: psutil.Process) -> bool:
+    """Return whether it serves Ray's own pages: those look once a minute whether Ray is there."""
+    with contextlib.suppress(psutil.Error):
+        return " ".join(process.cmdline()).startswith(AGENTS)
+    return False
 
 
 def records(name: str, *, sweep: bool) -> dict[str, pd.DataFrame]:
