@@ -10,11 +10,12 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
+from harness.reporting.differences import differences
 from harness.reporting.files import ArtefactError
 from harness.reporting.rebuild import rebuild
 from harness.reporting.sweep_manifest import FILE
 from harness.reporting.sweeps import rebuild_sweep, render_sweep
-from harness.reporting.writers import console, render
+from harness.reporting.writers import console, render, render_blocks
 
 EXIT_CODES = (
     "exit codes: 0 complete, 2 bad input, 3 some cells failed, 4 some cells are missing, "
@@ -31,7 +32,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         epilog=EXIT_CODES,
     )
     parser.add_argument("run", type=Path, help="folder of the run or sweep, e.g. results/my-run")
-    run: Path = parser.parse_args(argv).run
+    parser.add_argument(
+        "--against",
+        metavar="ROW",
+        help="print also how every row differs from this one, paired by seed and task; words that "
+        'tell it from the others, e.g. "gru maml"',
+    )
+    given = parser.parse_args(argv)
+    run: Path = given.run
     try:
         if (run / FILE).exists():
             tables = rebuild_sweep(run)
@@ -39,9 +47,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         else:
             table = rebuild(run)
             shown, code = render(table), table.exit_code
+        beside = differences(run, given.against) if given.against is not None else []
     except (ValueError, OSError) as error:
         return refuse(error)
-    console().print(shown)
+    console().print(shown, render_blocks(beside))
     return code
 
 

@@ -89,6 +89,10 @@ def scores(records: pd.DataFrame, column: str) -> Scores:
     }
 
 
+class UnpairedError(ValueError):
+    """Two rows were not both scored on the same seeds and tasks after these shots."""
+
+
 def paired_difference(
     records: pd.DataFrame, first: Row, second: Row, *, shots: tuple[int, int]
 ) -> Estimate:
@@ -97,7 +101,7 @@ def paired_difference(
     Paired by (seed, task); rows are (task_dist, policy, learner, adapter), which may be the same.
 
     Raises:
-        ValueError: the records hold no such row, or the two have different seeds or tasks.
+        UnpairedError: the records hold no such row, or the two have different seeds or tasks.
     """
     both = []
     for row, count in zip((first, second), shots, strict=True):
@@ -105,11 +109,11 @@ def paired_difference(
         for key, value in zip(ROW, row, strict=True):
             mask &= records[key].eq(value)
         if not mask.any():
-            raise ValueError(f"no records of {row} after {count} shots")
+            raise UnpairedError(f"no records of {row} after {count} shots")
         both.append(records[mask].sort_values(list(UNIQUE)))
     pairs = [set(zip(part["seed"], part["task"], strict=True)) for part in both]
     if pairs[0] != pairs[1]:
-        raise ValueError(f"{first} and {second} differ in seeds or tasks: nothing to pair")
+        raise UnpairedError(f"{first} and {second} differ in seeds or tasks: nothing to pair")
     minuend, subtrahend = (
         scores(part, "return_")[row][count]
         for part, row, count in zip(both, (first, second), shots, strict=True)

@@ -6,6 +6,8 @@ import csv
 import html
 import io
 import math
+from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
@@ -163,6 +165,15 @@ def render(table: Comparison) -> RenderableType:
     for text in table.caption:
         urgent = text.partition(":")[0] in GAPS
         parts.append(Text(clean(text), style="bold red" if urgent else "dim"))
+    return Group(*parts)
+
+
+def render_blocks(found: Iterable[Block]) -> RenderableType:
+    """Return grids alone for a rich console, the title of each above it."""
+    parts: list[RenderableType] = []
+    for block in found:
+        parts += [Text(), Text(clean(block.title), style="bold")]
+        parts.append(_rich_grid(replace(block, title=""), tight=len(block.header) <= 6))
     return Group(*parts)
 
 
