@@ -69,16 +69,20 @@ def iterations(name: str, learner: str, nodes: int) -> list[float]:
 
 def played(argv: list[str]) -> None:
     """Run a command; what it said is shown where it failed."""
+    done = subprocess.run(argv, env=environment(), capture_output=True, text=True)
+    if done.returncode:
+        sys.exit(f"{' '.join(argv)}\n{done.stdout[-1000:]}\n{done.stderr[-3000:]}")
+
+
+def environment() -> dict[str, str]:
+    """Return the environment of a command that finds the harness from another folder."""
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
-    env = os.environ | {
+    return os.environ | {
         "PYTHONPATH": path,
         "OMP_NUM_THREADS": "1",
         "MPLBACKEND": "Agg",
         "RAY_USAGE_STATS_ENABLED": "0",
     }
-    done = subprocess.run(argv, env=env, capture_output=True, text=True)
-    if done.returncode:
-        sys.exit(f"{' '.join(argv)}\n{done.stdout[-1000:]}\n{done.stderr[-3000:]}")
 
 
 @contextmanager

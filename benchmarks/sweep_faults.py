@@ -6,7 +6,7 @@ each time. Prints wall times as ratios to the undisturbed sweep, the share of th
 idle, whether the records are the same cell by cell, and how long the killed driver's processes
 lived on.
 
-    python benchmarks/sweep_faults.py [--epochs 60] [--workers 0] [--kills 3] [--seed 0]
+    python benchmarks/sweep_faults.py [--epochs 60] [--workers 0] [--kills 3] [--skip-runs]
 """
 
 from __future__ import annotations
@@ -69,6 +69,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=0, help="rollout actors of a cell")
     parser.add_argument("--kills", type=int, default=3, help="times the driver is killed")
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
+    parser.add_argument("--skip-runs", action="store_true", help="compare sweeps alone")
     given = parser.parse_args()
     os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "OMP_NUM_THREADS": "1", "MPLBACKEND": "Agg"}
     with tempfile.TemporaryDirectory(prefix="sweep-faults-") as folder:
@@ -94,7 +95,12 @@ def compare(given: argparse.Namespace) -> None:
     print(f"12 cells, {given.epochs} iterations each, {given.workers} workers a cell")
     whole = timed(lambda: played(sweep_command("whole")))
     show("sweep, undisturbed", whole, whole)
-    for name, backend in (("harness.run, one process", "local"), ("harness.run on Ray", "ray")):
+    runs = (
+        {}
+        if given.skip_runs
+        else {"local": "harness.run, one process", "ray": "harness.run on Ray"}
+    )
+    for backend, name in runs.items():
         command = run_command(given.epochs, backend, "--backend", backend)
         show(name, timed(partial(played, command)), whole)
     moments: list[float] = []
@@ -106,7 +112,7 @@ def compare(given: argparse.Namespace) -> None:
     )
     print(f"each killed driver was gone after {', '.join(f'{s:.1f}' for s in lived)} s")
     reference = records("whole", sweep=True)
-    for name in ("killed", "local", "ray"):
+    for name in ("killed", *runs):
         same = equal(reference, records(name, sweep=name == "killed"))
         print(f"cells of {name} equal to the undisturbed sweep's, bit for bit: {same}")
 

@@ -1,0 +1,204 @@
+"""Actors and nodes that die while a sweep is played, and how long one cell takes to recover.
+
+Two nodes with one CPU each beside a head without (``ray.cluster_utils.Cluster``, Ray's own
+settings), so driver and learners are on another node than the workers. A sweep of twelve tiny
+cells is played undisturbed and again with rollout actors, a learner, a cell's process and a node
+killed at random moments (a fresh node joins at once). Then one cell by itself: the longest time
+between two checkpoints around a death, with a checkpoint after every iteration.
+
+    python benchmarks/deaths.py [--epochs 40] [--seed 0] [--skip-sweep]
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import random
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import psutil
+from nodes import environment
+from ray.cluster_utils import Cluster
+from sweep_faults import equal, records, run_command, show, sweep_command, timed, write_cells
+
+STORE = 80 * 1024**2
+DEATHS = ("rollout actor", "learner", "rollout actor", "cell's process", "node")
+TITLES = {"rollout actor": "ray::Worker", "learner": "ray::LearnerHost", "cell's process": "ray::ImplicitFunc"}
+"""How Ray names the processes of those that may be killed."""
+PATIENCE = 300.0
+
+
+class Nodes:
+    """A head without CPUs and two nodes of one CPU, which may be lost."""
+
+    def __init__(self) -> None:
+        head = {"num_cpus": 0, "include_dashboard": False, "object_store_memory": STORE}
+        self._cluster = Cluster(initialize_head=True, head_node_args=head)
+        self.address: str = self._cluster.address
+        self._nodes = [self._added() for _ in range(2)]
+
+    def _added(self) -> Any:
+        return self._cluster.add_node(num_cpus=1, object_store_memory=STORE)
+
+    def lose(self, rng: random.Random) -> None:
+        """Kill a node and all on it; a fresh one joins at once."""
+        place = rng.randrange(len(self._nodes))
+        self._cluster.remove_node(self._nodes[place], allow_graceful=False)
+        self._nodes[place] = self._added()
+
+    def kill(self, what: str, rng: random.Random) -> None:
+        """Kill one of ``what``, as soon as there is one."""
+        if what == "node":
+            self.lose(rng)
+            return
+        deadline = time.monotonic() + PATIENCE
+        while not (found := _named(TITLES[what])):
+            if time.monotonic() > deadline:
+                sys.exit(f"no {what} to kill in {PATIENCE:g} s")
+            time.sleep(0.1)
+        rng.choice(found).kill()
+
+    def close(self) -> None:
+        """End all."""
+        self._cluster.shutdown()
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--epochs", type=int, default=40, help="outer iterations of a cell")
+    parser.add_argument("--seed", type=int, default=0, help="of the moments and the victims")
+    parser.add_argument("--skip-sweep", action="store_true", help="the single cell alone")
+    given = parser.parse_args()
+    rng = random.Random(given.seed)
+    with tempfile.TemporaryDirectory(prefix="deaths-") as folder:
+        os.chdir(folder)
+        if not given.skip_sweep:
+            write_cells(given.epochs, workers=1)
+            sweep(rng)
+        for what in ("rollout actor", "learner", "node", "driver"):
+            seconds, usual = recovery(what, rng)
+            print(f"{what:14} dead: {seconds:5.1f} s between checkpoints, usually {usual:.1f} s")
+
+
+def sweep(rng: random.Random) -> None:
+    """Play the sweep undisturbed and disturbed; print what it took and whether it is the same."""
+    print("12 cells, 1 worker a cell, 2 nodes")
+    with nodes() as made:
+        whole = timed(lambda: playing("whole", made).check())
+        show("sweep, undisturbed", whole, whole)
+    with nodes() as made:
+        hurt = timed(lambda: disturbed(made, rng, whole.seconds))
+        show(f"the same with {len(DEATHS)} deaths", hurt, whole)
+    print(f"killed: {', '.join(DEATHS)}")
+    print("cells equal to the undisturbed sweep's, bit for bit: ", end="")
+    print(equal(records("whole", sweep=True), records("hurt", sweep=True)))
+    logs = Path("results/hurt").rglob("events.jsonl")
+    told = Counter(kind for log in logs for kind in pd.read_json(log, lines=True)["kind"])
+    print("told in events.jsonl:", ", ".join(f"{kind} {n}" for kind, n in sorted(told.items())))
+
+
+def disturbed(made: Nodes, rng: random.Random, whole: float) -> None:
+    """Play the sweep and kill on the way."""
+    play = playing("hurt", made)
+    for what in DEATHS:
+        time.sleep(rng.uniform(0.5, 1.5) * whole / (len(DEATHS) + 1))
+        if play.process.poll() is not None:
+            sys.exit(f"it ended before a {what} was killed")
+        made.kill(what, rng)
+    play.check()
+
+
+def recovery(what: str, rng: random.Random) -> tuple[float, float]:
+    """Return the longest time between checkpoints around a death, and the usual one."""
+    name = what.replace(" ", "-")
+    argv = run_command(10_000, name, "--checkpoint-every", "1", "--num-workers", "2")
+    argv += ["--policy", "gru", "--learner", "maml", "--seeds", "0"]
+    with nodes() as made:
+        argv += ["--address", made.address]
+        play = Play(argv)
+        moments = [play.next_checkpoint(name) for _ in range(8)]
+        usual = statistics.median(b - a for a, b in pairwise(moments[2:]))
+        if what == "driver":
+            play.kill()
+            play = Play([*argv, "--resume"])
+        else:
+            made.kill(what, rng)
+        moments = moments[-1:] + [play.next_checkpoint(name) for _ in range(6)]
+        play.kill()
+    return max(b - a for a, b in pairwise(moments)), usual
+
+
+class Play:
+    """A command that plays; what it said is shown where it failed."""
+
+    def __init__(self, argv: list[str]) -> None:
+        self._argv, self._log = argv, Path(f"{time.monotonic_ns()}.log")
+        with self._log.open("w") as log:
+            self.process = subprocess.Popen(argv, stdout=log, stderr=log, env=environment())
+
+    def check(self) -> None:
+        """Wait for its end."""
+        if self.process.wait():
+            sys.exit(f"{' '.join(self._argv)}\n{self._log.read_text()[-3000:]}")
+
+    def kill(self) -> None:
+        """End it with SIGKILL."""
+        self.process.kill()
+        self.process.wait()
+
+    def next_checkpoint(self, name: str) -> float:
+        """Wait for the next checkpoint of the run ``name``; return the moment."""
+        seen, deadline = _newest(name), time.monotonic() + PATIENCE
+        while _newest(name) == seen:
+            if self.process.poll() is not None or time.monotonic() > deadline:
+                sys.exit(f"no checkpoint came\n{self._log.read_text()[-3000:]}")
+            time.sleep(0.01)
+        return time.monotonic()
+
+
+def playing(name: str, made: Nodes) -> Play:
+    """Start the sweep on the nodes."""
+    return Play(sweep_command(name, "--address", made.address))
+
+
+@contextmanager
+def nodes() -> Iterator[Nodes]:
+    """Start nodes; end them whatever happens."""
+    made = Nodes()
+    try:
+        yield made
+    finally:
+        made.close()
+
+
+def _named(title: str) -> list[psutil.Process]:
+    """Return the processes below this one that Ray has named so."""
+    found = []
+    for process in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.Error):
+            if process.name().startswith(title) or " ".join(process.cmdline()).startswith(title):
+                found.append(process)
+    return found
+
+
+def _newest(name: str) -> str:
+    return max(
+        (path.name for path in Path("results", name).glob("checkpoints/*/*.json")), default=""
+    )
+
+
+if __name__ == "__main__":
+    main()
