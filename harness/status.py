@@ -14,11 +14,15 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from harness.config import config_from_dict
 from harness.live_table import duration
 from harness.meta.learners.traits import traits
+from harness.reporting.files import ArtefactError
 from harness.reporting.manifest import CellState, Manifest
 from harness.reporting.records import RunFolder
+from harness.reporting.strict import brief
 from harness.reporting.sweep_manifest import CELLS, FILE, SweepManifest
 from harness.reporting.writers import console
 from harness.sweep_display import render
@@ -86,7 +90,10 @@ def run_view(folder: Path) -> SweepView:
 
 def _cell(folder: RunFolder, manifest: Manifest, cell: Cell) -> CellView:
     found: CellState = manifest.cells[cell.id]
-    config = traits(cell.learner).settings(config_from_dict(manifest.config))
+    try:
+        config = traits(cell.learner).settings(config_from_dict(manifest.config))
+    except ValidationError as error:
+        raise ArtefactError(f"{folder.manifest_path}: {brief(error)}") from error
     view = CellView(epochs=config.train.epochs, reason=found.reason)
     for metrics in folder.read_curve(cell.id)[-2:]:
         view.update(
@@ -138,7 +145,7 @@ def _events(path: Path) -> Iterator[str]:
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
             event = json.loads(line)
-        except ValueError:  # a process was killed in the middle of it
+        except (ValueError, RecursionError):  # a process was killed in the middle of it
             continue
         if isinstance(event, dict):
             told = " ".join(f"{key} {value}" for key, value in event.items() if key != "time")

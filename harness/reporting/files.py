@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from pathlib import Path
@@ -37,6 +38,32 @@ def run_path(results_dir: Path, name: str) -> Path:
     if path.resolve().parent != results_dir.resolve():
         raise ValueError(f"run {name!r} is a link that leaves {results_dir}. Choose another --name")
     return path
+
+
+def check_links(folder: Path) -> None:
+    """Raise ArtefactError if a link below ``folder`` leads out of it: writing would follow.
+
+    Hidden folders are not looked into, for they are made anew, nor are those of W&B, which links
+    to its own logs.
+    """
+    home = folder.resolve()
+    left = [home]
+    while left:
+        # Whoever plays the sweep may take a folder away in between.
+        with contextlib.suppress(FileNotFoundError), os.scandir(left.pop()) as entries:
+            for entry in entries:
+                if entry.is_symlink() and not _inside(home, Path(entry.path)):
+                    raise ArtefactError(f"{entry.path} is a link that leaves {folder}")
+                hidden = entry.name.startswith(".") or entry.name == "wandb"
+                if entry.is_dir(follow_symlinks=False) and not hidden:
+                    left.append(Path(entry.path))
+
+
+def _inside(home: Path, link: Path) -> bool:
+    try:
+        return link.resolve().is_relative_to(home)
+    except (OSError, RuntimeError):  # it leads to itself
+        return False
 
 
 def write_atomically(path: Path, data: bytes) -> None:

@@ -11,9 +11,9 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError
 
-from harness.reporting.files import ArtefactError, write_atomically
+from harness.reporting.files import ArtefactError, safe_name, write_atomically
 from harness.reporting.provenance import git_revision, host, package_versions
-from harness.reporting.strict import Strict, brief, parsed_strictly, plain
+from harness.reporting.strict import Strict, brief, parsed_strictly, plain, section
 from harness.types import Cell
 
 MAX_BYTES = 16 << 20
@@ -184,9 +184,14 @@ class Manifest(Strict):
     def _check(self, path: Path) -> None:
         if config_hash(self.config) != self.config_hash:
             raise ArtefactError(f"{path}: config_hash does not fit the configuration beside it")
-        for key, state in self.cells.items():
-            if key != Cell(state.task_dist, state.policy, state.learner, state.seed).id:
-                raise ArtefactError(f"{path}: cell {key!r} does not fit what it says of itself")
+        try:
+            section(self.config, "evaluation")
+            for key, state in self.cells.items():
+                cell = Cell(state.task_dist, state.policy, state.learner, state.seed)
+                if safe_name(key, "cell") != cell.id:
+                    raise ValueError(f"cell {key!r} does not fit what it says of itself")
+        except ValueError as error:
+            raise ArtefactError(f"{path}: {brief(error)}") from error
 
 
 def config_hash(config: Mapping[str, Any]) -> str:

@@ -62,9 +62,24 @@ def _finite(text: str) -> float:
 
 
 def brief(error: Exception) -> str:
-    """Return what is wrong with a file on one line."""
+    """Return what is wrong with a file on one short line that commands no terminal."""
+    text = str(error)
     if isinstance(error, ValidationError):
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
-        return f"{place}: {first['msg']}"
-    return " ".join(str(error).split())[:300]
+        text = f"{place}: {first['msg']}"
+        if place == "format" and isinstance(first["input"], int):
+            text = f"format {first['input']} is of another version of the harness"
+    return " ".join("".join(char if char.isprintable() else " " for char in text).split())[:300]
+
+
+def section(config: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """Return a section of a stored configuration; empty where there is none.
+
+    Raises:
+        ValueError: something else stands there.
+    """
+    found = config.get(name, {})
+    if not isinstance(found, dict):
+        raise ValueError(f"{name} is no section of a configuration")
+    return found

@@ -16,9 +16,9 @@ from typing import Any, Literal
 import yaml
 from pydantic import Field, ValidationError
 
-from harness.reporting.files import ArtefactError, safe_name, write_atomically
+from harness.reporting.files import ArtefactError, check_links, safe_name, write_atomically
 from harness.reporting.manifest import Manifest, config_hash, differences, relevant
-from harness.reporting.strict import Strict, brief, parsed_strictly, plain
+from harness.reporting.strict import Strict, brief, parsed_strictly, plain, section
 from harness.types import Cell
 
 MAX_BYTES = 64 << 20
@@ -168,7 +168,8 @@ class SweepManifest(Strict):
 
         Raises:
             ValueError: there is none.
-            ArtefactError: it is none of this version, or does not fit itself.
+            ArtefactError: it is none of this version, or does not fit itself, or a link leads out
+                of the folder.
         """
         path = folder / FILE
         if not path.is_file():
@@ -183,6 +184,7 @@ class SweepManifest(Strict):
             raise ArtefactError(f"{path}: not a valid sweep ({brief(error)})") from error
         if _hash(manifest.tune, manifest.cells) != manifest.sweep_hash:
             raise ArtefactError(f"{path}: sweep_hash does not fit the cells beside it")
+        check_links(folder)
         return manifest
 
     def state(self, folder: Path, key: str) -> Manifest | None:
@@ -215,6 +217,20 @@ def cell_check(key: str, cell: SweepCell) -> None:
     }
     if config_hash(config) != cell.config_hash or named != told:
         raise ValueError(f"cell {key!r} does not fit its configuration")
+    safe_name(cell.cell.id, "cell")
+    section(config, "evaluation")
+    strange = [name for name in cell.settings if name in named or not _is_setting(name, config)]
+    if strange:
+        raise ValueError(f"cell {key!r}: {strange[0]!r} is no swept setting")
+
+
+def _is_setting(name: str, config: Mapping[str, Any]) -> bool:
+    """Return whether a dotted name leads to a setting; one that is not set may be absent."""
+    *sections, last = name.split(".")
+    place: Any = config
+    for key in sections:
+        place = place.get(key) if isinstance(place, dict) else None
+    return isinstance(place, dict) and (bool(sections) or last in place)
 
 
 def _hash(tune: Mapping[str, Any], cells: Mapping[str, SweepCell]) -> str:

@@ -7,6 +7,7 @@ Swept settings become part of the row's name and columns of the CSV.
 from __future__ import annotations
 
 import dataclasses
+import re
 import shlex
 import shutil
 from collections.abc import Iterator, Sequence
@@ -67,7 +68,7 @@ def rebuild_sweep(folder: Path) -> SweepTables:
     for name, (table, whole, part) in made.items():
         figures = folder / "figures"
         if several:
-            figures /= name.replace(", ", ".").replace("=", "-")
+            figures /= _folder_name(name)
         figures.mkdir(parents=True)
         write_figures(table, whole, curves(folder, part), figures)
     texts = {
@@ -81,6 +82,12 @@ def rebuild_sweep(folder: Path) -> SweepTables:
     if classes:
         write_atomically(folder / "classes.csv", _one_csv(classes).encode())
     return SweepTables(tables)
+
+
+def _folder_name(part: str) -> str:
+    """Return the name of a part's folder: of its swept settings nothing that leads elsewhere."""
+    plain = part.replace(", ", ".").replace("=", "-")
+    return re.sub(r"[^A-Za-z0-9._\[\]-]", "-", plain)[:128]
 
 
 def render_sweep(tables: SweepTables) -> RenderableType:
