@@ -66,8 +66,7 @@ def sweep_view(folder: Path) -> SweepView:
         state = manifest.state(folder, key)
         own = RunFolder(folder / CELLS / key)
         view.cells[key] = _cell(own, state, cell.cell) if state else CellView()
-        for name, reason in state.failed_references.items() if state else ():
-            view.failed_references[f"{key}: reference {name}"] = reason
+        view.failed_references[key] = state.failed_references if state else {}
     return view
 
 
@@ -79,9 +78,7 @@ def run_view(folder: Path) -> SweepView:
         ArtefactError: one of its files is malformed.
     """
     manifest = Manifest.load(folder / "manifest.json")
-    view = SweepView(folder.name)
-    for name, reason in manifest.failed_references.items():
-        view.failed_references[f"reference {name}"] = reason
+    view = SweepView(folder.name, failed_references={"": manifest.failed_references})
     for key, state in manifest.cells.items():
         cell = Cell(state.task_dist, state.policy, state.learner, state.seed)
         view.cells[key] = _cell(RunFolder(folder), manifest, cell)
@@ -128,8 +125,9 @@ def _notes(folder: Path, view: SweepView, sweep: bool) -> Iterator[str]:
     for key, cell in view.cells.items():
         if cell.status == "failed":
             yield f"{key}: failed: {cell.reason}"
-    for line, reason in view.failed_references.items():
-        yield f"{line}: failed: {reason}"
+    for key, lines in view.failed_references.items():
+        for name, reason in lines.items():
+            yield f"{key and f'{key}: '}reference {name}: failed: {reason}"
     folders = [folder / CELLS / key for key in view.cells] if sweep else [folder]
     events = [event for path in folders for event in _events(path / "events.jsonl")]
     yield from sorted(events)[-EVENTS_SHOWN:]

@@ -56,8 +56,9 @@ class SweepView:
 
     name: str
     cells: dict[str, CellView] = field(default_factory=dict)
-    failed_references: dict[str, str] = field(default_factory=dict)
-    """Name of a reference line that could not be scored -> why."""
+    failed_references: dict[str, dict[str, str]] = field(default_factory=dict)
+    """By the key of the cell that was to score them, or "" in a run: reference line -> why it
+    could not be scored."""
 
     def count(self, *statuses: str) -> int:
         """Return how many cells have one of ``statuses``."""
@@ -102,7 +103,7 @@ class SweepView:
         }
         shown = [f"{n} {word}" for word, n in counts.items() if n or word in ("running", "left")]
         text = f"{self.count(*OVER)}/{len(self.cells)} cells done: {', '.join(shown)}"
-        lines = len(self.failed_references)
+        lines = sum(len(failed) for failed in self.failed_references.values())
         return f"{text}; reference lines failed: {lines}" if lines else text
 
 

@@ -18,7 +18,7 @@ from harness.reporting.manifest import Manifest, Status, config_hash
 from harness.reporting.records import RunFolder
 from harness.reporting.sweep_manifest import CELLS, SweepManifest, replay_command
 from harness.sweep_file import PlannedCell, TuneConfig
-from harness.sweep_view import CellView, SweepView, Watch
+from harness.sweep_view import SweepView, Watch
 
 STOP_FILE = ".stop"
 
@@ -97,6 +97,9 @@ class Conductor:
         self.view.cells[key].update(report)
         for text in report.get("notes", ()):
             self.watch.note(f"{key}: {text}")
+            # The note may be of reference lines: which of them, and why, the manifest lists.
+            state = self.manifest.state(self.folder, key)
+            self.view.failed_references[key] = state.failed_references if state else {}
         self.watch.reported(key)
 
     def died(self, key: str, cause: str) -> None:
@@ -121,7 +124,7 @@ class Conductor:
             self._settle(key, "stopped", f"by {self.tune.scheduler} after {told}")
         state = self.manifest.state(self.folder, key)
         if state is not None:
-            settled(cell, state)
+            settled(self.view, key, state)
         if cell.status not in ("ok", "failed", "stopped"):
             cell.status = "left"
         self.watch.over(key)
@@ -147,9 +150,11 @@ class Conductor:
         RunFolder(folder).event(kind, cell=key, cause=cause)
 
 
-def settled(cell: CellView, state: Manifest) -> None:
+def settled(view: SweepView, key: str, state: Manifest) -> None:
     """Show a cell as its manifest describes it; a started one is left until it runs again."""
     (found,) = state.cells.values()
+    cell = view.cells[key]
+    view.failed_references[key] = state.failed_references
     cell.status = found.status if found.status in ("ok", "failed", "stopped") else "left"
     cell.reason = found.reason
     if found.wall_seconds is not None:

@@ -168,7 +168,7 @@ def _conductor(
         cell = view.cells[key] = CellView()
         state = manifest.state(folder, key)
         if state is not None:
-            settled(cell, state)
+            settled(view, key, state)
         references = state is not None and options.retry_failed and state.failed_references
         if cell.status not in done or references:
             cell.status = "left"

@@ -164,9 +164,17 @@ def test_reference_lines_that_fail_cost_no_cell_and_are_scored_again(monkeypatch
     def broken(*_):
         raise FloatingPointError("<boom>")
 
+    views, told_live = [], []
+
+    def look(conductor, key, report):
+        views.append(conductor.view)
+        told_live.append("reference lines failed: 2" in conductor.view.summary())
+
     with monkeypatch.context() as patch:
         patch.setattr(scoring, "reference", broken)
-        assert play(patch, RATES)[0] == 3
+        assert play(patch, RATES, on_report=look)[0] == 3
+    assert told_live[2:] == [True] * len(told_live[2:]), "not shown while a cell still runs"
+    assert len(told_live) > 4
     first, second = (f"point_goal.mlp.maml.s0.inner_lr-{rate}" for rate in ("0.1", "0.2"))
     assert state(first).status == state(second).status == "ok"
     told = Path("results/x/table.md").read_text()
@@ -176,7 +184,11 @@ def test_reference_lines_that_fail_cost_no_cell_and_are_scored_again(monkeypatch
     assert status.main(["results/x"]) == 0
     assert f"{first}: reference zero-action: failed" in " ".join(capsys.readouterr().out.split())
     assert play(monkeypatch, RATES, "--resume") == (3, [])
-    assert play(monkeypatch, RATES, "--resume", "--retry-failed") == (0, [first])
+    told_live.clear()
+    again = play(monkeypatch, RATES, "--resume", "--retry-failed", on_report=look)
+    assert again == (0, [first])
+    assert told_live[0], "not known from the cell's folder"
+    assert "reference" not in views[-1].summary(), "still shown after they were scored"
     assert set(swept().learner) == {"maml", "reference"}
 
 
