@@ -127,8 +127,8 @@ class Manifest(Strict):
 
     @property
     def resumable(self) -> bool:
-        """Whether ``--resume`` takes the run up again; one of RLlib it does not."""
-        return "harness.rllib" not in self.command[:3]
+        """Whether ``--resume`` takes the run up again: not RLlib's, nor a checkpoint's scoring."""
+        return "harness.rllib" not in self.command[:3] and "checkpoint" not in self.config_given
 
     def ids(self, *statuses: Status) -> tuple[str, ...]:
         """Return the ids of the cells with one of ``statuses``, in table order."""

@@ -51,7 +51,7 @@ def publish(run_dir: Path, name: str, published_dir: Path) -> Published:
     if target.exists():
         raise ValueError(f"{target} exists and is never overwritten. Publish under another name")
     is_sweep = (run_dir / FILE).is_file()
-    _refuse_unfinished(run_dir, *(_cells_of_sweep(run_dir) if is_sweep else _cells_of_run(run_dir)))
+    _refuse_unfinished(run_dir, *(_state_of_sweep(run_dir) if is_sweep else _state_of_run(run_dir)))
     staging = published_dir / f".{name}.{os.getpid()}.tmp"
     try:
         if is_sweep:
@@ -69,23 +69,30 @@ def publish(run_dir: Path, name: str, published_dir: Path) -> Published:
     return Published(target, tuple(files), left_out)
 
 
-def _cells_of_run(run_dir: Path) -> tuple[list[str], int]:
-    """Return the cells that are not complete, and the number of all."""
+def _state_of_run(run_dir: Path) -> tuple[list[str], int, str]:
+    """Return the cells that are not complete, the number of all, and what completes them."""
     table, manifest = load_comparison(run_dir)
-    return [*table.failed, *table.missing], len(manifest.cells)
+    again = "--resume" if manifest.resumable else ""
+    return [*table.failed, *table.missing], len(manifest.cells), again
 
 
-def _cells_of_sweep(folder: Path) -> tuple[list[str], int]:
+def _state_of_sweep(folder: Path) -> tuple[list[str], int, str]:
     tables = sweep_tables(folder).tables.values()
     left = [key for table in tables for key in (*table.failed, *table.missing)]
-    return left, len(SweepManifest.load(folder).cells)
+    again = "--resume --retry-failed" if any(table.failed for table in tables) else "--resume"
+    return left, len(SweepManifest.load(folder).cells), again
 
 
-def _refuse_unfinished(run_dir: Path, unfinished: Sequence[str], cells: int) -> None:
+def _refuse_unfinished(run_dir: Path, unfinished: Sequence[str], cells: int, again: str) -> None:
     if unfinished:
+        remedy = (
+            f"Continue it with {again}, then publish"
+            if again
+            else "It cannot be taken up again: start a new one, and publish that"
+        )
         raise ValueError(
             f"{run_dir} is not complete: {len(unfinished)} of {cells} cells are not "
-            f"ok ({', '.join(unfinished)}). Continue it with --resume, then publish"
+            f"ok ({', '.join(unfinished)}). {remedy}"
         )
 
 

@@ -20,7 +20,7 @@ def _no_figures(monkeypatch):
     monkeypatch.setattr("harness.reporting.sweeps.write_figures", lambda *_: None)
 
 
-def make_sweep(path: Path, missing=()) -> Path:
+def make_sweep(path: Path, missing=(), failed=()) -> Path:
     """Four cells whose numbers follow a formula."""
     swept = {}
     for cell in CELLS:
@@ -41,7 +41,8 @@ def make_sweep(path: Path, missing=()) -> Path:
         manifest = Manifest.create(
             ["x"], config, config_given={}, cells=[cell], distributions=[dist]
         )
-        manifest.with_status(cell.id, "ok", wall_seconds=1.0).save(folder.manifest_path)
+        status = "failed" if cell.id in failed else "ok"
+        manifest.with_status(cell.id, status, wall_seconds=1.0).save(folder.manifest_path)
     SweepManifest.create(["harness.sweep", "x.yaml"], {}, {}, swept).save(path)
     return path
 
@@ -73,11 +74,16 @@ def test_a_published_sweep_says_what_its_cells_say(tmp_path, monkeypatch, capsys
     assert publish.main([str(sweep), "v1", "--to", str(target)]) == 2
 
 
-def test_a_sweep_with_a_missing_cell_is_not_published(tmp_path, capsys):
-    sweep = make_sweep(tmp_path / "sweep", missing=[CELLS[2].id])
+@pytest.mark.parametrize(
+    ("what", "remedy"),
+    [("missing", "with --resume, then"), ("failed", "with --resume --retry-failed, then")],
+)
+def test_a_sweep_with_a_missing_cell_is_not_published(tmp_path, capsys, what, remedy):
+    sweep = make_sweep(tmp_path / "sweep", **{what: [CELLS[2].id]})
     target = tmp_path / "published"
     assert publish.main([str(sweep), "v1", "--to", str(target)]) == 2
     error = capsys.readouterr().err
     assert f"1 of {len(CELLS)} cells" in error
     assert CELLS[2].id in error
+    assert remedy in error
     assert not list(target.iterdir())

@@ -452,8 +452,29 @@ def test_publish_refuses_what_is_not_complete(tmp_path, capsys, kind):
     folder = make_run(tmp_path / "run", **{kind: [CELLS[0].id]})
     target = tmp_path / "published"
     assert publish.main([str(folder.path), "v1", "--to", str(target)]) == 2
-    assert CELLS[0].id in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert CELLS[0].id in error
+    assert "--resume" in error
     assert not list(target.iterdir())
+
+
+@pytest.mark.parametrize(
+    "what",
+    [
+        {"command": ("python", "-m", "harness.rllib", "--name", "x")},
+        {"config_given": {"checkpoint": "x.safetensors"}},
+    ],
+)
+def test_what_cannot_be_resumed_is_not_said_to_be(tmp_path, capsys, what):
+    folder = make_run(tmp_path / "run", pending=[CELLS[0].id])
+    manifest = Manifest.load(folder.manifest_path).model_copy(update=what)
+    manifest.save(folder.manifest_path)
+    assert publish.main([str(folder.path), "v1", "--to", str(tmp_path / "published")]) == 2
+    error = capsys.readouterr().err
+    assert "cannot be taken up again" in error
+    table, manifest = load_comparison(folder.path)
+    assert "cannot be taken up again" in " ".join(table.caption)
+    assert "--resume" not in error + " ".join(table.caption)
 
 
 def test_publish_refuses_names_that_leave_the_folder(tmp_path, capsys):
