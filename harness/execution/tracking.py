@@ -98,6 +98,7 @@ class WeightsAndBiases:
                 dir=str(folder),
                 mode="offline",
                 config=asdict(cell),
+                reinit="create_new",  # else a cell's run that failed is given to the next one
                 settings=wandb.Settings(silent=True, console="off"),
             )
 

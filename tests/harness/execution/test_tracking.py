@@ -117,7 +117,14 @@ def runs(monkeypatch):
     """The runs of a wandb that is not installed."""
     runs, fake = [], ModuleType("wandb")
     fake.Settings = dict
-    fake.init = lambda **asked: runs.append(FakeRun(asked)) or runs[-1]
+
+    def init(**asked):
+        # As wandb 0.31 does, which returns a run that was not finished unless told otherwise.
+        if not runs or runs[-1].finished or asked.get("reinit") == "create_new":
+            runs.append(FakeRun(asked))
+        return runs[-1]
+
+    fake.init = init
     monkeypatch.setitem(sys.modules, "wandb", fake)
     monkeypatch.setattr(preflight, "find_spec", lambda name: name)
     return runs
@@ -149,6 +156,20 @@ def test_wandb_that_fails_is_left_out_and_the_run_goes_on(monkeypatch, capsys, r
         monkeypatch.setattr(FakeRun, "finish", Brittle())
     assert played_locally("x", "--wandb", epochs=1) == 0
     assert f"WeightsAndBiases is left out for {CELL}: wandb: ServiceDied" in capsys.readouterr().err
+
+
+def test_a_cell_after_one_that_wandb_failed_in_has_a_run_of_its_own(monkeypatch, runs):
+    def broken(run, name, value):
+        first = name == "log" and not runs
+        object.__setattr__(run, name, Brittle() if first else value)
+
+    monkeypatch.setattr(FakeRun, "__setattr__", broken)
+    argv = ["--wandb", "--seeds", "0", "1"]
+    assert played_locally("x", *argv, epochs=1) == 0
+    failed, whole = runs
+    assert not failed.finished
+    assert (len(whole.logged), whole.finished) == (1, True)
+    assert Path(whole.asked["dir"]).name == "point_goal.mlp.maml.s1"
 
 
 def test_workers_are_ended_before_trackers_are_closed(monkeypatch):
