@@ -2,8 +2,9 @@
 
 Two methods, equal to rounding in value and in every order of derivative:
 
-- ``loop``: T steps, the least work. Its gradient is the same recurrence run backwards in time,
-  ``g_t = dL/dx_t + a * g_(t+1)``, so it differentiates itself as often as is asked for.
+- ``loop``: T steps, the least work, on CPUs compiled (``policies.scan_loop``). Its gradient is the
+  same recurrence run backwards in time, ``g_t = dL/dx_t + a * g_(t+1)``, so it differentiates
+  itself as often as is asked for.
 - ``doubling``: log2 T rounds over the whole sequence (Hillis and Steele 1986), more work and far
   fewer steps: for GPUs and long sequences.
 
@@ -16,6 +17,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
+
+from policies import scan_loop
 
 METHODS: tuple[str, ...] = ("auto", "loop", "doubling")
 
@@ -94,21 +97,36 @@ class _Recurrence(torch.autograd.Function):
 def _run(
     a: Tensor, b: Tensor, keep: Tensor | None, initial: Tensor | None, reverse: bool
 ) -> Tensor:
-    """Forward: x_t = a k_t x_(t-1) + b_t. Reverse: x_t = a k_(t+1) x_(t+1) + b_t."""
+    if b.device.type == "cpu" and b.dtype in scan_loop.DTYPES:
+        return scan_loop.run(a, b, keep, initial, reverse)
+    return steps(a, b, keep, initial, reverse)
+
+
+def steps(
+    a: Tensor, b: Tensor, keep: Tensor | None, initial: Tensor | None, reverse: bool
+) -> Tensor:
+    """Return all states, step by step.
+
+    Forward: x_t = a k_t x_(t-1) + b_t. Reverse: x_t = a k_(t+1) x_(t+1) + b_t, from zero.
+
+    Args:
+        a: decay, ``[N, 1, 1, S]``.
+        b: inputs, ``[N, T, B, S]``.
+        keep: k, ones and zeros ``[N, T, B, 1]``; None is all ones.
+        initial: x before the first step, ``[N, B, S]``; None is zero, as it is in reverse.
+        reverse: whether time runs backwards.
+    """
     x = torch.empty_like(b, memory_format=torch.contiguous_format)
     decay, outputs, inputs = a[:, 0], x.unbind(1), b.unbind(1)
-    steps = len(inputs)
-    links = None if keep is None else keep.unbind(1)
-    resets = None if keep is None else (keep == 0).any(dim=3).any(dim=2).any(dim=0).tolist()
+    length = len(inputs)
     previous = initial
-    for index in range(steps):
-        t = steps - 1 - index if reverse else index
+    for index in range(length):
+        t = length - 1 - index if reverse else index
         if previous is None:
             outputs[t].copy_(inputs[t])
         else:
-            link = t + 1 if reverse else t
-            if links is not None and resets is not None and resets[link]:
-                previous = previous * links[link]
+            if keep is not None:
+                previous = previous.masked_fill(keep[:, t + 1 if reverse else t] == 0, 0.0)
             torch.addcmul(inputs[t], decay, previous, out=outputs[t])
         previous = outputs[t]
     return x

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from policies.actor_critic import ActorCritic
-from policies.functional import linear, linear_params, orthogonal, positive
+from policies.functional import linear_params, orthogonal, positive
 from policies.modules import FunctionalModule, PolicyBase, as_series, seeded_generator
 from policies.state_space import SSMCore, discretise, init_poles, run_states
 
@@ -98,7 +98,9 @@ class StateSpaceModel(FunctionalModule):
             )
         params = self.params()
         timed = series.transpose(0, 1).reshape(1, steps * batch, -1)
-        u = torch.relu_(linear(params, "encoder", timed)).view(1, steps, batch, -1)
+        # In place, but on no view: of a view, autograd would copy the whole gradient several times.
+        u = torch.baddbmm(params["encoder.bias"], timed, params["encoder.weight"]).relu_()
+        u = u.view(1, steps, batch, -1)
         decay, gain = discretise(params["log_a"], params["log_dt"])
         first = torch.zeros(1, steps, batch, dtype=torch.bool, device=x.device)
         start = (first, state.unsqueeze(0))

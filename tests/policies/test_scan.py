@@ -5,7 +5,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from policies.scan import scan
+from policies import scan_loop
+from policies.scan import scan, steps
 from policies.ssm import discretise
 
 
@@ -65,6 +66,44 @@ def test_gradients_equal_finite_differences(method, resets):
 
     assert torch.autograd.gradcheck(run, leaves)
     assert torch.autograd.gradgradcheck(run, leaves)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    length=st.integers(1, 12),
+    resets=st.sampled_from([0.0, 0.2, 1.0]),
+    reverse=st.booleans(),
+    started=st.booleans(),
+    shared=st.booleans(),
+)
+def test_the_compiled_loop_does_the_same_steps(length, resets, reverse, started, shared):
+    a, b, first, initial = make_case(length, resets)
+    keep = None if resets == 0.0 else (~first).unsqueeze(-1).double()
+    start = initial if started and not reverse else None
+    arguments = (a[:1] if shared else a, b, keep, start, reverse)
+    torch.testing.assert_close(scan_loop.run(*arguments), steps(*arguments))
+
+
+@pytest.mark.parametrize("loop", [scan_loop.run, steps])
+def test_what_is_not_a_number_ends_with_its_episode(loop):
+    a, b, _, initial = make_case(4, 0.0)
+    b[:, 1] = torch.nan
+    keep = torch.ones(2, 4, 3, 1, dtype=torch.float64)
+    keep[:, 2] = 0.0
+    x = loop(a, b, keep, initial, False)
+    assert x[:, 1].isnan().all()
+    assert x[:, 2:].isfinite().all()
+
+
+def test_a_sequence_has_the_bits_it_has_beside_others():
+    a, b, first, initial = (
+        part.float() if part.is_floating_point() else part for part in make_case(9, 0.2)
+    )
+    whole = scan(a, b, first, initial)
+    for row in range(3):
+        one = slice(row, row + 1)
+        alone = scan(a[1:], b[1:, :, one], first[1:, :, one], initial[1:, one])
+        assert torch.equal(alone, whole[1:, :, one])
 
 
 def test_unknown_method_teaches():
