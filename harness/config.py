@@ -164,9 +164,9 @@ class PPOConfig:
     """Tasks per iteration, at most."""
     episodes_in_context: Positive = 2
     """Episodes of one training sequence of rl2; memory is kept across them."""
-    chunk_steps: Positive | None = None
-    """Longest stretch that the gradient goes back in time; if not given 50, or the whole sequence
-    with the transformer."""
+    chunk_steps: Positive | Literal["whole"] | None = None
+    """Longest stretch that the gradient goes back in time, or whole for the whole sequence; if not
+    given 50, with the transformer whole."""
     ppo_passes: Positive = 10
     """Passes over the data of an iteration."""
     ppo_minibatches: Positive = 8

@@ -136,7 +136,8 @@ def _inherited(cls: type, name: str) -> str | None:
 
 def _unset(hint: Any) -> tuple[Any, Any]:
     """Return how a setting without a default is shown: no value, as its docstring tells."""
-    bare = typing.get_args(hint)[0] if typing.get_origin(hint) is Annotated else hint
+    bare = typing.get_args(hint)[0] if typing.get_origin(hint) is typing.Union else hint
+    bare = typing.get_args(bare)[0] if typing.get_origin(bare) is Annotated else bare
     # The placeholder is never used: what is not given is dropped.
     literal = typing.get_origin(bare) is typing.Literal
     placeholder = typing.get_args(bare)[0] if literal else (typing.get_origin(bare) or bare)()
@@ -146,7 +147,8 @@ def _unset(hint: Any) -> tuple[Any, Any]:
 def _not_none(hint: Any) -> Any:
     """Return ``X`` for ``X | None``: a flag that is given has a value."""
     if typing.get_origin(hint) in (types.UnionType, typing.Union):
-        (hint,) = (arm for arm in typing.get_args(hint) if arm is not type(None))
+        arms = tuple(arm for arm in typing.get_args(hint) if arm is not type(None))
+        return typing.Union[arms]  # noqa: UP007 - of arms known only now; of one it is that one
     return hint
 
 

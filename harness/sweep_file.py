@@ -14,6 +14,7 @@ from pydantic.dataclasses import dataclass
 
 from harness import layers, strict_yaml, sweep_space, validation
 from harness.config import STRICT, Count, Positive, RunConfig, UsageError, config_as_dict
+from harness.meta.learners.traits import spelled_out
 from harness.reporting.files import NAME
 from harness.reporting.manifest import config_hash
 from harness.sweep_space import Axis, nested
@@ -198,6 +199,8 @@ def _each(
                 one = dataclasses.replace(
                     config, policy=(policy,), learner=(learner,), seed=(seed,)
                 )
+                # Each number is hashed, and stands in the file that plays the cell again.
+                one = spelled_out(one)
                 yield PlannedCell(cell.id, cell, one, layers.merged(given, own), settings)
 
 

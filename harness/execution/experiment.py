@@ -18,6 +18,7 @@ from harness.execution.interrupt import InterruptedRunError, StopRequest
 from harness.execution.local import LocalBackend
 from harness.execution.session import Session
 from harness.execution.tracking import tracked
+from harness.meta.learners.traits import decided
 from harness.progress import Progress
 from harness.protocol import scored
 from harness.reporting.files import ArtefactError, run_path
@@ -114,7 +115,7 @@ def describe(config: RunConfig) -> DistInfo:
     )
 
 
-def taken_up(path: Path, resolved: Mapping[str, Any], info: DistInfo) -> Manifest:
+def taken_up(path: Path, config: RunConfig, info: DistInfo) -> Manifest:
     """Return the manifest of a run that is to be continued.
 
     Raises:
@@ -122,7 +123,7 @@ def taken_up(path: Path, resolved: Mapping[str, Any], info: DistInfo) -> Manifes
         ArtefactError: the manifest is malformed.
     """
     manifest = Manifest.load(path)
-    manifest.check_resume(resolved)
+    manifest.check_resume(config_as_dict(config), decided(config))
     if manifest.distributions != (info,):
         raise ValueError(
             f"cannot resume: {info.name} was defined otherwise when the run began "
@@ -145,18 +146,23 @@ def open_run(
     """
     execution = config.execution
     name = execution.name or f"{prefix}{config.task_dist}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
-    info, resolved = describe(config), config_as_dict(config)
+    info = describe(config)
     try:
         path = run_path(execution.storage or RESULTS, name)
         folder = RunFolder.create(path, resume=execution.resume)
         if execution.resume:
-            return folder, taken_up(folder.manifest_path, resolved, info)
+            return folder, taken_up(folder.manifest_path, config, info)
     except ArtefactError:
         raise
     except ValueError as error:
         raise UsageError(str(error)) from error
     manifest = Manifest.create(
-        command, resolved, config_given=given, cells=planned, distributions=(info,)
+        command,
+        config_as_dict(config),
+        config_given=given,
+        cells=planned,
+        distributions=(info,),
+        decided=decided(config),
     )
     manifest.save(folder.manifest_path)
     return folder, manifest

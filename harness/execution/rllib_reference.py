@@ -43,14 +43,15 @@ from harness.execution import checkpoint as checkpoints
 from harness.execution.backend import Advance, Handle, LostError, Work
 from harness.execution.glued_episodes import Feed, GluedEpisodes, assignments
 from harness.execution.local import LocalBackend
+from harness.execution.rllib_run import NETWORK
 from harness.execution.rllib_weights import from_rllib, to_rllib
 from harness.execution.scoring import Subject
 from harness.execution.worker import Receipt
 from harness.meta import learners
+from harness.meta.learners import traits
 from harness.meta.learners.base import DivergedError, IterationInfo
 from harness.meta.learners.iteration import concluded
 from harness.meta.learners.ppo import PPOLearner
-from harness.meta.learners.traits import CHUNK_STEPS
 from harness.meta.problem import Problem
 from harness.types import Cell
 from policies.actor_critic import ENCODER_DIM, ActorCritic
@@ -223,7 +224,8 @@ def algorithm_config(problem: Problem, learner: PPOLearner, feed_key: str) -> PP
     train, ppo = problem.config.train, problem.config.ppo
     count = train.meta_batch_size * learner.episodes_per_task
     length = learner.episodes_in_sequence * problem.dist.spec.horizon
-    steps, chunk = count * length, chunk_steps(length, ppo.chunk_steps or CHUNK_STEPS)
+    steps, longest = count * length, traits.chunk_steps(ppo, NETWORK)
+    chunk = chunk_steps(length, length if longest == "whole" else longest)
     minibatch = max(chunk, math.ceil(count * (length + 1) / ppo.ppo_minibatches))
     return (
         PPOConfig()

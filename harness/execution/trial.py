@@ -81,7 +81,7 @@ def _open(order: Order) -> tuple[RunFolder, Manifest]:
     info, resolved = describe(order.config), config_as_dict(order.config)
     folder = RunFolder.create(order.folder, resume=True)  # the lock is in it at least
     if folder.manifest_path.exists():
-        return folder, taken_up(folder.manifest_path, resolved, info)
+        return folder, taken_up(folder.manifest_path, order.config, info)
     write_atomically(order.folder / SETTINGS, settings_of(resolved))
     manifest = Manifest.create(
         order.command,

@@ -70,6 +70,9 @@ class Manifest(Strict):
     config: dict[str, Any]
     """The configuration as resolved: presets and defaults filled in."""
     config_hash: str
+    decided: dict[str, int | str] = Field(default_factory=dict)
+    """What the code took for settings that ``config`` leaves open, e.g. ``chunk_steps of gru``;
+    empty in older runs."""
     distributions: tuple[DistInfo, ...]
     packages: dict[str, str]
     git: Git | None
@@ -89,6 +92,7 @@ class Manifest(Strict):
         config_given: Mapping[str, Any],
         cells: Sequence[Cell],
         distributions: Sequence[DistInfo],
+        decided: Mapping[str, int | str] | None = None,
     ) -> Manifest:
         """Describe a run about to start here and now, every cell pending."""
         git = git_revision()
@@ -104,6 +108,7 @@ class Manifest(Strict):
             config_given=plain(config_given),
             config=plain(config),
             config_hash=config_hash(config),
+            decided=dict(decided or {}),
             distributions=tuple(distributions),
             packages=package_versions(),
             git=Git(revision=git[0], dirty=git[1]) if git else None,
@@ -145,14 +150,19 @@ class Manifest(Strict):
         """The task distribution of the first cell: the only one of a run."""
         return next(iter(self.cells.values())).task_dist
 
-    def check_resume(self, config: Mapping[str, Any]) -> None:
+    def check_resume(
+        self, config: Mapping[str, Any], decided: Mapping[str, int | str] | None = None
+    ) -> None:
         """Raise ValueError if continuing with ``config`` would mix two different experiments.
 
-        The execution section may differ: nothing in it changes a number.
+        The execution section may differ: nothing in it changes a number. ``decided`` must be what
+        it was, where the run recorded that.
         """
-        if config_hash(config) == self.config_hash:
+        then = {**self.config, **self.decided}
+        now = {**config, **(decided or {} if self.decided else {})}
+        if config_hash(now) == config_hash(then):
             return
-        changed = "; ".join(differences(self.config, config))
+        changed = "; ".join(differences(then, now))
         raise ValueError(
             f"cannot resume with another configuration ({changed}). "
             "Give the same flags as before, or start a new run with another --name"

@@ -264,6 +264,12 @@ def test_execution_alone_does_not_change_the_hash(manifest):
     manifest.check_resume(CONFIG | {"execution": {"num_workers": 99}})
     with pytest.raises(ValueError, match=r"train.epochs: 3 then, 4 now.*--name"):
         manifest.check_resume(CONFIG | {"train": {"epochs": 4}})
+    # What the code decides counts where it was recorded; older runs are taken up as before.
+    manifest.check_resume(CONFIG, {"chunk_steps of gru": 77})
+    manifest = manifest.model_copy(update={"decided": {"chunk_steps of gru": 50}})
+    manifest.check_resume(CONFIG, {"chunk_steps of gru": 50})
+    with pytest.raises(ValueError, match="chunk_steps of gru: 50 then, 77 now"):
+        manifest.check_resume(CONFIG, {"chunk_steps of gru": 77})
     assert config_hash({"a": (1, 2)}) == config_hash({"a": [1, 2]})
 
 

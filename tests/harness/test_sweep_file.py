@@ -9,6 +9,7 @@ from harness import cli, layers, strict_yaml, sweep, sweep_file
 from harness.config import UsageError, config_as_dict
 from harness.execution.conductor import reference_cells, twins
 from harness.execution.sweep_run import describe
+from harness.meta.learners import traits
 from harness.reporting.manifest import config_hash
 from harness.reporting.sweep_manifest import settings_of
 
@@ -56,6 +57,7 @@ HALFCHEETAH = "base: {task_dist: halfcheetah, policy: [ssm], learner: [multitask
 LEFT_TO_DEFAULTS = [
     *expand(POINT + "sweep: {adapt.inner_lr: [1.0e-7]}").cells,
     *expand(HALFCHEETAH).cells,  # zero-shot, with a recipe of its own
+    *expand(POINT + "  learner: [rl2]\nsweep: {policy: [gru, transformer]}").cells,
 ]
 
 
@@ -70,6 +72,16 @@ def test_the_replay_file_makes_the_same_cell_whatever_the_defaults_become(
     monkeypatch.setattr(layers, "RECIPES", {})
     again = cli.load_config(["--config", str(path)])
     assert config_hash(config_as_dict(again)) == config_hash(config_as_dict(planned.config))
+    assert not traits.decided(again), "something is left to the code that reads the file"
+
+
+def test_a_sweep_is_not_resumed_where_the_code_has_other_defaults_now(monkeypatch):
+    text = POINT + "  learner: [maml, rl2]\nsweep: {policy: [gru, transformer]}"
+    before = describe(expand(text), [])
+    before.check_resume(describe(expand(text), []))
+    monkeypatch.setattr(traits, "CHUNK_STEPS", 77)
+    with pytest.raises(ValueError, match=r"1 cells changed \(.*gru.rl2.*chunk_steps: 50 then, 77"):
+        before.check_resume(describe(expand(text), []))
 
 
 RANDOM = (

@@ -109,7 +109,7 @@ class PPOLearner(Keeper):
         blocks = (*played.support, played.query[last])
         batch = sequences.learnable(blocks, actor, tuple(tasks), train, payload.return_scale)
         longest = chunk_steps(problem.config.ppo, problem.cell.network)
-        batch = sequences.chunked(batch, actor, longest)
+        batch = sequences.chunked(batch, actor, None if longest == "whole" else longest)
         gained = batch.advantages[batch.mask].double()
         moments = (float(gained.numel()), float(gained.sum()), float(gained.square().sum()))
         return Kept(batch, where), report_on(blocks, train.gamma, moments)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from harness.config import PPOConfig, RunConfig
 
@@ -76,8 +77,23 @@ parameters that acted: the shorter the stretches, the more of what is seen is st
 costs the same in one stretch as in many, where a recurrent pass is as slow as it is long."""
 
 
-def chunk_steps(ppo: PPOConfig, network: str) -> int | None:
-    """Return the longest stretch to learn from; None for whole sequences."""
+def chunk_steps(ppo: PPOConfig, network: str) -> int | Literal["whole"]:
+    """Return the longest stretch that a policy learns from, of whole sequences ``whole``."""
     if ppo.chunk_steps is not None:
         return ppo.chunk_steps
-    return None if network in WHOLE else CHUNK_STEPS
+    return "whole" if network in WHOLE else CHUNK_STEPS
+
+
+def decided(config: RunConfig) -> dict[str, int | str]:
+    """Return what is decided here since ``config`` leaves it open: setting and policy -> value."""
+    if config.ppo.chunk_steps is not None or not any(traits(name).ppo for name in config.learner):
+        return {}
+    return {f"chunk_steps of {name}": chunk_steps(config.ppo, name) for name in config.policy}
+
+
+def spelled_out(config: RunConfig) -> RunConfig:
+    """Return ``config``, which is of one policy, with what ``decided`` would tell given in it."""
+    if not decided(config):
+        return config
+    (network,) = config.policy
+    return replace(config, ppo=replace(config.ppo, chunk_steps=chunk_steps(config.ppo, network)))

@@ -6,6 +6,7 @@ import pytest
 from execution_cases import assert_same, curves, played_locally, records, trained
 
 from harness.meta import learners
+from harness.meta.learners import traits
 from harness.reporting.manifest import Manifest
 from harness.run import main
 
@@ -74,6 +75,14 @@ def test_finetune_is_multitask_until_it_takes_a_step(finished):
 
 def test_finetune_trained_alone_has_the_same_numbers(finished):
     assert_same(of("finetune").reset_index(drop=True), of("finetune", name="alone"))
+
+
+def test_a_run_is_not_resumed_where_the_code_has_other_defaults_now(finished, monkeypatch, capsys):
+    argv = ["all", "--resume", "--learner", *EVERY]
+    assert played_locally(*argv, policy=("gru",)) == 0
+    monkeypatch.setattr(traits, "CHUNK_STEPS", 77)
+    assert played_locally(*argv, policy=("gru",)) == 2
+    assert "chunk_steps of gru: 50 then, 77 now" in capsys.readouterr().err
 
 
 def test_finetune_can_be_scored_from_its_own_checkpoint(finished):

@@ -171,7 +171,10 @@ def test_an_unknown_learner_is_refused_by_name():
 
 @pytest.mark.parametrize(
     ("policy", "given", "longest"),
-    [("gru", None, 50), ("gru", 30, 30), ("transformer", None, 75), ("transformer", 30, 30)],
+    [
+        *(("gru", None, 50), ("gru", 30, 30), ("gru", "whole", 75)),
+        *(("transformer", None, 75), ("transformer", 30, 30)),
+    ],
 )
 def test_a_window_is_learned_from_in_whole_unless_told_otherwise(policy, given, longest):
     problem = make_problem("rl2", policy=policy)
