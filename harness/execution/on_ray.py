@@ -46,8 +46,9 @@ class RayBackend:
                 f"the cluster has {have}"
             )
         self._config_ref = ray.put(config)
-        self.crew = Crew(self._config_ref, self.num_workers, self._report)
+        # First: where memory runs out Ray ends the newest actors, and a learner costs the most.
         self._learner = self._start_learner()
+        self.crew = Crew(self._config_ref, self.num_workers, self._report)
         self._sums = NodeSums()
         try:
             self.crew.await_start(config.execution.start_timeout)

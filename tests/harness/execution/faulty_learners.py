@@ -1,4 +1,4 @@
-"""maml with faults: learners that die, hang, raise or compute NaN, named after what they do.
+"""maml with faults: learners that die, hang, raise, eat or compute NaN, named after what they do.
 
 Most happen once: where the file of that name was not made yet in ``$FAULTS_DIR``.
 """
@@ -26,6 +26,8 @@ NAMES = (
     "nan-once",
     "nan-always",
     "disk-full",
+    "eats-once",
+    "eats-always",
     "first-job-last",
 )
 
@@ -51,6 +53,16 @@ def die():
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+def eat():
+    """Take memory, 50 MB at a time, until this process is ended for it; 1.4 GB at most."""
+    eaten = []
+    for _ in range(28):
+        eaten.append(b"x" * 50_000_000)
+        time.sleep(0.1)
+    time.sleep(30)
+    raise MemoryError(f"nobody minds {sum(map(len, eaten))} bytes")
+
+
 def wait_for_the_others(where, jobs):
     """Keep the first job of an iteration from its end until all the others have begun theirs."""
     folder = Path(os.environ["FAULTS_DIR"])
@@ -74,6 +86,8 @@ class Faulty(PolicyGradientLearner):
             die()
         if self.name == "hangs-always" or (self.name == "hangs-once" and once(self.name)):
             time.sleep(1000)
+        if self.name == "eats-always" or (self.name == "eats-once" and once(self.name)):
+            eat()
         if self.name == "raises":
             raise FloatingPointError("<boom>")
         return answer
