@@ -72,7 +72,7 @@ class _Recurrence(torch.autograd.Function):
     def forward(
         ctx: Any, a: Tensor, b: Tensor, keep: Tensor | None, initial: Tensor | None, reverse: bool
     ) -> Tensor:
-        x = _run(a, b, keep, initial, reverse)
+        x = recur(a, b, keep, initial, reverse)
         ctx.save_for_backward(a, x, keep, initial)
         ctx.reverse = reverse
         return x
@@ -94,9 +94,10 @@ class _Recurrence(torch.autograd.Function):
         return grad_a, g, None, grad_initial, None
 
 
-def _run(
+def recur(
     a: Tensor, b: Tensor, keep: Tensor | None, initial: Tensor | None, reverse: bool
 ) -> Tensor:
+    """Return what ``steps`` returns, as fast as can be; no graph is recorded."""
     if b.device.type == "cpu" and b.dtype in scan_loop.DTYPES:
         return scan_loop.run(a, b, keep, initial, reverse)
     return steps(a, b, keep, initial, reverse)

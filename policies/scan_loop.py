@@ -29,9 +29,7 @@ def run(a: Tensor, b: Tensor, keep: Tensor | None, initial: Tensor | None, rever
     return x
 
 
-def _steps(
-    a: Any, b: Any, keep: Any, initial: Any, resets: bool, reverse: bool, x: Any
-) -> None:
+def _steps(a: Any, b: Any, keep: Any, initial: Any, resets: bool, reverse: bool, x: Any) -> None:
     tasks, length, batch, state = b.shape
     for n in range(tasks):
         decay = a[n]

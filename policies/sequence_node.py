@@ -30,7 +30,7 @@ class Recurrence(Protocol):
         ...
 
     @property
-    def pull(self) -> Callable[[Tensors, Tensors, Tensors], Tensors]:
+    def pull(self) -> Callable[[Tensors, Tensors, Tensors], tuple[Tensor | None, ...]]:
         """Inputs, kept and the outputs' gradients to the inputs' gradients, without a graph."""
         ...
 

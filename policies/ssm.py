@@ -16,7 +16,8 @@ from torch import Tensor
 from policies.actor_critic import ActorCritic
 from policies.functional import linear_params, orthogonal, positive
 from policies.modules import FunctionalModule, PolicyBase, as_series, seeded_generator
-from policies.state_space import SSMCore, discretise, init_poles, run_states
+from policies.series import run_series
+from policies.state_space import SSMCore, discretise, init_poles
 
 __all__ = ["ImprovedSSM", "Matrices", "SSMCore", "StateSpaceModel", "build", "discretise"]
 
@@ -98,15 +99,11 @@ class StateSpaceModel(FunctionalModule):
             )
         params = self.params()
         timed = series.transpose(0, 1).reshape(1, steps * batch, -1)
-        # In place, but on no view: of a view, autograd would copy the whole gradient several times.
-        u = torch.baddbmm(params["encoder.bias"], timed, params["encoder.weight"]).relu_()
-        u = u.view(1, steps, batch, -1)
         decay, gain = discretise(params["log_a"], params["log_dt"])
-        first = torch.zeros(1, steps, batch, dtype=torch.bool, device=x.device)
-        start = (first, state.unsqueeze(0))
-        states, last = run_states((decay[:, 0], gain[:, 0]), params["B"], u, start)
-        y = torch.baddbmm(params["bias"], timed, params["D"])
-        y = torch.baddbmm(y, states, params["C"]).view(steps, batch, -1)
+        encoder = params["encoder.weight"], params["encoder.bias"]
+        space = decay[:, 0], params["B"] * gain[:, 0], params["C"], params["D"], params["bias"]
+        y, last = run_series(timed, state.unsqueeze(0), (*encoder, *space))
+        y = y.view(steps, batch, -1)
         return (y[0] if x.dim() == 2 else y.transpose(0, 1)), last[0]
 
     @torch.no_grad()

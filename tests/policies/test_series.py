@@ -1,0 +1,64 @@
+"""A series through the state space in pieces is the same as all of it at once."""
+
+import pytest
+import torch
+
+import policies.series
+from policies.series import _Series, run_series
+
+STEPS, BATCH = 7, 2
+
+
+@pytest.fixture(autouse=True)
+def _small_pieces(monkeypatch):
+    monkeypatch.setattr(policies.series, "ROWS", 3)  # 14 rows: four whole pieces and a rest
+
+
+def make_case():
+    options = {"generator": torch.Generator().manual_seed(0), "dtype": torch.float64}
+    shapes = [
+        (STEPS * BATCH, 3),
+        (BATCH, 4),
+        (3, 5),
+        (1, 5),
+        (1, 4),
+        (5, 4),
+        (4, 2),
+        (3, 2),
+        (1, 2),
+    ]
+    case = [torch.randn(1, *shape, **options) for shape in shapes]
+    case[4] = case[4].sigmoid()  # the diagonal of A
+    return case
+
+
+@pytest.mark.parametrize("wants_x", [True, False])
+def test_values_and_gradients_are_those_of_the_plain_equations(wants_x):
+    rows = []
+    for function in (_Series(wants_x).plain, lambda x, h, *parts: run_series(x, h, parts)):
+        leaves = [
+            part.requires_grad_(number > 0 or wants_x) for number, part in enumerate(make_case())
+        ]
+        y, last = function(*leaves)
+        wanted = [leaf for leaf in leaves if leaf.requires_grad]
+        value = y.square().sum() + (last * y[:, -BATCH:, :1]).sin().sum()
+        first = torch.autograd.grad(value, wanted, create_graph=True)
+        once = sum(gradient.square().sum() for gradient in first)
+        rows.append([y, last, *first, *torch.autograd.grad(once, wanted)])
+    for plain, ours in zip(*rows, strict=True):
+        torch.testing.assert_close(ours, plain)
+
+
+def test_gradients_that_need_no_graph_equal_finite_differences():
+    case = [part.requires_grad_() for part in make_case()]
+    assert torch.autograd.gradcheck(lambda x, h, *parts: run_series(x, h, parts), case)
+
+
+def test_first_gradients_are_the_same_with_and_without_a_graph():
+    found = []
+    for graph in (True, False):
+        leaves = [part.requires_grad_() for part in make_case()]
+        y, last = run_series(leaves[0], leaves[1], tuple(leaves[2:]))
+        found.append(torch.autograd.grad(y.sin().sum() + last.sum(), leaves, create_graph=graph))
+    for left, right in zip(*found, strict=True):
+        torch.testing.assert_close(left, right)
