@@ -6,6 +6,7 @@ Losses are per task, [N]: to be minimised; a mean over the steps that happened (
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -19,13 +20,22 @@ def masked_mean(x: Float[Tensor, "N E T"], mask: Bool[Tensor, "N E T"]) -> Float
 
 
 def discounted_returns(
-    rewards: Float[Tensor, "N E T"], gamma: float, last: Float[Tensor, "N E"] | None = None
+    rewards: Float[Tensor, "N E T"],
+    gamma: float | Float[Tensor, "N E T"],
+    last: Float[Tensor, "N E"] | None = None,
 ) -> Float[Tensor, "N E T"]:
-    """Return the discounted sum of rewards from each step on, bootstrapped with ``last``."""
+    """Return the discounted sum of rewards from each step on, bootstrapped with ``last``.
+
+    ``gamma`` may differ from step to step: it is what the sum after a step counts at that step.
+    """
     running = torch.zeros_like(rewards[..., 0]) if last is None else last
+    steps = rewards.shape[-1]
+    gammas: Sequence[float | Tensor] = (
+        gamma.unbind(-1) if isinstance(gamma, Tensor) else (gamma,) * steps
+    )
     out = []
-    for reward in reversed(rewards.unbind(-1)):
-        running = reward + gamma * running
+    for reward, discount in zip(reversed(rewards.unbind(-1)), reversed(gammas), strict=True):
+        running = reward + discount * running
         out.append(running)
     return torch.stack(out[::-1], -1)
 
@@ -45,16 +55,20 @@ def gae(
     values: Values,
     gamma: float,
     lam: float,
+    ended: Bool[Tensor, "N E T"] | None = None,
 ) -> Float[Tensor, "N E T"]:
     """Return generalised advantage estimates (arXiv 1506.02438, eq. 16).
 
-    The value after the last masked step of an episode is ``values.after``; padded steps get 0.
+    The value after the last masked step is ``values.after``; padded steps get 0. Where episodes
+    stand end to end the estimates run on from one to the next, but not past a step that ``ended``
+    the MDP: falling must not earn what the next episode brings.
     """
     last_step = mask & ~torch.nn.functional.pad(mask[..., 1:], (0, 1))
     following = torch.nn.functional.pad(values.at[..., 1:], (0, 1))
     following = torch.where(last_step, values.after.unsqueeze(-1), following)
-    delta = torch.where(mask, rewards + gamma * following - values.at, 0)
-    return discounted_returns(delta, gamma * lam)
+    goes_on = (mask if ended is None else mask & ~ended).to(rewards.dtype)
+    delta = torch.where(mask, rewards + gamma * goes_on * following - values.at, 0)
+    return discounted_returns(delta, gamma * lam * goes_on)
 
 
 def normalized(

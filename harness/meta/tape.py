@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from harness.meta import objectives
 from harness.meta.acting import Actor
 from harness.meta.inputs import Past
 from harness.types import Episodes
@@ -146,17 +147,7 @@ def seen(tape: Tape, actor: Actor, tasks: tuple[Task, ...]) -> Seen:
 def advantages(
     tape: Tape, values: Float[Tensor, "N E U"], gamma: float, lam: float, scale: float
 ) -> Float[Tensor, "N E T"]:
-    """Return generalised advantage estimates (arXiv 1506.02438, eq. 16) of rewards / ``scale``.
-
-    They run on from episode to episode, but not past a step that terminated the MDP: falling must
-    not earn what the next episode brings.
-    """
-    goes_on = (tape.mask & ~tape.terminated).to(values.dtype)
-    delta = tape.rewards / scale + gamma * goes_on * values[..., 1:] - values[..., :-1]
-    delta = torch.where(tape.mask, delta, 0)
-    decay = gamma * lam * goes_on
-    running, out = torch.zeros_like(delta[..., 0]), []
-    for error, keep in zip(reversed(delta.unbind(-1)), reversed(decay.unbind(-1)), strict=True):
-        running = error + keep * running
-        out.append(running)
-    return torch.stack(out[::-1], -1)
+    """Return the generalised advantage estimates of rewards / ``scale`` along the tape."""
+    after = values.gather(2, tape.length.unsqueeze(-1)).squeeze(-1)
+    known = objectives.Values(values[..., :-1], after)
+    return objectives.gae(tape.rewards / scale, tape.mask, known, gamma, lam, tape.terminated)
