@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Mapping
 
@@ -107,19 +108,20 @@ class PlainProgress:
         LOGGER.info("%s: over after %s", self._run_name, duration(self._tally.elapsed))
 
 
-class RichProgress:
-    """One live table on a terminal: a row per cell, the last notes below."""
+class LiveDisplay(ABC):
+    """What a terminal shows and draws anew by its own timer, the last notes with it."""
 
-    def __init__(self, run_name: str, console: Console, clock: Clock = time.monotonic) -> None:
-        self._run_name = run_name
+    def __init__(self, console: Console) -> None:
         self._console = console
-        self._tally = Tally(clock)
         self._notes: deque[str] = deque(maxlen=NOTES_SHOWN)
         self._live: Live | None = None
 
-    def started(self, cells: Mapping[Cell, int]) -> None:
-        """Take the terminal."""
-        self._tally.started(cells)
+    @abstractmethod
+    def render(self) -> RenderableType:
+        """Return the whole display as it stands."""
+
+    def take_terminal(self) -> None:
+        """Draw from now on."""
         self._live = Live(
             get_renderable=self.render,
             console=self._console,
@@ -127,6 +129,33 @@ class RichProgress:
             vertical_overflow="crop",
         )
         self._live.start()
+
+    def note(self, text: str) -> None:
+        """Show the note with the display, or at once where there is none."""
+        if self._live is None:
+            self._console.print(text, markup=False, highlight=False)
+        else:
+            self._notes.append(text)
+
+    def closed(self) -> None:
+        """Draw a last time and give the terminal back."""
+        if self._live is not None:
+            live, self._live = self._live, None
+            live.stop()
+
+
+class RichProgress(LiveDisplay):
+    """One live table on a terminal: a row per cell, the last notes below."""
+
+    def __init__(self, run_name: str, console: Console, clock: Clock = time.monotonic) -> None:
+        super().__init__(console)
+        self._run_name = run_name
+        self._tally = Tally(clock)
+
+    def started(self, cells: Mapping[Cell, int]) -> None:
+        """Take the terminal."""
+        self._tally.started(cells)
+        self.take_terminal()
 
     def cell_started(self, cell: Cell, first_iteration: int) -> None:
         """Mark the row."""
@@ -145,19 +174,6 @@ class RichProgress:
         self._tally.cell_finished(cell, status, reason)
         if reason:
             self.note(f"{cell.id}: {status}: {reason}")
-
-    def note(self, text: str) -> None:
-        """Show the note below the table, or at once where there is none."""
-        if self._live is None:
-            self._console.print(text, markup=False, highlight=False)
-        else:
-            self._notes.append(text)
-
-    def closed(self) -> None:
-        """Draw the table a last time and give the terminal back."""
-        if self._live is not None:
-            live, self._live = self._live, None
-            live.stop()
 
     def render(self) -> RenderableType:
         """Return the whole display as it stands."""

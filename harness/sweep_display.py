@@ -4,24 +4,21 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import deque
 from collections.abc import Sequence
 
 from rich import box
 from rich.console import Console, Group, RenderableType
-from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from harness.display import point_log_at
+from harness.display import LiveDisplay, point_log_at
 from harness.live_table import STYLES, UNKNOWN, count, duration, score
 from harness.reporting.blocks import clean
 from harness.sweep_view import CellView, SweepView, Watch
 from harness.tally import Clock
 
 LOGGER = logging.getLogger("harness")
-NOTES_SHOWN = 4
 SECONDS_BETWEEN_LINES = 10.0
 FRAME_LINES = 8
 """Lines of the display that are neither cells nor notes."""
@@ -77,26 +74,18 @@ class PlainWatch:
         LOGGER.info("%s: over after %s: %s", self._view.name, elapsed, self._view.summary())
 
 
-class RichWatch:
+class RichWatch(LiveDisplay):
     """One live table on a terminal: a row per running cell, the last notes below."""
 
     def __init__(self, console: Console, clock: Clock = time.monotonic) -> None:
-        self._console, self._clock = console, clock
-        self._began = 0.0
+        super().__init__(console)
+        self._clock, self._began = clock, 0.0
         self._view = SweepView("")
-        self._notes: deque[str] = deque(maxlen=NOTES_SHOWN)
-        self._live: Live | None = None
 
     def started(self, view: SweepView) -> None:
         """Take the terminal."""
         self._view, self._began = view, self._clock()
-        self._live = Live(
-            get_renderable=self.render,
-            console=self._console,
-            refresh_per_second=4,
-            vertical_overflow="crop",
-        )
-        self._live.start()
+        self.take_terminal()
 
     def begun(self, key: str) -> None:
         """The table is drawn by its own timer."""
@@ -109,19 +98,6 @@ class RichWatch:
         cell = self._view.cells[key]
         if cell.reason:
             self.note(f"{key}: {cell.status}: {cell.reason}")
-
-    def note(self, text: str) -> None:
-        """Show the note below the table, or at once where there is none."""
-        if self._live is None:
-            self._console.print(text, markup=False, highlight=False)
-        else:
-            self._notes.append(text)
-
-    def closed(self) -> None:
-        """Draw the table a last time and give the terminal back."""
-        if self._live is not None:
-            live, self._live = self._live, None
-            live.stop()
 
     def render(self) -> RenderableType:
         """Return the whole display as it stands."""
