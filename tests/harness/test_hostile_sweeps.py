@@ -140,8 +140,6 @@ CHANGES = {
     "settings that are none": in_cell(settings={"policy": "x"}),
     "a number that is none": in_cell(settings={"train.epochs": float("nan")}),
     "a key that leaves": renamed("../x"),
-    "an absolute key": renamed("/tmp/x"),
-    "a hidden key": renamed(".."),
     "a name that leaves": named("../../../outside/x"),
     "a long key that commands a terminal": renamed("\x1b[2J" * 10_000),
     "a long field that commands a terminal": lambda content: content.update({"\x1b[2J" * 9999: 1}),
@@ -162,7 +160,6 @@ def test_a_newer_format_is_told_as_such(capsys):
 
 TEXTS = {
     "truncated": lambda text: text[: len(text) // 2],
-    "empty": lambda text: b"",
     "no text": lambda text: b"\xff\xfe" + text,
     "a key twice": lambda text: text.replace(b'"format":', b'"format": 1, "format":'),
     "deep nesting": lambda text: b"[" * 100_000,
@@ -242,12 +239,9 @@ def test_names_of_parts_stay_in_the_folder_of_figures(capsys):
     assert outside() == before
 
 
-HOSTILE_EVENTS = ["[" * 100_000, '{"kind": "\\ud800"}', '{"time": {}, "kind": "\x1b[2J"}', '{"a']
-
-
 def test_a_hostile_log_of_events_costs_no_view(capsys):
-    lines = [*HOSTILE_EVENTS, '{"time": "2026", "kind": "node_lost"}']
-    (CELL / "events.jsonl").write_text("\n".join(lines))
+    lines = ["[" * 100_000, '{"kind": "\\ud800"}', '{"time": {}, "kind": "\x1b[2J"}', '{"a']
+    (CELL / "events.jsonl").write_text("\n".join([*lines, '{"time": "2026", "kind": "node_lost"}']))
     assert status.main(["results/x"]) == 0
     out, told = capsys.readouterr()
     assert told == ""

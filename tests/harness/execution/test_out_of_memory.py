@@ -155,7 +155,8 @@ def test_memory_that_really_runs_out_costs_the_job_that_takes_it(workplace):
     assert reason.startswith("oom: ")
     told = events("x")
     assert (told.kind == "out_of_memory").sum() >= 1 + 3
-    assert set(told.kind) <= {"out_of_memory", "learner_died", "cell_failed", "waiting"}
+    # Ray ends the newest first: never the learner, which is there before the workers.
+    assert set(told.kind) <= {"out_of_memory", "cell_failed", "waiting"}
     # It ate already: here it does not.
     assert played_locally("local", "--learner", "eats-once", "maml") == 0
     assert_same(trained("x"), trained("local"))
