@@ -110,9 +110,9 @@ def test_a_run_whose_only_workers_are_cut_off_waits_for_a_fresh_node(workplace):
         wait(playing, 60, "waiting", lambda: told("waiting"))
         network.heal("far")
         before = iterations()
-        time.sleep(10)  # long enough for what was under way to arrive
+        wait(playing, 60, "the end of the Ray beyond", lambda: not network.pids("far"))
+        time.sleep(5)  # long enough for what was under way to arrive
         assert iterations() == before, "the node was trusted again, or its answers counted"
-        network.end("far")
         began = time.time()
         network.start_ray("far", "--num-cpus=2")
         up = time.time()
