@@ -31,11 +31,15 @@ import pandas as pd
 import psutil
 from nodes import environment
 from ray.cluster_utils import Cluster
-from sweep_faults import equal, records, run_command, show, sweep_command, timed, write_cells
+from sweep_faults import SETTINGS, equal, records, show, sweep_command, timed, write_cells
 
 STORE = 80 * 1024**2
 DEATHS = ("rollout actor", "learner", "rollout actor", "cell's process", "node")
-TITLES = {"rollout actor": "ray::Worker", "learner": "ray::LearnerHost", "cell's process": "ray::ImplicitFunc"}
+TITLES = {
+    "rollout actor": "ray::Worker",
+    "learner": "ray::LearnerHost",
+    "cell's process": "ray::ImplicitFunc",
+}
 """How Ray names the processes of those that may be killed."""
 PATIENCE = 300.0
 
@@ -100,7 +104,7 @@ def sweep(rng: random.Random) -> None:
         whole = timed(lambda: playing("whole", made).check())
         show("sweep, undisturbed", whole, whole)
     with nodes() as made:
-        hurt = timed(lambda: disturbed(made, rng, whole.seconds))
+        hurt = timed(lambda: disturbed(made, rng))
         show(f"the same with {len(DEATHS)} deaths", hurt, whole)
     print(f"killed: {', '.join(DEATHS)}")
     print("cells equal to the undisturbed sweep's, bit for bit: ", end="")
@@ -110,22 +114,30 @@ def sweep(rng: random.Random) -> None:
     print("told in events.jsonl:", ", ".join(f"{kind} {n}" for kind, n in sorted(told.items())))
 
 
-def disturbed(made: Nodes, rng: random.Random, whole: float) -> None:
-    """Play the sweep and kill on the way."""
+def disturbed(made: Nodes, rng: random.Random) -> None:
+    """Play the sweep and kill on the way: somebody after every second cell that is done."""
     play = playing("hurt", made)
-    for what in DEATHS:
-        time.sleep(rng.uniform(0.5, 1.5) * whole / (len(DEATHS) + 1))
-        if play.process.poll() is not None:
-            sys.exit(f"it ended before a {what} was killed")
+    for number, what in enumerate(DEATHS, 1):
+        while _cells_done("hurt") < 2 * number - 1:
+            time.sleep(0.1)
+            if play.process.poll() is not None:
+                play.check()
+                sys.exit(f"it ended before a {what} was killed")
+        time.sleep(rng.uniform(0, 5))
         made.kill(what, rng)
     play.check()
+
+
+def _cells_done(name: str) -> int:
+    found = Path("results", name, "cells").glob("*/manifest.json")
+    return sum('"status": "ok"' in path.read_text() for path in found)
 
 
 def recovery(what: str, rng: random.Random) -> tuple[float, float]:
     """Return the longest time between checkpoints around a death, and the usual one."""
     name = what.replace(" ", "-")
-    argv = run_command(10_000, name, "--checkpoint-every", "1", "--num-workers", "2")
-    argv += ["--policy", "gru", "--learner", "maml", "--seeds", "0"]
+    argv = [*SETTINGS, "--policy", "gru", "--learner", "maml", "--epochs", "10000", "--name", name]
+    argv += ["--checkpoint-every", "1", "--num-workers", "2"]
     with nodes() as made:
         argv += ["--address", made.address]
         play = Play(argv)

@@ -48,6 +48,24 @@ sweep:
 tune:
   workers_per_cell: {workers}
 """
+SETTINGS = [
+    *(sys.executable, "-m", "harness.run", "--task-dist", "point_goal", "--horizon", "10"),
+    *(
+        "--test-tasks",
+        "0",
+        "1",
+        "2",
+        "3",
+        "4",
+        "--meta-batch-size",
+        "8",
+        "--episodes-per-task",
+        "5",
+    ),
+    *("--ppo-passes", "1", "--ppo-minibatches", "2"),
+    *("--few-shot", "1", "--episodes-per-shot", "4", "--query-episodes", "2"),
+]
+"""The command that plays one cell of the file, without what tells it from the others."""
 AGENTS = ("ray::DashboardAgent", "ray::RuntimeEnvAgent")
 VARIABLE = ["run", "adapt_seconds"]
 """Columns of records that measure time or name the folder."""
@@ -130,15 +148,18 @@ def sweep_command(name: str, *more: str) -> list[str]:
 
 def run_command(epochs: int, name: str, *more: str) -> list[str]:
     """Return the command that plays the same cells one after the other."""
-    settings = [
-        *("--task-dist", "point_goal", "--horizon", "10", "--test-tasks", "0", "1", "2", "3", "4"),
-        *("--epochs", str(epochs), "--meta-batch-size", "8", "--episodes-per-task", "5"),
-        *("--ppo-passes", "1", "--ppo-minibatches", "2"),
-        *("--few-shot", "1", "--episodes-per-shot", "4", "--query-episodes", "2"),
-        *("--policy", *POLICIES, "--learner", *LEARNERS, "--seeds", *map(str, SEEDS)),
-        *("--checkpoint-every", "2", "--name", name, *more),
+    cells = ["--policy", *POLICIES, "--learner", *LEARNERS, "--seeds", *map(str, SEEDS)]
+    return [
+        *SETTINGS,
+        "--epochs",
+        str(epochs),
+        *cells,
+        "--checkpoint-every",
+        "2",
+        "--name",
+        name,
+        *more,
     ]
-    return [sys.executable, "-m", "harness.run", *settings]
 
 
 def timed(play: Callable[[], object]) -> Took:
