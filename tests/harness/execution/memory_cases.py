@@ -37,6 +37,11 @@ class Allowance:
             (self.path / "memory.limit_in_bytes").write_text(str(limit))
         except OSError as error:
             raise NotPermittedError(f"no control group of our own here: {error}") from error
+        probe = self.start(["true"], stderr=subprocess.PIPE, text=True)
+        _, said = probe.communicate()
+        if probe.returncode:
+            self.close()
+            raise NotPermittedError(f"no view of it of our own here: {said}")
 
     def start(self, command, **options):
         """Start ``command`` in it."""
