@@ -39,8 +39,8 @@ def folder(address: str | Path) -> Path:
         return Path(address).expanduser().absolute()
     if scheme != "file":
         raise ValueError(
-            f"{scheme} addresses are not written to: mount it and give the folder, or copy the "
-            "finished run there"
+            f"{scheme} addresses are not written to: mount it and give the folder, or have the run "
+            "copied there by --mirror"
         )
     if isinstance(address, Path):
         raise ValueError("a Path has lost which host the address names: give it as text")
@@ -69,6 +69,7 @@ Folder = Annotated[
         str_from_instance=lambda value: [str(value)],
     ),
 ]
+Address = Annotated[str, tyro.conf.arg(metavar="ADDRESS")]
 Splits = Annotated[
     tuple[Literal["test", "train"], ...],
     Field(min_length=1),
@@ -269,6 +270,10 @@ class ExecutionConfig:
     """Workers per node beyond which every node adds up its gradients before they leave it."""
     storage: Folder | None = None
     """Folder for the run's folder, in place of results/ of the working directory."""
+    mirror: Address | None = None
+    """Address that gets a copy of the run's folder every half minute and at the end: an object
+    store (s3://..., gs://..., by fsspec) or a folder. With --resume, a run that is not here is
+    fetched from there."""
     tensorboard: bool = True
     """Write the curves for TensorBoard too: tensorboard --logdir results/<run>."""
     wandb: bool = False

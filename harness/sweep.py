@@ -53,6 +53,7 @@ def _play(sweep: sweep_file.Sweep, options: argparse.Namespace, argv: Sequence[s
         extend=options.extend,
         retry_failed=options.retry_failed,
         address=options.address,
+        mirror=options.mirror,
     )
     return run_sweep(sweep, chosen, argv=argv, watch=make_watch())
 
@@ -80,6 +81,12 @@ def _parser() -> argparse.ArgumentParser:
         help="with --resume or --extend: play failed cells again too",
     )
     parser.add_argument("--address", help="Ray cluster to join; a fresh local one if not given")
+    parser.add_argument(
+        "--mirror",
+        metavar="ADDRESS",
+        help="keep a copy of the sweep there (s3://..., gs://..., by fsspec, or a folder); with "
+        "--resume, a sweep that is not here is fetched from it",
+    )
     parser.add_argument("--dry-run", action="store_true", help="list the cells and end")
     return parser
 

@@ -55,6 +55,8 @@ def adapt_checkpoint(config: AdaptCommandConfig, *, argv: Sequence[str], progres
         UsageError: the run cannot start, or the policy cannot adapt so.
     """
     execution = config.execution
+    if execution.mirror is not None:
+        raise UsageError("--mirror: adapt takes none; it is of runs that take long")
     name = execution.name or f"adapt-{datetime.now(UTC):%Y%m%d-%H%M%S}"
     config = dataclasses.replace(config, execution=dataclasses.replace(execution, name=name))
     folder = run_path(execution.storage or experiment.RESULTS, name)

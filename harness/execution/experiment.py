@@ -16,6 +16,7 @@ from harness.execution.backend import Backend
 from harness.execution.cell import cells
 from harness.execution.interrupt import InterruptedRunError, StopRequest
 from harness.execution.local import LocalBackend
+from harness.execution.mirror import Mirror, mirrored
 from harness.execution.session import Session
 from harness.execution.tracking import tracked
 from harness.meta.learners.traits import decided
@@ -149,6 +150,8 @@ def open_run(
     info = describe(config)
     try:
         path = run_path(execution.storage or RESULTS, name)
+        if execution.mirror is not None:
+            Mirror(execution.mirror, name).open(path, resume=execution.resume)
         folder = RunFolder.create(path, resume=execution.resume)
         if execution.resume:
             return folder, taken_up(folder.manifest_path, config, info)
@@ -192,6 +195,18 @@ def play(
     checkpoint: Path | None = None,
 ) -> int:
     """Play what is missing on the backend that ``start`` returns; return the exit code."""
+    with mirrored(config.execution.mirror, folder.path, folder.event):
+        return _played(config, folder, manifest, progress, start, checkpoint)
+
+
+def _played(
+    config: RunConfig,
+    folder: RunFolder,
+    manifest: Manifest,
+    progress: Progress,
+    start: Callable[[RunConfig, RunFolder, Progress], Backend],
+    checkpoint: Path | None,
+) -> int:
     began = time.monotonic()
     progress = tracked(progress, folder, config.execution)
     try:

@@ -16,6 +16,7 @@ from harness.config import UsageError, config_as_dict
 from harness.execution.conductor import Conductor, settled
 from harness.execution.experiment import INTERRUPTED, RESULTS
 from harness.execution.interrupt import StopRequest
+from harness.execution.mirror import Mirror, mirrored
 from harness.execution.preflight import available_cpus, check_tracking
 from harness.reporting.files import ArtefactError, remove_temporaries, run_path
 from harness.reporting.manifest import config_hash
@@ -42,6 +43,8 @@ class Options:
     """Continue with a file that adds cells."""
     retry_failed: bool = False
     address: str | None = None
+    mirror: str | None = None
+    """Where a copy of the sweep's folder is kept; see ``harness.execution.mirror``."""
 
 
 def run_sweep(sweep: Sweep, options: Options, *, argv: Sequence[str], watch: Watch) -> int:
@@ -61,8 +64,12 @@ def run_sweep(sweep: Sweep, options: Options, *, argv: Sequence[str], watch: Wat
             cluster = stack.enter_context(_cluster(options.address))
             check_workers(sweep.tune, cluster.cpus, "the cluster")
         folder = _folder(options)
+        if options.mirror is not None:
+            again = options.resume or options.extend
+            Mirror(options.mirror, options.name).open(folder, resume=again)
         manifest = _opened(folder, described, options)
         stack.enter_context(_alone(folder))
+        stack.enter_context(mirrored(options.mirror, folder, _unreported))
         if options.extend:
             manifest.save(folder)
         remove_temporaries(folder)
@@ -71,6 +78,10 @@ def run_sweep(sweep: Sweep, options: Options, *, argv: Sequence[str], watch: Wat
         interrupted = bool(conductor.waiting) and _play(conductor, cluster)
         code = _conclude(folder, time.monotonic() - began)
     return INTERRUPTED if interrupted else code
+
+
+def _unreported(kind: str, **fields: object) -> None:
+    """A sweep has no event log of its own; the log that the user reads has told it."""
 
 
 def _cluster(address: str | None) -> Cluster:
