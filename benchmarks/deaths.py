@@ -12,6 +12,7 @@ between two checkpoints around a death, with a checkpoint after every iteration.
 from __future__ import annotations
 
 import argparse
+import atexit
 import contextlib
 import os
 import random
@@ -160,6 +161,7 @@ class Play:
         self._argv, self._log = argv, Path(f"{time.monotonic_ns()}.log")
         with self._log.open("w") as log:
             self.process = subprocess.Popen(argv, stdout=log, stderr=log, env=environment())
+        atexit.register(self.kill)  # where the benchmark gives up
 
     def check(self) -> None:
         """Wait for its end."""

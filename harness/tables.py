@@ -10,6 +10,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
+from harness.reporting.blocks import clean
 from harness.reporting.differences import differences
 from harness.reporting.files import ArtefactError
 from harness.reporting.rebuild import rebuild
@@ -56,7 +57,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def refuse(error: Exception) -> int:
     """Tell the user on one line of stderr; return 5 for a refused artefact, else 2."""
-    Console(stderr=True, soft_wrap=True).print(Text(f"error: {' '.join(str(error).split())}"))
+    Console(stderr=True, soft_wrap=True).print(
+        Text(f"error: {clean(' '.join(str(error).split()))}")
+    )
     return 5 if isinstance(error, ArtefactError) else 2
 
 

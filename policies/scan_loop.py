@@ -49,5 +49,14 @@ def _steps(a: Any, b: Any, keep: Any, initial: Any, resets: bool, reverse: bool,
                         outputs[i, s] = inputs[i, s] + decay[s] * previous[i, s]
 
 
-# Unwrapped: numba compiles no function that something else, such as a check of types, is around.
-_loop = njit(cache=True, nogil=True, error_model="numpy")(inspect.unwrap(_steps))
+def _compiled() -> Any:
+    """Return the loop; compiled anew in every process where no cache can be written."""
+    # Unwrapped: numba compiles no function that something else, a check of types, is around.
+    function = inspect.unwrap(_steps)
+    try:
+        return njit(cache=True, nogil=True, error_model="numpy")(function)
+    except RuntimeError:  # "no locator available": neither beside this file nor at home
+        return njit(nogil=True, error_model="numpy")(function)
+
+
+_loop = _compiled()

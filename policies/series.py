@@ -3,7 +3,8 @@
     u = relu(W x + b)     s' = A s + B u     y = C s + D x + bias
 
 The hidden layer is the widest thing here: it is made a few rows at a time, which stay in the cache,
-and made again on the way back, so that all of it is never in memory.
+and made again on the way back, so that all of it is never in memory. Gradients that are to be
+differentiated again, other devices than CPUs and autocast take the plain equations, all at once.
 
 Letters: R = T * B rows, time-major; I inputs, H hidden, S state, O outputs.
 """
@@ -32,7 +33,7 @@ def run_series(x: Tensor, state: Tensor, parts: Tensors) -> Tensors:
             C ``[1, S, O]``, D ``[1, I, O]`` and bias ``[1, 1, O]``.
     """
     series = _Series(x.requires_grad)
-    if x.device.type != "cpu":
+    if x.device.type != "cpu" or torch.is_autocast_enabled("cpu"):
         return series.plain(x, state, *parts)
     return as_node(series, x, state, *parts)
 

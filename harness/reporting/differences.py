@@ -54,12 +54,13 @@ def differences(folder: Path, against: str) -> list[Block]:
             known |= {_label(row) for row in rows}
             chosen = [row for row in rows if set(against.split()) <= set(_label(row).split())]
             exact = [row for row in chosen if _label(row).split() == against.split()]
-            if len(exact or chosen) == 1:
+            if len(exact or chosen) == 1 and len(rows) > 1:
                 (base,) = exact or chosen
                 found.append(_block(f"{name}, {split} tasks", part, rows, base))
     if not found:
+        have = ", ".join(sorted(known))
         raise ValueError(
-            f"--against {against!r} names no row, or several; have: {', '.join(sorted(known))}"
+            f"--against {against!r} names no row, several, or the only one; have: {have}"
         )
     return found
 

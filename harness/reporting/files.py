@@ -43,8 +43,8 @@ def run_path(results_dir: Path, name: str) -> Path:
 def check_links(folder: Path) -> None:
     """Raise ArtefactError if a link below ``folder`` leads out of it: writing would follow.
 
-    Hidden folders are not looked into, for they are made anew, nor are those of W&B, which links
-    to its own logs.
+    Hidden folders are not looked into, for they are made anew, nor are those of W&B, directly in
+    the folder of a run or of a sweep's cell, which links to its own logs.
     """
     home = folder.resolve()
     left = [home]
@@ -54,9 +54,11 @@ def check_links(folder: Path) -> None:
             for entry in entries:
                 if entry.is_symlink() and not _inside(home, Path(entry.path)):
                     raise ArtefactError(f"{entry.path} is a link that leaves {folder}")
-                hidden = entry.name.startswith(".") or entry.name == "wandb"
+                inner = Path(entry.path)
+                logs = entry.name == "wandb" and len(inner.relative_to(home).parts) in (1, 3)
+                hidden = entry.name.startswith(".") or logs
                 if entry.is_dir(follow_symlinks=False) and not hidden:
-                    left.append(Path(entry.path))
+                    left.append(inner)
 
 
 def _inside(home: Path, link: Path) -> bool:

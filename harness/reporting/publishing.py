@@ -105,7 +105,7 @@ def _copy_sweep(folder: Path, target: Path, published: Path) -> tuple[str, ...]:
     for key in keys:
         cell, copy = folder / CELLS / key, target / CELLS / key
         left_out += _copy(cell, copy, MAX_CHECKPOINT_BYTES // len(keys))
-        if (cell / SETTINGS).is_file():
+        if (cell / SETTINGS).is_file() and not (cell / SETTINGS).is_symlink():
             shutil.copyfile(cell / SETTINGS, copy / SETTINGS)
             again = {"command": replay_command(published / CELLS / key)}
             manifest = Manifest.load(copy / "manifest.json")
@@ -138,7 +138,9 @@ def _copy(run_dir: Path, target: Path, most_checkpoint_bytes: int) -> tuple[str,
 
 def _files(run_dir: Path) -> Iterator[Path]:
     """Yield the regular files worth publishing; links could lead out of the run."""
-    yield from (p for p in (run_dir / "manifest.json", run_dir / "events.jsonl") if p.is_file())
+    for path in (run_dir / "manifest.json", run_dir / "events.jsonl"):
+        if path.is_file() and not path.is_symlink():
+            yield path
     for kind, suffixes in KINDS.items():
         for path in sorted((run_dir / kind).rglob("*")):
             hidden = any(part.startswith(".") for part in path.relative_to(run_dir).parts)

@@ -7,6 +7,7 @@ Swept settings become part of the row's name and columns of the CSV.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import re
 import shlex
 import shutil
@@ -87,7 +88,9 @@ def rebuild_sweep(folder: Path) -> SweepTables:
 def _folder_name(part: str) -> str:
     """Return the name of a part's folder: of its swept settings nothing that leads elsewhere."""
     plain = part.replace(", ", ".").replace("=", "-")
-    return re.sub(r"[^A-Za-z0-9._\[\]-]", "-", plain)[:128]
+    safe = re.sub(r"[^A-Za-z0-9._\[\]-]", "-", plain)[:110]
+    # What was replaced or cut may have told two parts apart.
+    return safe if safe == plain else f"{safe}-{hashlib.sha256(part.encode()).hexdigest()[:12]}"
 
 
 def render_sweep(tables: SweepTables) -> RenderableType:

@@ -51,3 +51,8 @@ def test_a_row_that_is_not_there_or_not_alone_is_refused(tmp_path, capsys, monke
     assert "have: gru maml gradient, ssm maml gradient" in capsys.readouterr().err
     assert tables.main([str(run), "--against", "gru"]) == 0
     assert "return minus that of gru maml gradient" in capsys.readouterr().out
+
+
+def test_the_only_row_has_nothing_to_differ_from():
+    with pytest.raises(ValueError, match="or the only one; have: mlp maml gradient"):
+        differences(PUBLISHED.parent / "cartpole", "mlp")

@@ -16,6 +16,7 @@ from harness.reporting.files import ArtefactError, check_links
 from harness.reporting.manifest import DistInfo, Manifest, config_hash
 from harness.reporting.records import RunFolder
 from harness.reporting.sweep_manifest import SweepManifest
+from harness.reporting.sweeps import _folder_name
 
 KEY, OTHER = "point_goal.ssm.maml.s0", "point_goal.gru.maml.s1"
 FILE = Path("results/x/sweep.json")
@@ -235,7 +236,7 @@ def test_names_of_parts_stay_in_the_folder_of_figures(capsys):
     rewritten(in_cell(settings={"evaluation.protocol": "/../../../../outside/x"}))
     assert tables.main(["results/x"]) == 0
     (other,) = (path for path in Path("results/x/figures").iterdir() if path.name != "point_goal")
-    assert other.name == "point_goal.protocol--..-..-..-..-outside-x"
+    assert other.name.startswith("point_goal.protocol--..-..-..-..-outside-x-")
     assert outside() == before
 
 
@@ -247,3 +248,38 @@ def test_a_hostile_log_of_events_costs_no_view(capsys):
     assert told == ""
     assert "node_lost" in out
     assert "\x1b[2J" not in out
+
+
+def test_a_cell_named_as_the_logs_of_wandb_is_no_way_out(capsys):
+    rewritten(renamed("wandb"))
+    CELL.rename(CELL.with_name("wandb"))
+    records = CELL.with_name("wandb") / "records"
+    elsewhere = Path.cwd().parent / "outside" / "records"
+    records.rename(elsewhere)
+    records.symlink_to(elsewhere)
+    assert_refused(capsys)
+
+
+def test_a_run_publishes_no_file_that_is_a_link(capsys, monkeypatch):
+    """Of a plain run no links are refused: someone may keep checkpoints on another disk."""
+    monkeypatch.setattr("harness.reporting.rebuild.write_figures", lambda *_: None)
+    (CELL / "events.jsonl").symlink_to(Path("../outside/mine.txt").resolve())
+    assert publish.main([str(CELL), "v1", "--to", "published"]) == 0
+    assert not Path("published/v1/events.jsonl").exists()
+
+
+def test_what_a_setting_says_does_not_command_the_terminal(capsys):
+    settings = {"train.epochs": "\x1b[2Jx"}
+    rewritten(in_cell(settings=settings))
+    code = tables.main(["results/x", "--against", "nobody"])
+    _, told = capsys.readouterr()
+    assert code in (2, 5)
+    assert told[:-1].isprintable()
+
+
+def test_parts_whose_names_are_cut_or_mended_keep_figures_of_their_own():
+    names = ["x.test_tasks=[0, 1]", "x.test_tasks=[0, 1", "x.a/b", "x.a-b", "y" * 200, "y" * 201]
+    folders = [_folder_name(name) for name in names]
+    assert len(set(folders)) == len(names)
+    assert all(len(name) < 128 and Path(name).name == name for name in folders)
+    assert _folder_name("point_goal, horizon=8") == "point_goal.horizon-8"

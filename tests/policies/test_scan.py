@@ -1,5 +1,6 @@
 """Both methods of the linear recurrence are the plain definition, in every order of derivative."""
 
+import numba
 import pytest
 import torch
 from hypothesis import given, settings
@@ -104,6 +105,18 @@ def test_a_sequence_has_the_bits_it_has_beside_others():
         one = slice(row, row + 1)
         alone = scan(a[1:], b[1:, :, one], first[1:, :, one], initial[1:, one])
         assert torch.equal(alone, whole[1:, :, one])
+
+
+def test_where_no_cache_can_be_written_the_loop_is_compiled_all_the_same(monkeypatch):
+    def without_cache(cache=False, **options):
+        if cache:
+            raise RuntimeError("cannot cache function '_steps': no locator available")
+        return numba.njit(**options)
+
+    monkeypatch.setattr(scan_loop, "njit", without_cache)
+    monkeypatch.setattr(scan_loop, "_loop", scan_loop._compiled())
+    case = make_case(6, 0.2)
+    torch.testing.assert_close(scan(*case), plain(*case))
 
 
 def test_unknown_method_teaches():

@@ -1,5 +1,6 @@
 """Nodes with a network between them that can be cut: network namespaces on one machine (root)."""
 
+import contextlib
 import os
 import secrets
 import shutil
@@ -49,6 +50,9 @@ class Network:
         except subprocess.CalledProcessError as error:
             self.close()
             raise NotPermittedError(f"no network namespaces here: {error.stderr}") from error
+        except BaseException:  # stopped in the middle
+            self.close()
+            raise
 
     def _name(self, place):
         return f"{self._mark}{place}"
@@ -104,10 +108,11 @@ class Network:
     def close(self):
         """End all processes and take the network away, however far it was built."""
         there = ip("netns", "list").split()
-        for place in self.addresses:
-            if self._name(place) in there:
-                self.end(place)
-                ip("netns", "delete", self._name(place))
+        with contextlib.ExitStack() as stack:  # all of it, whatever fails
+            for place in self.addresses:
+                if self._name(place) in there:
+                    stack.callback(ip, "netns", "delete", self._name(place))
+                    stack.callback(self.end, place)
 
     @property
     def address(self):
