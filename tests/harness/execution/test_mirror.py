@@ -110,6 +110,7 @@ def test_a_copy_of_another_run_is_not_written_over(workplace, capsys):
     assert played_locally("x", "--mirror", "memory://runs") == 2
     assert "Continue with --resume or pick another --name" in capsys.readouterr().err
     assert copied("x") == {"manifest.json": b"{}"}
+    assert not Path("results/x").exists(), "another run was fetched"
 
 
 @pytest.mark.parametrize("name", ["../out", "a/../../out"])
