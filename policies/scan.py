@@ -95,16 +95,25 @@ class _Recurrence(torch.autograd.Function):
 
 
 def recur(
-    a: Tensor, b: Tensor, keep: Tensor | None, initial: Tensor | None, reverse: bool
+    a: Tensor,
+    b: Tensor,
+    keep: Tensor | None,
+    initial: Tensor | None,
+    reverse: bool,
+    out: Tensor | None = None,
 ) -> Tensor:
-    """Return what ``steps`` returns, as fast as can be; no graph is recorded."""
+    """Return what ``steps`` returns, as fast as can be; no graph is recorded.
+
+    It is written to ``out``, contiguous as b and perhaps b itself, or else to memory of its own.
+    """
+    x = torch.empty_like(b, memory_format=torch.contiguous_format) if out is None else out
     if b.device.type == "cpu" and b.dtype in scan_loop.DTYPES:
-        return scan_loop.run(a, b, keep, initial, reverse)
-    return steps(a, b, keep, initial, reverse)
+        return scan_loop.run(a, b, keep, initial, reverse, x)
+    return steps(a, b, keep, initial, reverse, x)
 
 
 def steps(
-    a: Tensor, b: Tensor, keep: Tensor | None, initial: Tensor | None, reverse: bool
+    a: Tensor, b: Tensor, keep: Tensor | None, initial: Tensor | None, reverse: bool, x: Tensor
 ) -> Tensor:
     """Return all states, step by step.
 
@@ -116,8 +125,8 @@ def steps(
         keep: k, ones and zeros ``[N, T, B, 1]``; None is all ones.
         initial: x before the first step, ``[N, B, S]``; None is zero, as it is in reverse.
         reverse: whether time runs backwards.
+        x: what is filled, contiguous ``[N, T, B, S]``; it may be b.
     """
-    x = torch.empty_like(b, memory_format=torch.contiguous_format)
     decay, outputs, inputs = a[:, 0], x.unbind(1), b.unbind(1)
     length = len(inputs)
     previous = initial

@@ -17,10 +17,11 @@ DTYPES = (torch.float32, torch.float64)
 """What the loop is compiled for."""
 
 
-def run(a: Tensor, b: Tensor, keep: Tensor | None, initial: Tensor | None, reverse: bool) -> Tensor:
+def run(
+    a: Tensor, b: Tensor, keep: Tensor | None, initial: Tensor | None, reverse: bool, x: Tensor
+) -> Tensor:
     """Return the states of ``policies.scan.steps``, which says what the arguments are."""
     tasks, length, batch, state = b.shape
-    x = torch.empty_like(b, memory_format=torch.contiguous_format)
     start = b.new_zeros(tasks, batch, state) if initial is None else initial.expand_as(b[:, 0])
     kept = None if keep is None else keep.expand(tasks, length, batch, 1)[..., 0].bool()
     no_resets = torch.empty(0, 0, 0, dtype=torch.bool)

@@ -19,7 +19,7 @@ from torch import Tensor
 from policies.scan import recur, scan
 from policies.sequence_node import Tensors, as_node
 
-ROWS = 400
+ROWS = 1600
 """Rows of the hidden layer made at once."""
 
 
@@ -64,7 +64,7 @@ class _Series:
         for rows, target in zip(torch.split(x[0], ROWS), torch.split(inputs, ROWS), strict=True):
             torch.mm(_encoded(rows, w, b, hidden), into[0], out=target)
         shaped = inputs.view(1, -1, state.shape[1], state.shape[-1])
-        states = recur(a.unsqueeze(1), shaped, None, state, reverse=False)
+        states = recur(a.unsqueeze(1), shaped, None, state, False, shaped)
         y = torch.addmm(bias, x[0], d).addmm_(states.view_as(inputs), c)
         return (y.unsqueeze(0), states[:, -1].clone()), (states,)
 
@@ -73,7 +73,7 @@ class _Series:
         (states,), (to_y, to_last) = kept, gradients
         arriving = torch.bmm(to_y, c.mT).view_as(states)
         arriving[:, -1] += to_last
-        g = recur(a.unsqueeze(1), arriving, None, None, reverse=True)
+        g = recur(a.unsqueeze(1), arriving, None, None, True, arriving)
         to_a = (g[:, 1:] * states[:, :-1]).sum((1, 2)) + (g[:, 0] * state).sum(1)
         to_x = torch.bmm(to_y, d.mT) if self.wants_x else None
         to_w, to_b, to_into = self._pull_hidden(x[0], g.flatten(1, 2)[0], (w, b, into), to_x)

@@ -82,7 +82,11 @@ def test_the_compiled_loop_does_the_same_steps(length, resets, reverse, started,
     keep = None if resets == 0.0 else (~first).unsqueeze(-1).double()
     start = initial if started and not reverse else None
     arguments = (a[:1] if shared else a, b, keep, start, reverse)
-    torch.testing.assert_close(scan_loop.run(*arguments), steps(*arguments))
+    plain = steps(*arguments, torch.empty_like(b))
+    torch.testing.assert_close(scan_loop.run(*arguments, torch.empty_like(b)), plain)
+    for run in (steps, scan_loop.run):
+        in_place = b.clone()
+        torch.testing.assert_close(run(arguments[0], in_place, *arguments[2:], in_place), plain)
 
 
 @pytest.mark.parametrize("loop", [scan_loop.run, steps])
@@ -91,7 +95,7 @@ def test_what_is_not_a_number_ends_with_its_episode(loop):
     b[:, 1] = torch.nan
     keep = torch.ones(2, 4, 3, 1, dtype=torch.float64)
     keep[:, 2] = 0.0
-    x = loop(a, b, keep, initial, False)
+    x = loop(a, b, keep, initial, False, torch.empty_like(b))
     assert x[:, 1].isnan().all()
     assert x[:, 2:].isfinite().all()
 
