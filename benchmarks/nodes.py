@@ -45,9 +45,11 @@ def main() -> None:
         os.chdir(folder)
         for number in range(given.rounds):
             for nodes in (0, *given.nodes):
-                for learner in given.learner:
-                    name = f"{learner}-{nodes}-{number}"
-                    seconds[learner, nodes] += iterations(name, learner, nodes)
+                found = iterations(f"on-{nodes}-{number}", given.learner, nodes)
+                for learner, times in found.items():
+                    seconds[learner, nodes] += times
+                told = ", ".join(f"{k} {statistics.median(v):.2f} s" for k, v in found.items())
+                print(f"round {number}, {nodes or 'no'} nodes: {told}", flush=True)
     print(f"{'learner':10} {'nodes':>9}  s an iteration  against one process")
     for (learner, nodes), times in seconds.items():
         median, alone = statistics.median(times), statistics.median(seconds[learner, 0])
@@ -55,16 +57,19 @@ def main() -> None:
         print(f"{learner:10} {label:>9}  {median:14.2f}  {median / alone:19.2f}")
 
 
-def iterations(name: str, learner: str, nodes: int) -> list[float]:
+def iterations(name: str, learners: list[str], nodes: int) -> dict[str, list[float]]:
     """Play one run on so many nodes, 0 for one process; return seconds of each iteration."""
-    argv = [sys.executable, "-m", "harness.run", *WORK, "--learner", learner, "--name", name]
+    argv = [sys.executable, "-m", "harness.run", *WORK, "--learner", *learners, "--name", name]
     if not nodes:
         played([*argv, "--backend", "local"])
     else:
         with cluster(nodes) as address:
             played([*argv, "--address", address, "--num-workers", str(nodes)])
-    (curve,) = Path("results", name, "curves").glob("*.parquet")
-    return [float(value) for value in pd.read_parquet(curve)["seconds_wall"][1:]]
+    found = {}
+    for learner in learners:
+        (curve,) = Path("results", name, "curves").glob(f"*.{learner}.*.parquet")
+        found[learner] = [float(value) for value in pd.read_parquet(curve)["seconds_wall"][1:]]
+    return found
 
 
 def played(argv: list[str]) -> None:
@@ -95,6 +100,8 @@ def cluster(nodes: int) -> Iterator[str]:
             made.add_node(num_cpus=1, object_store_memory=80 * 1024**2)
         yield made.address
     finally:
+        for node in list(made.worker_nodes):  # at once: each would drain for half a minute
+            made.remove_node(node, allow_graceful=False)
         made.shutdown()
 
 

@@ -2,8 +2,8 @@
 
     python benchmarks/supervised.py [--rounds 15]
 
-One thread; CPU time of that thread, so that a busy machine disturbs less; the cases take turns, each
-a few calls in a row of which the median counts, as in a training loop, which finds its memory warm. A
+One thread; CPU time of that thread, so that a busy machine disturbs less. Cases take turns, each
+a few calls in a row of which the median counts: as in a training loop, which finds memory warm. A
 plain module of the same sizes that steps through time by three small networks, as most code does,
 runs in the same rounds: the documents' figures come from another hour, its ratios do not.
 """
