@@ -6,8 +6,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input -c constraints.txt
 INSTALLED := $(VENV)/.installed
-# Two processes, in the order that tests/conftest.py gives: the longest group first.
-PYTEST := $(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
+# Two processes, file by file in the order that tests/conftest.py gives: the longest first. By file and
+# not by group (--dist loadgroup): pytest 9.2 ignores the names by which pytest-xdist 3.8 marks groups.
+PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 export RAY_USAGE_STATS_ENABLED ?= 0
 

@@ -3,7 +3,6 @@
 import collections
 import os
 import sys
-from pathlib import Path
 
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -11,28 +10,21 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import pytest
 from jaxtyping import install_import_hook
 
-ROOT = Path(__file__).parents[1]
-
 # Before anything imports these packages: from then on a [2, 3] where a [3, 2] is declared raises.
 install_import_hook(["harness.meta", "policies"], "beartype.beartype")
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config, items):
-    """With ``-n``: a file's tests stay together, as do all of Ray's; the long groups begin first.
+    """With ``-n``, where a file's tests stay together: the long files begin first.
 
     Those are Ray's, and then the files of most tests.
     """
     if not hasattr(config, "workerinput"):
         return
-    groups = {
-        item: "ray" if item.get_closest_marker("ray") else str(item.path.relative_to(ROOT))
-        for item in items
-    }
-    counts = collections.Counter(groups.values())
-    items.sort(key=lambda item: (groups[item] != "ray", -counts[groups[item]], groups[item]))
-    for item, group in groups.items():
-        item.add_marker(pytest.mark.xdist_group(group))
+    rays = {item.path for item in items if item.get_closest_marker("ray")}
+    counts = collections.Counter(item.path for item in items)
+    items.sort(key=lambda item: (item.path not in rays, -counts[item.path], str(item.path)))
 
 
 @pytest.fixture(autouse=True)
