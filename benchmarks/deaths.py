@@ -22,19 +22,15 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import psutil
-from nodes import environment
+from nodes import add_node, cluster, environment
 from ray.cluster_utils import Cluster
 from sweep_faults import SETTINGS, equal, records, show, sweep_command, timed, write_cells
 
-STORE = 80 * 1024**2
 DEATHS = ("rollout actor", "learner", "rollout actor", "cell's process", "node")
 TITLES = {
     "rollout actor": "ray::Worker",
@@ -45,39 +41,19 @@ TITLES = {
 PATIENCE = 300.0
 
 
-class Nodes:
-    """A head without CPUs and two nodes of one CPU, which may be lost."""
-
-    def __init__(self) -> None:
-        head = {"num_cpus": 0, "include_dashboard": False, "object_store_memory": STORE}
-        self._cluster = Cluster(initialize_head=True, head_node_args=head)
-        self.address: str = self._cluster.address
-        self._nodes = [self._added() for _ in range(2)]
-
-    def _added(self) -> Any:
-        return self._cluster.add_node(num_cpus=1, object_store_memory=STORE)
-
-    def lose(self, rng: random.Random) -> None:
-        """Kill a node and all on it; a fresh one joins at once."""
-        place = rng.randrange(len(self._nodes))
-        self._cluster.remove_node(self._nodes[place], allow_graceful=False)
-        self._nodes[place] = self._added()
-
-    def kill(self, what: str, rng: random.Random) -> None:
-        """Kill one of ``what``, as soon as there is one."""
-        if what == "node":
-            self.lose(rng)
-            return
-        deadline = time.monotonic() + PATIENCE
-        while not (found := _named(TITLES[what])):
-            if time.monotonic() > deadline:
-                sys.exit(f"no {what} to kill in {PATIENCE:g} s")
-            time.sleep(0.1)
-        rng.choice(found).kill()
-
-    def close(self) -> None:
-        """End all."""
-        self._cluster.shutdown()
+def kill(what: str, made: Cluster, rng: random.Random) -> None:
+    """Kill one of ``what``, as soon as there is one; for a lost node a fresh one joins at once."""
+    if what == "node":
+        lost = rng.choice(sorted(made.worker_nodes, key=lambda node: node.unique_id))
+        made.remove_node(lost, allow_graceful=False)
+        add_node(made)
+        return
+    deadline = time.monotonic() + PATIENCE
+    while not (found := _named(TITLES[what])):
+        if time.monotonic() > deadline:
+            sys.exit(f"no {what} to kill in {PATIENCE:g} s")
+        time.sleep(0.1)
+    rng.choice(found).kill()
 
 
 def main() -> None:
@@ -101,10 +77,10 @@ def main() -> None:
 def sweep(rng: random.Random) -> None:
     """Play the sweep undisturbed and disturbed; print what it took and whether it is the same."""
     print("12 cells, 1 worker a cell, 2 nodes")
-    with nodes() as made:
+    with cluster(nodes=2) as made:
         whole = timed(lambda: playing("whole", made).check())
         show("sweep, undisturbed", whole, whole)
-    with nodes() as made:
+    with cluster(nodes=2) as made:
         hurt = timed(lambda: disturbed(made, rng))
         show(f"the same with {len(DEATHS)} deaths", hurt, whole)
     print(f"killed: {', '.join(DEATHS)}")
@@ -115,7 +91,7 @@ def sweep(rng: random.Random) -> None:
     print("told in events.jsonl:", ", ".join(f"{kind} {n}" for kind, n in sorted(told.items())))
 
 
-def disturbed(made: Nodes, rng: random.Random) -> None:
+def disturbed(made: Cluster, rng: random.Random) -> None:
     """Play the sweep and kill on the way: somebody after every second cell that is done."""
     play = playing("hurt", made)
     for number, what in enumerate(DEATHS, 1):
@@ -125,7 +101,7 @@ def disturbed(made: Nodes, rng: random.Random) -> None:
                 play.check()
                 sys.exit(f"it ended before a {what} was killed")
         time.sleep(rng.uniform(0, 5))
-        made.kill(what, rng)
+        kill(what, made, rng)
     play.check()
 
 
@@ -139,7 +115,7 @@ def recovery(what: str, rng: random.Random) -> tuple[float, float]:
     name = what.replace(" ", "-")
     argv = [*SETTINGS, "--policy", "gru", "--learner", "maml", "--epochs", "10000", "--name", name]
     argv += ["--checkpoint-every", "1", "--num-workers", "2"]
-    with nodes() as made:
+    with cluster(nodes=2) as made:
         argv += ["--address", made.address]
         play = Play(argv)
         moments = [play.next_checkpoint(name) for _ in range(8)]
@@ -148,7 +124,7 @@ def recovery(what: str, rng: random.Random) -> tuple[float, float]:
             play.kill()
             play = Play([*argv, "--resume"])
         else:
-            made.kill(what, rng)
+            kill(what, made, rng)
         moments = moments[-1:] + [play.next_checkpoint(name) for _ in range(6)]
         play.kill()
     return max(b - a for a, b in pairwise(moments)), usual
@@ -183,19 +159,9 @@ class Play:
         return time.monotonic()
 
 
-def playing(name: str, made: Nodes) -> Play:
+def playing(name: str, made: Cluster) -> Play:
     """Start the sweep on the nodes."""
     return Play(sweep_command(name, "--address", made.address))
-
-
-@contextmanager
-def nodes() -> Iterator[Nodes]:
-    """Start nodes; end them whatever happens."""
-    made = Nodes()
-    try:
-        yield made
-    finally:
-        made.close()
 
 
 def _named(title: str) -> list[psutil.Process]:

@@ -25,6 +25,8 @@ import pandas as pd
 from ray.cluster_utils import Cluster
 
 ROOT = Path(__file__).parents[1]
+STORE = 80 * 1024**2
+"""Bytes of shared memory of a node."""
 WORK = [
     *("--task-dist", "halfcheetah-vel", "--policy", "gru", "--few-shot", "1"),
     *("--epochs", "5", "--meta-batch-size", "20", "--episodes-per-task", "4"),
@@ -63,8 +65,8 @@ def iterations(name: str, learners: list[str], nodes: int) -> dict[str, list[flo
     if not nodes:
         played([*argv, "--backend", "local"])
     else:
-        with cluster(nodes) as address:
-            played([*argv, "--address", address, "--num-workers", str(nodes)])
+        with cluster(nodes) as made:
+            played([*argv, "--address", made.address, "--num-workers", str(nodes)])
     found = {}
     for learner in learners:
         (curve,) = Path("results", name, "curves").glob(f"*.{learner}.*.parquet")
@@ -90,15 +92,20 @@ def environment() -> dict[str, str]:
     }
 
 
+def add_node(made: Cluster) -> None:
+    """Let a node of one CPU join."""
+    made.add_node(num_cpus=1, object_store_memory=STORE)
+
+
 @contextmanager
-def cluster(nodes: int) -> Iterator[str]:
-    """Start a head without CPUs and ``nodes`` of one CPU; give the address to join."""
-    head = {"num_cpus": 0, "include_dashboard": False, "object_store_memory": 80 * 1024**2}
+def cluster(nodes: int) -> Iterator[Cluster]:
+    """Start a head without CPUs and ``nodes`` of one CPU; end them whatever happens."""
+    head = {"num_cpus": 0, "include_dashboard": False, "object_store_memory": STORE}
     made = Cluster(initialize_head=True, head_node_args=head)
     try:
         for _ in range(nodes):
-            made.add_node(num_cpus=1, object_store_memory=80 * 1024**2)
-        yield made.address
+            add_node(made)
+        yield made
     finally:
         for node in list(made.worker_nodes):  # at once: each would drain for half a minute
             made.remove_node(node, allow_graceful=False)

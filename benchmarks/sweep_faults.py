@@ -27,6 +27,7 @@ from pathlib import Path
 
 import pandas as pd
 import psutil
+from nodes import environment, played
 
 from harness.reporting.records import read_records
 
@@ -89,7 +90,6 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
     parser.add_argument("--skip-runs", action="store_true", help="compare sweeps alone")
     given = parser.parse_args()
-    os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "OMP_NUM_THREADS": "1", "MPLBACKEND": "Agg"}
     with tempfile.TemporaryDirectory(prefix="sweep-faults-") as folder:
         os.chdir(folder)
         write_cells(given.epochs, given.workers)
@@ -171,13 +171,6 @@ def timed(play: Callable[[], object]) -> Took:
     return Took(seconds, unused / (seconds * psutil.cpu_count()))
 
 
-def played(command: list[str]) -> None:
-    """Run a command; what it said is shown where it failed."""
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode:
-        sys.exit(f"{' '.join(command)}\n{done.stdout[-1000:]}\n{done.stderr[-3000:]}")
-
-
 def kill_on_the_way(
     given: argparse.Namespace, whole: float, moments: list[float], lived: list[float]
 ) -> None:
@@ -187,7 +180,9 @@ def kill_on_the_way(
     with Path("killed.log").open("w") as log:
         for _ in range(given.kills):
             moment = rng.uniform(0.1, 0.5) * whole
-            process = subprocess.Popen(sweep_command("killed", *more), stdout=log, stderr=log)
+            process = subprocess.Popen(
+                sweep_command("killed", *more), stdout=log, stderr=log, env=environment()
+            )
             with contextlib.suppress(subprocess.TimeoutExpired):
                 sys.exit(f"it ended before it was killed, with {process.wait(timeout=moment)}")
             moments.append(moment)

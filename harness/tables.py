@@ -42,13 +42,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     given = parser.parse_args(argv)
     run: Path = given.run
     try:
+        # First: a row that is not there is refused before anything is written.
+        beside = differences(run, given.against) if given.against is not None else []
         if (run / FILE).exists():
             tables = rebuild_sweep(run)
             shown, code = render_sweep(tables), tables.exit_code
         else:
             table = rebuild(run)
             shown, code = render(table), table.exit_code
-        beside = differences(run, given.against) if given.against is not None else []
     except (ValueError, OSError) as error:
         return refuse(error)
     console().print(shown, render_blocks(beside))

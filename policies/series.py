@@ -16,8 +16,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from policies.scan import recur, scan
+from policies.scan import recur
 from policies.sequence_node import Tensors, as_node
+from policies.state_space import run_states
 
 ROWS = 1600
 """Rows of the hidden layer made at once."""
@@ -48,12 +49,10 @@ class _Series:
     ) -> Tensors:
         c, d, bias = out
         batch = state.shape[1]
-        u = torch.baddbmm(b, x, w).relu_()
-        inputs = torch.bmm(u, into).view(1, -1, batch, state.shape[-1])
-        first = torch.zeros(inputs.shape[:3], dtype=torch.bool, device=x.device)
-        states = scan(a.unsqueeze(1), inputs, first, state)
-        y = torch.baddbmm(torch.baddbmm(bias, x, d), states.flatten(1, 2), c)
-        return y, states[:, -1].clone()
+        u = torch.baddbmm(b, x, w).relu_().view(1, -1, batch, w.shape[-1])
+        first = torch.zeros(u.shape[:3], dtype=torch.bool, device=x.device)
+        states, last = run_states((a, torch.ones_like(a)), into, u, (first, state))
+        return torch.baddbmm(torch.baddbmm(bias, x, d), states, c), last
 
     def run(
         self, x: Tensor, state: Tensor, w: Tensor, b: Tensor, a: Tensor, into: Tensor, *out: Tensor

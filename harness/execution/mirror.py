@@ -38,8 +38,8 @@ class Mirror:
     name: str
     _files: Any = field(init=False)
     _root: str = field(init=False)
-    _copied: dict[str, tuple[int, int]] = field(init=False, default_factory=dict)
-    """Path below the folder -> size and time of what was copied."""
+    _copied: dict[str, tuple[int, int] | None] | None = field(init=False, default=None)
+    """Path below the folder -> size and time of what was copied; None of what was there before."""
 
     def __post_init__(self) -> None:
         try:
@@ -91,6 +91,8 @@ class Mirror:
         Raises:
             OSError: the place did not take it.
         """
+        if self._copied is None:
+            self._copied = dict.fromkeys(self._there())
         here = {path.relative_to(folder).as_posix(): path for path in _files_below(folder)}
         for name in sorted(here, key=lambda name: (Path(name).name in LAST, name)):
             with contextlib.suppress(FileNotFoundError):  # pruned, or renamed, in between
@@ -100,9 +102,9 @@ class Mirror:
                     self._files.makedirs(target.rpartition("/")[0], exist_ok=True)
                     self._files.put_file(str(here[name]), target)
                     self._copied[name] = (stat.st_size, stat.st_mtime_ns)
-        for name in set(self._there()) - set(here):
+        for name in set(self._copied) - set(here):
             self._files.rm_file(f"{self._root}/{name}")
-            self._copied.pop(name, None)
+            del self._copied[name]
 
 
 @contextlib.contextmanager
@@ -120,7 +122,7 @@ def mirrored(address: str | None, folder: Path, report: Report) -> Iterator[None
     def keep() -> None:
         nonlocal told
         while not over.wait(EVERY):
-            told = _copied(mirror, folder, told, report)
+            told = _tried(mirror, folder, told, report)
 
     thread = threading.Thread(target=keep, daemon=True, name="mirror")
     thread.start()
@@ -129,10 +131,10 @@ def mirrored(address: str | None, folder: Path, report: Report) -> Iterator[None
     finally:
         over.set()
         thread.join()
-        _copied(mirror, folder, "", report)
+        _tried(mirror, folder, "", report)
 
 
-def _copied(mirror: Mirror, folder: Path, told: str, report: Report) -> str:
+def _tried(mirror: Mirror, folder: Path, told: str, report: Report) -> str:
     """Copy; return what went wrong, told unless it was ``told`` before."""
     try:
         mirror.copy(folder)

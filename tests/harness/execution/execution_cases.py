@@ -17,6 +17,10 @@ VARIABLE = ["run", "adapt_seconds"]
 """Columns of records that may differ between two runs of one configuration."""
 
 
+class NotPermittedError(Exception):
+    """This machine, or this user, cannot do what a test needs: says why."""
+
+
 def play(name, *argv, policy=("mlp",), epochs=3, checkpoint_every=1):
     """Run the command line in this process, below the working directory."""
     sizes = ["--epochs", str(epochs), "--checkpoint-every", str(checkpoint_every)]

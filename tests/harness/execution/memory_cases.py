@@ -7,16 +7,13 @@ import time
 from pathlib import Path
 
 import psutil
+from execution_cases import NotPermittedError
 
 MEMORY = Path("/sys/fs/cgroup/memory")
 """Where the first version of control groups has its memory, and where Ray looks for it."""
 ENTER = 'echo $$ > "$0/cgroup.procs" && mount --bind "$0" /sys/fs/cgroup/memory && exec "$@"'
 """Joins the group and shows it as the machine's, to this process and its children alone: as a
 container does."""
-
-
-class NotPermittedError(Exception):
-    """This machine, or this user, cannot set a limit: says why."""
 
 
 class Allowance:

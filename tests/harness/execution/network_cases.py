@@ -10,14 +10,11 @@ import time
 from pathlib import Path
 
 import psutil
+from execution_cases import NotPermittedError
 
 ROOT = Path(__file__).parents[3]
 PATIENCE = 120
 """Seconds that a busy machine may take to start a node of Ray."""
-
-
-class NotPermittedError(Exception):
-    """This machine, or this user, cannot have networks of its own: says why."""
 
 
 def ip(*argv):

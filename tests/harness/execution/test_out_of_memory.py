@@ -8,8 +8,16 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from execution_cases import SIZES, assert_same, curves, events, played_locally, trained
-from memory_cases import Allowance, NotPermittedError
+from execution_cases import (
+    SIZES,
+    NotPermittedError,
+    assert_same,
+    curves,
+    events,
+    played_locally,
+    trained,
+)
+from memory_cases import Allowance
 from ray.exceptions import ActorDiedError, OutOfMemoryError
 
 from harness.config import ExecutionConfig

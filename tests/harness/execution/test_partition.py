@@ -11,8 +11,15 @@ from datetime import datetime
 from pathlib import Path
 
 import pytest
-from execution_cases import SIZES, assert_same, curves, played_locally, records
-from network_cases import Network, NotPermittedError
+from execution_cases import (
+    SIZES,
+    NotPermittedError,
+    assert_same,
+    curves,
+    played_locally,
+    records,
+)
+from network_cases import Network
 from test_cluster import QUICK_TO_NOTICE
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.faults, pytest.mark.timeout(900)]
