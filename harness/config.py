@@ -81,8 +81,12 @@ OFFICIAL_EPISODES = {"episodes_per_shot": 10, "query_episodes": 3}
 """What Meta-World's official protocol fixes (metaworld 3.1.1, metalearning_evaluation)."""
 
 
-REPLAY = ("buffer_size", "experience_batch_size", "experience_weight")
-"""Settings of ``AdaptConfig`` that act with the hybrid adapter alone."""
+REPLAY: dict[str, Any] = {
+    "buffer_size": 10_000,
+    "experience_batch_size": 32,
+    "experience_weight": 0.1,
+}
+"""Settings of ``AdaptConfig`` that act with the hybrid adapter alone; what each is if not given."""
 
 
 class UsageError(ValueError):
@@ -212,6 +216,13 @@ class AdaptConfig:
     """With hybrid: past steps drawn for a gradient step; 32 if not given."""
     experience_weight: NonNegativeFloat | None = None
     """With hybrid: weight of the loss on them; 0.1 if not given."""
+
+    def spelled_out(self) -> AdaptConfig:
+        """Return it with all numbers of the hybrid adapter in it, where that is the adapter."""
+        if self.adapter != "hybrid":
+            return self
+        given = {name: getattr(self, name) for name in REPLAY}
+        return replace(self, **{k: REPLAY[k] if v is None else v for k, v in given.items()})
 
 
 @dataclass(frozen=True, config=STRICT)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import task_distributions
@@ -59,7 +59,8 @@ def resolve(settings: Mapping[str, Any], origins: Origins) -> RunConfig:
     base = merged(below(Asked.in_settings(settings)), settle_shots(settings, origins))
     config = validation.typed(base, origins)
     validation.check_run(config, origins)
-    return config
+    # Each number is hashed: another default later is another experiment.
+    return replace(config, adapt=config.adapt.spelled_out())
 
 
 def below(asked: Asked) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from harness import cli, layers, strict_yaml, sweep, sweep_file
+from harness import cli, config, layers, strict_yaml, sweep, sweep_file
 from harness.config import UsageError, config_as_dict
 from harness.execution.conductor import reference_cells, twins
 from harness.execution.sweep_run import describe
@@ -42,9 +42,9 @@ def test_a_cell_is_what_harness_run_makes_of_the_same_settings():
     text = POINT + "sweep:\n  task_dist: [metaworld-ml10, ant-vel]\n  policy: [gru]\n"
     text = text.replace("  task_dist: point_goal\n", "  preset: smoke\n")
     ml10, ant = (planned.config for planned in expand(text).cells)
-    for config, dist in ((ml10, "metaworld-ml10"), (ant, "ant-vel")):
+    for found, dist in ((ml10, "metaworld-ml10"), (ant, "ant-vel")):
         argv = ["--task-dist", dist, "--preset", "smoke", "--policy", "gru", "--epochs", "3"]
-        assert config == cli.load_config(argv)
+        assert found == cli.load_config(argv)
     assert ml10.evaluation.protocol == "quick", "its own budget of the preset"
 
 
@@ -58,6 +58,7 @@ LEFT_TO_DEFAULTS = [
     *expand(POINT + "sweep: {adapt.inner_lr: [1.0e-7]}").cells,
     *expand(HALFCHEETAH).cells,  # zero-shot, with a recipe of its own
     *expand(POINT + "  learner: [rl2]\nsweep: {policy: [gru, transformer]}").cells,
+    *expand(POINT + "sweep: {adapt.adapter: [hybrid]}").cells,
 ]
 
 
@@ -70,9 +71,20 @@ def test_the_replay_file_makes_the_same_cell_whatever_the_defaults_become(
     others = {name: {"ppo": {"ppo_passes": 77}} for name in layers.PRESETS}
     monkeypatch.setattr(layers, "PRESETS", others)
     monkeypatch.setattr(layers, "RECIPES", {})
+    monkeypatch.setattr(config, "REPLAY", dict.fromkeys(config.REPLAY, 3))
     again = cli.load_config(["--config", str(path)])
     assert config_hash(config_as_dict(again)) == config_hash(config_as_dict(planned.config))
     assert not traits.decided(again), "something is left to the code that reads the file"
+
+
+def test_the_replay_settings_are_hashed_whether_given_or_not():
+    given = POINT + "  adapt: {adapter: hybrid, buffer_size: 10000, experience_batch_size: 32}\n"
+    left = POINT + "  adapt: {adapter: hybrid}\n"
+    hashes = [
+        config_hash(config_as_dict(expand(text + "sweep: {seed: [0]}").cells[0].config))
+        for text in (given, left, given.replace("32", "33"))
+    ]
+    assert hashes[0] == hashes[1] != hashes[2]
 
 
 def test_a_sweep_is_not_resumed_where_the_code_has_other_defaults_now(monkeypatch):

@@ -21,7 +21,7 @@ REGISTRY: dict[str, Callable[[AdaptConfig], Adapter]] = {
     ),
     "hybrid": lambda config: HybridGradientAdapter(
         inner_lr=config.inner_lr,
-        **{name: value for name in REPLAY if (value := getattr(config, name)) is not None},
+        **{name: getattr(config.spelled_out(), name) for name in REPLAY},
     ),
 }
 

@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
+from harness.config import REPLAY
 from harness.meta.adaptation.gradient import GradientAdapter, inner_loss
 from harness.meta.batch import Batch
 from policies.base import Params, Policy
@@ -25,11 +26,11 @@ class HybridGradientAdapter(GradientAdapter):
     """loss = loss(present shot) + experience_weight * loss(a sample of past steps)."""
 
     name: str = "hybrid"
-    buffer_size: int = 10_000
+    buffer_size: int = REPLAY["buffer_size"]
     """Past environment steps of a task that are remembered, the latest ones."""
-    experience_batch_size: int = 32
+    experience_batch_size: int = REPLAY["experience_batch_size"]
     """Of them drawn for every gradient step."""
-    experience_weight: float = 0.1
+    experience_weight: float = REPLAY["experience_weight"]
 
     def adapt_with(
         self,
