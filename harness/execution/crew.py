@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import ray
 from ray.exceptions import OutOfMemoryError, RayActorError
 
+from harness.execution import wire
 from harness.execution.backend import LostError, Work
 from harness.execution.jobs import Job
 from harness.execution.worker import Worker
@@ -25,8 +26,10 @@ Report = Callable[..., None]
 class Crew:
     """Actors by number. A replaced actor keeps its number, wherever Ray puts it."""
 
-    def __init__(self, config_ref: Any, size: int, report: Report) -> None:
-        self._config_ref, self._report = config_ref, report
+    def __init__(
+        self, config_ref: Any, size: int, report: Report, options: Mapping[str, Any]
+    ) -> None:
+        self._config_ref, self._report, self._options = config_ref, report, options
         self._actors = [self._started() for _ in range(size)]
         self._nodes: dict[int, str] = {}
         """Node of every actor that has told it."""
@@ -61,12 +64,18 @@ class Crew:
                 )
 
     def _started(self) -> Any:
-        return ray.remote(num_cpus=1, max_restarts=0)(Worker).remote(self._config_ref)
+        made = ray.remote(num_cpus=1, max_restarts=0, **self._options)(Worker)
+        worker = made.remote(self._config_ref)
+        wire.prepare(worker)
+        return worker
 
     def submit(self, worker: int, work: Work, job: Job) -> tuple[Any, Any]:
         """Send one job; return the references to its receipt and its result."""
         call = self._actors[worker].do.options(num_returns=2)
-        receipt, result = call.remote(work.kind, job, work.payload, work.origin)
+        # What is large is not sent twice, nor to one who has what would be collected with it.
+        known = work.origin is work.payload or self.home(job) == worker
+        origin = None if known else work.origin
+        receipt, result = call.remote(work.kind, job, work.payload, origin)
         return receipt, result
 
     def check(self, worker: int) -> None:

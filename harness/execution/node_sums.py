@@ -9,6 +9,7 @@ from typing import Any
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from harness.execution import wire
 from harness.execution.backend import Handle
 from harness.execution.supervisor import Landed
 from harness.meta.learners.sums import FAN_IN, Share, added, groups
@@ -50,6 +51,7 @@ class NodeSums:
             where = NodeAffinitySchedulingStrategy(key, soft=True) if node else "DEFAULT"
             made = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=3)(Adder)
             self._adders[key] = made.options(scheduling_strategy=where).remote()
+            wire.prepare(self._adders[key])
         return self._adders[key]
 
     def dismiss(self) -> None:

@@ -15,6 +15,7 @@ from ray.exceptions import OutOfMemoryError, RayError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from harness.config import RunConfig, UsageError
+from harness.execution import wire
 from harness.execution.backend import Advance, Handle, LostError, Work
 from harness.execution.crew import DEAD, Crew
 from harness.execution.learner_host import LearnerHost
@@ -46,9 +47,10 @@ class RayBackend:
                 f"the cluster has {have}"
             )
         self._config_ref = ray.put(config)
+        self._options = wire.options(self.num_workers)
         # First: where memory runs out Ray ends the newest actors, and a learner costs the most.
         self._learner = self._start_learner()
-        self.crew = Crew(self._config_ref, self.num_workers, self._report)
+        self.crew = Crew(self._config_ref, self.num_workers, self._report, self._options)
         self._sums = NodeSums()
         try:
             self.crew.await_start(config.execution.start_timeout)
@@ -94,8 +96,10 @@ class RayBackend:
         # It waits while workers work, so it takes no CPU of its own. On the driver's node: it
         # reads and writes checkpoints in the driver's folders.
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-        made = ray.remote(num_cpus=0, max_restarts=0)(LearnerHost)
-        return made.options(scheduling_strategy=here).remote(self._config_ref)
+        made = ray.remote(num_cpus=0, max_restarts=0, **self._options)(LearnerHost)
+        learner = made.options(scheduling_strategy=here).remote(self._config_ref)
+        wire.prepare(learner)
+        return learner
 
     def close(self) -> None:
         """Shut down what this backend started."""
@@ -183,10 +187,11 @@ def connect(address: str | None) -> None:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
     if address is None:
-        start(num_cpus=available_cpus(), **quiet)
+        direct = {"max_direct_call_object_size": wire.DIRECT_BYTES}
+        start(num_cpus=available_cpus(), _system_config=direct, **quiet)
     else:
         try:
-            ray.init(address=address, **quiet)
+            ray.init(address=address, runtime_env=wire.direct_up_to(wire.DIRECT_BYTES), **quiet)
         except ConnectionError as error:
             raise UsageError(
                 f"--address {address}: no Ray cluster answers there. "

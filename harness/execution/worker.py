@@ -62,8 +62,8 @@ class Worker:
             kind: ``collect``, ``evaluate``, ``reference`` or what the learner's compute knows.
             job: the piece of work.
             payload: what the request carries.
-            origin: the ``collect`` payload of this iteration, to collect the job's data again if
-                this worker does not have it (its first worker died).
+            origin: the ``collect`` payload of this iteration, to collect the job's data again;
+                ``None`` where this worker has it.
 
         Raises:
             JobError: anything went wrong inside.

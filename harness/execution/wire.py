@@ -1,0 +1,66 @@
+"""RAY: how values travel between processes.
+
+Ray knows two ways: inside calls and answers, through the process that calls, or by its object
+store, whose hand-over from node to node takes longer than the bytes do. Whatever is not large goes
+inside calls here. And tensors are pickled as arrays: torch's own way writes a file for each.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import ray
+import torch
+from torch import Tensor
+
+DIRECT_BYTES = 2**20
+"""Largest value inside an answer; Ray's own limit is just below the size of a gradient."""
+STORE_BEYOND = 100 * 1024
+"""Ray's own limit."""
+DIRECT_WORKERS = 64
+"""Workers beyond which gradients take the store: not all of them through the driver's process."""
+
+Packed = tuple[np.ndarray[Any, Any], tuple[int, ...], tuple[int, ...] | None, bool]
+"""Elements as they lie in memory, shape, strides if not contiguous, whether it wants a gradient."""
+
+
+def direct_up_to(size: int) -> dict[str, Any]:
+    """Return the ``runtime_env`` of processes whose answers hold values of up to ``size`` bytes.
+
+    Ray reads this setting from each process's environment. A Ray of our own is started with it.
+    """
+    return {"env_vars": {"RAY_max_direct_call_object_size": str(size)}}
+
+
+def options(workers: int) -> dict[str, Any]:
+    """Return what actors are started with, where there are so many workers."""
+    return {"runtime_env": direct_up_to(STORE_BEYOND)} if workers > DIRECT_WORKERS else {}
+
+
+def prepare(actor: Any) -> None:
+    """Let an actor that has just been started send tensors as arrays, before it gets any work."""
+    actor.__ray_call__.remote(_tensors_as_arrays)
+
+
+def _tensors_as_arrays(_: Any = None) -> None:
+    ray.util.register_serializer(Tensor, serializer=packed, deserializer=unpacked)
+
+
+def packed(tensor: Tensor) -> Packed:
+    """Return a tensor on the CPU as an array, without copying if its elements lie side by side."""
+    plain = tensor.detach()
+    if plain.is_contiguous():
+        return plain.numpy().reshape(-1), tuple(plain.shape), None, tensor.requires_grad
+    if not torch.ops.aten.is_non_overlapping_and_dense(plain):
+        return packed(tensor.contiguous())
+    elements = plain.as_strided((plain.numel(),), (1,)).numpy()
+    return elements, tuple(plain.shape), plain.stride(), tensor.requires_grad
+
+
+def unpacked(parts: Packed) -> Tensor:
+    """Return the tensor: strides count in matrix products, to the last bit."""
+    elements, shape, strides, wants_gradient = parts
+    flat = torch.from_numpy(elements.copy())  # what arrives can only be read
+    tensor = flat.view(shape) if strides is None else flat.as_strided(shape, strides)
+    return tensor.requires_grad_(wants_gradient)
