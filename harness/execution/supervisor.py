@@ -1,13 +1,16 @@
 """RAY: one pass over a list of jobs that does every job exactly once, whoever dies or hangs.
 
 Jobs are values that any worker can do again: a worker that dies or hangs is replaced, and its job
-is done anew with the same seeds. Jobs go to whoever is free; one whose data a worker holds goes to
-that worker. Results are in job order, whatever the order of arrival.
+is done anew with the same seeds. Jobs go one by one to whoever is free; those whose data a worker
+holds go to that worker, all at once, so that it need not wait in between. Results are in job order,
+whatever the order of arrival.
 """
 
 from __future__ import annotations
 
+import math
 import time
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -33,7 +36,8 @@ class _Flight:
     index: int
     worker: int
     result: Any
-    deadline: float
+    deadline: float = math.inf
+    """Of the job that the worker is at."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +51,7 @@ class Landed:
 
 
 class Round:
-    """One pass: at most one job in flight per worker."""
+    """One pass over the jobs."""
 
     def __init__(
         self,
@@ -59,9 +63,16 @@ class Round:
     ) -> None:
         self._crew, self._work, self._execution = crew, work, execution
         self._report, self._on_done = report, on_done
-        self._waiting = list(range(len(work.jobs)))
+        self._free: list[int] = []
+        self._held: dict[int, list[int]] = defaultdict(list)
+        """Jobs whose data a worker holds, by worker."""
+        for index, job in enumerate(work.jobs):
+            home = crew.home(job)
+            (self._free if home is None else self._held[home]).append(index)
         self._idle = set(range(len(crew))) - set(crew.checking.values())
         self._flights: dict[Any, _Flight] = {}
+        self._queues: dict[int, list[Any]] = defaultdict(list)
+        """Flights of every worker, in their order."""
         self._attempts = [0] * len(work.jobs)
         self._places: dict[int, str | None] = {}
         """Node that began a group of jobs whose results are added (``sums.groups``)."""
@@ -76,37 +87,53 @@ class Round:
                 self._launch()
                 self._land()
         except BaseException:
-            for flight in self._flights.values():
-                self._crew.replace(flight.worker)
+            for worker in {flight.worker for flight in self._flights.values()}:
+                self._crew.replace(worker)
             raise
         return [self._done[index] for index in range(len(self._work.jobs))]
 
     def _launch(self) -> None:
         for worker in sorted(self._idle):
-            index = self._next_for(worker)
-            if index is None:
-                continue
-            self._waiting.remove(index)
-            self._idle.discard(worker)
-            self._places.setdefault(index // FAN_IN, self._crew.node(worker))
-            self._attempts[index] += 1
-            receipt, result = self._crew.submit(worker, self._work, self._work.jobs[index])
-            deadline = time.monotonic() + self._execution.job_timeout
-            self._flights[receipt] = _Flight(index, worker, result, deadline)
+            for index in self._next_for(worker):
+                self._send(index, worker)
 
-    def _next_for(self, worker: int) -> int | None:
-        """Take a job whose data it holds, or a free one, best of a group begun on its node."""
-        best, best_rank = None, 3
-        for index in self._waiting:
-            home = self._crew.home(self._work.jobs[index])
-            if home not in (None, worker):
-                continue
-            rank = 0 if home == worker else self._distance(index, worker)
-            if rank < best_rank:
-                best, best_rank = index, rank
-            if rank == 0:
+    def _send(self, index: int, worker: int) -> None:
+        self._idle.discard(worker)
+        self._places.setdefault(index // FAN_IN, self._crew.node(worker))
+        self._attempts[index] += 1
+        receipt, result = self._crew.submit(worker, self._work, self._work.jobs[index])
+        self._flights[receipt] = _Flight(index, worker, result)
+        self._queues[worker].append(receipt)
+        self._begun(worker)
+
+    def _begun(self, worker: int) -> None:
+        """Start the clock of the first of a worker's jobs; those behind it wait."""
+        first = self._flights[self._queues[worker][0]]
+        if first.deadline == math.inf:
+            first.deadline = time.monotonic() + self._execution.job_timeout
+
+    def _taken(self, receipt: Any) -> _Flight:
+        flight = self._flights.pop(receipt)
+        self._queues[flight.worker].remove(receipt)
+        if self._queues[flight.worker]:
+            self._begun(flight.worker)
+        else:
+            self._idle.add(flight.worker)
+        return flight
+
+    def _next_for(self, worker: int) -> list[int]:
+        """Take the jobs whose data it holds, or a free one, best of a group begun on its node."""
+        held = self._held.pop(worker, [])
+        if held or not self._free:
+            return held
+        best = self._free[0]
+        for index in self._free:
+            if self._distance(index, worker) < self._distance(best, worker):
+                best = index
+            if not self._distance(best, worker):
                 break
-        return best
+        self._free.remove(best)
+        return [best]
 
     def _distance(self, index: int, worker: int) -> int:
         group = index // FAN_IN
@@ -121,9 +148,13 @@ class Round:
             self._expire()
         for reference in ready:
             if reference not in checking:
-                self._finish(reference, self._flights.pop(reference))
-            elif (worker := self._crew.checked(reference)) is not None:
-                self._idle.add(worker)
+                self._finish(reference)
+                continue
+            asked = checking[reference]
+            if self._crew.checked(reference) is None:
+                self._free += self._held.pop(asked, [])
+            else:
+                self._idle.add(asked)
         if self._flights or ready:
             self._last_flight, self._told = time.monotonic(), False
 
@@ -133,20 +164,21 @@ class Round:
             0.0, min(deadlines, default=time.monotonic() + NOTICE_SECONDS) - time.monotonic()
         )
 
-    def _finish(self, receipt: Any, flight: _Flight) -> None:
-        job = self._work.jobs[flight.index]
+    def _finish(self, receipt: Any) -> None:
         try:
             answer: Receipt = ray.get(receipt)
         except RayTaskError as error:  # first: it is a RayActorError too if that is its cause
+            self._taken(receipt)
             raise cause(error) from error
         except DEAD as error:
-            self._doubt(flight.worker)
+            worker = self._flights[receipt].worker
+            self._doubt(worker)
             memory = isinstance(error, OutOfMemoryError)
             kind = "out_of_memory" if memory else "worker_died"
-            self._retry(flight, kind, str(error).splitlines()[0])
+            self._retry(worker, kind, str(error).splitlines()[0])
             return
-        self._idle.add(flight.worker)
-        self._crew.settle(job, flight.worker)
+        flight = self._taken(receipt)
+        self._crew.settle(self._work.jobs[flight.index], flight.worker)
         node = self._crew.node(flight.worker)
         self._done[flight.index] = Landed(answer, flight.result, node)
         if self._on_done:
@@ -162,11 +194,10 @@ class Round:
         now = time.monotonic()
         if not self._flights:
             self._wait_for_room(now - self._last_flight)
-        for receipt, flight in list(self._flights.items()):
-            if flight.deadline <= now:
-                del self._flights[receipt]
-                limit = self._execution.job_timeout
-                self._retry(flight, "job_timeout", f"no answer in {limit:g} s")
+        limit = self._execution.job_timeout
+        late = [flight.worker for flight in self._flights.values() if flight.deadline <= now]
+        for worker in late:
+            self._retry(worker, "job_timeout", f"no answer in {limit:g} s")
 
     def _wait_for_room(self, waited: float) -> None:
         workers, limit = len(self._crew.checking), self._execution.start_timeout
@@ -176,15 +207,19 @@ class Round:
             self._told = True
             self._report("waiting", workers=workers, cause="none is up", seconds_at_most=limit)
 
-    def _retry(self, flight: _Flight, kind: str, reason: str) -> None:
-        job, attempts = self._work.jobs[flight.index], self._attempts[flight.index]
+    def _retry(self, worker: int, kind: str, reason: str) -> None:
+        """Replace a worker and give up its jobs; the one that it was at has had an attempt."""
+        index, *behind = (self._flights.pop(receipt).index for receipt in self._queues.pop(worker))
+        for other in behind:
+            self._attempts[other] -= 1
+        self._free = [index, *behind, *self._free]
+        job, attempts = self._work.jobs[index], self._attempts[index]
         self._report(kind, job=str(job), attempt=attempts, cause=reason)
-        self._crew.replace(flight.worker)
+        self._crew.replace(worker)
         limit = 2 if kind == "job_timeout" else MAX_ATTEMPTS
         if attempts >= limit:
             told = f"{job} was lost {attempts} times ({kind}: {reason})"
             raise LostError(told, memory=kind == "out_of_memory")
-        self._waiting.insert(0, flight.index)
 
 
 def cause(error: RayTaskError) -> Exception:
