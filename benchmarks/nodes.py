@@ -3,7 +3,8 @@
 Every node is a raylet of its own (``ray.cluster_utils.Cluster``) with one rollout worker; driver
 and learner sit on a head without CPUs, so all data crosses between nodes. The nodes share this
 machine's cores and its loopback: figures beyond its cores are overhead, not speed-up. Runs
-interleave; an iteration's time is the median over rounds and iterations, the first left out.
+interleave; an iteration's time is the median over rounds and iterations, the first left out. Idle is
+the share of the workers' time in which they had nothing to do: transport, the learner, waiting.
 
     python benchmarks/nodes.py [--learner maml rl2] [--nodes 1 2 4] [--rounds 2]
 """
@@ -20,6 +21,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 import pandas as pd
 from ray.cluster_utils import Cluster
@@ -42,7 +44,7 @@ def main() -> None:
     parser.add_argument("--nodes", nargs="+", type=int, default=[1, 2, 4])
     parser.add_argument("--rounds", type=int, default=2)
     given = parser.parse_args()
-    seconds: dict[tuple[str, int], list[float]] = defaultdict(list)
+    seconds: dict[tuple[str, int], list[Iteration]] = defaultdict(list)
     with tempfile.TemporaryDirectory(prefix="nodes-") as folder:
         os.chdir(folder)
         for number in range(given.rounds):
@@ -50,17 +52,30 @@ def main() -> None:
                 found = iterations(f"on-{nodes}-{number}", given.learner, nodes)
                 for learner, times in found.items():
                     seconds[learner, nodes] += times
-                told = ", ".join(f"{k} {statistics.median(v):.2f} s" for k, v in found.items())
+                told = ", ".join(f"{k} {median(v):.2f} s" for k, v in found.items())
                 print(f"round {number}, {nodes or 'no'} nodes: {told}", flush=True)
-    print(f"{'learner':10} {'nodes':>9}  s an iteration  against one process")
+    print(f"{'learner':10} {'nodes':>9}  s an iteration  against one process   idle")
     for (learner, nodes), times in seconds.items():
-        median, alone = statistics.median(times), statistics.median(seconds[learner, 0])
+        wall, alone = median(times), median(seconds[learner, 0])
+        idle = statistics.median(one.idle for one in times)
         label = str(nodes) if nodes else "none"
-        print(f"{learner:10} {label:>9}  {median:14.2f}  {median / alone:19.2f}")
+        print(f"{learner:10} {label:>9}  {wall:14.2f}  {wall / alone:19.2f}  {idle:5.0%}")
 
 
-def iterations(name: str, learners: list[str], nodes: int) -> dict[str, list[float]]:
-    """Play one run on so many nodes, 0 for one process; return seconds of each iteration."""
+class Iteration(NamedTuple):
+    """What one took: seconds, and the share of the workers' time in which they were idle."""
+
+    wall: float
+    idle: float
+
+
+def median(times: list[Iteration]) -> float:
+    """Return the median seconds."""
+    return statistics.median(one.wall for one in times)
+
+
+def iterations(name: str, learners: list[str], nodes: int) -> dict[str, list[Iteration]]:
+    """Play one run on so many nodes, 0 for one process; return what each iteration took."""
     argv = [sys.executable, "-m", "harness.run", *WORK, "--learner", *learners, "--name", name]
     if not nodes:
         played([*argv, "--backend", "local"])
@@ -70,7 +85,9 @@ def iterations(name: str, learners: list[str], nodes: int) -> dict[str, list[flo
     found = {}
     for learner in learners:
         (curve,) = Path("results", name, "curves").glob(f"*.{learner}.*.parquet")
-        found[learner] = [float(value) for value in pd.read_parquet(curve)["seconds_wall"][1:]]
+        table = pd.read_parquet(curve)[1:]
+        pairs = zip(table["seconds_wall"], table["seconds_idle"], strict=True)
+        found[learner] = [Iteration(wall, idle / wall / max(1, nodes)) for wall, idle in pairs]
     return found
 
 

@@ -18,6 +18,7 @@ import ray.cloudpickle
 
 from harness import cli
 from harness.config import RunConfig
+from harness.execution import on_ray, wire
 from harness.execution.backend import Handle, Work
 from harness.execution.cell import CellRunner, cells
 from harness.execution.local import LocalBackend
@@ -99,6 +100,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--policy", nargs="+", default=["ssm"])
     parser.add_argument("--learner", nargs="+", default=["maml", "rl2"])
     options, more = parser.parse_known_args(argv)
+    on_ray.connect(None)
+    wire.tensors_as_arrays()
     print(HEADER)
     for learner in options.learner:
         for policy in options.policy:

@@ -158,6 +158,7 @@ def start(**options: Any) -> None:
     Raises:
         UsageError: it gave up twice.
     """
+    options["_system_config"] = {"max_direct_call_object_size": wire.DIRECT_BYTES}
     for _ in range(2):
         try:
             # A bare init would join whatever cluster is named in Ray's temporary folder.
@@ -187,8 +188,7 @@ def connect(address: str | None) -> None:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
     if address is None:
-        direct = {"max_direct_call_object_size": wire.DIRECT_BYTES}
-        start(num_cpus=available_cpus(), _system_config=direct, **quiet)
+        start(num_cpus=available_cpus(), **quiet)
     else:
         try:
             ray.init(address=address, runtime_env=wire.direct_up_to(wire.DIRECT_BYTES), **quiet)

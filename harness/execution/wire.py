@@ -21,8 +21,8 @@ STORE_BEYOND = 100 * 1024
 DIRECT_WORKERS = 64
 """Workers beyond which gradients take the store: not all of them through the driver's process."""
 
-Packed = tuple[np.ndarray[Any, Any], tuple[int, ...], tuple[int, ...] | None, bool]
-"""Elements as they lie in memory, shape, strides if not contiguous, whether it wants a gradient."""
+Packed = tuple[np.ndarray[Any, Any], tuple[int, ...], tuple[int, ...], bool]
+"""Elements as they lie in memory, shape, strides, whether it wants a gradient."""
 
 
 def direct_up_to(size: int) -> dict[str, Any]:
@@ -40,20 +40,19 @@ def options(workers: int) -> dict[str, Any]:
 
 def prepare(actor: Any) -> None:
     """Let an actor that has just been started send tensors as arrays, before it gets any work."""
-    actor.__ray_call__.remote(_tensors_as_arrays)
+    actor.__ray_call__.remote(tensors_as_arrays)
 
 
-def _tensors_as_arrays(_: Any = None) -> None:
+def tensors_as_arrays(_: Any = None) -> None:
+    """From now on, let this process send tensors as arrays."""
     ray.util.register_serializer(Tensor, serializer=packed, deserializer=unpacked)
 
 
 def packed(tensor: Tensor) -> Packed:
     """Return a tensor on the CPU as an array, without copying if its elements lie side by side."""
     plain = tensor.detach()
-    if plain.is_contiguous():
-        return plain.numpy().reshape(-1), tuple(plain.shape), None, tensor.requires_grad
     if not torch.ops.aten.is_non_overlapping_and_dense(plain):
-        return packed(tensor.contiguous())
+        plain = plain.contiguous()
     elements = plain.as_strided((plain.numel(),), (1,)).numpy()
     return elements, tuple(plain.shape), plain.stride(), tensor.requires_grad
 
@@ -62,5 +61,4 @@ def unpacked(parts: Packed) -> Tensor:
     """Return the tensor: strides count in matrix products, to the last bit."""
     elements, shape, strides, wants_gradient = parts
     flat = torch.from_numpy(elements.copy())  # what arrives can only be read
-    tensor = flat.view(shape) if strides is None else flat.as_strided(shape, strides)
-    return tensor.requires_grad_(wants_gradient)
+    return flat.as_strided(shape, strides).requires_grad_(wants_gradient)

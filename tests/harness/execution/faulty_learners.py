@@ -29,6 +29,7 @@ NAMES = (
     "eats-once",
     "eats-always",
     "first-job-last",
+    "slow-gradient",
 )
 
 
@@ -96,6 +97,8 @@ class Faulty(PolicyGradientLearner):
         params, info = super().compute(kind, data, payload, clock)
         if self.name == "dies-in-gradient" and once(self.name):
             die()
+        if self.name == "slow-gradient":
+            time.sleep(1.5)
         if self.name == "nan-always" or (self.name == "nan-once" and once(self.name)):
             params = {key: torch.full_like(value, torch.nan) for key, value in params.items()}
         return params, info

@@ -208,6 +208,26 @@ def test_a_slow_worker_leaves_its_waiting_jobs_to_the_other(config):
     assert not faults
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("learner", "told"), [("dies-in-gradient", [("worker_died", 1)]), ("slow-gradient", [])]
+)
+def test_jobs_that_wait_behind_another_are_neither_late_nor_lost(config, learner, told):
+    """One worker holds the data of all four: it is sent them all at once."""
+    params, _, _ = one_iteration(LocalBackend(config), config)
+    execution = dataclasses.replace(config.execution, num_workers=1, job_timeout=4.0)
+    config = dataclasses.replace(config, learner=(learner,), execution=execution)
+    faults = []
+    backend = RayBackend(config, lambda kind, fields: faults.append((kind, fields["attempt"])))
+    try:
+        found, sent, _ = one_iteration(backend, config)
+    finally:
+        backend.close()
+    assert sent == [4, 4, 4]
+    assert faults == told
+    assert_same_params(found, params)
+
+
 def test_a_full_node_sends_sums_that_change_nothing(config):
     """20 jobs are two groups: two sums leave the node in place of 20 gradients."""
     train = dataclasses.replace(config.train, meta_batch_size=20)
