@@ -3,8 +3,8 @@
 Every node is a raylet of its own (``ray.cluster_utils.Cluster``) with one rollout worker; driver
 and learner sit on a head without CPUs, so all data crosses between nodes. The nodes share this
 machine's cores and its loopback: figures beyond its cores are overhead, not speed-up. Runs
-interleave; an iteration's time is the median over rounds and iterations, the first left out. Idle is
-the share of the workers' time in which they had nothing to do: transport, the learner, waiting.
+interleave; an iteration's time is the median over rounds and iterations, the first left out. Idle
+is the share of the workers' time in which they had nothing to do: transport, the learner, waiting.
 
     python benchmarks/nodes.py [--learner maml rl2] [--nodes 1 2 4] [--rounds 2]
 """
