@@ -118,7 +118,7 @@ def test_where_no_cache_can_be_written_the_loop_is_compiled_all_the_same(monkeyp
         return numba.njit(**options)
 
     monkeypatch.setattr(scan_loop, "njit", without_cache)
-    monkeypatch.setattr(scan_loop, "_loop", scan_loop._compiled())
+    monkeypatch.setattr(scan_loop, "_loop", scan_loop._compiled(scan_loop._steps))
     case = make_case(6, 0.2)
     torch.testing.assert_close(scan(*case), plain(*case))
 
