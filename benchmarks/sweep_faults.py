@@ -179,7 +179,7 @@ def kill_on_the_way(
     more: list[str] = []
     with Path("killed.log").open("w") as log:
         for _ in range(given.kills):
-            moment = rng.uniform(0.1, 0.5) * whole
+            moment = rng.uniform(0.3, 0.9) / given.kills * whole  # before the end, all together
             process = subprocess.Popen(
                 sweep_command("killed", *more), stdout=log, stderr=log, env=environment()
             )
