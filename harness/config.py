@@ -217,12 +217,15 @@ class AdaptConfig:
     experience_weight: NonNegativeFloat | None = None
     """With hybrid: weight of the loss on them; 0.1 if not given."""
 
-    def spelled_out(self) -> AdaptConfig:
-        """Return it with all numbers of the hybrid adapter in it, where that is the adapter."""
-        if self.adapter != "hybrid":
-            return self
+    @property
+    def replay(self) -> dict[str, Any]:
+        """The numbers of the hybrid adapter, given or not."""
         given = {name: getattr(self, name) for name in REPLAY}
-        return replace(self, **{k: REPLAY[k] if v is None else v for k, v in given.items()})
+        return {name: REPLAY[name] if value is None else value for name, value in given.items()}
+
+    def spelled_out(self) -> AdaptConfig:
+        """Return it with the numbers of the hybrid adapter in it, where that is the adapter."""
+        return replace(self, **self.replay) if self.adapter == "hybrid" else self
 
 
 @dataclass(frozen=True, config=STRICT)

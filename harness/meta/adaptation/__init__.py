@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from harness.config import REPLAY, AdaptConfig
+from harness.config import AdaptConfig
 from harness.meta.adaptation.base import Adapter, NoAdapter
 from harness.meta.adaptation.gradient import GradientAdapter
 from harness.meta.adaptation.memory import MemoryAdapter
@@ -19,10 +19,7 @@ REGISTRY: dict[str, Callable[[AdaptConfig], Adapter]] = {
     "memory+gradient": lambda config: GradientAdapter(
         inner_lr=config.inner_lr, name="memory+gradient", carries_memory=True
     ),
-    "hybrid": lambda config: HybridGradientAdapter(
-        inner_lr=config.inner_lr,
-        **{name: getattr(config.spelled_out(), name) for name in REPLAY},
-    ),
+    "hybrid": lambda config: HybridGradientAdapter(inner_lr=config.inner_lr, **config.replay),
 }
 
 
