@@ -1,6 +1,7 @@
 """RAY: rollout actors and the learner actor behind ``Backend``.
 
-Parameters and gradients pass by reference from actor to actor; the driver reads receipts only.
+Parameters and gradients pass from actor to actor by reference (``wire``: how); the driver reads
+receipts only.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ class RayBackend:
                 f"the cluster has {have}"
             )
         self._config_ref = ray.put(config)
-        self._options = wire.options(self.num_workers)
+        self._options = wire.options(self.num_workers, config.execution.sum_beyond)
         # First: where memory runs out Ray ends the newest actors, and a learner costs the most.
         self._learner = self._start_learner()
         self.crew = Crew(self._config_ref, self.num_workers, self._report, self._options)
@@ -158,7 +159,8 @@ def start(**options: Any) -> None:
     Raises:
         UsageError: it gave up twice.
     """
-    options["_system_config"] = {"max_direct_call_object_size": wire.DIRECT_BYTES}
+    direct = {"max_direct_call_object_size": wire.DIRECT_BYTES}
+    options["_system_config"] = direct | options.get("_system_config", {})
     for _ in range(2):
         try:
             # A bare init would join whatever cluster is named in Ray's temporary folder.

@@ -143,7 +143,9 @@ class Round:
 
     def _land(self) -> None:
         checking = self._crew.checking
-        ready, _ = ray.wait([*self._flights, *checking], num_returns=1, timeout=self._patience())
+        # The first of each queue: those behind it land later, and a death is the first's.
+        first = [queue[0] for queue in self._queues.values() if queue]
+        ready, _ = ray.wait([*first, *checking], num_returns=1, timeout=self._patience())
         if not ready:
             self._expire()
         for reference in ready:

@@ -19,7 +19,7 @@ DIRECT_BYTES = 2**20
 STORE_BEYOND = 100 * 1024
 """Ray's own limit."""
 DIRECT_WORKERS = 64
-"""Workers beyond which gradients take the store: not all of them through the driver's process."""
+"""Workers beyond which values take the store: not all of them through the driver's process."""
 
 Packed = tuple[np.ndarray[Any, Any], tuple[int, ...], tuple[int, ...], bool]
 """Elements as they lie in memory, shape, strides, whether it wants a gradient."""
@@ -33,9 +33,16 @@ def direct_up_to(size: int) -> dict[str, Any]:
     return {"env_vars": {"RAY_max_direct_call_object_size": str(size)}}
 
 
-def options(workers: int) -> dict[str, Any]:
-    """Return what actors are started with, where there are so many workers."""
-    return {"runtime_env": direct_up_to(STORE_BEYOND)} if workers > DIRECT_WORKERS else {}
+def options(workers: int, sum_beyond: int) -> dict[str, Any]:
+    """Return what actors are started with, where there are so many workers.
+
+    Values take the store where there are many, and where a node has room for so many that it adds
+    up its gradients: those are to stay on it. (A Ray of our own, which is one node, keeps them
+    inside calls all the same: the setting it was started with counts.)
+    """
+    room = max(int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"])
+    by_store = workers > DIRECT_WORKERS or min(workers, room) > sum_beyond
+    return {"runtime_env": direct_up_to(STORE_BEYOND)} if by_store else {}
 
 
 def prepare(actor: Any) -> None:

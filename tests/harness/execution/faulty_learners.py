@@ -98,7 +98,7 @@ class Faulty(PolicyGradientLearner):
         if self.name == "dies-in-gradient" and once(self.name):
             die()
         if self.name == "slow-gradient":
-            time.sleep(1.5)
+            time.sleep(2.5)
         if self.name == "nan-always" or (self.name == "nan-once" and once(self.name)):
             params = {key: torch.full_like(value, torch.nan) for key, value in params.items()}
         return params, info
