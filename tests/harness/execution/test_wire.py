@@ -63,3 +63,19 @@ def test_an_actor_sends_arrays_and_what_is_small_inside_its_answers():
     assert not places[gradient]["node_ids"]
     assert places[large]["node_ids"]
     ray.kill(sender)
+
+
+@pytest.mark.parametrize(
+    ("workers", "by_store"),
+    [(16, False), (17, True)],  # of which one node has room for all
+)
+def test_where_nodes_add_up_their_gradients_these_stay_there(workers, by_store, monkeypatch):
+    nodes = [
+        {"Alive": True, "Resources": {"CPU": 40.0}},
+        {"Alive": True, "Resources": {}},
+        {"Alive": False, "Resources": {"CPU": 400.0}},
+    ]
+    monkeypatch.setattr(wire.ray, "nodes", lambda: nodes)
+    assert bool(wire.options(workers, sum_beyond=16)) == by_store
+    assert not wire.options(64, sum_beyond=40)
+    assert wire.options(65, sum_beyond=40), "all through the driver"
