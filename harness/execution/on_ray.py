@@ -48,7 +48,9 @@ class RayBackend:
                 f"the cluster has {have}"
             )
         self._config_ref = ray.put(config)
-        self._options = wire.options(self.num_workers, config.execution.sum_beyond)
+        alone = self._owns_ray and config.execution.address is None
+        crowd = self.num_workers, config.execution.sum_beyond
+        self._options = {} if alone else wire.options(*crowd)
         # First: where memory runs out Ray ends the newest actors, and a learner costs the most.
         self._learner = self._start_learner()
         self.crew = Crew(self._config_ref, self.num_workers, self._report, self._options)

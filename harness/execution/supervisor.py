@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -34,7 +34,7 @@ class _Flight:
     """One job on its way."""
 
     index: int
-    worker: int
+    receipt: Any
     result: Any
     deadline: float = math.inf
     """Of the job that the worker is at."""
@@ -70,9 +70,8 @@ class Round:
             home = crew.home(job)
             (self._free if home is None else self._held[home]).append(index)
         self._idle = set(range(len(crew))) - set(crew.checking.values())
-        self._flights: dict[Any, _Flight] = {}
-        self._queues: dict[int, list[Any]] = defaultdict(list)
-        """Flights of every worker, in their order."""
+        self._flights: dict[int, deque[_Flight]] = {}
+        """Of every worker that has any, in their order."""
         self._attempts = [0] * len(work.jobs)
         self._places: dict[int, str | None] = {}
         """Node that began a group of jobs whose results are added (``sums.groups``)."""
@@ -87,7 +86,7 @@ class Round:
                 self._launch()
                 self._land()
         except BaseException:
-            for worker in {flight.worker for flight in self._flights.values()}:
+            for worker in self._flights:
                 self._crew.replace(worker)
             raise
         return [self._done[index] for index in range(len(self._work.jobs))]
@@ -101,24 +100,24 @@ class Round:
         self._idle.discard(worker)
         self._places.setdefault(index // FAN_IN, self._crew.node(worker))
         self._attempts[index] += 1
-        receipt, result = self._crew.submit(worker, self._work, self._work.jobs[index])
-        self._flights[receipt] = _Flight(index, worker, result)
-        self._queues[worker].append(receipt)
+        flight = _Flight(index, *self._crew.submit(worker, self._work, self._work.jobs[index]))
+        self._flights.setdefault(worker, deque()).append(flight)
         self._begun(worker)
 
     def _begun(self, worker: int) -> None:
         """Start the clock of the first of a worker's jobs; those behind it wait."""
-        first = self._flights[self._queues[worker][0]]
+        first = self._flights[worker][0]
         if first.deadline == math.inf:
             first.deadline = time.monotonic() + self._execution.job_timeout
 
-    def _taken(self, receipt: Any) -> _Flight:
-        flight = self._flights.pop(receipt)
-        self._queues[flight.worker].remove(receipt)
-        if self._queues[flight.worker]:
-            self._begun(flight.worker)
+    def _taken(self, worker: int) -> _Flight:
+        """Take the first of a worker's jobs, which is over."""
+        flight = self._flights[worker].popleft()
+        if self._flights[worker]:
+            self._begun(worker)
         else:
-            self._idle.add(flight.worker)
+            del self._flights[worker]
+            self._idle.add(worker)
         return flight
 
     def _next_for(self, worker: int) -> list[int]:
@@ -144,13 +143,13 @@ class Round:
     def _land(self) -> None:
         checking = self._crew.checking
         # The first of each queue: those behind it land later, and a death is the first's.
-        first = [queue[0] for queue in self._queues.values() if queue]
+        first = {queue[0].receipt: worker for worker, queue in self._flights.items()}
         ready, _ = ray.wait([*first, *checking], num_returns=1, timeout=self._patience())
         if not ready:
             self._expire()
         for reference in ready:
             if reference not in checking:
-                self._finish(reference)
+                self._finish(first[reference])
                 continue
             asked = checking[reference]
             if self._crew.checked(reference) is None:
@@ -161,27 +160,26 @@ class Round:
             self._last_flight, self._told = time.monotonic(), False
 
     def _patience(self) -> float:
-        deadlines = [flight.deadline for flight in self._flights.values()]
+        deadlines = [queue[0].deadline for queue in self._flights.values()]
         return max(
             0.0, min(deadlines, default=time.monotonic() + NOTICE_SECONDS) - time.monotonic()
         )
 
-    def _finish(self, receipt: Any) -> None:
+    def _finish(self, worker: int) -> None:
         try:
-            answer: Receipt = ray.get(receipt)
+            answer: Receipt = ray.get(self._flights[worker][0].receipt)
         except RayTaskError as error:  # first: it is a RayActorError too if that is its cause
-            self._taken(receipt)
+            self._taken(worker)
             raise cause(error) from error
         except DEAD as error:
-            worker = self._flights[receipt].worker
             self._doubt(worker)
             memory = isinstance(error, OutOfMemoryError)
             kind = "out_of_memory" if memory else "worker_died"
             self._retry(worker, kind, str(error).splitlines()[0])
             return
-        flight = self._taken(receipt)
-        self._crew.settle(self._work.jobs[flight.index], flight.worker)
-        node = self._crew.node(flight.worker)
+        flight = self._taken(worker)
+        self._crew.settle(self._work.jobs[flight.index], worker)
+        node = self._crew.node(worker)
         self._done[flight.index] = Landed(answer, flight.result, node)
         if self._on_done:
             self._on_done(len(self._done))
@@ -197,7 +195,7 @@ class Round:
         if not self._flights:
             self._wait_for_room(now - self._last_flight)
         limit = self._execution.job_timeout
-        late = [flight.worker for flight in self._flights.values() if flight.deadline <= now]
+        late = [worker for worker, queue in self._flights.items() if queue[0].deadline <= now]
         for worker in late:
             self._retry(worker, "job_timeout", f"no answer in {limit:g} s")
 
@@ -211,7 +209,7 @@ class Round:
 
     def _retry(self, worker: int, kind: str, reason: str) -> None:
         """Replace a worker and give up its jobs; the one that it was at has had an attempt."""
-        index, *behind = (self._flights.pop(receipt).index for receipt in self._queues.pop(worker))
+        index, *behind = (flight.index for flight in self._flights.pop(worker))
         for other in behind:
             self._attempts[other] -= 1
         self._free = [index, *behind, *self._free]

@@ -34,11 +34,11 @@ def direct_up_to(size: int) -> dict[str, Any]:
 
 
 def options(workers: int, sum_beyond: int) -> dict[str, Any]:
-    """Return what actors are started with, where there are so many workers.
+    """Return what actors are started with on a Ray that was joined, where there are so many.
 
     Values take the store where there are many, and where a node has room for so many that it adds
-    up its gradients: those are to stay on it. (A Ray of our own, which is one node, keeps them
-    inside calls all the same: the setting it was started with counts.)
+    up its gradients: those are to stay on it. (A Ray of our own is one node, and the setting that
+    it was started with counts for more.)
     """
     room = max(int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"])
     by_store = workers > DIRECT_WORKERS or min(workers, room) > sum_beyond
