@@ -14,10 +14,10 @@ JOBS = [Job(CELL, "train", 0, part, "train", (part,), (part,)) for part in range
 
 
 class Holder:
-    """A crew of one that holds the data of all jobs until it dies: at ``deadly``, as often."""
+    """A crew of one that holds the data of all jobs until it dies: job -> how often at it."""
 
-    def __init__(self, deadly=None, deaths=0):
-        self.deadly, self.deaths, self.alive, self.log, self.checking = deadly, deaths, True, [], {}
+    def __init__(self, deaths=None):
+        self.deaths, self.alive, self.log, self.checking = deaths or {}, True, [], {}
 
     def __len__(self):
         return 1
@@ -46,8 +46,8 @@ class Holder:
         return self.checking.pop(reference)
 
     def get(self, reference):
-        if reference[1] == self.deadly and self.deaths:
-            self.deaths -= 1
+        if self.deaths.get(reference[1]):
+            self.deaths[reference[1]] -= 1
             raise ActorDiedError
         return "receipt"
 
@@ -71,15 +71,15 @@ def test_who_holds_their_data_is_sent_all_jobs_at_once(monkeypatch):
 
 
 def test_what_was_done_before_a_death_counts_and_who_waited_is_not_blamed(monkeypatch):
-    crew = Holder(deadly=1, deaths=2)
+    crew = Holder({1: 2, 2: 2})
     assert [landed.result for landed in play(monkeypatch, crew)] == [0, 1, 2]
     sent = [part for what, part, *_ in crew.log if what == "sent"]
-    assert sent == [0, 1, 2, 1, 1, 2]
+    assert sent == [0, 1, 2, 1, 1, 2, 2, 2]
     assert [event for event in crew.log if event[0] == "worker_died"] == [
-        ("worker_died", str(JOBS[1]), attempt) for attempt in (1, 2)
+        ("worker_died", str(JOBS[part]), attempt) for part in (1, 2) for attempt in (1, 2)
     ]
 
 
 def test_the_job_that_kills_is_the_one_that_was_lost(monkeypatch):
     with pytest.raises(LostError, match=r"tasks 1 was lost 3 times \(worker_died"):
-        play(monkeypatch, Holder(deadly=1, deaths=9))
+        play(monkeypatch, Holder({1: 9}))
