@@ -60,6 +60,7 @@ def _train_tab(desk: Desk) -> list[Any]:
             with gr.Row():
                 start = gr.Button("Train", variant="primary", min_width=80, elem_id="train")
                 stop = gr.Button("Stop", min_width=80, elem_id="train-stop")
+            said = _said("train-said")
         with gr.Column(scale=2):
             status = _status("train-status")
             cells = gr.HTML(elem_classes="cells", elem_id="train-cells", padding=False)
@@ -67,11 +68,11 @@ def _train_tab(desk: Desk) -> list[Any]:
     command = _terminal()
     table = _report("train-table")
 
-    def begin(*values: Any) -> tuple[str, str]:
+    def begin(*values: Any) -> tuple[Any, ...]:
         return _begun(lambda: desk.train(forms.TrainForm(*values)))
 
-    _on(start.click, begin, fields, [status, command])
-    _on(stop.click, lambda: _stopped(desk.training), [], [status])
+    _on(start.click, begin, fields, [said, status, command])
+    _on(stop.click, lambda: _stopped(desk.training), [], [said, status])
     return [status, cells, figure, table]
 
 
@@ -115,6 +116,7 @@ def _adapt_tab(desk: Desk) -> tuple[list[Any], Any]:
             with gr.Row():
                 start = gr.Button("Adapt", variant="primary", min_width=80, elem_id="adapt")
                 stop = gr.Button("Stop", min_width=80, elem_id="adapt-stop")
+            said = _said("adapt-said")
         with gr.Column(scale=2):
             status = _status("adapt-status")
             with gr.Row():
@@ -123,12 +125,12 @@ def _adapt_tab(desk: Desk) -> tuple[list[Any], Any]:
     command = _terminal()
     table = _report("adapt-table")
 
-    def begin(*values: Any) -> tuple[str, str]:
+    def begin(*values: Any) -> tuple[Any, ...]:
         return _begun(lambda: desk.adapt(*values))
 
     _on(load.click, _load, [checkpoint], [summary, task])
-    _on(start.click, begin, [checkpoint, task, shots, backend], [status, command])
-    _on(stop.click, lambda: _stopped(desk.adapting), [], [status])
+    _on(start.click, begin, [checkpoint, task, shots, backend], [said, status, command])
+    _on(stop.click, lambda: _stopped(desk.adapting), [], [said, status])
     return [status, *films, curve, table], checkpoint
 
 
@@ -156,6 +158,11 @@ def _status(name: str) -> Any:
     return gr.Textbox("Nothing started yet.", label="Status", interactive=False, elem_id=name)
 
 
+def _said(name: str) -> Any:
+    """Return where a button says why it did nothing: no tick writes there, so it stays."""
+    return gr.HTML(elem_id=name, elem_classes="said", padding=False)
+
+
 def _report(name: str) -> Any:
     return gr.Markdown(elem_classes="report", elem_id=name, latex_delimiters=[])
 
@@ -164,20 +171,20 @@ def _on(event: Callable[..., Any], act: Callable[..., Any], given: Any, shown: A
     event(act, given, shown, show_progress="hidden", api_visibility="private")
 
 
-def _begun(start: Callable[[], list[str]]) -> tuple[str, str]:
-    """Return the status after ``start``, and the command that a terminal would take."""
+def _begun(start: Callable[[], list[str]]) -> tuple[Any, ...]:
+    """Return what ``start`` refuses, the status, and the command that a terminal would take."""
     try:
-        return "Starting.", forms.spelt(start())
+        return "", "Starting.", forms.spelt(start())
     except (ValueError, OSError) as error:
-        gr.Warning(view.sentence(error))  # stays where the status goes on to change
-        return view.sentence(error), ""
+        return html.escape(view.sentence(error)), gr.skip(), ""
 
 
-def _stopped(child: Child | None) -> str:
+def _stopped(child: Child | None) -> tuple[Any, ...]:
+    """Return why nothing is stopped, and the status."""
     if child is None or not child.running:
-        return "Nothing is running."
+        return "Nothing is running.", gr.skip()
     child.stop()
-    return view.standing(child)
+    return "", view.standing(child)
 
 
 def _load(path: str) -> tuple[str, Any]:
@@ -224,7 +231,7 @@ def _training(desk: Desk, seen: Seen, now: Seen) -> list[Any]:
     try:
         shown = [view.cells(child.run), view.learning(child.run), view.table(child.run)]
     except (ValueError, OSError) as error:
-        return [view.sentence(error), *[gr.skip()] * 3]
+        shown = [html.escape(view.sentence(error)), gr.skip(), gr.skip()]
     return [_line(child, seen, now, "train"), *shown]
 
 
@@ -242,6 +249,6 @@ def _adapting(desk: Desk, seen: Seen, now: Seen) -> list[Any]:
 
 
 def _line(child: Child, seen: Seen, now: Seen, key: str) -> Any:
-    """Return the status if it has changed: what a button said after the end stays."""
+    """Return the status if it has changed since the window was shown it."""
     now[key] = view.standing(child)
     return gr.skip() if now[key] == seen.get(key) else now[key]

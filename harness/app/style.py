@@ -12,4 +12,5 @@ CSS = """
 .cells th, .cells td {text-align: left; white-space: nowrap}
 .cells td:nth-child(2) {white-space: normal}
 .film {font-size: 0.9rem}
+.said {font-size: 0.9rem; color: #b3261e; overflow-wrap: anywhere}
 """

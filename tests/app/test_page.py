@@ -1,11 +1,13 @@
 """What the page offers, without a browser."""
 
+from types import SimpleNamespace
+
 import pytest
 
-pytest.importorskip("gradio")
+gr = pytest.importorskip("gradio")
 
-from harness.app import page
-from harness.app.desk import Desk
+from harness.app import page  # noqa: E402
+from harness.app.desk import Desk  # noqa: E402
 
 
 def checkpoint(storage, run):
@@ -35,3 +37,17 @@ def test_a_run_without_a_checkpoint_puts_no_other_forward(tmp_path):
     now, seen = ({"training": (tmp_path / "own", on, ())} for on in (False, True))
     offered = page._offered(Desk(tmp_path), seen, now, None)
     assert not getattr(offered, "constructor_args", offered).get("value")
+
+
+def test_a_run_that_cannot_be_read_is_told_beside_how_it_ended(tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "manifest.json").write_text("<half a manifest")
+    desk, now = Desk(tmp_path), {}
+    ended = {"running": False, "stopping": False, "seconds": 3.0, "code": 0}
+    desk.training = SimpleNamespace(run=tmp_path / "run", **ended)
+    status, cells, *_ = page._training(desk, {}, now)
+    assert status == "Over after 0:03, complete: run"
+    assert cells.startswith("Error: ")
+    assert "manifest.json" in cells
+    again, unchanged, *_ = page._training(desk, now, {})
+    assert again == unchanged == gr.skip()
