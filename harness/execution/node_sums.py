@@ -18,6 +18,10 @@ from harness.meta.learners.sums import FAN_IN, Share, added, groups
 class Adder:
     """Adds up what it is sent."""
 
+    def __init__(self) -> None:
+        """Send tensors as arrays; said here, for Ray may start it again by itself."""
+        wire.tensors_as_arrays()
+
     def add(self, *answers: Share) -> Share:
         """Return the sum of the jobs' answers, from the first to the last."""
         return added(*answers)
@@ -51,7 +55,6 @@ class NodeSums:
             where = NodeAffinitySchedulingStrategy(key, soft=True) if node else "DEFAULT"
             made = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=3)(Adder)
             self._adders[key] = made.options(scheduling_strategy=where).remote()
-            wire.prepare(self._adders[key])
         return self._adders[key]
 
     def dismiss(self) -> None:

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from ray import cloudpickle
 
 from harness.execution import wire
+from harness.execution.node_sums import NodeSums
 
 SHAPES = st.lists(st.integers(0, 4), max_size=4).map(tuple)
 
@@ -63,6 +64,18 @@ def test_an_actor_sends_arrays_and_what_is_small_inside_its_answers():
     assert not places[gradient]["node_ids"]
     assert places[large]["node_ids"]
     ray.kill(sender)
+
+
+@pytest.mark.ray
+@pytest.mark.usefixtures("_ray")
+def test_an_adder_that_ray_starts_again_sends_arrays_too():
+    sums = NodeSums()
+    adder = sums._adder(None)
+    for _ in range(2):
+        pickled = adder.__ray_call__.remote(lambda _: cloudpickle.dumps(torch.ones(1000)))
+        assert b"torch.storage" not in ray.get(pickled)
+        ray.kill(adder, no_restart=False)
+    sums.dismiss()
 
 
 @pytest.mark.parametrize(
