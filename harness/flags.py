@@ -120,7 +120,7 @@ def _specs(info: StructTypeInfo) -> Iterator[StructFieldSpec]:
         else:
             default = field.get_default(call_default_factory=True)
         if dataclasses.is_dataclass(hint):
-            text = typing.cast(type, hint).__doc__
+            text = " ".join((hint.__doc__ or "").split())
         if name in CHOICES:
             text = f"{text} Choices: {', '.join(CHOICES[name]())}."
         if default is None:

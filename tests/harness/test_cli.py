@@ -1,5 +1,6 @@
 """The command line as its user meets it: what is accepted, what is refused and how it is said."""
 
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -164,6 +165,7 @@ def test_help_fits_80_columns_and_begins_with_examples(command, capsys, monkeypa
     text = "\n".join(lines)
     assert text.index("examples:") < text.index("--adapt-steps" if command == ["adapt"] else "K [K")
     assert "None" not in text
+    assert not re.search(r"(│ +│\n){2}", text), "a docstring's own line breaks are shown"
 
 
 def test_refusing_loads_neither_torch_nor_ray():
