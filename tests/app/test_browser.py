@@ -28,6 +28,8 @@ FLAGS = (
 MINUTE = 60_000
 SHOTS = 3
 
+playwright.expect.set_options(timeout=MINUTE)
+
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 
@@ -74,10 +76,11 @@ def browser():
 def window(served, browser):
     """A fresh window on the page, and every host it asked for anything."""
     page = browser.new_page(viewport={"width": 1240, "height": 1000})
+    page.set_default_timeout(MINUTE)
     page.asked = set()
     page.on("request", lambda request: page.asked.add(urlsplit(request.url).hostname))
     page.goto(served[0])
-    page.locator("#train").wait_for(timeout=MINUTE)
+    page.locator("#train").wait_for()
     yield page
     assert page.asked <= {"127.0.0.1", None}, "the page is to work without a network"
     page.close()
@@ -93,7 +96,7 @@ def says(window, name, pattern, minutes=1.0):
 def refuses(window, name, words):
     """Wait until what stands under the buttons of the tab ``name`` has ``words``; return it all."""
     said = window.locator(f"#{name}-said")
-    playwright.expect(said).to_contain_text(words, timeout=MINUTE)
+    playwright.expect(said).to_contain_text(words)
     return said.inner_text().strip()
 
 
@@ -113,7 +116,7 @@ def keep(window, name):
 def picture_of(window, name):
     """Return width, height and source of the picture ``name`` once it is loaded."""
     image = window.locator(f"#{name} img").first
-    image.wait_for(timeout=MINUTE)
+    image.wait_for()
     window.wait_for_function("i => i.complete && i.naturalWidth > 0", arg=image.element_handle())
     width, height = (image.evaluate(f"i => i.natural{side}") for side in ("Width", "Height"))
     return width, height, image.get_attribute("src")
@@ -127,7 +130,7 @@ def test_train_load_adapt_and_watch(window, served):
     window.locator("#backend").get_by_label("one process").check()
     window.locator("#train").click()
     says(window, "train-status", "^Running")
-    playwright.expect(window.locator("#train-cells")).to_contain_text("running", timeout=MINUTE)
+    playwright.expect(window.locator("#train-cells")).to_contain_text("running")
     picture_of(window, "train-figure")
     keep(window, "training")
     says(window, "train-status", "^Over .* complete", minutes=3)
@@ -219,7 +222,7 @@ def test_stop_leaves_a_run_that_can_be_continued(window, served):
     window.locator("#train").click()
     refuses(window, "train", "is going on: wait for it")
     window.reload()  # a page that is looked at anew shows what is going on
-    playwright.expect(window.locator("#train-cells")).to_contain_text("running", timeout=MINUTE)
+    playwright.expect(window.locator("#train-cells")).to_contain_text("running")
     window.locator("#train-stop").click()
     says(window, "train-status", "^Stopped after .* continue with --resume", minutes=3)
     (run,) = set(storage.glob("point_goal-*")) - before
