@@ -91,6 +91,8 @@ def load(path: Path) -> Sweep:
 def expand(document: strict_yaml.Document, source: str) -> Sweep:
     """Return the cells that a document describes, seed by seed so that a partial sweep compares."""
     values, lines = document.values, document.lines
+    if not values:
+        raise UsageError(f"{source} is empty: give base or sweep at least")
     for key in values:
         if key not in SECTIONS:
             hint = validation.suggestion(key, SECTIONS)
@@ -111,7 +113,9 @@ def expand(document: strict_yaml.Document, source: str) -> Sweep:
 def _section(
     values: Mapping[str, Any], lines: Mapping[KeyPath, str], name: str, source: str
 ) -> dict[str, Any]:
-    section = values.get(name) or {}
+    section = values.get(name)
+    if section is None:
+        return {}
     if not isinstance(section, dict):
         raise UsageError(f"{lines.get((name,), source)}: {name} is a section: indent what it holds")
     return section

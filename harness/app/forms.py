@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shlex
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -118,7 +119,11 @@ def checkpoints(storage: Path) -> list[Path]:
     for above in ("*", "*/cells/*"):  # of runs, of sweeps
         for path in sorted(storage.glob(f"{above}/checkpoints/*/iteration-*.safetensors")):
             newest[path.parent] = path
-    return sorted(newest.values(), key=lambda path: path.stat().st_mtime, reverse=True)
+    written = {}
+    for path in newest.values():
+        with contextlib.suppress(FileNotFoundError):  # pruned in between
+            written[path] = path.stat().st_mtime
+    return sorted(written, key=written.__getitem__, reverse=True)
 
 
 def spelt(command: list[str]) -> str:

@@ -92,7 +92,7 @@ def _train_fields() -> list[Any]:
         gr.Textbox("1 5 10", label="Shots to score after", elem_id="shots"),
         gr.Radio(list(PRESETS), value="smoke", label="Budget", elem_id="preset"),
         gr.Slider(0, 200, 0, step=1, label="Epochs (0: as budgeted)", elem_id="epochs"),
-        gr.Number(0, label="Seed", precision=0, minimum=0, elem_id="seed"),
+        gr.Number(0, label="Seed", precision=0, elem_id="seed"),
         gr.Radio(BACKENDS, value="ray", label="Runs on", elem_id="backend"),
     ]
 
@@ -198,7 +198,12 @@ def _load(path: str) -> tuple[str, Any]:
 
 def _choices(desk: Desk) -> list[tuple[str, str]]:
     found = forms.checkpoints(desk.storage)
-    return [(" / ".join(path.parts[-4:-3] + path.parts[-2:-1]), str(path)) for path in found]
+    return [(_offer(path.relative_to(desk.storage)), str(path)) for path in found]
+
+
+def _offer(path: Path) -> str:
+    """Return run and cell of a checkpoint; a cell of a sweep has a folder of its own name."""
+    return f"{path.parts[0]} / {path.parent.name}"
 
 
 def _tick(desk: Desk, seen: Seen, chosen: str | None) -> list[Any]:

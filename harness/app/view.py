@@ -16,6 +16,7 @@ from harness.app.children import STOPPED, Child
 from harness.app.clips import Clip, folder_of
 from harness.live_table import count, duration, score
 from harness.reporting.figures import learning_curves
+from harness.reporting.manifest import Manifest
 from harness.reporting.rebuild import load_comparison
 from harness.reporting.records import read_curves
 from harness.status import run_view
@@ -44,13 +45,19 @@ def standing(child: Child) -> str:
     took = duration(child.seconds)
     if child.running:
         return f"{'Stopping' if child.stopping else 'Running'}, {took}: {child.run.name}"
-    if child.code == INTERRUPTED and (child.run / "manifest.json").exists():
-        return f"Stopped after {took}: {child.run.name}; continue with --resume."
     if child.code == INTERRUPTED or (child.stopping and child.code in CUT):
-        return f"Stopped after {took}: {child.run.name}."
+        ahead = "; continue with --resume" if _resumable(child) else ""
+        return f"Stopped after {took}: {child.run.name}{ahead}."
     if child.code in ENDS:
         return f"Over after {took}, {ENDS[child.code]}: {child.run.name}"
     return sentence(ValueError(child.last_words()))
+
+
+def _resumable(child: Child) -> bool:
+    try:
+        return child.code == INTERRUPTED and Manifest.load(child.run / "manifest.json").resumable
+    except ValueError:  # there is none, or it is refused
+        return False
 
 
 def stamp(run: Path) -> tuple[tuple[str, int], ...]:

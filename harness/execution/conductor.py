@@ -14,9 +14,16 @@ from typing import Any
 from harness.config import RunConfig, config_as_dict
 from harness.execution.trial import Order
 from harness.meta.learners.traits import traits
+from harness.reporting.files import write_atomically
 from harness.reporting.manifest import Manifest, Status, config_hash
 from harness.reporting.records import RunFolder
-from harness.reporting.sweep_manifest import CELLS, SweepManifest, replay_command
+from harness.reporting.sweep_manifest import (
+    CELLS,
+    SETTINGS,
+    SweepManifest,
+    replay_command,
+    settings_of,
+)
 from harness.sweep_file import PlannedCell, TuneConfig
 from harness.sweep_view import SweepView, Watch
 
@@ -135,14 +142,21 @@ class Conductor:
 
     def _settle(self, key: str, status: Status, reason: str) -> None:
         state = self.manifest.state(self.folder, key)
-        folder = RunFolder(self.folder / CELLS / key)
+        path = self.folder / CELLS / key
         if state is None:  # its process died before it could begin
-            config = config_as_dict(self.planned[key].config)
-            cell = self.planned[key].cell
-            state = Manifest.create((), config, config_given={}, cells=[cell], distributions=())
-            folder.path.mkdir(parents=True, exist_ok=True)
+            planned = self.planned[key]
+            config = config_as_dict(planned.config)
+            path.mkdir(parents=True, exist_ok=True)
+            write_atomically(path / SETTINGS, settings_of(config))
+            state = Manifest.create(
+                replay_command(path),
+                config,
+                config_given=planned.given,
+                cells=[planned.cell],
+                distributions=(),
+            )
         state = state.with_status(self.planned[key].cell.id, status, reason)
-        state.save(folder.manifest_path)
+        state.save(path / "manifest.json")
 
     def _event(self, key: str, kind: str, cause: str) -> None:
         folder = self.folder / CELLS / key

@@ -17,6 +17,8 @@ from harness.execution.worker import Worker
 
 MAX_STARTS = 3
 """Times in a row that the actor in one place may die before it has done anything."""
+LOOK_SECONDS, SUSPECT_SECONDS = 1.0, 120.0
+"""How often Ray is asked whether a node that lost an actor is still there, and for how long."""
 DEAD = (RayActorError, OutOfMemoryError)
 """What calling a dead actor raises; of one that Ray killed for want of memory it is the second."""
 Report = Callable[..., None]
@@ -35,6 +37,10 @@ class Crew:
         """Node of every actor that has told it."""
         self._failed_starts: Counter[int] = Counter()
         self._lost_nodes: set[str] = set()
+        self._suspected: dict[str, list[float]] = {}
+        """Nodes where actors were replaced of late, and when: Ray notices seconds after its actors
+        have gone that a node has."""
+        self._next_look = 0.0
         self._home: dict[tuple[str, str, int, int], int] = {}
         self.checking: dict[Any, int] = {}
         """What tells that an actor is up -> its number: until then it gets no job, for a job's
@@ -105,20 +111,31 @@ class Crew:
 
     def replace(self, worker: int) -> None:
         """Put a fresh actor in the place of a dead or hung one; what it had kept is gone."""
-        self._tell_of(self._nodes.pop(worker, None))
+        node = self._nodes.pop(worker, None)
+        if node is not None and node not in self._lost_nodes:
+            self._suspected.setdefault(node, []).append(time.monotonic())
+            self._next_look = 0.0
+        self.tell_of_lost_nodes()
         ray.kill(self._actors[worker])
         self._actors[worker] = self._started()
         self.checking = {ref: other for ref, other in self.checking.items() if other != worker}
         self.check(worker)
         self._home = {key: home for key, home in self._home.items() if home != worker}
 
-    def _tell_of(self, node: str | None) -> None:
-        """Report a node that has gone, once."""
-        if node is None or node in self._lost_nodes or node in _alive():
+    def tell_of_lost_nodes(self) -> None:
+        """Report every node that has gone, once: to be called now and then."""
+        now = time.monotonic()
+        if not self._suspected or now < self._next_look:
             return
-        self._lost_nodes.add(node)
-        others = sum(place == node for place in self._nodes.values())
-        self._report("node_lost", node=node, workers=1 + others)
+        self._next_look, alive = now + LOOK_SECONDS, _alive()
+        for node, times in list(self._suspected.items()):
+            if node not in alive:
+                others = sum(place == node for place in self._nodes.values())
+                self._lost_nodes.add(node)
+                self._report("node_lost", node=node, workers=len(times) + others)
+            elif now - times[-1] < SUSPECT_SECONDS:
+                continue
+            del self._suspected[node]
 
     def on(self, node: str | None) -> list[int]:
         """Return the actors on ``node``."""

@@ -157,7 +157,7 @@ def open_run(
             return folder, taken_up(folder.manifest_path, config, info)
     except ArtefactError:
         raise
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         raise UsageError(str(error)) from error
     manifest = Manifest.create(
         command,

@@ -27,7 +27,7 @@ Report = Callable[..., None]
 EVERY = 30.0
 """Seconds between two copies."""
 LAST = ("manifest.json", "sweep.json")
-"""Copied after all others: what they speak of is there already."""
+"""Copied after all others, checkpoints before them: what they speak of is there already."""
 
 
 @dataclass(slots=True)
@@ -63,7 +63,9 @@ class Mirror:
                 )
             if found and not folder.exists():
                 self._fetch(folder, found)
-        except OSError as error:
+        except UsageError:
+            raise
+        except Exception as error:  # every store has errors of its own
             raise UsageError(f"--mirror {self.address} does not answer: {error}") from error
 
     def _there(self) -> list[str]:
@@ -94,17 +96,25 @@ class Mirror:
         if self._copied is None:
             self._copied = dict.fromkeys(self._there())
         here = {path.relative_to(folder).as_posix(): path for path in _files_below(folder)}
-        for name in sorted(here, key=lambda name: (Path(name).name in LAST, name)):
-            with contextlib.suppress(FileNotFoundError):  # pruned, or renamed, in between
-                stat = here[name].stat()
-                if self._copied.get(name) != (stat.st_size, stat.st_mtime_ns):
-                    target = f"{self._root}/{name}"
-                    self._files.makedirs(target.rpartition("/")[0], exist_ok=True)
-                    self._files.put_file(str(here[name]), target)
-                    self._copied[name] = (stat.st_size, stat.st_mtime_ns)
+        for name in sorted(here, key=_turn):
+            try:
+                self._put(here[name], name)
+            except FileNotFoundError:
+                if here[name].exists():  # else it was pruned, or renamed, in between
+                    raise
         for name in set(self._copied) - set(here):
-            self._files.rm_file(f"{self._root}/{name}")
+            with contextlib.suppress(FileNotFoundError):
+                self._files.rm_file(f"{self._root}/{name}")
             del self._copied[name]
+
+    def _put(self, path: Path, name: str) -> None:
+        assert self._copied is not None
+        stat = path.stat()
+        if self._copied.get(name) != (stat.st_size, stat.st_mtime_ns):
+            target = f"{self._root}/{name}"
+            self._files.makedirs(target.rpartition("/")[0], exist_ok=True)
+            self._files.put_file(str(path), target)
+            self._copied[name] = (stat.st_size, stat.st_mtime_ns)
 
 
 @contextlib.contextmanager
@@ -145,6 +155,12 @@ def _tried(mirror: Mirror, folder: Path, told: str, report: Report) -> str:
             report("mirror_failed", cause=said)
         return said
     return ""
+
+
+def _turn(name: str) -> tuple[bool, bool, str]:
+    """Return what puts files in order: a checkpoint without its rows of the curve leaves a gap."""
+    path = Path(name)
+    return path.name in LAST, "checkpoints" in path.parts, name
 
 
 def _files_below(folder: Path) -> Iterator[Path]:

@@ -141,6 +141,7 @@ class Round:
         return 0 if self._places[group] == self._crew.node(worker) else 2
 
     def _land(self) -> None:
+        self._crew.tell_of_lost_nodes()
         checking = self._crew.checking
         # The first of each queue: those behind it land later, and a death is the first's.
         first = {queue[0].receipt: worker for worker, queue in self._flights.items()}

@@ -80,7 +80,8 @@ def play(order: Order, report: Callable[[dict[str, Any]], None]) -> None:
 def _open(order: Order) -> tuple[RunFolder, Manifest]:
     info, resolved = describe(order.config), config_as_dict(order.config)
     folder = RunFolder.create(order.folder, resume=True)  # the lock is in it at least
-    if folder.manifest_path.exists():
+    # One that tells of no distribution speaks for a process that died before it could begin.
+    if folder.manifest_path.exists() and Manifest.load(folder.manifest_path).distributions:
         return folder, taken_up(folder.manifest_path, order.config, info)
     write_atomically(order.folder / SETTINGS, settings_of(resolved))
     manifest = Manifest.create(

@@ -129,14 +129,15 @@ def _write_parquet(path: Path, table: pa.Table) -> None:
 def read_records(run_dir: Path) -> pd.DataFrame:
     """Return the records of all cells of a run, in an order that depends on their content alone.
 
-    No row at all where no cell is complete yet.
+    No row at all where no cell is complete yet; the folder itself is missing where a cell's process
+    died before it began, and in what comes from an object store, which keeps no empty folders.
 
     Raises:
-        ValueError: there is no folder of records.
+        ValueError: there is no run.
         ArtefactError: a part is malformed; the message names it.
     """
     folder = run_dir / "records"
-    if not folder.is_dir():
+    if not folder.is_dir() and not (run_dir / "manifest.json").is_file():
         raise ValueError(f"no records in {run_dir}: not a run's folder. Check the path")
     paths = sorted(folder.glob("*.parquet"))
     tables = [RECORD_SCHEMA.empty_table()]

@@ -174,6 +174,16 @@ def test_train_load_adapt_and_watch(window, served):
     says(window, "train-status", "^Over .* complete")
     refuses(window, "train", "Nothing is running.")
 
+    window.get_by_role("tab", name="Adapt and watch").click()
+    choose(window, "checkpoint", str(next(run.glob("checkpoints/*/*.safetensors"))))
+    window.locator("#load").click()
+    says(window, "loaded", "gru trained by maml")
+    window.locator("#adapt").click()
+    says(window, "adapt-status", "^Running")
+    window.locator("#adapt-stop").click()
+    told = says(window, "adapt-status", "^Stopped after")
+    assert "--resume" not in told, "the scoring of a checkpoint is not resumed"
+
 
 def test_what_goes_wrong_is_said_in_a_sentence(window, served, tmp_path):
     _, storage, _ = served

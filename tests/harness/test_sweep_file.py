@@ -129,6 +129,10 @@ def test_random_spaces_are_drawn_alike_every_time_and_paired_over_the_grid():
 
 
 BAD = [
+    ("", ["my.yaml is empty"]),
+    ("# nothing yet", ["my.yaml is empty"]),
+    ("base: 0", ["my.yaml:1: base is a section"]),
+    ("base: {}\ntune: []", ["my.yaml:2: tune is a section"]),
     ("bases: {}", ["my.yaml:1", "'bases'", "did you mean 'base'?"]),
     ("base: {}\nsweep: {policy: [ssmm]}", ["my.yaml:2: sweep.policy", "did you mean 'ssm'?"]),
     ("sweep:\n  adapt.inner_lrr: [1]", ["my.yaml:2: sweep.adapt.inner_lrr", "'inner_lr'"]),

@@ -69,7 +69,7 @@ def test_it_is_kept_while_the_run_goes_on(workplace, monkeypatch):
     seen = []
 
     def look(iteration):
-        for _ in range(200):
+        for _ in range(200 if iteration > 1 else 1):
             if any(name.endswith(f"-{iteration - 1:06d}.json") for name in copied("x")):
                 break
             mirror.threading.Event().wait(0.05)
@@ -91,6 +91,50 @@ def test_a_store_that_takes_nothing_costs_the_copy_and_not_the_run(workplace, mo
     assert set(told.kind) == {"mirror_failed"}
     assert 1 <= len(told) <= 2, "once while it runs, once at its end"
     assert "the bucket is read-only" in told.cause[0]
+
+
+def test_no_checkpoint_is_there_before_its_rows_of_the_curve(workplace, monkeypatch):
+    put = STORE.put_file
+
+    def no_curve(source, target, **options):
+        if "/curves/" in target:
+            raise TimeoutError(target)
+        return put(source, target, **options)
+
+    monkeypatch.setattr(STORE, "put_file", no_curve)
+    assert played_locally("x", "--mirror", "memory://runs") == 0
+    assert any("/" not in name for name in copied("x"))
+    assert not [name for name in copied("x") if "checkpoints" in name]
+
+
+def test_a_store_that_says_not_found_is_told_of(workplace, monkeypatch):
+    def lost(*_, **__):
+        raise FileNotFoundError("no such bucket")
+
+    monkeypatch.setattr(STORE, "put_file", lost)
+    assert played_locally("x", "--mirror", "memory://runs") == 0
+    assert "no such bucket" in events("x").cause[0]
+
+
+def test_what_is_gone_there_already_is_no_matter(tmp_path):
+    kept = mirror.Mirror("memory://runs", "x")
+    for name in ("a", "b", "c"):
+        (tmp_path / name).write_text(name)
+    kept.copy(tmp_path)
+    STORE.rm_file("/runs/x/a")
+    (tmp_path / "a").unlink()
+    (tmp_path / "b").unlink()
+    kept.copy(tmp_path)
+    assert set(copied("x")) == {"c"}
+
+
+def test_a_store_with_errors_of_its_own_is_refused_in_a_sentence(workplace, monkeypatch, capsys):
+    def unknown(*_):
+        raise RuntimeError("Unable to locate credentials")
+
+    monkeypatch.setattr(STORE, "exists", unknown)
+    assert played_locally("x", "--mirror", "memory://runs") == 2
+    assert "does not answer: Unable to locate credentials" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -47,7 +47,7 @@ class OneWorker:
     def home(self, job):
         return None
 
-    node = settle = lambda self, *_: None
+    node = settle = tell_of_lost_nodes = lambda self, *_: None
 
     def on(self, node):
         return []

@@ -31,6 +31,8 @@ def test_addresses_are_no_folders_but_those_of_files(workplace, tmp_path_factory
         said = capsys.readouterr().err
         assert "--storage" in said
         assert "addresses are not written to: mount it" in said
+    assert played_locally("x", "--storage", "/proc/nowhere") == 2
+    assert "error: " in capsys.readouterr().err
     assert played_locally("x", "--storage", "file://elsewhere/runs") == 2
     assert "host 'elsewhere'" in capsys.readouterr().err
     assert not list(workplace.iterdir()), "a folder was named after an address"

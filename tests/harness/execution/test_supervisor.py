@@ -35,6 +35,9 @@ class Holder:
     def on(self, node):
         return []
 
+    def tell_of_lost_nodes(self):
+        pass
+
     def settle(self, job, worker):
         self.log.append(("landed", job.part))
 

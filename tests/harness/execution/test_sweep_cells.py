@@ -8,7 +8,7 @@ from execution_cases import VARIABLE, assert_same, played_locally, records
 
 import harness.reporting.rebuild
 import harness.reporting.sweeps
-from harness import run, status, sweep
+from harness import run, status, sweep, tables
 from harness.execution import scoring, sweep_run, trial
 from harness.reporting.manifest import Manifest
 from harness.reporting.records import read_records
@@ -149,6 +149,31 @@ def test_failed_and_stopped_cells_are_told_and_in_no_number(monkeypatch):
     # Failed cells wait for --retry-failed; stopped ones are over.
     assert play(monkeypatch, RATES, "--resume") == (3, [])
     assert play(monkeypatch, RATES, "--resume", "--retry-failed") == (0, [second])
+
+
+@pytest.mark.parametrize("lost", ["0.2", ""], ids=["one", "all"])
+def test_a_cell_that_dies_before_it_begins_costs_no_other(monkeypatch, capsys, lost):
+    first, second = (f"point_goal.mlp.maml.s0.inner_lr-{rate}" for rate in ("0.1", "0.2"))
+    describe = trial.describe
+
+    def dies(config):
+        if str(config.adapt.inner_lr).endswith(lost):
+            raise RuntimeError("no memory for torch")
+        return describe(config)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(trial, "describe", dies)
+        assert play(patch, RATES) == (3, [first, second])
+    assert state(second).reason == "lost: no memory for torch"
+    told = Path("results/x/table.md").read_text()
+    assert f"FAILED:** {1 if lost else 2} of 2 cells" in told
+    assert f"Replay {second}: python -m harness.run --config results/x/cells/{second}/" in told
+    assert (Path("results/x/cells") / second / "cell.yaml").is_file()
+    assert (tables.main(["results/x"]), status.main(["results/x"])) == (3, 0)
+    assert play(monkeypatch, RATES, "--resume") == (3, [])
+    retried = [second] if lost else [first, second]
+    assert play(monkeypatch, RATES, "--resume", "--retry-failed") == (0, retried)
+    assert set(swept().learner) == {"maml", "reference"}
 
 
 def test_another_process_on_the_same_sweep_is_refused(monkeypatch, capsys):

@@ -1,5 +1,8 @@
 """How values travel: a tensor arrives as it was, to its strides, and small enough ones directly."""
 
+import os
+import time
+
 import pytest
 import ray
 import torch
@@ -71,10 +74,18 @@ def test_an_actor_sends_arrays_and_what_is_small_inside_its_answers():
 def test_an_adder_that_ray_starts_again_sends_arrays_too():
     sums = NodeSums()
     adder = sums._adder(None)
-    for _ in range(2):
-        pickled = adder.__ray_call__.remote(lambda _: cloudpickle.dumps(torch.ones(1000)))
-        assert b"torch.storage" not in ray.get(pickled)
-        ray.kill(adder, no_restart=False)
+
+    def sent(_):
+        return os.getpid(), cloudpickle.dumps(torch.ones(1000))
+
+    first, pickled = ray.get(adder.__ray_call__.remote(sent))
+    assert b"torch.storage" not in pickled
+    ray.kill(adder, no_restart=False)
+    deadline = time.monotonic() + 60
+    while (again := ray.get(adder.__ray_call__.remote(sent)))[0] == first:
+        assert time.monotonic() < deadline, "it was to be started again"
+        time.sleep(0.05)
+    assert b"torch.storage" not in again[1]
     sums.dismiss()
 
 
