@@ -11,6 +11,7 @@ pytest.importorskip("PIL")
 from harness.app import __main__ as app
 from harness.app import view
 from harness.app.children import Child
+from harness.reporting.manifest import Manifest
 
 STUBBORN = """
 import signal, sys, time
@@ -38,6 +39,12 @@ def played(folder, monkeypatch, code, *, stops=0):
     return child
 
 
+def begun(folder, given):
+    config = {"evaluation": {}}
+    made = Manifest.create(["x"], config, config_given=given, cells=[], distributions=[])
+    made.save(folder / "manifest.json")
+
+
 def test_a_second_stop_does_not_cut_the_first_one_short(tmp_path, monkeypatch):
     child = played(tmp_path, monkeypatch, STUBBORN, stops=2)
     assert child.code == 4
@@ -48,6 +55,10 @@ def test_only_what_resume_continues_is_said_to_be_continued(tmp_path, monkeypatc
     assert "--resume" not in view.standing(child), "there is no run folder"
     child.run.mkdir()
     (child.run / "manifest.json").write_text("{}")
+    assert "--resume" not in view.standing(child), "what there is is no run"
+    begun(child.run, {"checkpoint": "x.safetensors"})
+    assert "--resume" not in view.standing(child), "the scoring of a checkpoint is not resumed"
+    begun(child.run, {})
     assert view.standing(child).endswith("run; continue with --resume.")
     child.code = -signal.SIGTERM
     assert view.standing(child).startswith("Stopped after ")

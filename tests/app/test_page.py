@@ -6,9 +6,8 @@ import pytest
 
 gr = pytest.importorskip("gradio")
 
-from harness.app import page, view  # noqa: E402
+from harness.app import page  # noqa: E402
 from harness.app.desk import Desk  # noqa: E402
-from harness.reporting.manifest import Manifest  # noqa: E402
 
 
 def checkpoint(storage, run):
@@ -60,17 +59,3 @@ def test_checkpoints_are_offered_by_run_and_cell(tmp_path):
     checkpoint(tmp_path, "c")
     offered = [name for name, _ in page._choices(Desk(tmp_path))]
     assert sorted(offered) == ["a / cell", "b / cell", "c / cell"]
-
-
-def test_the_scoring_of_a_checkpoint_is_not_said_to_be_continued(tmp_path):
-    ended = {"running": False, "stopping": True, "seconds": 3.0, "code": 4}
-    child = SimpleNamespace(run=tmp_path, **ended)
-    told = []
-    for given in ({}, {"checkpoint": "x.safetensors"}):
-        manifest = Manifest.create(
-            ["harness.run"], {"evaluation": {}}, config_given=given, cells=[], distributions=[]
-        )
-        manifest.save(tmp_path / "manifest.json")
-        told.append(view.standing(child))
-    assert told[0].endswith("; continue with --resume.")
-    assert "--resume" not in told[1]
