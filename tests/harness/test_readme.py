@@ -38,7 +38,10 @@ def test_published_sweeps_are_what_their_records_say(sweep):
 @pytest.mark.parametrize("sweep", SWEEPS, ids=lambda sweep: sweep.name)
 def test_published_cells_are_played_again_with_the_settings_they_had(sweep):
     for cell in sorted((sweep / "cells").iterdir()):
-        then = json.loads((cell / "manifest.json").read_text())["config"]
+        manifest = json.loads((cell / "manifest.json").read_text())
+        settings = cell.relative_to(ROOT) / "cell.yaml"
+        assert manifest["command"][3:5] == ["--config", str(settings)]
+        then = manifest["config"]
         now = config_as_dict(cli.load_config(["--config", str(cell / "cell.yaml")]))
         for section in ("env", "train", "ppo", "adapt", "evaluation"):
             common = then[section].keys() & now[section].keys()
