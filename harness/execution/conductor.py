@@ -12,18 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from harness.config import RunConfig, config_as_dict
-from harness.execution.trial import Order
+from harness.execution.trial import Order, first_manifest
 from harness.meta.learners.traits import traits
-from harness.reporting.files import write_atomically
 from harness.reporting.manifest import Manifest, Status, config_hash
 from harness.reporting.records import RunFolder
-from harness.reporting.sweep_manifest import (
-    CELLS,
-    SETTINGS,
-    SweepManifest,
-    replay_command,
-    settings_of,
-)
+from harness.reporting.sweep_manifest import CELLS, SweepManifest, replay_command
 from harness.sweep_file import PlannedCell, TuneConfig
 from harness.sweep_view import SweepView, Watch
 
@@ -144,17 +137,8 @@ class Conductor:
         state = self.manifest.state(self.folder, key)
         path = self.folder / CELLS / key
         if state is None:  # its process died before it could begin
-            planned = self.planned[key]
-            config = config_as_dict(planned.config)
             path.mkdir(parents=True, exist_ok=True)
-            write_atomically(path / SETTINGS, settings_of(config))
-            state = Manifest.create(
-                replay_command(path),
-                config,
-                config_given=planned.given,
-                cells=[planned.cell],
-                distributions=(),
-            )
+            state = first_manifest(self.order(key, 0), distributions=())
         state = state.with_status(self.planned[key].cell.id, status, reason)
         state.save(path / "manifest.json")
 

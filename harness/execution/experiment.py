@@ -116,14 +116,12 @@ def describe(config: RunConfig) -> DistInfo:
     )
 
 
-def taken_up(path: Path, config: RunConfig, info: DistInfo) -> Manifest:
+def taken_up(manifest: Manifest, config: RunConfig, info: DistInfo) -> Manifest:
     """Return the manifest of a run that is to be continued.
 
     Raises:
         ValueError: it was begun with another configuration or distribution.
-        ArtefactError: the manifest is malformed.
     """
-    manifest = Manifest.load(path)
     manifest.check_resume(config_as_dict(config), decided(config))
     if manifest.distributions != (info,):
         raise ValueError(
@@ -154,7 +152,7 @@ def open_run(
             Mirror(execution.mirror, name).open(path, resume=execution.resume)
         folder = RunFolder.create(path, resume=execution.resume)
         if execution.resume:
-            return folder, taken_up(folder.manifest_path, config, info)
+            return folder, taken_up(Manifest.load(folder.manifest_path), config, info)
     except ArtefactError:
         raise
     except (ValueError, OSError) as error:

@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import fcntl
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from harness.execution.interrupt import InterruptedRunError, StopFile
 from harness.execution.session import Session
 from harness.execution.tracking import tracked
 from harness.reporting.files import write_atomically
-from harness.reporting.manifest import Manifest
+from harness.reporting.manifest import DistInfo, Manifest
 from harness.reporting.records import RunFolder
 from harness.reporting.sweep_manifest import SETTINGS, settings_of
 from harness.types import Cell, Metrics
@@ -78,21 +78,28 @@ def play(order: Order, report: Callable[[dict[str, Any]], None]) -> None:
 
 
 def _open(order: Order) -> tuple[RunFolder, Manifest]:
-    info, resolved = describe(order.config), config_as_dict(order.config)
+    info = describe(order.config)
     folder = RunFolder.create(order.folder, resume=True)  # the lock is in it at least
-    # One that tells of no distribution speaks for a process that died before it could begin.
-    if folder.manifest_path.exists() and Manifest.load(folder.manifest_path).distributions:
-        return folder, taken_up(folder.manifest_path, order.config, info)
+    if folder.manifest_path.exists():
+        manifest = Manifest.load(folder.manifest_path)
+        if manifest.distributions:  # else it speaks for a process that died before it could begin
+            return folder, taken_up(manifest, order.config, info)
+    manifest = first_manifest(order, [info])
+    manifest.save(folder.manifest_path)
+    return folder, manifest
+
+
+def first_manifest(order: Order, distributions: Sequence[DistInfo]) -> Manifest:
+    """Write the settings that play the cell again; return its first manifest, to be saved."""
+    resolved = config_as_dict(order.config)
     write_atomically(order.folder / SETTINGS, settings_of(resolved))
-    manifest = Manifest.create(
+    return Manifest.create(
         order.command,
         resolved,
         config_given=order.given,
         cells=[order.cell],
-        distributions=[info],
+        distributions=distributions,
     )
-    manifest.save(folder.manifest_path)
-    return folder, manifest
 
 
 @contextlib.contextmanager
