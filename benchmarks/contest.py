@@ -59,7 +59,7 @@ def _serve(pipe: Connection, contender: Contender) -> None:
     close()
 
 
-class Crew:
+class WorkerPool:
     """The running processes of one contender."""
 
     def __init__(self, contender: Contender) -> None:
@@ -97,7 +97,7 @@ HEADER = f"{'cores':>5} {'contender':16} {'steps/s':>10} {'of raw':>8} {'ours is
 
 def compare(contenders: Sequence[Contender], seconds: float) -> list[str]:
     """Measure the contenders in turn, ``seconds`` each; return the lines of the table."""
-    crews = [Crew(contender) for contender in contenders]
+    crews = [WorkerPool(contender) for contender in contenders]
     rounds = max(1, round(seconds / ROUND_SECONDS))
     rates = np.array([[crew.measure(ROUND_SECONDS) for crew in crews] for _ in range(rounds)])
     for crew in crews:

@@ -17,7 +17,7 @@ from rollouts import random_controller, raw
 
 def config_for(policy: str, learner: str, options: argparse.Namespace):  # noqa: ANN201 - see below
     """The measured iteration: 5 tasks x 20 episodes x 200 steps, support and query; PPO's own."""
-    from harness.config import RunConfig, TrainConfig
+    from harness.config.schema import RunConfig, TrainConfig
 
     train = TrainConfig(
         epochs=10**6,  # far from the end, where PPO's step size is 0
@@ -34,12 +34,12 @@ def iterations(policy: str, learner_name: str, options: argparse.Namespace) -> R
     """Meta-iterations in one process, without Ray."""
     from harness.execution.cell import CellRunner, cells
     from harness.execution.local import LocalBackend
-    from harness.meta.problem import Problem
+    from harness.meta.cell_setup import CellSetup
 
     config = config_for(policy, learner_name, options)
     cell = cells(config)[0]
     backend = LocalBackend(config)
-    runner = CellRunner(Problem.build(cell, config), backend)
+    runner = CellRunner(CellSetup.build(cell, config), backend)
     learner = backend.start_learner(cell, None)
     before = 0
 

@@ -113,9 +113,9 @@ def ours_with_policy(policy_name: str, robot: str, controller: ControllerMaker) 
     import torch
 
     import policies
-    from harness.meta.acting import Actor, rollout
-    from harness.meta.normalizer import Normalizer
-    from harness.meta.rollout import Clock, draw_noise
+    from harness.meta.rollouts.actor import Actor, rollout
+    from harness.meta.rollouts.episode_loop import Clock, draw_noise
+    from harness.meta.rollouts.normalizer import Normalizer
     from policies.params import repeat
     from task_distributions import load
 

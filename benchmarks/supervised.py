@@ -20,7 +20,7 @@ from tabulate import tabulate
 from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 
-from harness.learners import MetaMAML
+from harness.toolkit import MetaMAML
 from policies.ssm import StateSpaceModel
 
 WIDTH, STATE, HIDDEN = 20, 64, 128

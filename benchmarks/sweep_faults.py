@@ -29,7 +29,7 @@ import pandas as pd
 import psutil
 from nodes import environment, played
 
-from harness.reporting.records import read_records
+from harness.reporting.store.records import read_records
 
 POLICIES = ["mlp", "gru"]
 LEARNERS = ["maml", "multitask"]

@@ -16,15 +16,15 @@ from typing import Any
 
 import ray.cloudpickle
 
-from harness import cli
-from harness.config import RunConfig
-from harness.execution import on_ray, wire
+from harness.cli import parser
+from harness.config.schema import RunConfig
 from harness.execution.backend import Handle, Work
 from harness.execution.cell import CellRunner, cells
 from harness.execution.local import LocalBackend
+from harness.execution.ray import backend, serialization
 from harness.execution.worker import Receipt
+from harness.meta.cell_setup import CellSetup
 from harness.meta.learners.sums import FAN_IN, added, groups
-from harness.meta.problem import Problem
 
 HEADER = (
     "learner      policy        jobs  requests  parameters B  gradient B  report B  job B  "
@@ -86,10 +86,10 @@ def weighed(learner: str, policy: str, more: Sequence[str]) -> Scale:
         policy,
         *more,
     ]
-    config = cli.load_config(argv)
+    config = parser.load_config(argv)
     backend = Scale(config)
     (cell,) = cells(config)
-    runner = CellRunner(Problem.build(cell, config), backend)
+    runner = CellRunner(CellSetup.build(cell, config), backend)
     next(iter(runner.train(backend.start_learner(cell, None), 0, 0.0)))
     return backend
 
@@ -100,8 +100,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--policy", nargs="+", default=["ssm"])
     parser.add_argument("--learner", nargs="+", default=["maml", "rl2"])
     options, more = parser.parse_known_args(argv)
-    on_ray.connect(None)
-    wire.tensors_as_arrays()
+    backend.connect(None)
+    serialization.tensors_as_arrays()
     print(HEADER)
     for learner in options.learner:
         for policy in options.policy:

@@ -29,12 +29,12 @@ import torch
 from IPython.display import display
 from torch import Tensor
 
-from harness import run
-from harness.adaptation import AdaptationConfig, ExperienceBuffer, HybridAdapter, StandardAdapter
-from harness.config import config_from_dict
+from harness.cli import run
+from harness.config.schema import config_from_dict
 from harness.execution import checkpoint
 from harness.meta import learners
-from harness.meta.problem import Problem
+from harness.meta.cell_setup import CellSetup
+from harness.toolkit import AdaptationConfig, ExperienceBuffer, HybridAdapter, StandardAdapter
 from harness.types import Cell
 from policies.modules import PolicyModule, gaussian_log_prob
 from task_distributions import Task
@@ -67,7 +67,7 @@ assert exit_code == 0
 
 # %%
 saved = checkpoint.read(max(Path("results", NAME, "checkpoints").glob("*/*.safetensors")))
-problem = Problem.build(Cell(**saved.run["cell"]), config_from_dict(saved.run["config"]))
+problem = CellSetup.build(Cell(**saved.run["cell"]), config_from_dict(saved.run["config"]))
 learner = learners.build(problem)
 trained = learner.policy_state(learner.restore(saved.tensors, saved.learner))
 dist, train = problem.dist, problem.config.train

@@ -14,9 +14,15 @@ from statistics import fmean
 import gymnasium
 import torch
 
-from harness.adaptation import AdaptationConfig, Adapter
-from harness.agents import AdaptationAgent, Agent, AgentCoordinator, MetaMAMLAgent
-from harness.learners import MetaMAML
+from harness.toolkit import (
+    AdaptationAgent,
+    AdaptationConfig,
+    Adapter,
+    Agent,
+    AgentCoordinator,
+    MetaMAML,
+    MetaMAMLAgent,
+)
 from policies.modules import PolicyModule
 
 

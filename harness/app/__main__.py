@@ -9,10 +9,10 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
-from harness.app.children import LOGS
+from harness.app.run_process import LOGS
 from harness.app.style import CSS
-from harness.config import folder
-from harness.execution.experiment import RESULTS
+from harness.config.schema import folder
+from harness.experiments.experiment import RESULTS
 
 HOST = "127.0.0.1"
 """Nothing of the page listens anywhere else: who reaches it starts processes here."""
@@ -45,9 +45,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         sys.stderr.write(MISSING)
         return 2
-    from harness.app.desk import Desk
+    from harness.app.app_state import AppState
 
-    desk, over = Desk(storage), threading.Event()
+    desk, over = AppState(storage), threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: over.set())
     try:

@@ -16,13 +16,13 @@ from ctypes.util import find_library
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.reporting.files import write_atomically
-from harness.tables import refuse
+from harness.cli.tables import refuse
+from harness.reporting.store.files import write_atomically
 
 if TYPE_CHECKING:
     from PIL import Image
 
-    from harness.execution.replay import ScoredEpisode
+    from harness.experiments.rescore import ScoredEpisode
 
 FASTEST, LONGEST_MS, MOST_FRAMES, LAST_MS = 25.0, 250, 250, 1500
 """Frames a second; milliseconds of a frame, frames of a clip, milliseconds of the last frame."""
@@ -88,7 +88,7 @@ def film(run: Path, task_index: int) -> None:
         ValueError: the run did not score the task, or it cannot be drawn.
         ArtefactError: a file of the run is refused.
     """
-    from harness.execution.replay import replay
+    from harness.experiments.rescore import replay
 
     episodes = replay(run, task_index)
     folder = folder_of(run, task_index)

@@ -12,7 +12,7 @@ import mujoco
 import numpy as np
 from PIL import Image, ImageDraw
 
-from harness.execution.replay import ScoredEpisode
+from harness.experiments.rescore import ScoredEpisode
 
 SIZE = 360
 """Pixels of a frame, each way."""

@@ -8,16 +8,16 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from harness import cli
-from harness.config import EvaluateConfig, RunConfig, UsageError
-from harness.distributions import open_distribution
+from harness.cli import parser
+from harness.config.distributions import open_distribution
+from harness.config.protocol import scored_tasks
+from harness.config.schema import EvaluateConfig, RunConfig, UsageError
 from harness.execution.checkpoint import read
-from harness.execution.experiment import described
 from harness.execution.scoring import adapter_name
+from harness.experiments.experiment import described
 from harness.meta import learners
-from harness.meta.problem import Problem
-from harness.protocol import scored_tasks
-from harness.reporting.files import run_path
+from harness.meta.cell_setup import CellSetup
+from harness.reporting.store.files import run_path
 
 PROGRAM = "harness.run"
 
@@ -78,7 +78,7 @@ def load(text: str) -> Loaded:
     dist = open_distribution(config.task_dist, config.env)
     every = dist.tasks("test")
     tasks = tuple((f"{i}: {_told(every[i])}", i) for i in scored_tasks(dist, config, "test"))
-    problem = Problem.build(cell, config)
+    problem = CellSetup.build(cell, config)
     adapter = adapter_name(problem, learners.build(problem))
     iteration = read(path).learner.get("iteration", "?")
     how = {"none": "it does not adapt: before and after will be the same"}.get(
@@ -133,7 +133,7 @@ def spelt(command: list[str]) -> str:
 
 def _parsed(words: list[str]) -> object:
     try:
-        return cli.parse(words).config
+        return parser.parse(words).config
     except SystemExit as error:  # a value of a wrong type: the form's own checks come before
         raise UsageError(f"not understood: {spelt([PROGRAM, *words])}") from error
 

@@ -15,10 +15,10 @@ import gradio as gr
 import policies
 import task_distributions
 from harness.app import forms, view
-from harness.app.children import Child
-from harness.app.desk import Desk
+from harness.app.app_state import AppState
+from harness.app.run_process import RunProcess
+from harness.config.presets import PRESETS
 from harness.meta import learners
-from harness.presets import PRESETS
 
 EVERY = 1.0
 """Seconds between looks at the run folders."""
@@ -31,7 +31,7 @@ FILMS = {"before": "Before adaptation", "after": "After adaptation"}
 Seen = dict[str, Any]
 
 
-def build(desk: Desk) -> gr.Blocks:
+def build(desk: AppState) -> gr.Blocks:
     """Return the page over ``desk``."""
     with gr.Blocks(title="metarl-harness", analytics_enabled=False) as page:
         gr.Markdown("# metarl-harness\nMeta-train policies, then watch one adapt to a task.")
@@ -52,7 +52,7 @@ def build(desk: Desk) -> gr.Blocks:
     return page
 
 
-def _train_tab(desk: Desk) -> list[Any]:
+def _train_tab(desk: AppState) -> list[Any]:
     """Lay out the first tab; return what is kept up to date: status, cells, figure, table."""
     with gr.Row():
         with gr.Column(scale=1, min_width=300):
@@ -97,7 +97,7 @@ def _train_fields() -> list[Any]:
     ]
 
 
-def _adapt_tab(desk: Desk) -> tuple[list[Any], Any]:
+def _adapt_tab(desk: AppState) -> tuple[list[Any], Any]:
     """Lay out the second tab; return what is kept up to date, and the list of checkpoints."""
     with gr.Row():
         with gr.Column(scale=1, min_width=300):
@@ -179,7 +179,7 @@ def _begun(start: Callable[[], list[str]]) -> tuple[Any, ...]:
         return html.escape(view.sentence(error)), gr.skip(), ""
 
 
-def _stopped(child: Child | None) -> tuple[Any, ...]:
+def _stopped(child: RunProcess | None) -> tuple[Any, ...]:
     """Return why nothing is stopped, and the status."""
     if child is None or not child.running:
         return "Nothing is running.", gr.skip()
@@ -196,7 +196,7 @@ def _load(path: str) -> tuple[str, Any]:
     return loaded.summary, gr.Dropdown(choices=tasks, value=tasks[0][1])
 
 
-def _choices(desk: Desk) -> list[tuple[str, str]]:
+def _choices(desk: AppState) -> list[tuple[str, str]]:
     found = forms.checkpoints(desk.storage)
     return [(_offer(path.relative_to(desk.storage)), str(path)) for path in found]
 
@@ -206,14 +206,14 @@ def _offer(path: Path) -> str:
     return f"{path.parts[0]} / {path.parent.name}"
 
 
-def _tick(desk: Desk, seen: Seen, chosen: str | None) -> list[Any]:
+def _tick(desk: AppState, seen: Seen, chosen: str | None) -> list[Any]:
     """Return what is new for a window that has been shown ``seen``: of both tabs."""
     now: Seen = {}
     shown = [*_training(desk, seen, now), *_adapting(desk, seen, now)]
     return [now, *shown, _offered(desk, seen, now, chosen)]
 
 
-def _offered(desk: Desk, seen: Seen, now: Seen, chosen: str | None) -> Any:
+def _offered(desk: AppState, seen: Seen, now: Seen, chosen: str | None) -> Any:
     """Return the list of checkpoints if it has changed.
 
     A run that ends puts its own forward where none is chosen.
@@ -226,7 +226,7 @@ def _offered(desk: Desk, seen: Seen, now: Seen, chosen: str | None) -> Any:
     return gr.skip() if choices == seen.get("checkpoints") else gr.Dropdown(choices=choices)
 
 
-def _training(desk: Desk, seen: Seen, now: Seen) -> list[Any]:
+def _training(desk: AppState, seen: Seen, now: Seen) -> list[Any]:
     child = desk.training
     if child is None:
         return [gr.skip()] * 4
@@ -240,7 +240,7 @@ def _training(desk: Desk, seen: Seen, now: Seen) -> list[Any]:
     return [_line(child, seen, now, "train"), *shown]
 
 
-def _adapting(desk: Desk, seen: Seen, now: Seen) -> list[Any]:
+def _adapting(desk: AppState, seen: Seen, now: Seen) -> list[Any]:
     child = desk.adapting
     if child is None:
         return [gr.skip()] * 7
@@ -253,7 +253,7 @@ def _adapting(desk: Desk, seen: Seen, now: Seen) -> list[Any]:
     return [_line(child, seen, now, "adapt"), *clips, *rest]
 
 
-def _line(child: Child, seen: Seen, now: Seen, key: str) -> Any:
+def _line(child: RunProcess, seen: Seen, now: Seen, key: str) -> Any:
     """Return the status if it has changed since the window was shown it."""
     now[key] = view.standing(child)
     return gr.skip() if now[key] == seen.get(key) else now[key]

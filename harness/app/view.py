@@ -12,15 +12,15 @@ from typing import Any
 
 from PIL import Image
 
-from harness.app.children import STOPPED, Child
 from harness.app.clips import Clip, folder_of
-from harness.live_table import count, duration, score
-from harness.reporting.figures import learning_curves
-from harness.reporting.manifest import Manifest
+from harness.app.run_process import STOPPED, RunProcess
+from harness.cli.status import run_view
+from harness.console.live_table import count, duration, score
+from harness.console.sweep_view import CellView
 from harness.reporting.rebuild import load_comparison
-from harness.reporting.records import read_curves
-from harness.status import run_view
-from harness.sweep_view import CellView
+from harness.reporting.render.figures import learning_curves
+from harness.reporting.store.manifest import Manifest
+from harness.reporting.store.records import read_curves
 
 ENDS = {
     0: "complete",
@@ -40,7 +40,7 @@ def sentence(error: Exception) -> str:
     return f"Error: {text}{'' if text[-1] in '.!?' else '.'}"
 
 
-def standing(child: Child) -> str:
+def standing(child: RunProcess) -> str:
     """Return in a sentence what a child is doing, or how it ended."""
     took = duration(child.seconds)
     if child.running:
@@ -53,7 +53,7 @@ def standing(child: Child) -> str:
     return sentence(ValueError(child.last_words()))
 
 
-def _resumable(child: Child) -> bool:
+def _resumable(child: RunProcess) -> bool:
     try:
         return child.code == INTERRUPTED and Manifest.load(child.run / "manifest.json").resumable
     except ValueError:  # there is none, or it is refused

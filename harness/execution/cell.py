@@ -6,15 +6,15 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from harness.config import RunConfig
+from harness.config.protocol import scored_splits
+from harness.config.schema import RunConfig
 from harness.execution import jobs
 from harness.execution.backend import Backend, Handle, LearnerHandle, Work
 from harness.execution.jobs import Job
 from harness.execution.worker import Receipt
 from harness.meta import learners
+from harness.meta.cell_setup import CellSetup
 from harness.meta.learners.base import IterationInfo
-from harness.meta.problem import Problem
-from harness.protocol import scored_splits
 from harness.types import Cell, EvalRecord, Metrics
 
 OnDone = Callable[[int, int], None]
@@ -24,7 +24,7 @@ OnDone = Callable[[int, int], None]
 class CellRunner:
     """Plays one cell on a backend."""
 
-    problem: Problem
+    problem: CellSetup
     backend: Backend
 
     @property
@@ -75,7 +75,7 @@ class CellRunner:
         indices = jobs.training_tasks(
             cell.seed, iteration, self.problem.training_classes(), config.train.meta_batch_size
         )
-        size = jobs.Cut.of(config, episodes)
+        size = jobs.ChunkSize.of(config, episodes)
         return jobs.cut(cell, "train", iteration, "train", indices, size)
 
     def evaluate(self, learner: LearnerHandle, on_done: OnDone) -> list[EvalRecord]:
@@ -97,7 +97,7 @@ class CellRunner:
 
     def scoring_jobs(self, kind: str, episodes: int) -> list[Job]:
         """Return the work of scoring ``kind`` with at most ``episodes`` environments a task."""
-        size = jobs.Cut.of(self.config, episodes)
+        size = jobs.ChunkSize.of(self.config, episodes)
         pieces: list[Job] = []
         for split in scored_splits(self.config.evaluation):
             indices = self.problem.scored_indices(split)

@@ -20,7 +20,7 @@ import safetensors.torch
 import torch
 
 from harness.execution import npz
-from harness.reporting.files import ArtefactError, write_atomically
+from harness.reporting.store.files import ArtefactError, write_atomically
 from policies.base import Params
 
 FORMAT = 2

@@ -13,13 +13,13 @@ from itertools import islice, pairwise
 import numpy as np
 
 from harness import seeding
-from harness.config import EvalConfig, RunConfig
+from harness.config.schema import EvalConfig, RunConfig
 from harness.types import Cell
 from task_distributions import Split
 
 
 @dataclass(frozen=True, slots=True)
-class Cut:
+class ChunkSize:
     """How work is cut: by the configuration alone, never by the number of workers."""
 
     tasks: int
@@ -28,7 +28,7 @@ class Cut:
     """A short list is cut too, so that a few workers share it evenly."""
 
     @classmethod
-    def of(cls, config: RunConfig, episodes: int) -> Cut:
+    def of(cls, config: RunConfig, episodes: int) -> ChunkSize:
         """Return the cut for tasks of ``episodes`` environments each; at least one task a job."""
         return cls(max(1, config.envs_per_job // episodes), config.least_jobs)
 
@@ -65,7 +65,7 @@ def cut(
     iteration: int,
     split: Split,
     task_indices: Sequence[int],
-    size: Cut,
+    size: ChunkSize,
     first: int = 0,
 ) -> list[Job]:
     """Cut a list of tasks into jobs of nearly equal size.

@@ -9,13 +9,13 @@ from typing import Any
 
 import torch
 
-from harness.config import RunConfig
+from harness.config.schema import RunConfig
 from harness.execution import checkpoint as checkpoints
 from harness.execution.backend import Advance
-from harness.execution.scoring import Subject
+from harness.execution.scoring import PolicySnapshot
 from harness.meta import learners
+from harness.meta.cell_setup import CellSetup
 from harness.meta.learners.base import IterationInfo, Learner, Request
-from harness.meta.problem import Problem
 from harness.types import Cell
 
 
@@ -33,7 +33,7 @@ class LearnerHost:
     def open(self, cell: Cell, checkpoint: Path | None) -> None:
         """Turn to ``cell``, untrained or as ``checkpoint`` holds it; what was open is dropped."""
         self._playing = None
-        self._learner = learners.build(Problem.build(cell, self._config))
+        self._learner = learners.build(CellSetup.build(cell, self._config))
         if checkpoint is None:
             self._state = self._learner.init()
         else:
@@ -70,11 +70,11 @@ class LearnerHost:
             return Advance(None, done, at, spent), None
         return Advance(request.kind, done, at, spent, request.summable), request.payload
 
-    def subject(self) -> Subject:
+    def subject(self) -> PolicySnapshot:
         """Return the meta-parameters as evaluation takes them."""
         assert self._learner is not None
         state = self._learner.policy_state(self._state)
-        return Subject(state, int(self._state.env_steps))
+        return PolicySnapshot(state, int(self._state.env_steps))
 
     def save(self, path: Path, run: dict[str, Any]) -> None:
         """Write a checkpoint and drop all but the newest two."""

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from harness.config import RunConfig
+from harness.config.schema import RunConfig
 from harness.execution.backend import Advance, Handle, Work
 from harness.execution.learner_host import LearnerHost
 from harness.execution.worker import Receipt, Worker

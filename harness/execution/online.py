@@ -10,16 +10,16 @@ import torch
 from numpy.typing import NDArray
 
 from harness import seeding
-from harness.adapt_config import AdaptCommandConfig
-from harness.adaptation import TestTimeAdapter
-from harness.config import RunConfig, UsageError
+from harness.config.adapt import AdaptCommandConfig
+from harness.config.schema import RunConfig, UsageError
+from harness.console.listener import RunListener
 from harness.execution import checkpoint as checkpoints
 from harness.meta import learners
-from harness.meta.adaptation.gradient import without_step_sizes
+from harness.meta.adapters.gradient import without_step_sizes
+from harness.meta.cell_setup import CellSetup
 from harness.meta.learners.base import PolicyState
-from harness.meta.normalizer import Normalizer
-from harness.meta.problem import Problem
-from harness.progress import Progress
+from harness.meta.rollouts.normalizer import Normalizer
+from harness.toolkit import TestTimeAdapter
 from harness.types import Cell
 from policies.modules import PolicyModule
 
@@ -27,7 +27,7 @@ Returns = NDArray[np.float64]
 
 
 @dataclass(slots=True)
-class Fed:
+class NormalizedEnv:
     """An environment as the policy was trained on it: its observations, its action units."""
 
     env: Any
@@ -48,7 +48,7 @@ class Fed:
 
 
 def returns(
-    config: AdaptCommandConfig, cell: Cell, run: RunConfig, progress: Progress
+    config: AdaptCommandConfig, cell: Cell, run: RunConfig, progress: RunListener
 ) -> tuple[Returns, Returns]:
     """Play the same episodes with weights as they are, and adapting all the while.
 
@@ -60,7 +60,7 @@ def returns(
     Raises:
         UsageError: the policy cannot adapt so.
     """
-    problem = Problem.build(cell, run)
+    problem = CellSetup.build(cell, run)
     _refuse(problem)
     state = _state(config, problem)
     module = PolicyModule(
@@ -80,7 +80,9 @@ def returns(
     played: list[tuple[list[float], ...]] = []
     for done, task in enumerate(problem.tasks("test", indices)):
         seed = seeding.episode_seeds(cell.seed, "adapt/online", task.index, count=1)[0] % 2**31
-        env = Fed(problem.dist.make_env(task), state.normalizer, problem.config.train.action_scale)
+        env = NormalizedEnv(
+            problem.dist.make_env(task), state.normalizer, problem.config.train.action_scale
+        )
         pair = []
         for often in (never, every):
             adapter.reset()
@@ -93,7 +95,7 @@ def returns(
     return before, after
 
 
-def _refuse(problem: Problem) -> None:
+def _refuse(problem: CellSetup) -> None:
     learner = problem.cell.learner
     if problem.inputs.context or problem.inputs.goals:
         raise UsageError(
@@ -107,7 +109,7 @@ def _refuse(problem: Problem) -> None:
         )
 
 
-def _state(config: AdaptCommandConfig, problem: Problem) -> PolicyState:
+def _state(config: AdaptCommandConfig, problem: CellSetup) -> PolicyState:
     saved = checkpoints.read(config.checkpoint)
     learner = learners.build(problem)
     try:

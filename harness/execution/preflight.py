@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from importlib.util import find_spec
 
-from harness.config import ExecutionConfig, UsageError
+from harness.config.schema import ExecutionConfig, UsageError
 
 
 def available_cpus() -> int:

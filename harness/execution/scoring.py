@@ -9,16 +9,16 @@ from dataclasses import dataclass
 import numpy as np
 
 from harness import seeding
+from harness.config.protocol import scored_splits
 from harness.execution.jobs import Job
-from harness.meta import adaptation, learners
-from harness.meta.adaptation import Adapter
-from harness.meta.adaptation.gradient import without_step_sizes
+from harness.meta import adapters, learners
+from harness.meta.adapters import Adapter
+from harness.meta.adapters.gradient import without_step_sizes
+from harness.meta.cell_setup import CellSetup
 from harness.meta.learners.base import Learner, PolicyState
 from harness.meta.learners.iteration import acting
-from harness.meta.meta_episode import MetaEpisodeRunner, Plan
-from harness.meta.problem import Problem
-from harness.meta.rollout import Act, Clock, run_episodes
-from harness.protocol import scored_splits
+from harness.meta.meta_episode import MetaEpisodePlan, MetaEpisodeRunner
+from harness.meta.rollouts.episode_loop import Act, Clock, run_episodes
 from harness.types import Cell, Episodes, EvalRecord, MetaEpisodes
 from policies.params import num_params
 from task_distributions import Task
@@ -28,25 +28,25 @@ REFERENCE_LINES = ("zero-action", "random-action")
 
 
 @dataclass(frozen=True, slots=True)
-class Subject:
+class PolicySnapshot:
     """What is being scored: a policy as it came out of training."""
 
     state: PolicyState
     train_env_steps: int = 0
 
 
-def adapter_name(problem: Problem, learner: Learner) -> str:
+def adapter_name(problem: CellSetup, learner: Learner) -> str:
     """Return the adapter that scores this cell."""
     asked = problem.config.adapt.adapter
     return learner.adapter if asked == "auto" else asked
 
 
-def planned_env_steps(problem: Problem) -> int:
+def planned_env_steps(problem: CellSetup) -> int:
     """Return the environment steps a cell takes if no episode ends early."""
     train, scored = problem.config.train, problem.config.evaluation
     learner = learners.build(problem)
     training = train.epochs * learner.episodes_per_iteration
-    adapter = adaptation.build(adapter_name(problem, learner), problem.config.adapt)
+    adapter = adapters.build(adapter_name(problem, learner), problem.config.adapt)
     support = scored.shots[-1] * support_episodes(problem, adapter)
     per_task = support + len(scored.shots) * scored.query_episodes
     tasks = sum(len(problem.scored_indices(split)) for split in scored_splits(scored))
@@ -54,7 +54,7 @@ def planned_env_steps(problem: Problem) -> int:
     return (training + scoring) * problem.dist.spec.horizon
 
 
-def support_episodes(problem: Problem, adapter: Adapter) -> int:
+def support_episodes(problem: CellSetup, adapter: Adapter) -> int:
     """Return the episodes of one shot; where memory is all, one for each query to remember."""
     scored = problem.config.evaluation
     if not adapter.needs_support:
@@ -62,10 +62,10 @@ def support_episodes(problem: Problem, adapter: Adapter) -> int:
     return scored.episodes_per_shot if adapter.steps_per_shot else scored.query_episodes
 
 
-def plan_of(problem: Problem, adapter: Adapter, job: Job) -> Plan:
+def plan_of(problem: CellSetup, adapter: Adapter, job: Job) -> MetaEpisodePlan:
     """Return what one job plays: every requested number of shots, on seeds of its own tasks."""
     scored = problem.config.evaluation
-    return Plan(
+    return MetaEpisodePlan(
         query_after=scored.shots,
         support_episodes=support_episodes(problem, adapter),
         query_episodes=scored.query_episodes,
@@ -77,7 +77,7 @@ def plan_of(problem: Problem, adapter: Adapter, job: Job) -> Plan:
 
 
 def play(
-    problem: Problem, adapter: Adapter, job: Job, subject: Subject, clock: Clock
+    problem: CellSetup, adapter: Adapter, job: Job, subject: PolicySnapshot, clock: Clock
 ) -> MetaEpisodes:
     """Play one job's tasks; what it returns depends on the job alone."""
     runner = MetaEpisodeRunner(
@@ -89,12 +89,12 @@ def play(
 
 
 def evaluate(
-    problem: Problem, learner: Learner, job: Job, subject: Subject, clock: Clock
+    problem: CellSetup, learner: Learner, job: Job, subject: PolicySnapshot, clock: Clock
 ) -> list[EvalRecord]:
     """Score one job's tasks at every requested number of shots; a record per query episode."""
     config = problem.config
     tasks = problem.tasks(job.split, job.task_indices)
-    adapter = adaptation.build(adapter_name(problem, learner), config.adapt)
+    adapter = adapters.build(adapter_name(problem, learner), config.adapt)
     played = play(problem, adapter, job, subject, clock)
     rows: list[EvalRecord] = []
     for shots, query in played.query.items():
@@ -121,7 +121,7 @@ def _seen(lengths: Sequence[np.ndarray], adapter: Adapter, query_episodes: int) 
     return [int(sum(shot.sum() for shot in lengths))] * query_episodes
 
 
-def reference(problem: Problem, job: Job, clock: Clock) -> list[EvalRecord]:
+def reference(problem: CellSetup, job: Job, clock: Clock) -> list[EvalRecord]:
     """Score what any learner must beat: no action, and uniformly random ones.
 
     No discrete action is none: action 0 stands for it. The largest of uniform numbers is a

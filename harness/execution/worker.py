@@ -8,13 +8,13 @@ from typing import Any
 
 import torch
 
-from harness.config import RunConfig
+from harness.config.schema import RunConfig
 from harness.execution import scoring
 from harness.execution.jobs import Job
 from harness.meta import learners
-from harness.meta.learners.base import Learner, Place, PolicyState
-from harness.meta.problem import Problem
-from harness.meta.rollout import Clock
+from harness.meta.cell_setup import CellSetup
+from harness.meta.learners.base import JobContext, Learner, PolicyState
+from harness.meta.rollouts.episode_loop import Clock
 from harness.types import Cell
 
 
@@ -52,7 +52,7 @@ class Worker:
     def __init__(self, config: RunConfig) -> None:
         torch.set_num_threads(1)
         self._config = config
-        self._learners: dict[Cell, tuple[Problem, Learner]] = {}
+        self._learners: dict[Cell, tuple[CellSetup, Learner]] = {}
         self._kept: dict[tuple[str, str, int, int], Any] = {}
 
     def do(self, kind: str, job: Job, payload: Any, origin: Any) -> tuple[Receipt, Any]:
@@ -98,13 +98,13 @@ class Worker:
         for key in stale:
             del self._kept[key]
         tasks = problem.tasks(job.split, job.task_indices)
-        place = Place(job.iteration, job.seed_keys)
+        place = JobContext(job.iteration, job.seed_keys)
         data, report = learner.collect(tasks, place, payload, clock)
         self._kept[job.key] = data
         return report
 
-    def _built(self, cell: Cell) -> tuple[Problem, Learner]:
+    def _built(self, cell: Cell) -> tuple[CellSetup, Learner]:
         if cell not in self._learners:
-            problem = Problem.build(cell, self._config)
+            problem = CellSetup.build(cell, self._config)
             self._learners[cell] = (problem, learners.build(problem))
         return self._learners[cell]

@@ -14,19 +14,19 @@ import numpy as np
 from jaxtyping import Float
 
 from harness import seeding
-from harness.config import TrainConfig
-from harness.meta.acting import Actor, Context, rollout
-from harness.meta.adaptation import Adapter
-from harness.meta.adaptation.replay import HybridGradientAdapter
-from harness.meta.batch import Batch, prepare
-from harness.meta.rollout import Clock, draw_noise
+from harness.config.schema import TrainConfig
+from harness.meta.adapters import Adapter
+from harness.meta.adapters.hybrid import HybridGradientAdapter
+from harness.meta.rollouts.actor import Actor, Context, rollout
+from harness.meta.rollouts.batch import Batch, prepare
+from harness.meta.rollouts.episode_loop import Clock, draw_noise
 from harness.types import Episodes, MetaEpisodes
 from policies.base import Params
 from task_distributions import EnvSpec, Task, TaskDistribution
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class MetaEpisodePlan:
     """How many episodes, when to score, and which branch of the seed tree to draw from."""
 
     query_after: tuple[int, ...]
@@ -41,22 +41,22 @@ class Plan:
     """One per task: its place in the seed tree."""
     iteration: int = 0
 
-    def support_node(self, shot: int) -> Node:
+    def support_node(self, shot: int) -> SeedStream:
         """Return where the support episodes of ``shot`` draw from."""
         path = (self.iteration, shot)
         keys, phase = self.seed_keys, f"{self.phase}/support"
-        return Node(self.seed, phase, path, keys, self.support_episodes, sample=True)
+        return SeedStream(self.seed, phase, path, keys, self.support_episodes, sample=True)
 
     @property
-    def query_node(self) -> Node:
+    def query_node(self) -> SeedStream:
         """Where query episodes draw from, whatever the number of shots before them."""
         keys, phase = self.seed_keys, f"{self.phase}/query"
         sample = not self.deterministic_query
-        return Node(self.seed, phase, (self.iteration,), keys, self.query_episodes, sample)
+        return SeedStream(self.seed, phase, (self.iteration,), keys, self.query_episodes, sample)
 
 
 @dataclass(frozen=True, slots=True)
-class Node:
+class SeedStream:
     """A branch of the seed tree with a leaf per task, and how many episodes to run there."""
 
     seed: int
@@ -106,7 +106,9 @@ class MetaEpisodeRunner:
     train: TrainConfig
     return_scale: float = 1.0
 
-    def run(self, tasks: Sequence[Task], actor: Actor, plan: Plan, clock: Clock) -> Outcome:
+    def run(
+        self, tasks: Sequence[Task], actor: Actor, plan: MetaEpisodePlan, clock: Clock
+    ) -> Outcome:
         """Play the path of ``plan`` on ``tasks`` from the parameters of ``actor`` [1, ...]."""
         support: list[Episodes] = []
         batches: list[Batch] = []
@@ -133,7 +135,9 @@ class MetaEpisodeRunner:
         episodes_played = MetaEpisodes(tuple(support), query, seconds)
         return Outcome(episodes_played, tuple(batches), tuple(samplers), actor)
 
-    def _adapted(self, actor: Actor, batches: Sequence[Batch], plan: Plan, shot: int) -> Params:
+    def _adapted(
+        self, actor: Actor, batches: Sequence[Batch], plan: MetaEpisodePlan, shot: int
+    ) -> Params:
         *past, batch = batches
         if not isinstance(self.adapter, HybridGradientAdapter):
             return self.adapter.adapt(actor.policy, actor.params, batch)
@@ -144,12 +148,12 @@ class MetaEpisodeRunner:
         return self.adapter.adapt_with(actor.policy, actor.params, batch, past, draws)
 
     def _support(
-        self, tasks: Sequence[Task], actor: Actor, plan: Plan, shot: int, clock: Clock
+        self, tasks: Sequence[Task], actor: Actor, plan: MetaEpisodePlan, shot: int, clock: Clock
     ) -> tuple[Episodes, Context]:
         return self._collect(tasks, actor, plan.support_node(shot), clock)
 
     def _query(
-        self, tasks: Sequence[Task], actor: Actor, plan: Plan, clock: Clock
+        self, tasks: Sequence[Task], actor: Actor, plan: MetaEpisodePlan, clock: Clock
     ) -> tuple[Episodes, Context]:
         # The seeds do not depend on the number of shots: gains are paired, episode by episode.
         if actor.context is not None:
@@ -157,7 +161,7 @@ class MetaEpisodeRunner:
         return self._collect(tasks, actor, plan.query_node, clock)
 
     def _collect(
-        self, tasks: Sequence[Task], actor: Actor, node: Node, clock: Clock
+        self, tasks: Sequence[Task], actor: Actor, node: SeedStream, clock: Clock
     ) -> tuple[Episodes, Context]:
         now = time.perf_counter()
         env = self.dist.make_batch(tasks, node.episodes)

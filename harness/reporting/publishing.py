@@ -8,10 +8,16 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.reporting.files import remove_temporaries, run_path, sync_folder
-from harness.reporting.manifest import Manifest
 from harness.reporting.rebuild import load_comparison, rebuild
-from harness.reporting.sweep_manifest import CELLS, FILE, SETTINGS, SweepManifest, replay_command
+from harness.reporting.store.files import remove_temporaries, run_path, sync_folder
+from harness.reporting.store.manifest import Manifest
+from harness.reporting.store.sweep_manifest import (
+    CELLS,
+    FILE,
+    SETTINGS,
+    SweepManifest,
+    replay_command,
+)
 from harness.reporting.sweeps import rebuild_sweep, sweep_tables
 
 MAX_CHECKPOINT_BYTES = 5_000_000

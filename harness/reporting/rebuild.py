@@ -5,13 +5,13 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
-from harness.reporting.aggregate import Comparison, comparison_table
-from harness.reporting.caption import caption, title
-from harness.reporting.figures import write_figures
-from harness.reporting.files import write_atomically
-from harness.reporting.manifest import Manifest
-from harness.reporting.records import read_curves, read_records
-from harness.reporting.writers import classes_to_csv, to_csv, to_latex, to_markdown
+from harness.reporting.render.caption import caption, title
+from harness.reporting.render.figures import write_figures
+from harness.reporting.render.writers import classes_to_csv, to_csv, to_latex, to_markdown
+from harness.reporting.stats.aggregate import Comparison, comparison_table
+from harness.reporting.store.files import write_atomically
+from harness.reporting.store.manifest import Manifest
+from harness.reporting.store.records import read_curves, read_records
 
 
 def load_comparison(run_dir: Path) -> tuple[Comparison, Manifest]:

@@ -19,14 +19,21 @@ from typing import Any
 import pandas as pd
 from rich.console import Group, RenderableType
 
-from harness.reporting.aggregate import Comparison, comparison_table
-from harness.reporting.caption import caption, title
-from harness.reporting.figures import write_figures
-from harness.reporting.files import write_atomically
-from harness.reporting.manifest import Manifest
-from harness.reporting.sweep_manifest import CELLS, SETTINGS, SweepManifest, replay_command
-from harness.reporting.sweep_parts import Part, curves, load_sweep, merged, records, row_learner
-from harness.reporting.writers import classes_to_csv, render, to_csv, to_latex, to_markdown
+from harness.reporting.render.caption import caption, title
+from harness.reporting.render.figures import write_figures
+from harness.reporting.render.writers import classes_to_csv, render, to_csv, to_latex, to_markdown
+from harness.reporting.stats.aggregate import Comparison, comparison_table
+from harness.reporting.store.files import write_atomically
+from harness.reporting.store.manifest import Manifest
+from harness.reporting.store.sweep_manifest import CELLS, SETTINGS, SweepManifest, replay_command
+from harness.reporting.store.sweep_parts import (
+    Part,
+    curves,
+    load_sweep,
+    merged,
+    records,
+    row_learner,
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from PIL import Image
 playwright = pytest.importorskip("playwright.sync_api")
 pytest.importorskip("gradio")
 
-from harness.app import forms  # noqa: E402
+from harness.app import forms
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 FLAGS = (

@@ -10,8 +10,8 @@ pytest.importorskip("PIL")
 
 from harness.app import __main__ as app
 from harness.app import view
-from harness.app.children import Child
-from harness.reporting.manifest import Manifest
+from harness.app.run_process import RunProcess
+from harness.reporting.store.manifest import Manifest
 
 STUBBORN = """
 import signal, sys, time
@@ -28,7 +28,7 @@ def played(folder, monkeypatch, code, *, stops=0):
     """Run ``code`` as a child, stop it so often once it is ready; return it after its end."""
     (folder / "the_part.py").write_text(code)
     monkeypatch.setenv("PYTHONPATH", str(folder))
-    child = Child(folder / "run", [["the_part"]], folder / "log")
+    child = RunProcess(folder / "run", [["the_part"]], folder / "log")
     while stops and child.running and child.last_words() != "ready":
         child.wait(0.02)
     for _ in range(stops):

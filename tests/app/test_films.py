@@ -7,14 +7,14 @@ from ctypes.util import find_library
 
 import pytest
 
-from harness import run as program
+from harness.cli import run as program
 
 Image = pytest.importorskip("PIL.Image")
 
-from harness.app import clips, forms  # noqa: E402
-from harness.app.children import Child  # noqa: E402
-from harness.execution.replay import ReplayError, replay  # noqa: E402
-from harness.reporting.records import read_records  # noqa: E402
+from harness.app import clips, forms
+from harness.app.run_process import RunProcess
+from harness.experiments.rescore import ReplayError, replay
+from harness.reporting.store.records import read_records
 
 TINY = [
     "--preset", "smoke", "--epochs", "1", "--meta-batch-size", "2", "--episodes-per-task", "2",
@@ -56,7 +56,7 @@ def test_an_episode_that_is_not_on_record_is_refused(points, monkeypatch):
         frame = read_records(run)
         return frame.assign(return_=frame["return_"] + 1e-6)
 
-    monkeypatch.setattr("harness.execution.replay.read_records", altered)
+    monkeypatch.setattr("harness.experiments.rescore.read_records", altered)
     with pytest.raises(ReplayError, match="recorded are"):
         replay(points, 1)
 
@@ -81,7 +81,7 @@ def test_the_other_kinds_can_be_filmed(tmp_path, task_dist, monkeypatch):
     if task_dist != "cartpole" and not any(map(find_library, clips.RENDERERS.values())):
         pytest.skip("no library here to draw MuJoCo with")
     run = scored(tmp_path, task_dist)
-    child = Child(run, [["harness.app.clips", str(run), "--task", "1"]], tmp_path / "log")
+    child = RunProcess(run, [["harness.app.clips", str(run), "--task", "1"]], tmp_path / "log")
     child.wait(240)
     assert child.code == 0, child.last_words()
     with Image.open(clips.folder_of(run, 1) / "shots-2.gif") as film:
@@ -103,7 +103,7 @@ def test_an_interrupted_child_goes_no_further(tmp_path, monkeypatch):
     (tmp_path / "first_part.py").write_text(code)
     (tmp_path / "second_part.py").write_text(f"open({str(tmp_path / 'mark')!r}, 'w').close()")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    child = Child(tmp_path, [["first_part"], ["second_part"]], tmp_path / "log")
+    child = RunProcess(tmp_path, [["first_part"], ["second_part"]], tmp_path / "log")
     while child.running and child.last_words() != "cut short":
         child.wait(0.05)
     child.stop()
@@ -111,7 +111,7 @@ def test_an_interrupted_child_goes_no_further(tmp_path, monkeypatch):
     assert not child.running
     assert child.code == -signal.SIGTERM
     assert not (tmp_path / "mark").exists()
-    again = Child(tmp_path, [["second_part"]], tmp_path / "log")
+    again = RunProcess(tmp_path, [["second_part"]], tmp_path / "log")
     again.wait(30)
     assert again.code == 0
     assert (tmp_path / "mark").exists()

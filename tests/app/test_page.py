@@ -6,8 +6,8 @@ import pytest
 
 gr = pytest.importorskip("gradio")
 
-from harness.app import page  # noqa: E402
-from harness.app.desk import Desk  # noqa: E402
+from harness.app import page
+from harness.app.app_state import AppState
 
 
 def checkpoint(storage, run):
@@ -23,7 +23,7 @@ def test_a_run_that_ends_puts_its_own_forward_where_none_is_chosen(tmp_path, cho
     checkpoint(tmp_path, "written-later")
     now = {"training": (tmp_path / "own", False, ())}
     seen = {"training": (tmp_path / "own", True, ())}
-    offered = page._offered(Desk(tmp_path), seen, now, chosen)
+    offered = page._offered(AppState(tmp_path), seen, now, chosen)
     told = getattr(offered, "constructor_args", offered)
     assert len(told["choices"]) == 2
     if chosen:
@@ -35,14 +35,14 @@ def test_a_run_that_ends_puts_its_own_forward_where_none_is_chosen(tmp_path, cho
 def test_a_run_without_a_checkpoint_puts_no_other_forward(tmp_path):
     checkpoint(tmp_path, "other")
     now, seen = ({"training": (tmp_path / "own", on, ())} for on in (False, True))
-    offered = page._offered(Desk(tmp_path), seen, now, None)
+    offered = page._offered(AppState(tmp_path), seen, now, None)
     assert not getattr(offered, "constructor_args", offered).get("value")
 
 
 def test_a_run_that_cannot_be_read_is_told_beside_how_it_ended(tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "manifest.json").write_text("<half a manifest")
-    desk, now = Desk(tmp_path), {}
+    desk, now = AppState(tmp_path), {}
     ended = {"running": False, "stopping": False, "seconds": 3.0, "code": 0}
     desk.training = SimpleNamespace(run=tmp_path / "run", **ended)
     status, cells, *_ = page._training(desk, {}, now)
@@ -57,5 +57,5 @@ def test_checkpoints_are_offered_by_run_and_cell(tmp_path):
     for sweep in ("a", "b"):
         checkpoint(tmp_path, f"{sweep}/cells/cell")
     checkpoint(tmp_path, "c")
-    offered = [name for name, _ in page._choices(Desk(tmp_path))]
+    offered = [name for name, _ in page._choices(AppState(tmp_path))]
     assert sorted(offered) == ["a / cell", "b / cell", "c / cell"]

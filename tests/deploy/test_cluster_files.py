@@ -9,9 +9,9 @@ import yaml
 from ray.autoscaler._private.util import prepare_config, validate_config
 from ray.scripts.scripts import cli as ray_cli
 
-from harness import cli, sweep
-from harness.config import UsageError
-from harness.execution.on_ray import connect
+from harness.cli import parser, sweep
+from harness.config.schema import UsageError
+from harness.execution.ray.backend import connect
 
 ROOT = Path(__file__).parents[2]
 LAUNCHER, RAYJOB = "ray-cluster.yaml", "kuberay-rayjob.yaml"
@@ -49,7 +49,7 @@ def test_the_harness_understands_the_commands(name, monkeypatch):
     (command,) = harness_commands(name)
     assert "--address" in command
     if command[0] == "harness.run":
-        config = cli.load_config(command[1:])
+        config = parser.load_config(command[1:])
         assert config.execution.address == "auto"
         assert str(config.execution.storage) == "/shared/results"
     else:

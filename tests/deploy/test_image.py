@@ -11,9 +11,9 @@ from ctypes.util import find_library
 from pathlib import Path
 
 import pytest
-from dockerfile import environment, parse, reaches_daemon
 
-from harness import strict_yaml
+from harness.config import strict_yaml
+from tests.deploy.dockerfile import environment, parse, reaches_daemon
 
 ROOT = Path(__file__).parents[2]
 BUILD, FINAL = parse((ROOT / "deploy/Dockerfile").read_text())
@@ -166,7 +166,7 @@ def test_the_default_command_shows_the_help(image, tmp_path):
 
 
 def test_the_compose_file_builds_this_image_and_its_command_is_read(monkeypatch):
-    from harness.cli import load_config
+    from harness.cli.parser import load_config
 
     service = strict_yaml.read(ROOT / "deploy/compose.yaml").values["services"]["harness"]
     assert service["build"] == {"context": "..", "dockerfile": "deploy/Dockerfile"}

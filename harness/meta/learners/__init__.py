@@ -6,8 +6,8 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # names() must answer without the second that importing torch takes
+    from harness.meta.cell_setup import CellSetup
     from harness.meta.learners.base import Learner
-    from harness.meta.problem import Problem
 
 __all__ = ["REGISTRY", "build", "names"]
 
@@ -19,7 +19,7 @@ REGISTRY: dict[str, str] = {
     "scratch": "harness.meta.learners.controls:scratch",
     "oracle": "harness.meta.learners.controls:oracle",
 }
-"""Name -> ``module:factory``. A factory takes a ``Problem`` and returns a ``Learner``."""
+"""Name -> ``module:factory``. A factory takes a ``CellSetup`` and returns a ``Learner``."""
 
 
 def names() -> tuple[str, ...]:
@@ -27,7 +27,7 @@ def names() -> tuple[str, ...]:
     return tuple(REGISTRY)
 
 
-def build(problem: Problem) -> Learner:
+def build(problem: CellSetup) -> Learner:
     """Build the learner that the problem's cell names.
 
     Raises:

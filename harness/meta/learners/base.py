@@ -11,8 +11,8 @@ from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
-from harness.meta.normalizer import Moments, Normalizer
-from harness.meta.rollout import Clock
+from harness.meta.rollouts.episode_loop import Clock
+from harness.meta.rollouts.normalizer import Moments, Normalizer
 from policies.base import Params
 from task_distributions import Task
 
@@ -41,7 +41,7 @@ class PolicyState:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class JobContext:
     """Where in training a job's episodes stand: what their seeds are made of."""
 
     iteration: int
@@ -88,7 +88,7 @@ class IterationInfo:
 
 @runtime_checkable
 class Learner(Protocol):
-    """One outer loop; built by a factory that takes a ``Problem``."""
+    """One outer loop; built by a factory that takes a ``CellSetup``."""
 
     @property
     def name(self) -> str:
@@ -131,7 +131,7 @@ class Learner(Protocol):
         ...
 
     def collect(
-        self, tasks: Sequence[Task], where: Place, payload: PolicyState, clock: Clock
+        self, tasks: Sequence[Task], where: JobContext, payload: PolicyState, clock: Clock
     ) -> tuple[Any, Report]:
         """Worker side: play the meta-episodes of one job; return the data to keep and a report."""
         ...

@@ -5,31 +5,31 @@ All but ``scratch`` train on as many steps as what they are compared with.
 
 from __future__ import annotations
 
+from harness.meta.cell_setup import CellSetup
 from harness.meta.learners.ppo import PPOLearner
-from harness.meta.problem import Problem
 
 
-def multitask(problem: Problem) -> PPOLearner:
+def multitask(problem: CellSetup) -> PPOLearner:
     """One policy for all tasks, without adaptation: tells whether meta-learning did anything."""
     return _control(problem, "multitask", adapter="none")
 
 
-def finetune(problem: Problem) -> PPOLearner:
+def finetune(problem: CellSetup) -> PPOLearner:
     """Multitask, then a plain gradient step per shot: tells whether maml beats fine-tuning."""
     return _control(problem, "finetune", adapter="gradient")
 
 
-def scratch(problem: Problem) -> PPOLearner:
+def scratch(problem: CellSetup) -> PPOLearner:
     """Random weights, then a plain gradient step per shot: tells what training was for."""
     return _control(problem, "scratch", adapter="gradient")
 
 
-def oracle(problem: Problem) -> PPOLearner:
+def oracle(problem: CellSetup) -> PPOLearner:
     """Multitask with the task as an input: what knowing it from the start is worth."""
     return _control(problem, "oracle", adapter="none")
 
 
-def _control(problem: Problem, name: str, adapter: str) -> PPOLearner:
+def _control(problem: CellSetup, name: str, adapter: str) -> PPOLearner:
     return PPOLearner(
         problem=problem,
         name=name,

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from harness.meta.acting import Actor
-from harness.meta.learners.base import IterationInfo, Place, PolicyState, Report
+from harness.meta.cell_setup import CellSetup
+from harness.meta.learners.base import IterationInfo, JobContext, PolicyState, Report
 from harness.meta.learners.reports import nanmean
 from harness.meta.learners.state import LearnerState
-from harness.meta.meta_episode import Plan
-from harness.meta.problem import Problem
+from harness.meta.meta_episode import MetaEpisodePlan
+from harness.meta.rollouts.actor import Actor
 from policies.base import Params
 
 
@@ -38,7 +38,7 @@ class Keeper:
         return state.policy_state()
 
 
-def fresh_state(problem: Problem, params: Params) -> LearnerState:
+def fresh_state(problem: CellSetup, params: Params) -> LearnerState:
     """Return the state of a learner that begins at ``params``."""
     train = problem.config.train
     return LearnerState.fresh(
@@ -46,7 +46,7 @@ def fresh_state(problem: Problem, params: Params) -> LearnerState:
     )
 
 
-def acting(problem: Problem, state: PolicyState) -> Actor:
+def acting(problem: CellSetup, state: PolicyState) -> Actor:
     """Return the policy of ``state`` before its first episode on any task."""
     train = problem.config.train
     return Actor(
@@ -59,9 +59,11 @@ def acting(problem: Problem, state: PolicyState) -> Actor:
     )
 
 
-def training_plan(problem: Problem, where: Place, shots: int, episodes: int) -> Plan:
+def training_plan(
+    problem: CellSetup, where: JobContext, shots: int, episodes: int
+) -> MetaEpisodePlan:
     """Return the meta-episodes to learn from: ``shots``, then a query, all of sampled actions."""
-    return Plan(
+    return MetaEpisodePlan(
         query_after=(shots,),
         support_episodes=episodes,
         query_episodes=episodes,

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from harness.meta.cell_setup import CellSetup
 from harness.meta.learners.policy_gradient import PolicyGradientLearner
-from harness.meta.problem import Problem
 
 
-def build(problem: Problem) -> PolicyGradientLearner:
+def build(problem: CellSetup) -> PolicyGradientLearner:
     """Build the learner that trains for K gradient steps, one per shot."""
     config = problem.config
     return PolicyGradientLearner(

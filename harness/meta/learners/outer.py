@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from harness.config import RunConfig, TrainConfig
+from harness.config.schema import RunConfig, TrainConfig
 from harness.meta.learners.base import DivergedError, Request
 from harness.meta.learners.state import LearnerState
 from harness.meta.learners.sums import Info, sum_of

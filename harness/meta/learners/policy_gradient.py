@@ -13,18 +13,18 @@ from typing import Any
 
 import torch
 
-from harness.meta import adaptation
-from harness.meta.adaptation.gradient import GradientAdapter, with_step_sizes
-from harness.meta.batch import Batch, prepare
+from harness.meta import adapters
+from harness.meta.adapters.gradient import GradientAdapter, with_step_sizes
+from harness.meta.cell_setup import CellSetup
 from harness.meta.learners import outer
-from harness.meta.learners.base import IterationInfo, Place, PolicyState, Report, Request
+from harness.meta.learners.base import IterationInfo, JobContext, PolicyState, Report, Request
 from harness.meta.learners.iteration import Keeper, acting, concluded, fresh_state, training_plan
 from harness.meta.learners.reports import report_on
 from harness.meta.learners.state import LearnerState
 from harness.meta.learners.surrogate import Collected, MetaObjective
 from harness.meta.meta_episode import MetaEpisodeRunner, Outcome
-from harness.meta.problem import Problem
-from harness.meta.rollout import Clock
+from harness.meta.rollouts.batch import Batch, prepare
+from harness.meta.rollouts.episode_loop import Clock
 from policies.base import Params
 from task_distributions import Task
 
@@ -33,7 +33,7 @@ from task_distributions import Task
 class PolicyGradientLearner(Keeper):
     """One outer loop over ``adaptation_steps`` inner steps. Satisfies ``Learner``."""
 
-    problem: Problem
+    problem: CellSetup
     name: str
     adapter: str
     adaptation_steps: int
@@ -68,13 +68,13 @@ class PolicyGradientLearner(Keeper):
         return concluded(state, reports, info)
 
     def collect(
-        self, tasks: Sequence[Task], where: Place, payload: PolicyState, clock: Clock
+        self, tasks: Sequence[Task], where: JobContext, payload: PolicyState, clock: Clock
     ) -> tuple[Collected, Report]:
         """Play support -> adapt -> query with sampled actions and keep the batches."""
         problem = self.problem
         train = problem.config.train
         actor = acting(problem, payload)
-        adapter = adaptation.build(self.adapter, problem.config.adapt)
+        adapter = adapters.build(self.adapter, problem.config.adapt)
         runner = MetaEpisodeRunner(problem.dist, adapter, train, payload.return_scale)
         plan = training_plan(problem, where, self.adaptation_steps, self.episodes_per_task)
         outcome = runner.run(tasks, actor, plan, clock)

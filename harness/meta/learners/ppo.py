@@ -15,37 +15,37 @@ import torch
 from torch import Tensor
 
 from harness import seeding
-from harness.meta import adaptation, objectives
-from harness.meta.batch import Batch
+from harness.meta import adapters, objectives
+from harness.meta.cell_setup import CellSetup
 from harness.meta.learners import outer, sequences
-from harness.meta.learners.base import IterationInfo, Place, PolicyState, Report, Request
+from harness.meta.learners.base import IterationInfo, JobContext, PolicyState, Report, Request
 from harness.meta.learners.iteration import Keeper, acting, concluded, fresh_state, training_plan
 from harness.meta.learners.reports import report_on
 from harness.meta.learners.state import LearnerState
 from harness.meta.learners.sums import sum_of
 from harness.meta.learners.traits import chunk_steps
 from harness.meta.meta_episode import MetaEpisodeRunner
-from harness.meta.problem import Problem
-from harness.meta.rollout import Clock
+from harness.meta.rollouts.batch import Batch
+from harness.meta.rollouts.episode_loop import Clock
 from policies.base import Params
 from policies.params import clone
 from task_distributions import Task
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class PPOData:
     """What a worker keeps of one job."""
 
     batch: Batch
     """[1, S, T, ...]: advantages not yet normalised."""
-    where: Place
+    where: JobContext
 
 
 @dataclass(frozen=True, slots=True)
 class PPOLearner(Keeper):
     """PPO on sequences of ``episodes_in_sequence`` episodes. Satisfies ``Learner``."""
 
-    problem: Problem
+    problem: CellSetup
     name: str
     adapter: str
     """What scores it."""
@@ -96,13 +96,13 @@ class PPOLearner(Keeper):
         return concluded(state, reports, info)
 
     def collect(
-        self, tasks: Sequence[Task], where: Place, payload: PolicyState, clock: Clock
-    ) -> tuple[Kept, Report]:
+        self, tasks: Sequence[Task], where: JobContext, payload: PolicyState, clock: Clock
+    ) -> tuple[PPOData, Report]:
         """Play the sequences with sampled actions and keep them with their advantages."""
         problem, train = self.problem, self.problem.config.train
         actor = acting(problem, payload)
         last = self.episodes_in_sequence - 1
-        carrier = adaptation.build("memory" if last else "none", problem.config.adapt)
+        carrier = adapters.build("memory" if last else "none", problem.config.adapt)
         runner = MetaEpisodeRunner(problem.dist, carrier, train, payload.return_scale)
         plan = training_plan(problem, where, last, self.episodes_per_task)
         played = runner.run(tasks, actor, plan, clock).episodes
@@ -112,9 +112,9 @@ class PPOLearner(Keeper):
         batch = sequences.chunked(batch, actor, None if longest == "whole" else longest)
         gained = batch.advantages[batch.mask].double()
         moments = (float(gained.numel()), float(gained.sum()), float(gained.square().sum()))
-        return Kept(batch, where), report_on(blocks, train.gamma, moments)
+        return PPOData(batch, where), report_on(blocks, train.gamma, moments)
 
-    def compute(self, kind: str, data: Kept, payload: dict[str, Any], clock: Clock) -> Any:
+    def compute(self, kind: str, data: PPOData, payload: dict[str, Any], clock: Clock) -> Any:
         """Return this job's share of the gradient on one minibatch, and of the losses."""
         assert kind == "gradient"
         ppo = self.problem.config.ppo
@@ -130,7 +130,7 @@ class PPOLearner(Keeper):
         gradients = torch.autograd.grad(loss, list(leaves.values()))
         return dict(zip(leaves, gradients, strict=True)), info
 
-    def _shuffled(self, data: Kept, passes: int) -> np.ndarray:
+    def _shuffled(self, data: PPOData, passes: int) -> np.ndarray:
         """Return an order of the job's sequences that depends on the job and the pass alone."""
         path = (data.where.iteration, data.where.seed_keys[0], passes)
         rng = seeding.generator(self.problem.cell.seed, "train/minibatches", *path)

@@ -10,7 +10,7 @@ import torch
 
 from harness.meta import objectives
 from harness.meta.learners.base import Report
-from harness.meta.normalizer import Moments
+from harness.meta.rollouts.normalizer import Moments
 from harness.types import Episodes
 
 Triple = tuple[float, float, float]

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from harness.meta.cell_setup import CellSetup
 from harness.meta.learners.ppo import PPOLearner
-from harness.meta.problem import Problem
 
 
-def build(problem: Problem) -> PPOLearner:
+def build(problem: CellSetup) -> PPOLearner:
     """Build the learner whose policy is fed its past and remembers it across episodes."""
     config = problem.config
     return PPOLearner(

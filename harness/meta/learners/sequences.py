@@ -12,10 +12,10 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from harness.config import TrainConfig
-from harness.meta import tape
-from harness.meta.acting import Actor
-from harness.meta.batch import Batch
+from harness.config.schema import TrainConfig
+from harness.meta.rollouts import trajectories
+from harness.meta.rollouts.actor import Actor
+from harness.meta.rollouts.batch import Batch
 from harness.types import Episodes
 from task_distributions import Task
 
@@ -29,10 +29,10 @@ def learnable(
     return_scale: float,
 ) -> Batch:
     """Compute advantages and value targets along ``blocks`` by the values of ``actor``."""
-    lived = tape.pack(blocks, actor)
-    seen = tape.seen(lived, actor, tasks)
+    lived = trajectories.pack(blocks, actor)
+    seen = trajectories.seen(lived, actor, tasks)
     values = seen.values(actor)
-    gained = tape.advantages(lived, values, train.gamma, train.gae_lambda, return_scale)
+    gained = trajectories.advantages(lived, values, train.gamma, train.gae_lambda, return_scale)
     return Batch(
         x=seen.x[:, :, :-1],
         first=seen.first[..., :-1],

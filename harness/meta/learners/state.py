@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from harness.meta.learners.base import PolicyState, Report
-from harness.meta.normalizer import Moments, Normalizer
+from harness.meta.rollouts.normalizer import Moments, Normalizer
 from policies.base import Params
 from policies.params import clone
 

@@ -13,19 +13,19 @@ from harness.meta.learners.base import Request
 from policies.base import Params
 
 Info = dict[str, float]
-Share = tuple[Params, Info]
+PartialGradient = tuple[Params, Info]
 """One job's share of a gradient and of the reported losses."""
 
 FAN_IN = 16
 """Consecutive answers that are added to one; another number would change the last bits."""
 
 
-def sum_of(kind: str, payload: Any) -> Generator[Request, list[Any], Share]:
+def sum_of(kind: str, payload: Any) -> Generator[Request, list[Any], PartialGradient]:
     """Ask every job for ``kind`` and return the sum of the answers."""
     return summed((yield Request(kind, payload, summable=True)))
 
 
-def summed(answers: Sequence[Share]) -> Share:
+def summed(answers: Sequence[PartialGradient]) -> PartialGradient:
     """Add answers in job order along the tree; sums of whole levels may stand in their place."""
     while len(answers) > FAN_IN:
         answers = [added(*group) for group in groups(answers)]
@@ -37,7 +37,7 @@ def groups(values: Sequence[Any]) -> list[Sequence[Any]]:
     return [values[first : first + FAN_IN] for first in range(0, len(values), FAN_IN)]
 
 
-def added(*answers: Share) -> Share:
+def added(*answers: PartialGradient) -> PartialGradient:
     """Add answers from the first to the last."""
     total, info = dict(answers[0][0]), dict(answers[0][1])
     for params, losses in answers[1:]:

@@ -11,10 +11,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from harness.config import TrainConfig
+from harness.config.schema import TrainConfig
 from harness.meta import objectives
-from harness.meta.adaptation.gradient import GradientAdapter, inner_loss
-from harness.meta.batch import Batch
+from harness.meta.adapters.gradient import GradientAdapter, inner_loss
+from harness.meta.rollouts.batch import Batch
 from policies.base import Params, Policy, PolicyOutput
 from policies.params import repeat
 

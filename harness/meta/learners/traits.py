@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from harness.config import PPOConfig, RunConfig
+from harness.config.schema import PPOConfig, RunConfig
 
 
 @dataclass(frozen=True, slots=True)
-class Traits:
+class LearnerSpec:
     """How a learner differs from maml."""
 
     ppo: bool = False
@@ -55,18 +55,18 @@ class Traits:
         return replace(config, train=train, adapt=replace(config.adapt, inner_lr=ppo.ppo_inner_lr))
 
 
-TRAITS: dict[str, Traits] = {
-    "rl2": Traits(ppo=True, context=True),
-    "multitask": Traits(ppo=True),
-    "finetune": Traits(ppo=True, trained_as="multitask"),
-    "scratch": Traits(ppo=True, untrained=True),
-    "oracle": Traits(ppo=True, goal=True),
+TRAITS: dict[str, LearnerSpec] = {
+    "rl2": LearnerSpec(ppo=True, context=True),
+    "multitask": LearnerSpec(ppo=True),
+    "finetune": LearnerSpec(ppo=True, trained_as="multitask"),
+    "scratch": LearnerSpec(ppo=True, untrained=True),
+    "oracle": LearnerSpec(ppo=True, goal=True),
 }
 
 
-def traits(learner: str) -> Traits:
+def traits(learner: str) -> LearnerSpec:
     """Return the traits of the learner ``learner``; the defaults for one not listed."""
-    return TRAITS.get(learner, Traits())
+    return TRAITS.get(learner, LearnerSpec())
 
 
 CHUNK_STEPS = 50

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 import ray
-from faulty_learners import install
 
 import harness.reporting.rebuild
 import harness.reporting.sweeps
-from harness.execution import on_ray
+from harness.execution.ray import backend
 from harness.meta import learners
+from tests.harness.execution.faulty_learners import install
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -45,13 +45,15 @@ def _ray(tmp_path_factory):
     here, faults = Path(__file__).parent, tmp_path_factory.mktemp("faults")
     before = dict(os.environ)
     # The workers import what the tests import: this tree, and the faulty learners.
-    path = os.pathsep.join([str(here), str(here.parents[2]), before.get("PYTHONPATH", "")])
+    path = os.pathsep.join([str(here.parents[2]), before.get("PYTHONPATH", "")])
     os.environ |= {"FAULTS_DIR": str(faults), "PYTHONPATH": path.rstrip(os.pathsep)}
-    on_ray.start(
+    backend.start(
         num_cpus=4,
         log_to_driver=False,
         logging_level="ERROR",
-        runtime_env={"worker_process_setup_hook": "faulty_learners.install"},
+        runtime_env={
+            "worker_process_setup_hook": "tests.harness.execution.faulty_learners.install"
+        },
     )
     yield
     ray.shutdown()

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from harness import run
-from harness.reporting.records import read_curves, read_records
+from harness.cli import run
+from harness.reporting.store.records import read_curves, read_records
 
 SIZES = [
     *("--task-dist", "point_goal", "--horizon", "8", "--test-tasks", "0", "1", "2", "3", "4"),
@@ -60,7 +60,7 @@ def events(name):
 
 
 class Listener:
-    """A ``Progress`` that remembers, and calls back after an iteration."""
+    """A ``RunListener`` that remembers, and calls back after an iteration."""
 
     def __init__(self, on_iteration=None):
         self.notes, self.iterations, self.finished = [], [], []

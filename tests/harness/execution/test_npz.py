@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from harness import run
+from harness.cli import run
 from harness.execution import checkpoint as checkpoints
 from harness.execution import npz
 from harness.execution.checkpoint import Checkpoint, CheckpointError

@@ -5,14 +5,14 @@ from itertools import pairwise
 import torch
 
 import policies
-from harness.config import AdaptConfig, PPOConfig, RunConfig, TrainConfig
+from harness.config.schema import AdaptConfig, PPOConfig, RunConfig, TrainConfig
 from harness.meta import learners
-from harness.meta.adaptation import GradientAdapter
-from harness.meta.batch import Batch
-from harness.meta.learners.base import IterationInfo, Place, PolicyState
+from harness.meta.adapters import GradientAdapter
+from harness.meta.cell_setup import CellSetup
+from harness.meta.learners.base import IterationInfo, JobContext, PolicyState
 from harness.meta.learners.surrogate import Collected, MetaObjective
-from harness.meta.problem import Problem
-from harness.meta.rollout import Clock
+from harness.meta.rollouts.batch import Batch
+from harness.meta.rollouts.episode_loop import Clock
 from harness.types import Cell
 from policies.base import Params, Policy
 from policies.params import clone, repeat
@@ -121,7 +121,7 @@ def make_problem(
     adapt=None,
     minibatches: int = 2,
     **train,
-) -> Problem:
+) -> CellSetup:
     """A cell on ``task_dist``, 4 tasks of 3 episodes an iteration unless told otherwise."""
     settings = {"meta_batch_size": 4, "episodes_per_task": 3, "action_scale": 1.0, **train}
     config = RunConfig(
@@ -132,22 +132,22 @@ def make_problem(
         ppo=PPOConfig(ppo_episodes=24, ppo_tasks=4, ppo_passes=2, ppo_minibatches=minibatches),
         adapt=AdaptConfig(**(adapt or {})),
     )
-    return Problem.build(Cell(task_dist, policy, learner, 0), config)
+    return CellSetup.build(Cell(task_dist, policy, learner, 0), config)
 
 
-def collect(problem: Problem, payload: PolicyState, jobs: int, iteration: int = 0):
+def collect(problem: CellSetup, payload: PolicyState, jobs: int, iteration: int = 0):
     """Collect an iteration's data on ``jobs`` jobs; return what each keeps and the reports."""
     learner = learners.build(problem)
     size = problem.config.train.meta_batch_size
     bounds = [part * size // jobs for part in range(jobs + 1)]
     pairs = [
-        learner.collect(problem.tasks("train", keys), Place(iteration, keys), payload, Clock())
+        learner.collect(problem.tasks("train", keys), JobContext(iteration, keys), payload, Clock())
         for keys in (tuple(range(*pair)) for pair in pairwise(bounds))
     ]
     return [data for data, _ in pairs], [report for _, report in pairs]
 
 
-def iterate(problem: Problem, state, jobs: int, iteration: int = 0) -> IterationInfo:
+def iterate(problem: CellSetup, state, jobs: int, iteration: int = 0) -> IterationInfo:
     """Play one outer iteration by hand on ``jobs`` jobs; return what it reports."""
     learner = learners.build(problem)
     playing = learner.iterate(state)

@@ -2,15 +2,15 @@
 
 import pytest
 import torch
-from meta_cases import INNER_LR, N, make_batch, make_params, make_policy
 
 import policies
-from harness.config import AdaptConfig
-from harness.meta import adaptation
-from harness.meta.adaptation import Adapter, GradientAdapter
-from harness.meta.batch import Batch
+from harness.config.schema import AdaptConfig
+from harness.meta import adapters
+from harness.meta.adapters import Adapter, GradientAdapter
+from harness.meta.rollouts.batch import Batch
 from policies.base import Params
 from policies.params import clone, repeat, select
+from tests.harness.meta.meta_cases import INNER_LR, N, make_batch, make_params, make_policy
 
 VALUE_HEAD = "value."
 
@@ -83,9 +83,9 @@ def test_the_step_is_the_negative_gradient_times_inner_lr():
     assert out["mean"].item() == pytest.approx(0.5 + 0.1 * 2.0 * 1.0)
 
 
-@pytest.mark.parametrize("name", adaptation.names())
+@pytest.mark.parametrize("name", adapters.names())
 def test_registered_adapters_keep_the_protocol(name):
-    adapter = adaptation.build(name, AdaptConfig())
+    adapter = adapters.build(name, AdaptConfig())
     assert isinstance(adapter, Adapter)
     assert adapter.name == name
     assert adapter.needs_support == (adapter.steps_per_shot > 0 or adapter.carries_memory)
@@ -98,4 +98,4 @@ def test_registered_adapters_keep_the_protocol(name):
 
 def test_an_unknown_adapter_is_refused_by_name():
     with pytest.raises(ValueError, match=r"unknown adapter 'sgd'; have: none, gradient"):
-        adaptation.build("sgd", AdaptConfig())
+        adapters.build("sgd", AdaptConfig())

@@ -7,20 +7,20 @@ import math
 import numpy as np
 import pytest
 import torch
-from meta_cases import collect, dot, iterate, make_objective, make_problem
 
 import policies
 from harness.execution.jobs import Job
 from harness.execution.scoring import reference
-from harness.meta import adaptation, learners
-from harness.meta.adaptation import GradientAdapter
-from harness.meta.batch import Batch
-from harness.meta.learners.base import Place
+from harness.meta import adapters, learners
+from harness.meta.adapters import GradientAdapter
+from harness.meta.learners.base import JobContext
 from harness.meta.learners.iteration import acting, training_plan
 from harness.meta.learners.surrogate import Collected
 from harness.meta.meta_episode import MetaEpisodeRunner
-from harness.meta.rollout import Clock
+from harness.meta.rollouts.batch import Batch
+from harness.meta.rollouts.episode_loop import Clock
 from policies.params import clone, repeat
+from tests.harness.meta.meta_cases import collect, dot, iterate, make_objective, make_problem
 
 LEARNERS = [
     *(("maml", "ppo", name) for name in policies.names()),
@@ -50,9 +50,9 @@ def played(problem, tasks):
     """One adapting meta-episode on the training tasks ``tasks``, as maml collects it."""
     learner = learners.build(problem)
     actor = acting(problem, learner.policy_state(learner.init()))
-    adapter = adaptation.build(learner.adapter, problem.config.adapt)
+    adapter = adapters.build(learner.adapter, problem.config.adapt)
     runner = MetaEpisodeRunner(problem.dist, adapter, problem.config.train)
-    plan = training_plan(problem, Place(0, tasks), 1, 3)
+    plan = training_plan(problem, JobContext(0, tasks), 1, 3)
     return runner.run(problem.tasks("train", tasks), actor, plan, Clock())
 
 

@@ -5,13 +5,13 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from meta_cases import collect, make_problem
 
 from harness.execution.cell import CellRunner
 from harness.execution.local import LocalBackend
 from harness.meta import learners
-from harness.meta.adaptation.gradient import inner_loss
+from harness.meta.adapters.gradient import inner_loss
 from policies.params import repeat
+from tests.harness.meta.meta_cases import collect, make_problem
 
 BOTH = {"adapter": "memory+gradient", "inner_lr": 1.0}
 

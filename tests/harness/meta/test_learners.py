@@ -6,14 +6,14 @@ from dataclasses import replace
 
 import pytest
 import torch
-from meta_cases import collect, iterate, make_problem
 
-from harness.meta import adaptation, learners
+from harness.meta import adapters, learners
 from harness.meta.learners.base import Learner
 from harness.meta.learners.sequences import take
 from harness.meta.learners.state import LearnerState
-from harness.meta.rollout import Clock
+from harness.meta.rollouts.episode_loop import Clock
 from policies.base import Params
+from tests.harness.meta.meta_cases import collect, iterate, make_problem
 
 CASES = [("maml", "ppo", "linear"), ("maml", "ppo", "value"), ("maml", "trpo", "linear")]
 CASES += [(name, "ppo", "value") for name in learners.names() if name != "maml"]
@@ -33,7 +33,7 @@ def test_an_iteration_learns_and_counts(name, outer, baseline):
     learner = learners.build(problem)
     assert isinstance(learner, Learner)
     assert learner.name == name
-    assert learner.adapter in adaptation.names()
+    assert learner.adapter in adapters.names()
     state = learner.init()
     before = learner.policy_state(state)
     done = iterate(problem, state, jobs=2)

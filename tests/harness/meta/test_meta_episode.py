@@ -5,21 +5,21 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from meta_cases import make_problem
 
-from harness.meta.acting import Actor, rollout
-from harness.meta.adaptation import GradientAdapter, NoAdapter
-from harness.meta.meta_episode import MetaEpisodeRunner, Outcome, Plan
-from harness.meta.normalizer import Normalizer
-from harness.meta.rollout import Clock
+from harness.meta.adapters import GradientAdapter, NoAdapter
+from harness.meta.meta_episode import MetaEpisodePlan, MetaEpisodeRunner, Outcome
+from harness.meta.rollouts.actor import Actor, rollout
+from harness.meta.rollouts.episode_loop import Clock
+from harness.meta.rollouts.normalizer import Normalizer
 from harness.types import Episodes
+from tests.harness.meta.meta_cases import make_problem
 
 SUPPORT, QUERY = 3, 2
 ARRAYS = ("obs", "actions", "log_probs", "rewards", "mask", "last_obs")
 
 
-def make_plan(keys, query_after=(0, 1, 2), **changes) -> Plan:
-    plan = Plan(
+def make_plan(keys, query_after=(0, 1, 2), **changes) -> MetaEpisodePlan:
+    plan = MetaEpisodePlan(
         query_after=query_after,
         support_episodes=SUPPORT,
         query_episodes=QUERY,

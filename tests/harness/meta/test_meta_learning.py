@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 import task_distributions
-from harness.config import AdaptConfig, EnvConfig, EvalConfig, RunConfig, TrainConfig
+from harness.config.schema import AdaptConfig, EnvConfig, EvalConfig, RunConfig, TrainConfig
 from harness.execution.cell import CellRunner
 from harness.execution.local import LocalBackend
-from harness.meta.problem import Problem
+from harness.meta.cell_setup import CellSetup
 from harness.types import Cell
 
 
@@ -31,7 +31,7 @@ def returns_by_shots(learner: str, epochs: int, policy: str = "mlp") -> dict[int
         adapt=AdaptConfig(inner_lr=0.3),
         evaluation=EvalConfig(few_shot=(1,), episodes_per_shot=10, query_episodes=2),
     )
-    problem = Problem.build(Cell("point_goal", policy, learner, 0), config)
+    problem = CellSetup.build(Cell("point_goal", policy, learner, 0), config)
     backend = LocalBackend(config)
     runner, host = CellRunner(problem, backend), backend.start_learner(problem.cell, None)
     iterations = [metrics.iteration for metrics in runner.train(host, 0, 0.0)]

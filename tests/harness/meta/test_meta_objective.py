@@ -2,7 +2,14 @@
 
 import pytest
 import torch
-from meta_cases import (
+
+import policies
+from harness.meta.adapters.gradient import STEP_SIZE, GradientAdapter, inner_loss, with_step_sizes
+from harness.meta.learners.surrogate import Terms
+from harness.meta.rollouts.batch import Batch
+from policies.base import Params
+from policies.params import clone, repeat
+from tests.harness.meta.meta_cases import (
     INNER_LR,
     N,
     along,
@@ -15,18 +22,6 @@ from meta_cases import (
     make_policy,
     moved,
 )
-
-import policies
-from harness.meta.adaptation.gradient import (
-    STEP_SIZE,
-    GradientAdapter,
-    inner_loss,
-    with_step_sizes,
-)
-from harness.meta.batch import Batch
-from harness.meta.learners.surrogate import Terms
-from policies.base import Params
-from policies.params import clone, repeat
 
 
 def total(terms: Terms) -> torch.Tensor:

@@ -4,7 +4,14 @@ import math
 
 import pytest
 import torch
-from meta_cases import (
+
+import policies
+from harness.config.schema import RunConfig, TrainConfig
+from harness.meta.learners import outer
+from harness.meta.learners.base import DivergedError
+from harness.meta.learners.state import LearnerState
+from policies.params import clone
+from tests.harness.meta.meta_cases import (
     along,
     collected,
     directions,
@@ -14,13 +21,6 @@ from meta_cases import (
     make_policy,
     moved,
 )
-
-import policies
-from harness.config import RunConfig, TrainConfig
-from harness.meta.learners import outer
-from harness.meta.learners.base import DivergedError
-from harness.meta.learners.state import LearnerState
-from policies.params import clone
 
 PER_TASK = RunConfig(train=TrainConfig(meta_batch_size=2, outer="trpo"))
 

@@ -6,12 +6,12 @@ import torch
 
 import policies
 import task_distributions
-from harness.config import TrainConfig
-from harness.meta import tape
-from harness.meta.acting import Actor, rollout
-from harness.meta.batch import prepare
-from harness.meta.normalizer import CLIP, Moments, Normalizer
-from harness.meta.rollout import Clock, draw_noise, run_episodes
+from harness.config.schema import TrainConfig
+from harness.meta.rollouts import trajectories
+from harness.meta.rollouts.actor import Actor, rollout
+from harness.meta.rollouts.batch import prepare
+from harness.meta.rollouts.episode_loop import Clock, draw_noise, run_episodes
+from harness.meta.rollouts.normalizer import CLIP, Moments, Normalizer
 from policies.params import repeat
 from task_distributions import EnvSpec, Task
 from task_distributions.episodes import BatchedEpisodes
@@ -150,9 +150,9 @@ def test_deterministic_actions_are_the_means():
 def test_value_after_the_last_step_bootstraps_truncated_episodes_only(ended):
     """The value at the step behind the last, with memory carried there; 0 where the MDP ended."""
     actor = make_actor()
-    lived = tape.pack([ended], actor)
-    values = tape.seen(lived, actor, tuple(tasks())).values(actor)
-    gained = tape.advantages(lived, values, gamma=0.5, lam=0.0, scale=1.0)
+    lived = trajectories.pack([ended], actor)
+    values = trajectories.seen(lived, actor, tuple(tasks())).values(actor)
+    gained = trajectories.advantages(lived, values, gamma=0.5, lam=0.0, scale=1.0)
     # Episode [0, 0] was truncated at the horizon: unroll it by hand one step further.
     whole = torch.cat([torch.from_numpy(a) for a in (ended.obs, ended.last_obs[:, :, None])], 2)
     first = torch.zeros(whole.shape[:3], dtype=torch.bool)

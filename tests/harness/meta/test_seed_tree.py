@@ -59,7 +59,7 @@ def test_seeds_do_not_depend_on_how_many_are_drawn_and_fit_an_environment():
     phase=st.sampled_from(["train", "evaluate"]),
 )
 def test_jobs_cover_every_task_exactly_once_in_order(indices, size, least, phase):
-    pieces = jobs.cut(CELL, phase, 3, "test", indices, jobs.Cut(size, least))
+    pieces = jobs.cut(CELL, phase, 3, "test", indices, jobs.ChunkSize(size, least))
     assert [i for job in pieces for i in job.task_indices] == indices
     keys = [key for job in pieces for key in job.seed_keys]
     assert keys == (list(range(len(indices))) if phase == "train" else indices)

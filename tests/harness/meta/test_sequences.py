@@ -5,12 +5,12 @@ import pytest
 import torch
 
 import policies
-from harness.config import TrainConfig
-from harness.meta.acting import Actor, rollout
-from harness.meta.inputs import Goals, Inputs
+from harness.config.schema import TrainConfig
 from harness.meta.learners.sequences import chunked, learnable, take
-from harness.meta.normalizer import Normalizer
-from harness.meta.rollout import Clock, draw_noise
+from harness.meta.rollouts.actor import Actor, rollout
+from harness.meta.rollouts.episode_loop import Clock, draw_noise
+from harness.meta.rollouts.inputs import Goals, Inputs
+from harness.meta.rollouts.normalizer import Normalizer
 from task_distributions import EnvSpec, Task, load
 from task_distributions.episodes import BatchedEpisodes
 

@@ -1,0 +1,49 @@
+"""``python -m harness.publish RUN NAME``: copy a complete run or sweep to results/published."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.text import Text
+
+from harness.cli.tables import refuse
+from harness.reporting.publishing import MAX_CHECKPOINT_BYTES, Published, publish
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Publish and say what was written; return the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m harness.publish",
+        description="Copy a complete run or sweep (manifest, records, curves, tables, figures, "
+        f"checkpoints up to {MAX_CHECKPOINT_BYTES // 1_000_000} MB) to where git tracks it.",
+        epilog="exit codes: 0 published, 2 bad input or incomplete run, 5 a file was refused",
+    )
+    parser.add_argument("run", type=Path, help="folder of the run or sweep, e.g. results/my-run")
+    parser.add_argument("name", help="name of the published folder")
+    parser.add_argument(
+        "--to", type=Path, default=Path("results/published"), help="where to (%(default)s)"
+    )
+    given = parser.parse_args(argv)
+    try:
+        published = publish(given.run, given.name, given.to)
+    except (ValueError, OSError) as error:
+        return refuse(error)
+    Console(soft_wrap=True).print(Text("\n".join(_lines(published))))
+    return 0
+
+
+def _lines(published: Published) -> list[str]:
+    lines = [f"published {len(published.files)} files in {published.path}"]
+    for file in published.files:
+        size = (published.path / file).stat().st_size
+        lines.append(f"  {file}  {size / 1e3:.1f} kB")
+    lines += [f"  left out: checkpoint of {cell}, too large" for cell in published.left_out]
+    return lines
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Runs and sweeps: cells, their queue, resuming, mirroring."""

@@ -1,0 +1,110 @@
+"""Scored episodes of one task, played again: what is watched is what the records say."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float
+
+from harness.config.schema import config_from_dict
+from harness.execution.cell import CellRunner
+from harness.execution.jobs import evaluation_episodes
+from harness.execution.learner_host import LearnerHost
+from harness.execution.local import LocalBackend
+from harness.execution.scoring import adapter_name, plan_of, play
+from harness.meta import adapters, learners
+from harness.meta.cell_setup import CellSetup
+from harness.meta.rollouts.episode_loop import Clock
+from harness.reporting.store.manifest import Manifest
+from harness.reporting.store.records import read_records
+from harness.types import Cell, Episodes
+from task_distributions import Task, TaskDistribution
+
+
+class ReplayError(ValueError):
+    """There is nothing to play again, or it came out other than the records say."""
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredEpisode:
+    """The first query episode of a task after some shots; T steps that happened."""
+
+    dist: TaskDistribution
+    task: Task
+    shots: int
+    seed: int
+    """What the environment was reset with."""
+    obs: Float[np.ndarray, "T+1 O"]
+    """Before the first step and after each."""
+    actions: Float[np.ndarray, "T A"]
+    """As the environment received them, not clipped yet."""
+    rewards: Float[np.ndarray, " T"]
+    return_: float
+    """Undiscounted, as recorded."""
+
+
+def replay(run: Path, task_index: int) -> list[ScoredEpisode]:
+    """Play a test task again as the scoring ``run`` of a checkpoint did: an episode per shots.
+
+    The whole piece of work that the task was part of is done again, so that nothing differs.
+
+    Raises:
+        ValueError: there is no run, or (``ReplayError``) it did not score the task, or the
+            episodes are not those of its records.
+        ArtefactError: one of its files is malformed.
+    """
+    manifest = Manifest.load(run / "manifest.json")
+    checkpoint = manifest.config_given.get("checkpoint")
+    if checkpoint is None or len(manifest.cells) != 1:
+        raise ReplayError(f"{run} is not the scoring of one checkpoint: run evaluate first")
+    config = config_from_dict(manifest.config)
+    (state,) = manifest.cells.values()
+    cell = Cell(state.task_dist, state.policy, state.learner, state.seed)
+    problem = CellSetup.build(cell, config)
+    runner = CellRunner(problem, LocalBackend(config))
+    pieces = runner.scoring_jobs("evaluate", evaluation_episodes(config.evaluation))
+    holding = [job for job in pieces if job.split == "test" and task_index in job.task_indices]
+    if not holding:
+        raise ReplayError(f"{run} did not score test task {task_index}: choose another")
+    job, host = holding[0], LearnerHost(config)
+    host.open(cell, Path(checkpoint))
+    adapter = adapters.build(adapter_name(problem, learners.build(problem)), config.adapt)
+    queries = play(problem, adapter, job, host.subject(), Clock()).query
+    place = job.task_indices.index(task_index)
+    _check(run, cell, task_index, {shots: query.returns[place] for shots, query in queries.items()})
+    seed = plan_of(problem, adapter, job).query_node.episode_seeds()
+    first = seed[place * config.evaluation.query_episodes]
+    return [
+        _episode(problem, task_index, shots, first, query, place)
+        for shots, query in queries.items()
+    ]
+
+
+def _check(run: Path, cell: Cell, task_index: int, returns: dict[int, np.ndarray]) -> None:
+    """Raise ReplayError unless the returns [E] by number of shots are those on record."""
+    frame = read_records(run)
+    mine = frame[(frame["cell"] == cell.id) & (frame["split"] == "test")]
+    mine = mine[mine["task_index"] == task_index].sort_values("query_episode")
+    for shots, played in returns.items():
+        recorded = mine.loc[mine["shots"] == shots, "return_"].to_numpy()
+        if not np.array_equal(recorded, played.astype(float), equal_nan=True):
+            raise ReplayError(
+                f"{run}: test task {task_index} after {shots} shots played {played.tolist()}, "
+                f"recorded are {recorded.tolist()}. Another machine or other versions?"
+            )
+
+
+def _episode(
+    problem: CellSetup, task_index: int, shots: int, seed: int, query: Episodes, place: int
+) -> ScoredEpisode:
+    (task,) = problem.tasks("test", (task_index,))
+    if query.invalid[place, 0]:
+        raise ReplayError(f"{task.name} after {shots} shots: the physics went unstable")
+    steps = int(query.lengths[place, 0])
+    obs = np.concatenate([query.obs[place, 0, :steps], query.last_obs[place, :1]])
+    actions = query.actions[place, 0, :steps] * problem.config.train.action_scale
+    rewards = query.rewards[place, 0, :steps]
+    return_ = float(query.returns[place, 0])
+    return ScoredEpisode(problem.dist, task, shots, seed, obs, actions, rewards, return_)

@@ -1,0 +1,112 @@
+"""What goes into a policy: the observation, and for some learners what happened before or the task.
+
+RL² (arXiv 1611.02779) feeds the previous action, the previous reward and a flag at the start of an
+episode, so that memory can find out the task. The oracle is told the task itself.
+
+Array letters: N tasks, E episodes per task, T time, A action, G numbers that describe a task.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from harness.meta.rollouts.normalizer import CLIP
+from task_distributions import EnvSpec, Task, TaskDistribution
+
+
+@dataclass(frozen=True, slots=True)
+class Past:
+    """What happened just before each step."""
+
+    action: Float[Tensor, "N E T A"]
+    """In the environment's units, clipped to [-1, 1]; 0 before the first step ever."""
+    reward: Float[Tensor, "N E T"]
+    boundary: Bool[Tensor, "N E T"]
+    """The step begins an episode."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Inputs:
+    """Puts a policy's input together; the same while acting and while learning."""
+
+    spec: EnvSpec
+    context: bool = False
+    """Previous action, reward and boundary are fed."""
+    goals: Goals | None = None
+    """The task is fed."""
+
+    @property
+    def dim(self) -> int:
+        """Numbers per step."""
+        past = self.spec.action_dim + 2 if self.context else 0
+        return self.spec.obs_dim + past + (self.goals.dim if self.goals else 0)
+
+    def assemble(
+        self, obs: Float[Tensor, "N E T O"], past: Past | None, tasks: tuple[Task, ...]
+    ) -> Float[Tensor, "N E T I"]:
+        """Return the input of every step; ``obs`` is normalised, rewards are in their unit."""
+        parts = [obs]
+        if self.context:
+            assert past is not None
+            reward = past.reward.clamp(-CLIP, CLIP).unsqueeze(-1)
+            parts += [past.action, reward, past.boundary.unsqueeze(-1)]
+        if self.goals:
+            goal = self.goals.of(tasks)[:, None, None].expand(*obs.shape[:3], -1)
+            parts.append(goal)
+        if len(parts) == 1:
+            return obs
+        return torch.cat([part.to(obs.dtype) for part in parts], -1)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Goals:
+    """A task as numbers: its class, one-hot, and its parameters, scaled by the training tasks'.
+
+    A class that is not trained on is no class at all here: nothing could be known of it.
+    """
+
+    classes: tuple[str, ...]
+    keys: tuple[str, ...]
+    mean: Float[np.ndarray, " P"]
+    std: Float[np.ndarray, " P"]
+
+    @classmethod
+    def of_distribution(cls, dist: TaskDistribution) -> Goals:
+        """Learn the scaling from the training tasks of ``dist``."""
+        train = dist.tasks("train")
+        classes = tuple(dict.fromkeys(task.class_name for task in train))
+        keys = tuple(dict.fromkeys(key for task in train for key, _ in task.params))
+        raw = np.stack([_raw(task, keys) for task in dist.tasks("train")])
+        std = raw.std(0)
+        return cls(classes, keys, raw.mean(0), np.where(std > 0, std, 1.0))
+
+    @property
+    def dim(self) -> int:
+        """Numbers per task."""
+        return len(self.mean) + (len(self.classes) if len(self.classes) > 1 else 0)
+
+    def of(self, tasks: tuple[Task, ...]) -> Float[Tensor, "N G"]:
+        """Describe ``tasks``."""
+        rows = (np.stack([_raw(task, self.keys) for task in tasks]) - self.mean) / self.std
+        if len(self.classes) > 1:
+            names = np.array([task.class_name for task in tasks])[:, np.newaxis]
+            rows = np.concatenate([rows, names == np.array(self.classes)], 1)
+        return torch.from_numpy(np.clip(rows, -CLIP, CLIP))
+
+
+def _raw(task: Task, keys: tuple[str, ...]) -> Float[np.ndarray, " P"]:
+    """Return the parameters in order, an angle as its cosine and sine.
+
+    A parameter that the task lacks counts as 0, a scale as 1.
+    """
+    values = dict(task.params)
+    row: list[float] = []
+    for key in keys:
+        value = values.get(key, 1.0 if key.endswith("_scale") else 0.0)
+        row += [np.cos(value), np.sin(value)] if key == "angle" else [value]
+    return np.array(row)

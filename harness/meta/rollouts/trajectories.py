@@ -1,0 +1,155 @@
+"""Episodes as a policy lived through them: end to end, with what it was fed at every step.
+
+Array letters: N tasks, E sequences per task, T time (of one episode or several), U = T + 1,
+O observation, I input, A action.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from harness.meta import objectives
+from harness.meta.rollouts.actor import Actor
+from harness.meta.rollouts.inputs import Past
+from harness.types import Episodes
+from policies.base import Memory
+from task_distributions import Task
+
+
+@dataclass(frozen=True, slots=True)
+class Trajectories:
+    """Sequences packed to the left: what did not happen is left out, the rest follows on."""
+
+    obs: Float[Tensor, "N E T O"]
+    """Normalised."""
+    actions: Float[Tensor, "N E T A"]
+    log_probs: Float[Tensor, "N E T"]
+    rewards: Float[Tensor, "N E T"]
+    begins: Bool[Tensor, "N E T"]
+    """First step of an episode."""
+    terminated: Bool[Tensor, "N E T"]
+    """The MDP ended after this step."""
+    mask: Bool[Tensor, "N E T"]
+    last_obs: Float[Tensor, "N E O"]
+    """After the last step, normalised."""
+
+    @property
+    def length(self) -> Int[Tensor, "N E"]:
+        """Steps that happened."""
+        return self.mask.sum(-1)
+
+
+def pack(blocks: Sequence[Episodes], actor: Actor) -> Trajectories:
+    """Put the episodes of ``blocks`` end to end; invalid ones and padding are left out."""
+    mask = torch.from_numpy(np.concatenate([block.mask for block in blocks], 2))
+    order = torch.argsort((~mask).to(torch.uint8), dim=-1, stable=True)
+
+    def packed(name: str) -> Tensor:
+        value = torch.from_numpy(np.concatenate([getattr(block, name) for block in blocks], 2))
+        index = order.view(*order.shape, *(1,) * (value.dim() - 3))
+        return value.gather(2, index.expand(value.shape))
+
+    begins, ends = (torch.zeros_like(mask) for _ in range(2))
+    horizon = blocks[0].mask.shape[-1]
+    for number, block in enumerate(blocks):
+        begins[..., number * horizon] = True
+        last = torch.from_numpy(block.mask.sum(-1)).clamp(min=1).unsqueeze(-1) - 1
+        ended = torch.from_numpy(block.terminated & ~block.invalid).unsqueeze(-1)
+        ends.scatter_(2, last + number * horizon, ended)
+    dtype = next(iter(actor.params.values())).dtype
+    return Trajectories(
+        obs=actor.normalizer(packed("obs")).to(dtype),
+        actions=packed("actions").to(dtype),
+        log_probs=packed("log_probs").to(dtype),
+        rewards=packed("rewards").to(dtype),
+        begins=begins.gather(2, order),
+        terminated=ends.gather(2, order),
+        mask=mask.gather(2, order),
+        last_obs=actor.normalizer(_last_obs(blocks)).to(dtype),
+    )
+
+
+def _last_obs(blocks: Sequence[Episodes]) -> Tensor:
+    """Return the observation after the last valid episode of every sequence."""
+    last = blocks[0].last_obs.copy()
+    for block in blocks[1:]:
+        valid = ~block.invalid
+        last[valid] = block.last_obs[valid]
+    return torch.from_numpy(last)
+
+
+def inputs_of(
+    tape: Trajectories, actor: Actor, tasks: tuple[Task, ...]
+) -> Float[Tensor, "N E U I"]:
+    """Return what the policy was fed at every step, and would be fed after the last one.
+
+    ``actor`` is as it was before the first step, with the context of that moment.
+    """
+    before = actor.context
+    slot = tape.length.unsqueeze(-1)  # where the step after the last one goes
+
+    def extended(x: Tensor) -> Tensor:
+        return torch.cat([x, torch.zeros_like(x[:, :, :1])], 2)
+
+    obs = extended(tape.obs)
+    index = slot.unsqueeze(-1).expand(*slot.shape, obs.shape[-1])
+    obs = obs.scatter(2, index, tape.last_obs.unsqueeze(2))
+    if actor.inputs is None:
+        return obs
+    past = None
+    if actor.inputs.context:
+        taken = (tape.actions * actor.action_scale).clamp(-1.0, 1.0)
+        past = Past(
+            action=_delayed(extended(taken), before.action if before else None),
+            reward=_delayed(
+                extended(tape.rewards / actor.reward_unit), before.reward if before else None
+            ),
+            boundary=extended(tape.begins) & (torch.arange(obs.shape[2]) < slot),
+        )
+    return actor.inputs.assemble(obs, past, tasks)
+
+
+def _delayed(x: Tensor, before: Tensor | None) -> Tensor:
+    """Return ``x`` one step later; what was ``before`` comes first, or 0."""
+    start = torch.zeros_like(x[:, :, :1]) if before is None else before.unsqueeze(2)
+    return torch.cat([start, x[:, :, :-1]], 2)
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What a policy was fed along a tape, and how it began."""
+
+    x: Float[Tensor, "N E U I"]
+    first: Bool[Tensor, "N E U"]
+    """Where memory starts anew."""
+    memory: Memory
+    """Before the first step."""
+
+    def values(self, actor: Actor) -> Float[Tensor, "N E U"]:
+        """Return what ``actor`` expects from every step on, and after the last one."""
+        value: Tensor = actor.policy.forward(actor.params, self.x, self.first, self.memory).value
+        return value
+
+
+def seen(tape: Trajectories, actor: Actor, tasks: tuple[Task, ...]) -> Seen:
+    """Return what ``actor``, as it was before the first step, was fed along ``tape``."""
+    x = inputs_of(tape, actor, tasks)
+    first = torch.zeros(x.shape[:3], dtype=torch.bool)
+    first[..., 0] = actor.context is None
+    context = actor.context or actor.fresh(*x.shape[:2])
+    return Seen(x, first, context.memory)
+
+
+def advantages(
+    tape: Trajectories, values: Float[Tensor, "N E U"], gamma: float, lam: float, scale: float
+) -> Float[Tensor, "N E T"]:
+    """Return the generalised advantage estimates of rewards / ``scale`` along the tape."""
+    after = values.gather(2, tape.length.unsqueeze(-1)).squeeze(-1)
+    known = objectives.Values(values[..., :-1], after)
+    return objectives.gae(tape.rewards / scale, tape.mask, known, gamma, lam, tape.terminated)

@@ -1,0 +1,1 @@
+"""RLlib's PPO as an independent reference for our own."""

@@ -1,0 +1,304 @@
+"""RLLIB: PPO + LSTM of a library on the same tasks, scored by our evaluator into the same records.
+
+RLlib (new API stack) samples and learns: its environment runner, its default LSTM module, its
+advantages, loss, minibatches and optimiser. Ours are the tasks and reset seeds, what the policy is
+fed (``glued_episodes``), the weights at the start and all scoring: RLlib's network is our ``lstm``
+in another spelling (``rllib_weights``), so what it learned is scored as any policy of ours.
+
+What differs from our PPO besides the code:
+- the value loss is the squared error, at half the coefficient; ours is its Huber loss;
+- advantages are normalised with each sequence's extra last step among them;
+- two bias vectors of the LSTM are learned where we have one: they move twice as fast;
+- sequences are cut into equal chunks of about ``chunk_steps``; minibatches are drawn over all of
+  them, not job by job; sampling noise and shuffling are torch's and numpy's own;
+- an inner end of an episode is not known to the advantages of rl2: they run on past a fall;
+- where episodes end early, RLlib takes sequences that finish first until an iteration has its
+  steps, and drops what is unfinished; an invalid episode is learned from, until it broke.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import shutil
+import time
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import ray
+import torch
+from ray.rllib.algorithms.algorithm import Algorithm
+from ray.rllib.algorithms.ppo import PPOConfig
+from ray.rllib.algorithms.ppo.torch.default_ppo_torch_rl_module import DefaultPPOTorchRLModule
+from ray.rllib.core.rl_module.default_model_config import DefaultModelConfig
+from ray.rllib.core.rl_module.rl_module import RLModuleSpec
+
+from harness.config.schema import RunConfig
+from harness.execution import checkpoint as checkpoints
+from harness.execution.backend import Advance, Handle, LostError, Work
+from harness.execution.local import LocalBackend
+from harness.execution.scoring import PolicySnapshot
+from harness.execution.worker import Receipt
+from harness.meta import learners
+from harness.meta.cell_setup import CellSetup
+from harness.meta.learners import traits
+from harness.meta.learners.base import DivergedError, IterationInfo
+from harness.meta.learners.iteration import concluded
+from harness.meta.learners.ppo import PPOLearner
+from harness.rllib.run import NETWORK
+from harness.rllib.sequence_env import SequenceEnv, SequenceSource, assignments
+from harness.rllib.weights import from_rllib, to_rllib
+from harness.types import Cell
+from policies.actor_critic import ENCODER_DIM, ActorCritic
+
+MODULE = "default_policy"
+FEEDS: dict[str, SequenceSource] = {}
+"""Feeds of this process's algorithms by cell: RLlib copies what it is configured with."""
+MAX_ENVS = 50
+"""Environments stepped together, at most."""
+
+
+class RllibBackend:
+    """RLlib trains in this process, our one local worker scores. Satisfies ``Backend``."""
+
+    num_workers = 1
+
+    def __init__(self, config: RunConfig) -> None:
+        self._config = config
+        self._local = LocalBackend(config)
+        self._learner: RllibLearner | None = None
+        self._owns_ray = not ray.is_initialized()
+        if self._owns_ray:
+            _init_ray()
+
+    def run(
+        self, work: Work, on_done: Callable[[int], None] | None = None
+    ) -> tuple[list[Receipt], list[Handle]]:
+        """Score; records tell the parameters that RLlib trained, its second bias too."""
+        receipts, results = self._local.run(work, on_done)
+        if work.kind == "evaluate":
+            assert self._learner is not None
+            count = self._learner.num_params
+            results = [[replace(row, num_params=count) for row in part] for part in results]
+        return receipts, results
+
+    def fetch(self, handles: Sequence[Handle]) -> list[Any]:
+        """Return the handles: here they are the values."""
+        return list(handles)
+
+    def start_learner(self, cell: Cell, checkpoint: Path | None) -> RllibLearner:
+        """Start an RLlib algorithm for ``cell``; the one before is stopped."""
+        if checkpoint is not None:
+            raise ValueError("RLlib's training is not taken up again from a checkpoint")
+        self._stop_learner()
+        self._learner = RllibLearner(CellSetup.build(cell, self._config))
+        return self._learner
+
+    def close(self) -> None:
+        """Stop the algorithm, and Ray where it was started here."""
+        self._stop_learner()
+        if self._owns_ray:
+            ray.shutdown()
+
+    def _stop_learner(self) -> None:
+        if self._learner is not None:
+            self._learner.stop()
+            self._learner = None
+
+
+class RllibLearner:
+    """One cell's RLlib algorithm. Satisfies ``LearnerHandle``."""
+
+    def __init__(self, problem: CellSetup) -> None:
+        learner = learners.build(problem)
+        assert isinstance(learner, PPOLearner), problem.cell
+        self._problem = problem
+        self._state = learner.init()
+        self.feed = SequenceSource(
+            problem, assignments(problem, learner), self._state.policy_state()
+        )
+        FEEDS[problem.cell.id] = self.feed
+        config = algorithm_config(problem, learner, problem.cell.id)
+        with warnings.catch_warnings():  # RLlib registers its environment anew for every algorithm
+            warnings.filterwarnings("ignore", ".*already in registry")
+            self._algorithm: Algorithm = config.build_algo()
+        self._set_weights(to_rllib(self._state.params))
+        # RLlib sets threads anew; two of them spin on a busy core and cost many times the work.
+        torch.set_num_threads(1)
+
+    def weights(self) -> dict[str, np.ndarray]:
+        """Return the weights of RLlib's learner, by RLlib's names."""
+        weights: dict[str, np.ndarray] = self._algorithm.get_weights()[MODULE]
+        return weights
+
+    def _set_weights(self, weights: dict[str, np.ndarray]) -> None:
+        # Beside the weights, a module's state holds constants: they stay. Algorithm.set_weights
+        # would do both lines, but raises in RLlib 2.60.
+        whole = self.weights() | weights
+        self._algorithm.learner_group.set_weights({MODULE: whole})
+        self._algorithm.get_module(MODULE).set_state(whole)
+
+    @property
+    def num_params(self) -> int:
+        """Numbers that RLlib trains."""
+        ours = to_rllib(self._state.params)
+        return sum(value.size for value in ours.values())
+
+    def advance(self, results: Sequence[Handle]) -> tuple[Advance, Handle]:
+        """Run one iteration of RLlib: it samples and learns, and asks for nothing.
+
+        Raises:
+            LostError: RLlib sampled no whole sequence; it would go on with NaN metrics.
+            DivergedError: a weight is not finite.
+        """
+        assert not results
+        began, before = time.perf_counter(), self.feed.env_steps
+        metrics = self._algorithm.train()
+        reports = self.feed.taken()
+        if self.feed.env_steps == before or not reports:
+            raise LostError(f"RLlib sampled no sequence in iteration {self._state.iteration + 1}")
+        params = from_rllib(self.weights())
+        if not all(bool(torch.isfinite(value).all()) for value in params.values()):
+            raise DivergedError(f"RLlib's weights are not finite after {before} steps")
+        self._state.params = params
+        info = _losses(metrics) | {"std": float(params["log_std"].exp().mean())}
+        done: IterationInfo = concluded(self._state, reports, info)
+        self._state.env_steps = self.feed.env_steps
+        self.feed.state = self._state.policy_state()
+        spent = time.perf_counter() - began
+        return Advance(None, done, self._state.env_steps, spent), None
+
+    def subject(self) -> PolicySnapshot:
+        """Return RLlib's policy in our spelling, with the normaliser it was trained with."""
+        self._state.params = from_rllib(self.weights())
+        return PolicySnapshot(self._state.policy_state(), self._state.env_steps)
+
+    def save(self, path: Path, run: dict[str, Any]) -> None:
+        """Write what was learned, in our spelling, without RLlib's optimiser."""
+        tensors, meta = self._state.save()
+        checkpoints.write(path, checkpoints.Checkpoint(tensors, meta, run))
+        checkpoints.prune(path.parent, keep=2)
+
+    def stop(self) -> None:
+        """Stop the algorithm and remove the folder that it made below the home directory."""
+        folder = Path(self._algorithm.logdir)
+        self._algorithm.stop()
+        del FEEDS[self._problem.cell.id]
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+class RllibSequenceEnv(SequenceEnv):
+    """Glued episodes as RLlib builds them: from a class, and a context that it pickles."""
+
+    def __init__(self, context: Mapping[str, Any]) -> None:
+        super().__init__(FEEDS[context["feed"]])
+
+
+class _StdPerAction(torch.nn.Module):
+    """A head with a log std of its own, which RLlib 2.60 cannot apply along a time axis."""
+
+    def __init__(self, head: torch.nn.Module) -> None:
+        super().__init__()
+        self.head = head
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        """Return mean and log std ``[..., 2A]`` of ``features [..., H]``."""
+        out: torch.Tensor = self.head(features.flatten(0, -2))
+        return out.reshape(*features.shape[:-1], out.shape[-1])
+
+
+class RecurrentModule(DefaultPPOTorchRLModule):  # type: ignore[misc]  # ray is untyped here
+    """RLlib's default PPO module, its state-independent std working with its LSTM."""
+
+    def setup(self) -> None:
+        """Build the networks."""
+        super().setup()
+        self.pi = _StdPerAction(self.pi)  # type: ignore[has-type]
+
+
+def algorithm_config(problem: CellSetup, learner: PPOLearner, feed_key: str) -> PPOConfig:
+    """Return RLlib's settings that come nearest to those of our own PPO."""
+    train, ppo = problem.config.train, problem.config.ppo
+    count = train.meta_batch_size * learner.episodes_per_task
+    length = learner.episodes_in_sequence * problem.dist.spec.horizon
+    steps, longest = count * length, traits.chunk_steps(ppo, NETWORK)
+    chunk = chunk_steps(length, length if longest == "whole" else longest)
+    minibatch = max(chunk, math.ceil(count * (length + 1) / ppo.ppo_minibatches))
+    return (
+        PPOConfig()
+        .framework("torch")
+        .environment(
+            RllibSequenceEnv,
+            env_config={"feed": feed_key},
+            normalize_actions=False,
+            clip_actions=False,
+            disable_env_checking=True,
+        )
+        .env_runners(
+            num_env_runners=0,
+            num_envs_per_env_runner=max(n for n in range(1, MAX_ENVS + 1) if count % n == 0),
+            batch_mode="complete_episodes",
+        )
+        .learners(num_learners=0)
+        .training(
+            train_batch_size_per_learner=steps,
+            minibatch_size=min(minibatch, steps),
+            num_epochs=ppo.ppo_passes,
+            shuffle_batch_per_epoch=True,
+            lr=[[0, ppo.ppo_lr], [max(train.epochs, 1) * steps, 0.0]],
+            gamma=train.gamma,
+            lambda_=train.gae_lambda,
+            clip_param=ppo.ppo_clip,
+            grad_clip=train.max_grad_norm,
+            grad_clip_by="global_norm",
+            entropy_coeff=ppo.ppo_entropy_coef,
+            # Ours weighs a Huber loss, which begins as half the square.
+            vf_loss_coeff=0.5 * ppo.ppo_value_coef,
+            vf_clip_param=float("inf"),
+            use_kl_loss=False,
+        )
+        .rl_module(rl_module_spec=_module_spec(problem, chunk))
+        .debugging(seed=problem.cell.seed, log_level="ERROR")
+    )
+
+
+def _module_spec(problem: CellSetup, chunk: int) -> RLModuleSpec:
+    assert isinstance(problem.policy, ActorCritic)
+    model = DefaultModelConfig(
+        fcnet_hiddens=[ENCODER_DIM],
+        fcnet_activation="tanh",
+        use_lstm=True,
+        lstm_cell_size=problem.policy.core.output_dim,
+        max_seq_len=chunk,
+        vf_share_layers=True,
+        free_log_std=True,
+    )
+    return RLModuleSpec(module_class=RecurrentModule, model_config=model)
+
+
+def chunk_steps(length: int, longest: int) -> int:
+    """Return the steps of each of the fewest equal chunks that hold ``length + 1`` steps.
+
+    RLlib adds a step to every sequence, to learn its value; it must not make a chunk of its own.
+    """
+    return math.ceil((length + 1) / math.ceil(length / longest))
+
+
+def _losses(metrics: dict[str, Any]) -> dict[str, float]:
+    """Return what RLlib's learner tells of its last minibatch."""
+    told = metrics["learners"][MODULE]
+    names = {"policy_loss": "surrogate", "vf_loss": "value_loss", "entropy": "entropy"}
+    return {ours: float(told[theirs]) for theirs, ours in names.items()}
+
+
+def _init_ray() -> None:
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    logging.getLogger("ray.rllib").setLevel(logging.ERROR)
+    # RLlib runs in this process: Ray has no work to give out.
+    quiet = {"log_to_driver": False, "logging_level": "ERROR"}
+    ray.init(address="local", include_dashboard=False, num_cpus=1, **quiet)

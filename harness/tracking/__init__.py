@@ -1,0 +1,1 @@
+"""Learning curves for TensorBoard and Weights & Biases."""

@@ -1,0 +1,115 @@
+"""Several nodes on one machine, joined with --address: same numbers, and what a lost node does."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from ray.cluster_utils import Cluster
+
+from harness.cli import run
+from tests.harness.execution.execution_cases import assert_same, curves, events, trained
+
+pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(900)]
+ROOT = Path(__file__).parents[4]
+QUICK_TO_NOTICE = {
+    "health_check_initial_delay_ms": 0,
+    "health_check_period_ms": 200,
+    "health_check_timeout_ms": 1000,
+    "health_check_failure_threshold": 3,
+}
+SIZES = [
+    *("--task-dist", "point_goal", "--horizon", "8", "--test-tasks", "0", "1", "2", "3", "4"),
+    # 20 jobs an iteration: more than one group of those that are added together.
+    *("--meta-batch-size", "20", "--episodes-per-task", "2", "--envs-per-job", "2"),
+    *("--outer-updates", "2", "--ppo-episodes", "40", "--ppo-tasks", "20", "--ppo-passes", "1"),
+    *("--few-shot", "1", "--episodes-per-shot", "2", "--query-episodes", "2"),
+    *("--policy", "gru", "--learner", "maml", "rl2", "--checkpoint-every", "1"),
+]
+NODES = 3
+
+
+@contextmanager
+def cluster(nodes, cpus):
+    """A head without CPUs, so that every worker is on another node than driver and learner."""
+    made = Cluster(
+        initialize_head=True,
+        head_node_args={
+            "num_cpus": 0,
+            "include_dashboard": False,
+            "object_store_memory": 80 * 1024**2,
+            "_system_config": QUICK_TO_NOTICE,
+        },
+    )
+    try:
+        added = [
+            made.add_node(num_cpus=cpus, object_store_memory=80 * 1024**2) for _ in range(nodes)
+        ]
+        yield made, added
+    finally:
+        for node in list(made.worker_nodes):  # at once: each would drain for half a minute
+            made.remove_node(node, allow_graceful=False)
+        made.shutdown()
+
+
+def command(name, address, workers, *argv):
+    return [
+        *(sys.executable, "-m", "harness.run", *SIZES, "--name", name, "--address", address),
+        *("--num-workers", str(workers), "--start-timeout", "600", *argv),
+    ]
+
+
+def environment():
+    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    return os.environ | {"PYTHONPATH": path, "RAY_USAGE_STATS_ENABLED": "0", "MPLBACKEND": "Agg"}
+
+
+@pytest.fixture(scope="module")
+def local(tmp_path_factory):
+    """What the cluster must give: the records and curves of one process."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path_factory.mktemp("local"))
+        assert run.main([*SIZES, "--epochs", "2", "--name", "x", "--backend", "local"]) == 0
+        return trained("x"), curves("x")
+
+
+def assert_like(local, name):
+    assert_same(trained(name), local[0])
+    assert curves(name) == local[1]
+
+
+def test_three_nodes_give_the_numbers_of_one_process(local, workplace):
+    with cluster(nodes=NODES, cpus=2) as (made, _):
+        for workers in (1, 3, 6):
+            name = f"on-{workers}"
+            argv = command(name, made.address, workers, "--epochs", "2", "--sum-beyond", "0")
+            done = subprocess.run(argv, env=environment(), capture_output=True, text=True)
+            assert done.returncode == 0, done.stderr[-2000:]
+            assert_like(local, name)
+            assert events(name).empty
+
+
+def test_a_lost_node_is_told_of_and_changes_nothing(workplace):
+    sizes = ["--epochs", "12"]
+    with cluster(nodes=2, cpus=2) as (made, nodes):
+        argv = command("x", made.address, 4, *sizes)
+        playing = subprocess.Popen(argv, env=environment())
+        try:
+            began = Path("results/x/checkpoints")
+            while not list(began.glob("*/*.safetensors")):
+                assert playing.poll() is None, "it ended before the node was lost"
+                time.sleep(0.05)
+            made.remove_node(nodes[1], allow_graceful=False)
+            assert playing.wait(timeout=600) == 0
+        finally:
+            playing.kill()
+    told = [json.loads(line) for line in Path("results/x/events.jsonl").read_text().splitlines()]
+    (lost,) = [event for event in told if event["kind"] == "node_lost"]
+    assert lost["workers"] == 2
+    assert run.main([*SIZES, *sizes, "--name", "local", "--backend", "local"]) == 0
+    assert_same(trained("x"), trained("local"))
+    assert curves("x") == curves("local")

@@ -1,0 +1,270 @@
+"""On Ray: the same numbers as in one process, whoever dies, hangs or raises in between."""
+
+import contextlib
+import dataclasses
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+import ray
+import torch
+
+from harness.cli import parser
+from harness.execution.backend import Work
+from harness.execution.cell import CellRunner, cells
+from harness.execution.local import LocalBackend
+from harness.execution.ray.backend import RayBackend
+from harness.meta.cell_setup import CellSetup
+from harness.reporting.store.manifest import Manifest
+from tests.harness.execution.execution_cases import (
+    SIZES,
+    assert_same,
+    curves,
+    events,
+    play,
+    played_locally,
+    trained,
+)
+
+pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("_ray")]
+NAMES = ("cell", "learner")
+
+
+@pytest.fixture(autouse=True)
+def _here(monkeypatch, workplace):
+    # The tests' Ray has four CPUs, whatever this machine has.
+    monkeypatch.setattr("harness.execution.preflight.available_cpus", lambda: 4)
+
+
+def on_workers(count, name, *argv, **kwargs):
+    # Where everything else is busy too, torch alone takes minutes to load.
+    argv = ["--backend", "ray", "--num-workers", str(count), "--start-timeout", "600", *argv]
+    return play(name, *argv, **kwargs)
+
+
+@pytest.fixture(scope="module")
+def maml(tmp_path_factory):
+    """What a fault must not change: the records and the curve of maml, in this process."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path_factory.mktemp("maml"))
+        assert played_locally("x") == 0
+        (curve,) = curves("x").values()
+        return trained("x", without=NAMES), curve
+
+
+def assert_like(maml, name="x", learner=None):
+    frame = trained(name)
+    if learner:
+        frame = frame[frame.cell.str.contains(learner, regex=False)].reset_index(drop=True)
+    assert_same(frame.drop(columns=list(NAMES)), maml[0])
+    found = [rows for cell, rows in curves(name).items() if learner is None or learner in cell]
+    assert found == [maml[1]]
+
+
+def actors():
+    """Our actors' processes on this machine."""
+    ours = []
+    for child in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):  # a ZombieProcess is one too
+            title = " ".join(child.cmdline())
+            ours += [title] if "ray::Worker" in title or "ray::LearnerHost" in title else []
+    return ours
+
+
+def failures(name="x"):
+    states = Manifest.load(Path(f"results/{name}/manifest.json")).cells.values()
+    return {state.learner: state.reason for state in states if state.status == "failed"}
+
+
+@pytest.mark.parametrize(
+    ("outer", "counts"),
+    [("ppo", (1, 3)), pytest.param("trpo", (3,), marks=pytest.mark.slow)],
+)
+def test_the_number_of_workers_changes_nothing(outer, counts):
+    assert played_locally("local", "--outer", outer) == 0
+    for count in counts:
+        assert on_workers(count, f"on-{count}", "--outer", outer) == 0
+        assert_same(trained(f"on-{count}"), trained("local"))
+        assert curves(f"on-{count}") == curves("local")
+        assert events(f"on-{count}").empty
+
+
+@pytest.mark.slow
+def test_who_dies_in_between_changes_nothing(maml):
+    faults = {
+        "dies-in-collect": "worker_died",
+        "dies-in-gradient": "worker_died",
+        "learner-dies": "learner_died",
+        "learner-dies-before-evaluation": "learner_died",
+    }
+    assert on_workers(2, "x", "--learner", *faults) == 0
+    for fault in faults:
+        assert_like(maml, learner=f".{fault}.")
+    told = events("x")
+    assert list(told.kind) == list(faults.values())
+    assert list(told.attempt[:2]) == [1, 1]
+    assert told.job[0].startswith("train point_goal.mlp.dies-in-collect.s0 iteration 0 train tasks")
+    assert list(told.cell[2:]) == [f"point_goal.mlp.{fault}.s0" for fault in list(faults)[2:]]
+
+
+@pytest.mark.slow
+def test_a_worker_that_hangs_is_replaced_once(maml):
+    argv = ["--learner", "hangs-always", "hangs-once", "maml", "--job-timeout", "3"]
+    assert on_workers(2, "x", *argv) == 3
+    assert_like(maml, learner=".hangs-once.")
+    assert_like(maml, learner=".maml.")
+    (reason,) = failures().values()
+    assert reason.startswith("lost: train point_goal.mlp.hangs-always.s0")
+    assert "2 times (job_timeout: no answer in 3 s)" in reason
+    told = events("x")
+    # On a busy machine the fresh workers may be so late that it is told.
+    assert set(told.kind) - {"waiting"} == {"job_timeout", "cell_failed"}
+    assert told.job.str.contains("hangs-once", na=False).sum() == 1
+
+
+@pytest.mark.slow
+def test_cells_that_cannot_be_played_fail_alone(maml):
+    faults = {
+        "raises": "error: ",
+        "dies-always": "lost: ",
+        "nan-always": "diverged: ",
+        "learner-dies-always": "lost: the learner died",
+        "disk-full": "disk: ",
+    }
+    assert on_workers(2, "x", "--learner", *faults, "maml", "--max-skipped", "3") == 3
+    reasons = failures()
+    assert reasons.keys() == faults.keys()
+    for fault, label in faults.items():
+        assert reasons[fault].startswith(label)
+        assert "Traceback" not in reasons[fault]
+    assert "FloatingPointError: <boom>" in reasons["raises"]
+    assert "--backend local --policy mlp --learner raises --seed 0" in reasons["raises"]
+    kinds = events("x").kind.value_counts()
+    assert kinds["cell_failed"] == len(faults)
+    assert kinds["learner_died"] == 2
+    assert kinds["worker_died"] >= 3
+    assert set(trained("x").learner) == {"maml"}
+    assert_like(maml, learner=".maml.")
+
+
+@pytest.fixture
+def config():
+    argv = [*SIZES, "--policy", "mlp", "--num-workers", "2", "--name", "x"]
+    argv += ["--start-timeout", "600"]
+    return parser.load_config(argv)
+
+
+def test_the_driver_gets_references_and_reads_receipts_only(config, monkeypatch):
+    backend = RayBackend(config, lambda *_: None)
+    read = []
+    get = ray.get
+    monkeypatch.setattr(ray, "get", lambda what: read.append(get(what)) or read[-1])
+    try:
+        (cell,) = cells(config)
+        learner = backend.start_learner(cell, None)
+        pieces = CellRunner(CellSetup.build(cell, config), backend).training_jobs(0)
+        step, payload = learner.advance([])
+        receipts, results = backend.run(Work(step.kind, pieces, payload, payload))
+        learner.advance(results)
+    finally:
+        backend.close()
+    assert len(receipts) == len(results) == len(pieces) > 1
+    assert all(isinstance(result, ray.ObjectRef) for result in (*results, payload))
+    # str: where a worker is, if it was asked by now.
+    names = {type(value).__name__ for value in read}
+    assert names - {"str"} == {"NoneType", "Advance", "Receipt"}
+
+
+def one_iteration(backend, config):
+    """The parameters after one iteration, how many results each request had, and the jobs."""
+    (cell,) = cells(config)
+    learner = backend.start_learner(cell, None)
+    pieces = CellRunner(CellSetup.build(cell, config), backend).training_jobs(0)
+    sent = []
+    step, payload = learner.advance([])
+    origin = payload
+    while step.kind is not None:
+        work = Work(step.kind, pieces, payload, origin, step.summable)
+        _, results = backend.run(work)
+        sent.append(len(results))
+        step, payload = learner.advance(results)
+    (subject,) = backend.fetch([learner.subject()])
+    return subject.state.params, sent, pieces
+
+
+def assert_same_params(left, right):
+    assert left.keys() == right.keys()
+    assert all(torch.equal(value, right[name]) for name, value in left.items())
+
+
+def test_a_slow_worker_leaves_its_waiting_jobs_to_the_other(config):
+    """One is kept busy with its first job until the other has begun all that is left."""
+    params, _, _ = one_iteration(LocalBackend(config), config)
+    config = dataclasses.replace(config, learner=("first-job-last",))
+    faults = []
+    backend = RayBackend(config, lambda *fault: faults.append(fault))
+    try:
+        found, sent, pieces = one_iteration(backend, config)
+        slow, *others = (backend.crew.home(job) for job in pieces)
+    finally:
+        backend.close()
+    assert others == [1 - slow] * 3
+    assert sent == [4, 4, 4]
+    assert_same_params(found, params)
+    assert not faults
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("learner", "told"), [("dies-in-gradient", [("worker_died", 1)]), ("slow-gradient", [])]
+)
+def test_jobs_that_wait_behind_another_are_neither_late_nor_lost(config, learner, told):
+    """One worker holds the data of all four: it is sent them all at once."""
+    params, _, _ = one_iteration(LocalBackend(config), config)
+    execution = dataclasses.replace(config.execution, num_workers=1, job_timeout=8.0)
+    config = dataclasses.replace(config, learner=(learner,), execution=execution)
+    faults = []
+    backend = RayBackend(config, lambda kind, told: faults.append((kind, told.get("attempt"))))
+    try:
+        found, sent, _ = one_iteration(backend, config)
+    finally:
+        backend.close()
+    assert sent == [4, 4, 4]
+    assert [fault for fault in faults if fault[0] != "waiting"] == told
+    assert_same_params(found, params)
+
+
+def test_a_full_node_sends_sums_that_change_nothing(config):
+    """20 jobs are two groups: two sums leave the node in place of 20 gradients."""
+    train = dataclasses.replace(config.train, meta_batch_size=20)
+    execution = dataclasses.replace(config.execution, sum_beyond=1)
+    config = dataclasses.replace(config, train=train, execution=execution, envs_per_job=2)
+    params, sent, _ = one_iteration(LocalBackend(config), config)
+    assert sent == [20, 20, 20]
+    backend = RayBackend(config, lambda *_: None)
+    try:
+        found, sent, _ = one_iteration(backend, config)
+    finally:
+        backend.close()
+    assert sent == [20, 2, 2]
+    assert_same_params(found, params)
+
+
+def test_nothing_of_ours_is_left_after_closing(config):
+    backend = RayBackend(config, lambda *_: None)
+    (cell,) = cells(config)
+    backend.start_learner(cell, None)
+    assert len(actors()) >= 3
+    backend.close()
+    assert ray.is_initialized(), "a Ray that was there before was shut down"
+    for _ in range(600):
+        if not actors():
+            return
+        time.sleep(0.05)
+    pytest.fail(f"still there: {actors()}")
+
+
+def test_more_workers_than_the_cluster_has_are_refused():
+    assert on_workers(9, "x") == 2
+    assert not Path("results/x").exists()

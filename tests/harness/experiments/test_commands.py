@@ -1,0 +1,126 @@
+"""train, eval, adapt and export as a user types them, end to end."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from harness.cli import run
+from harness.config.adapt import AdaptCommandConfig
+from harness.config.schema import AdaptConfig, RunConfig, UsageError
+from tests.harness.execution.execution_cases import assert_same, records, trained
+
+SIZES = [
+    *("--backend", "local", "--config", "basic", "--horizon", "8", "--tasks-per-batch", "2"),
+    *("--episodes-per-task", "2", "--few-shot", "1", "--episodes-per-shot", "2"),
+    *("--query-episodes", "2", "--test-tasks", "0", "1", "2", "--checkpoint-every", "1"),
+]
+LATEST = ["--backend", "local", "--checkpoint", "checkpoints/latest.npz"]
+
+
+@pytest.fixture(scope="module")
+def _trained(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        place = tmp_path_factory.mktemp("commands")
+        patch.chdir(place)
+        assert run.main(["train", *SIZES, "--outer-steps", "2", "--name", "t"]) == 0
+    return place
+
+
+@pytest.fixture
+def place(_trained, monkeypatch):
+    monkeypatch.chdir(_trained)
+    return _trained
+
+
+def stored(*argv):
+    assert run.main(["adapt", *LATEST, *argv]) == 0
+    name = argv[argv.index("--name") + 1]
+    return json.loads((Path("results") / name / "adaptation.json").read_text())
+
+
+def test_train_leaves_npz_checkpoints_where_the_flag_says(place):
+    names = sorted(path.name for path in (place / "checkpoints").iterdir())
+    assert names == ["latest.npz", "step_1.npz", "step_2.npz"]
+    argv = [*SIZES, "--epochs", "1", "--policy", "mlp", "gru", "--ckpt-dir", "c", "--name", "two"]
+    assert run.main(argv) == 0
+    cells = ["point_goal.gru.maml.s42", "point_goal.mlp.maml.s42"]
+    assert sorted(path.name for path in (place / "c").iterdir()) == cells
+
+
+def test_eval_of_either_kind_scores_the_same_and_without_adaptation(place):
+    (source,) = (place / "results/t/checkpoints").glob("*/iteration-000002.safetensors")
+    for name, path in (("e1", "checkpoints/latest.npz"), ("e2", str(source))):
+        argv = ["--backend", "local", "--checkpoint", path, "--episodes", "3", "--name", name]
+        assert run.main(["eval", *argv]) == 0
+    assert_same(records("e1"), records("e2"))
+    frame = trained("e1")
+    assert set(frame.shots) == {0}
+    assert set(frame.query_episode) == {0, 1, 2}
+    # The first two episodes are those that training scored.
+    again = frame[frame.query_episode < 2].reset_index(drop=True)
+    first = trained("t")
+    assert_same(again, first[first.shots == 0].reset_index(drop=True))
+
+
+def test_adapt_reports_the_paired_gain(place, capsys):
+    told = stored("--adapt-steps", "2", "--episodes-per-shot", "2", "--name", "a")
+    frame = trained("a")
+    means = frame.groupby(["task", "shots"]).return_.mean().unstack()
+    assert told["pre"]["point"] == pytest.approx(means[0].mean())
+    assert told["post"]["point"] == pytest.approx(means[2].mean())
+    gain = told["gain"]
+    assert gain["point"] == pytest.approx((means[2] - means[0]).mean())
+    assert gain["low"] <= gain["point"] <= gain["high"]
+    assert gain["point"] != 0
+    assert f"gain {gain['point']:+.1f}" in capsys.readouterr().out
+
+
+ONLINE = ["--adapt-steps", "2", "--online", "--adapt-every", "8", "--episodes", "3"]
+
+
+def test_online_adaptation_plays_on_and_every_flag_of_it_acts(place, capsys):
+    base = stored(*ONLINE, "--name", "o")
+    assert "gain" in capsys.readouterr().out
+    assert base["pre"]["point"] + base["gain"]["point"] == pytest.approx(base["post"]["point"])
+    assert base["gain"]["point"] != 0
+    changes = {"--adapt-steps": "3", "--adapt-every": "5", "--adapt-lr": "0.01"}
+    for number, (flag, value) in enumerate((changes | {"--buffer-size": "3"}).items()):
+        argv = [part for part in ONLINE if part not in (flag,)]
+        if flag in ONLINE:
+            at = ONLINE.index(flag)
+            argv = [*ONLINE[:at], *ONLINE[at + 2 :]]
+        other = stored(*argv, flag, value, "--name", f"o{number}")
+        assert other["pre"] == base["pre"]
+        assert other["post"] != base["post"], flag
+    assert np.isfinite(base["gain"]["low"])
+    assert run.main(["adapt", *LATEST, *ONLINE, "--name", "o"]) == 2  # never written over
+
+
+def test_a_checkpoint_of_another_distribution_is_refused(place, capsys):
+    assert run.main(["eval", *LATEST, "--env", "HalfCheetah-v5"]) == 2
+    assert "is of point_goal, and halfcheetah was asked for" in capsys.readouterr().err
+
+
+def test_an_adapter_that_the_checkpoint_was_not_trained_for_is_bad_input(place, capsys):
+    for adapter, told in (("memory", "--learner rl2"), ("memory+gradient", "trained without")):
+        assert run.main(["adapt", *LATEST, "--adapter", adapter, "--name", "no"]) == 2
+        (said,) = [line for line in capsys.readouterr().err.splitlines() if "error" in line]
+        assert said.startswith("error: --adapter")
+        assert told in said
+        assert not Path("results/no").exists()
+    both = RunConfig(task_dist="point_goal", adapt=AdaptConfig(adapter="memory+gradient"))
+    asked = AdaptCommandConfig(Path("x"), adapter="gradient")
+    with pytest.raises(UsageError, match="trained with --adapter memory\\+gradient"):
+        asked.applied_to(both)
+    assert dataclasses.replace(asked, adapter=None).applied_to(both).adapt == both.adapt
+
+
+def test_export_goes_both_ways_to_the_last_bit(place):
+    (source,) = (place / "results/t/checkpoints").glob("*/iteration-000002.safetensors")
+    assert run.main(["export", "--checkpoint", str(source), "--to", "x.npz"]) == 0
+    assert run.main(["export", "--checkpoint", "x.npz", "--to", "x.safetensors"]) == 0
+    assert Path("x.safetensors").read_bytes() == source.read_bytes()
+    assert Path("x.json").read_bytes() == source.with_suffix(".json").read_bytes()

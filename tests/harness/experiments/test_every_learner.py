@@ -1,0 +1,105 @@
+"""Whole runs of every learner: what each is trained and scored with, and what controls share."""
+
+from pathlib import Path
+
+import pytest
+
+from harness.cli.run import main
+from harness.meta import learners
+from harness.meta.learners import traits
+from harness.reporting.store.manifest import Manifest
+from tests.harness.execution.execution_cases import (
+    assert_same,
+    curves,
+    played_locally,
+    records,
+    trained,
+)
+
+EVERY = tuple(learners.names())
+
+
+@pytest.fixture(scope="module")
+def _finished(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        place = tmp_path_factory.mktemp("learners")
+        patch.chdir(place)
+        assert played_locally("all", "--learner", *EVERY, policy=("gru",)) == 0
+        assert played_locally("alone", "--learner", "finetune", policy=("gru",)) == 0
+    return place
+
+
+@pytest.fixture
+def finished(_finished, monkeypatch):
+    monkeypatch.chdir(_finished)
+
+
+def of(learner, shots=None, name="all"):
+    frame = trained(name)
+    frame = frame[frame.learner == learner]
+    return frame if shots is None else frame[frame.shots == shots]
+
+
+def test_every_learner_is_scored_with_its_adapter(finished):
+    frame = trained("all")
+    assert dict(zip(frame.learner, frame.adapter, strict=True)) == {
+        "maml": "gradient",
+        "rl2": "memory",
+        "multitask": "none",
+        "finetune": "gradient",
+        "scratch": "gradient",
+        "oracle": "none",
+    }
+    assert set(frame.shots) == {0, 1}
+
+
+def test_every_trained_learner_took_the_same_number_of_steps(finished):
+    frame = trained("all")
+    steps = frame.groupby("learner").train_env_steps.agg(["min", "max"])
+    assert (steps["min"] == steps["max"]).all()
+    assert steps["min"].to_dict() == {
+        name: 0 if name == "scratch" else 3 * 4 * 2 * 2 * 8 for name in EVERY
+    }
+
+
+def test_a_shot_of_memory_is_one_episode_of_each_querys_own(finished):
+    assert set(of("rl2", 1).support_env_steps) == {8}
+    assert set(of("maml", 1).support_env_steps) == {2 * 8}
+    assert (of("rl2", 1).return_.values != of("rl2", 0).return_.values).any()
+
+
+def test_finetune_is_multitask_until_it_takes_a_step(finished):
+    columns = ["task_index", "query_episode", "return_"]
+    left, right = (
+        of(name, 0)[columns].reset_index(drop=True) for name in ("multitask", "finetune")
+    )
+    assert_same(left, right)
+    assert (of("finetune", 1).return_.values != of("finetune", 0).return_.values).any()
+    shared = curves("all")
+    assert shared["point_goal.gru.finetune.s0"] == shared["point_goal.gru.multitask.s0"]
+
+
+def test_finetune_trained_alone_has_the_same_numbers(finished):
+    assert_same(of("finetune").reset_index(drop=True), of("finetune", name="alone"))
+
+
+def test_a_run_is_not_resumed_where_the_code_has_other_defaults_now(finished, monkeypatch, capsys):
+    argv = ["all", "--resume", "--learner", *EVERY]
+    assert played_locally(*argv, policy=("gru",)) == 0
+    monkeypatch.setattr(traits, "CHUNK_STEPS", 77)
+    assert played_locally(*argv, policy=("gru",)) == 2
+    assert "chunk_steps of gru: 50 then, 77 now" in capsys.readouterr().err
+
+
+def test_finetune_can_be_scored_from_its_own_checkpoint(finished):
+    path = "results/all/checkpoints/point_goal.gru.finetune.s0/iteration-000003.safetensors"
+    argv = ["evaluate", "--backend", "local", "--checkpoint", path, "--name", "again"]
+    assert main(argv) == 0
+    assert_same(of("finetune").reset_index(drop=True), of("finetune", name="again"))
+
+
+def test_scratch_has_no_curve_and_is_complete(finished):
+    assert "point_goal.gru.scratch.s0" not in curves("all")
+    cells = Manifest.load(Path("results/all/manifest.json")).cells
+    assert all(cell.status == "ok" for cell in cells.values())
+    assert len(records("all")) > 0

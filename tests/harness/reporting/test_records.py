@@ -1,0 +1,328 @@
+import dataclasses
+import json
+import math
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from harness.reporting.store import files, schema
+from harness.reporting.store.files import ArtefactError, write_atomically
+from harness.reporting.store.manifest import DistInfo, Manifest, config_hash
+from harness.reporting.store.records import RunFolder, read_curves, read_records, run_path
+from harness.types import EvalRecord, Metrics
+from tests.harness.reporting.synthetic_run import (
+    CONFIG,
+    DIST,
+    curve_of,
+    expected_cells,
+    make_run,
+    record,
+    records_of,
+)
+
+CELL = expected_cells()[0]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> RunFolder:
+    return RunFolder.create(tmp_path / "run")
+
+
+@pytest.fixture
+def manifest() -> Manifest:
+    dist = DistInfo(name=DIST, version=1, protocol="toy")
+    return Manifest.create(
+        ["x"], CONFIG, config_given={"seed": (0,)}, cells=expected_cells(), distributions=[dist]
+    )
+
+
+@pytest.mark.parametrize(
+    "name", ["../x", "/tmp/x", "a/b", "a\\b", "", ".", "..", ".hidden", "a\nb", "x" * 200, "-x"]
+)
+def test_names_that_leave_results_are_refused(tmp_path, name):
+    with pytest.raises(ValueError, match="run name"):
+        run_path(tmp_path, name)
+
+
+def test_a_link_that_leaves_results_is_refused(tmp_path):
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results" / "link").symlink_to(tmp_path)
+    with pytest.raises(ValueError, match="leaves"):
+        run_path(tmp_path / "results", "link")
+
+
+def test_a_used_folder_needs_resume_and_resume_needs_a_used_folder(tmp_path):
+    folder = RunFolder.create(tmp_path / "run")
+    folder.event("started")
+    with pytest.raises(ValueError, match=r"--resume.*--name"):
+        RunFolder.create(tmp_path / "run")
+    assert RunFolder.create(tmp_path / "run", resume=True) == folder
+    with pytest.raises(ValueError, match="nothing to resume"):
+        RunFolder.create(tmp_path / "typo", resume=True)
+
+
+def test_records_survive_the_round_trip(folder):
+    rows = records_of(CELL)
+    rows[3] = dataclasses.replace(rows[3], return_=math.nan, invalid=True)
+    # numpy's scalars are what a rollout hands over
+    rows[4] = dataclasses.replace(rows[4], return_=np.float32(0.5), success=np.bool_(True))
+    folder.write_records(CELL.id, rows)
+    frame = read_records(folder.path)
+    assert list(frame.columns) == [field.name for field in dataclasses.fields(EvalRecord)]
+    back = [EvalRecord(**row) for row in frame.to_dict("records")]
+    key = lambda row: tuple(getattr(row, name) for name in schema.UNIQUE)  # noqa: E731
+    assert [repr(r) for r in sorted(back, key=key)] == [
+        repr(dataclasses.replace(r, return_=float(r.return_), success=bool(r.success)))
+        for r in sorted(rows, key=key)
+    ]
+
+
+def test_records_come_back_in_one_order_whatever_order_they_were_written_in(folder):
+    folder.write_records(CELL.id, records_of(CELL))
+    first = read_records(folder.path)
+    folder.write_records(CELL.id, records_of(CELL)[::-1])
+    assert read_records(folder.path).equals(first)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"return_": math.nan}, "not marked invalid"),
+        ({"return_": math.inf}, "infinite"),
+        ({"return_": 1e999}, "infinite"),
+        ({"shots": 1.5}, "not of type int"),
+        ({"shots": True}, "not of type int"),
+        ({"success": 1}, "not of type bool"),
+        ({"policy": None}, "not of type str"),
+        ({"shots": -1}, "negative"),
+        ({"adapt_seconds": math.nan}, "adapt_seconds"),
+        ({"cell": "another"}, "another"),
+        ({"policy": "x" * 5000}, "5000 characters"),
+    ],
+)
+def test_impossible_records_are_refused_before_anything_is_written(folder, change, reason):
+    rows = [record(CELL, 0, 0, 0), dataclasses.replace(record(CELL, 0, 0, 1), **change)]
+    with pytest.raises(ValueError, match=reason):
+        folder.write_records(CELL.id, rows)
+    assert not any((folder.path / "records").iterdir())
+
+
+def test_duplicates_and_empty_results_are_refused(folder):
+    row = record(CELL, 0, 0, 0)
+    with pytest.raises(ValueError, match="duplicate"):
+        folder.write_records(CELL.id, [row, dataclasses.replace(row, return_=3.0)])
+    with pytest.raises(ValueError, match="no rows"):
+        folder.write_records(CELL.id, [])
+
+
+def test_a_cell_id_cannot_leave_the_folder(folder):
+    evil = dataclasses.replace(record(CELL, 0, 0, 0), cell="../../evil")
+    with pytest.raises(ValueError, match="cell"):
+        folder.write_records("../../evil", [evil])
+
+
+def _part(folder: RunFolder) -> Path:
+    folder.write_records(CELL.id, records_of(CELL))
+    return folder.path / "records" / f"{CELL.id}.parquet"
+
+
+def _set(table: pa.Table, name: str, value: object) -> pa.Table:
+    place = table.schema.get_field_index(name)
+    values = [value, *table.column(name).to_pylist()[1:]]
+    return table.set_column(place, name, pa.array(values, table.schema.field(name).type))
+
+
+def _with_null(table: pa.Table) -> pa.Table:
+    nullable = pa.schema([field.with_nullable(True) for field in table.schema])
+    return _set(table.cast(nullable), "seed", None)
+
+
+HOSTILE = {
+    "a column missing": lambda t: t.drop_columns(["seed"]),
+    "a column more": lambda t: t.append_column("x", pa.array([1] * len(t))),
+    "another type": lambda t: t.set_column(0, "run", pa.array([b"x"] * len(t), pa.binary())),
+    "a null": _with_null,
+    "an infinite return": lambda t: _set(t, "return_", math.inf),
+    "a NaN return": lambda t: _set(t, "return_", math.nan),
+    "a duplicate": lambda t: pa.concat_tables([t, t.slice(0, 1)]),
+    "another cell's row": lambda t: _set(t, "cell", "x"),
+    "no rows": lambda t: t.slice(0, 0),
+}
+
+
+@pytest.mark.parametrize("change", HOSTILE.values(), ids=HOSTILE.keys())
+def test_malformed_parts_are_refused_by_name(folder, change):
+    path = _part(folder)
+    pq.write_table(change(pq.read_table(path)), path)
+    with pytest.raises(ArtefactError, match=path.name):
+        read_records(folder.path)
+
+
+@pytest.mark.parametrize("content", [b"", b"not parquet", b"PAR1" + b"\0" * 100 + b"PAR1"])
+def test_files_that_are_not_parquet_are_refused(folder, content):
+    path = _part(folder)
+    path.write_bytes(content)
+    with pytest.raises(ArtefactError, match=path.name):
+        read_records(folder.path)
+
+
+def test_a_truncated_part_is_refused(folder):
+    path = _part(folder)
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(ArtefactError, match=path.name):
+        read_records(folder.path)
+
+
+def test_oversized_parts_are_refused_on_disk_and_unpacked(folder, monkeypatch):
+    path = _part(folder)
+    monkeypatch.setattr(schema, "MAX_BYTES", 100)
+    with pytest.raises(ArtefactError, match="at most 100"):
+        read_records(folder.path)
+    # A small file of a hundred thousand equal rows: the size on disk alone says nothing.
+    table = pa.concat_tables([pq.read_table(path)] * 4_000)
+    pq.write_table(table, path, compression="zstd", use_dictionary=False)
+    monkeypatch.setattr(schema, "MAX_BYTES", path.stat().st_size + 1)
+    with pytest.raises(ArtefactError, match="unpacks to"):
+        read_records(folder.path)
+
+
+def test_curves_survive_the_round_trip_with_changing_keys_and_nan(folder):
+    rows = [
+        Metrics(1, 100, -3.0, math.nan, 1.0, {"physics": 0.5}, {}),
+        Metrics(2, 200, -2.0, -1.0, 2.0, {"learner": 0.1, "physics": 0.5}, {"kl": math.inf}),
+    ]
+    folder.write_curve(CELL.id, rows)
+    assert repr(folder.read_curve(CELL.id)) == repr(tuple(rows))
+    assert set(read_curves(folder.path)) == {CELL.id}
+    assert folder.read_curve("never-written") == ()
+
+
+def test_a_curve_with_a_foreign_column_is_refused(folder):
+    folder.write_curve(CELL.id, curve_of(CELL))
+    path = folder.path / "curves" / f"{CELL.id}.parquet"
+    table = pq.read_table(path)
+    pq.write_table(table.append_column("payload", pa.array(["x"] * len(table))), path)
+    with pytest.raises(ArtefactError, match="payload"):
+        read_curves(folder.path)
+
+
+def test_a_crash_before_the_rename_leaves_the_previous_file(tmp_path, monkeypatch):
+    path = tmp_path / "part"
+    write_atomically(path, b"old")
+
+    def crash(self, target):
+        raise OSError("disk full")
+
+    monkeypatch.setattr(Path, "replace", crash)
+    with pytest.raises(OSError, match="disk full"):
+        write_atomically(path, b"new")
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_killed_writer_leaves_no_part_and_resume_sweeps_up(tmp_path):
+    folder = make_run(tmp_path / "run")
+    before = read_records(folder.path)
+    script = (
+        "import os, sys; from pathlib import Path\n"
+        "Path.replace = lambda *_: os._exit(9)\n"
+        "from harness.reporting.store.files import write_atomically\n"
+        "write_atomically(Path(sys.argv[1]), b'half')"
+    )
+    part = folder.path / "records" / "new.parquet"
+    code = subprocess.run([sys.executable, "-c", script, str(part)], check=False).returncode
+    assert code == 9
+    leftovers = list((folder.path / "records").glob(".*.tmp"))
+    assert len(leftovers) == 1
+    assert read_records(folder.path).equals(before)
+    RunFolder.create(folder.path, resume=True)
+    assert not leftovers[0].exists()
+
+
+def test_events_are_one_json_line_each_and_survive_a_torn_line(folder):
+    folder.event("worker_restarted", worker=3, loss=math.nan)
+    path = folder.path / "events.jsonl"
+    path.write_bytes(path.read_bytes() + b'{"torn')
+    folder.event("cell_finished", cell=CELL.id)
+    lines = path.read_text().splitlines()
+    first, last = json.loads(lines[0], parse_constant=pytest.fail), json.loads(lines[-1])
+    assert (first["kind"], first["worker"], first["loss"]) == ("worker_restarted", 3, "nan")
+    assert last["cell"] == CELL.id
+    assert len(lines) == 3
+
+
+def test_manifest_survives_the_round_trip_and_says_where_it_comes_from(folder, manifest):
+    changed = manifest.with_status(CELL.id, "failed", "diverged", 3.5)
+    changed.save(folder.manifest_path)
+    assert Manifest.load(folder.manifest_path) == changed
+    assert manifest.cells[CELL.id].status == "pending"
+    assert changed.ids("failed") == (CELL.id,)
+    assert changed.seeds == (0, 1, 2)
+    assert {"python", "ray", "torch", "mujoco", "numpy", "metarl-harness"} <= set(changed.packages)
+    assert changed.host["cores"] >= 1
+
+
+def test_execution_alone_does_not_change_the_hash(manifest):
+    manifest.check_resume(CONFIG | {"execution": {"num_workers": 99}})
+    with pytest.raises(ValueError, match=r"train.epochs: 3 then, 4 now.*--name"):
+        manifest.check_resume(CONFIG | {"train": {"epochs": 4}})
+    # What the code decides counts where it was recorded; older runs are taken up as before.
+    manifest.check_resume(CONFIG, {"chunk_steps of gru": 77})
+    manifest = manifest.model_copy(update={"decided": {"chunk_steps of gru": 50}})
+    manifest.check_resume(CONFIG, {"chunk_steps of gru": 50})
+    with pytest.raises(ValueError, match="chunk_steps of gru: 50 then, 77 now"):
+        manifest.check_resume(CONFIG, {"chunk_steps of gru": 77})
+    assert config_hash({"a": (1, 2)}) == config_hash({"a": [1, 2]})
+
+
+def test_configurations_that_json_cannot_hold_are_refused():
+    with pytest.raises(ValueError, match="plain data"):
+        config_hash({"a": object()})
+    with pytest.raises(ValueError, match="JSON"):
+        config_hash({"a": math.nan})
+
+
+BROKEN = {
+    "not json": lambda text: "{",
+    "not text": lambda text: "\udcff",
+    "unknown key": lambda text: text.replace('"created"', '"made"'),
+    "unknown status": lambda text: text.replace('"pending"', '"fine"', 1),
+    "1e999": lambda text: text.replace('"epochs": 3', '"epochs": 1e999'),
+    "NaN": lambda text: text.replace('"epochs": 3', '"epochs": NaN'),
+    "duplicate key": lambda text: text.replace('"format": 1', '"format": 1, "format": 1'),
+    "changed configuration": lambda text: text.replace('"epochs": 3', '"epochs": 300'),
+    "renamed cell": lambda text: text.replace(f'"{CELL.id}"', '"../../x"'),
+    "deep nesting": lambda text: "[" * 100_000,
+}
+
+
+@pytest.mark.parametrize("change", BROKEN.values(), ids=BROKEN.keys())
+def test_broken_manifests_are_refused_by_name(folder, manifest, change):
+    manifest.save(folder.manifest_path)
+    text = change(folder.manifest_path.read_text())
+    folder.manifest_path.write_bytes(text.encode(errors="surrogateescape"))
+    with pytest.raises(ArtefactError, match=r"manifest.json"):
+        Manifest.load(folder.manifest_path)
+
+
+def test_a_missing_manifest_is_bad_input_not_a_refused_artefact(tmp_path):
+    with pytest.raises(ValueError, match="no run at") as caught:
+        Manifest.load(tmp_path / "manifest.json")
+    assert not isinstance(caught.value, ArtefactError)
+
+
+def test_temporaries_are_named_so_that_readers_skip_them(tmp_path, monkeypatch):
+    seen = []
+    real = os.fsync
+    monkeypatch.setattr(
+        files.os, "fsync", lambda fd: (seen.extend(tmp_path.glob("*.parquet")), real(fd))
+    )
+    write_atomically(tmp_path / "a.parquet", b"x")
+    # First fsync: the data, before any *.parquet exists; second: the folder, after the rename.
+    assert seen == [tmp_path / "a.parquet"]

@@ -1,0 +1,190 @@
+"""Success beside return: rates, their intervals, classes, and splits that never mix."""
+
+import csv
+import dataclasses
+import io
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from harness.reporting.rebuild import load_comparison, rebuild
+from harness.reporting.render.writers import render
+from harness.reporting.stats.statistics import estimate, estimate_rate, wilson
+from harness.reporting.store.manifest import DistInfo, Manifest
+from harness.reporting.store.records import RunFolder, read_records
+from harness.types import Cell
+from tests.harness.reporting.synthetic_run import CONFIG, DIST, curve_of, record
+
+CLASSES = {"test": ("door", "reach"), "train": ("push", "pull", "turn")}
+GOALS, SHOTS, EPISODES = 4, (0, 1, 5), 2
+CELLS = [Cell(DIST, policy, "maml", 0) for policy in ("ssm", "gru")]
+
+
+def succeeds(policy, kind, goal, shots, episode):
+    """Turn and door at zero shots fail always, the others depend on everything."""
+    if shots == 0 and kind in ("door", "turn"):
+        return False
+    return (len(kind) + goal + shots + episode + (policy == "gru")) % 3 == 0
+
+
+def rows_of(cell, splits, shots=SHOTS):
+    """Records whose return is 10 higher on training tasks and 1 higher with success."""
+    return [
+        dataclasses.replace(
+            record(cell, goal, count, episode),
+            split=split,
+            task=f"{kind}/{goal}",
+            task_index=place * GOALS + goal,
+            success=(won := succeeds(cell.policy, kind, goal, count, episode)),
+            return_=10.0 * (split == "train") + won + place,
+        )
+        for split in splits
+        for place, kind in enumerate(CLASSES[split])
+        for goal in range(GOALS)
+        for count in shots
+        for episode in range(EPISODES)
+    ]
+
+
+def make_run(path, splits=("test", "train"), protocol="quick"):
+    folder = RunFolder.create(path)
+    config = CONFIG | {"evaluation": CONFIG["evaluation"] | {"protocol": protocol}}
+    info = DistInfo(name=DIST, version=1, protocol="toy", has_success=True)
+    manifest = Manifest.create(["x"], config, config_given={}, cells=CELLS, distributions=[info])
+    for cell in CELLS:
+        folder.write_records(cell.id, rows_of(cell, splits))
+        folder.write_curve(cell.id, curve_of(cell))
+        manifest = manifest.with_status(cell.id, "ok")
+    line = Cell(DIST, "zero-action", "reference", 0)
+    folder.write_records(line.id, rows_of(line, splits, (0,)))
+    manifest.save(folder.manifest_path)
+    return folder.path
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    path = make_run(tmp_path_factory.mktemp("results") / "run")
+    rebuild(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def table(run):
+    return load_comparison(run)[0]
+
+
+def lines_of(path):
+    return list(csv.DictReader(io.StringIO(path.read_text())))
+
+
+def test_every_number_is_of_one_split(run, table):
+    records = read_records(run)
+    assert [part.split for part in table.splits] == ["test", "train"]
+    lines = lines_of(run / "table.csv")
+    assert len(lines) == 2 * 3
+    for line in lines:
+        mine = (records["split"] == line["split"]) & (records["policy"] == line["policy"])
+        for count in SHOTS:
+            shots = 0 if line["learner"] == "reference" else count
+            part = records[mine & (records["shots"] == shots)]
+            assert float(line[f"return_{count}"]) == pytest.approx(part["return_"].mean())
+            assert float(line[f"success_{count}"]) == pytest.approx(part["success"].mean())
+    assert table.num_tasks == 2 * GOALS
+    text = (run / "table.md").read_text()
+    places = [text.index(f"**Return, {split} tasks**") for split in ("test", "train")]
+    assert places == sorted(places)
+    assert "8 test tasks and 12 train tasks" in text
+
+
+def test_the_gain_in_success_is_paired_by_task(run, table):
+    records = read_records(run)
+    for part in table.splits:
+        mine = (records["split"] == part.split) & (records["policy"] == "gru")
+        rates = records[mine].groupby(["shots", "task"])["success"].mean().unstack("task")
+        by_hand = estimate((rates.loc[5] - rates.loc[0]).to_numpy()[None])
+        line = part.frame[part.frame["policy"] == "gru"].iloc[0]
+        keys = ["success_gain_5", "success_gain_5_low", "success_gain_5_high"]
+        assert [line[key] for key in keys] == pytest.approx(dataclasses.astuple(by_hand))
+
+
+def test_classes_are_told_apart_with_goals_as_trials(run):
+    records = read_records(run)
+    records["class"] = records["task"].str.partition("/")[0]
+    lines = lines_of(run / "classes.csv")
+    assert len(lines) == (2 + 3) * 3
+    for line in lines:
+        shots = 0 if line["learner"] == "reference" else 5
+        chosen = records[
+            (records["class"] == line["class"])
+            & (records["policy"] == line["policy"])
+            & (records["shots"] == shots)
+        ]
+        assert set(chosen["split"]) == {line["split"]}
+        assert float(line["success_5"]) == pytest.approx(chosen["success"].mean())
+        assert float(line["return_5"]) == pytest.approx(chosen["return_"].mean())
+        assert int(line["goals"]) == GOALS
+        low, high = wilson(chosen["success"].mean(), GOALS)
+        assert (float(line["success_5_low"]), float(line["success_5_high"])) == pytest.approx(
+            (low, high)
+        )
+
+
+def test_the_terminal_shows_classes_short_and_the_files_in_full(run, table):
+    console = Console(file=io.StringIO(), width=100)
+    console.print(render(table))
+    shown, text = console.file.getvalue(), (run / "table.md").read_text()
+    assert "Success (%) by test class, 5 shots" in shown
+    assert "success (%) / return by train class" not in shown
+    assert "**gru, maml, gradient: success (%) / return by train class**" in text
+    assert "Protocol quick, a first look and no benchmark result: the first 4 goals" in text
+
+
+def test_official_is_not_called_a_first_look(tmp_path):
+    table, _ = load_comparison(make_run(tmp_path / "run", ("test",), "official"))
+    text = " ".join(table.caption)
+    assert "Protocol official: the first 4 goals of every test class, a fixed" in text
+    assert not table.others
+
+
+def test_figures_of_success_and_of_every_split_are_made_anew(run, tmp_path):
+    names = {path.name for path in (run / "figures").iterdir()}
+    both = {"adaptation_curve", "success_curve", "class_success"}
+    assert names == {"learning_curves.png"} | {f"{n}{s}.png" for n in both for s in ("", ".train")}
+    alone = make_run(tmp_path / "run", ("test",))
+    (alone / "figures" / "class_success.train.png").write_bytes(b"old")
+    rebuild(alone)
+    assert {path.name for path in (alone / "figures").iterdir()} == {
+        "learning_curves.png",
+        *(f"{name}.png" for name in both),
+    }
+
+
+def test_wilsons_interval_has_the_published_values():
+    # Newcombe 1998 (Statistics in Medicine 17, 857), table I, method 3.
+    assert wilson(81 / 263, 263) == pytest.approx((0.2553, 0.3662), abs=5e-5)
+    assert wilson(15 / 148, 148) == pytest.approx((0.0624, 0.1605), abs=5e-5)
+    assert wilson(0 / 20, 20) == pytest.approx((0.0, 0.1611), abs=5e-5)
+    assert wilson(1 / 29, 29) == pytest.approx((0.0061, 0.1718), abs=5e-5)
+
+
+@pytest.mark.parametrize("seeds", [1, 3])
+def test_the_interval_of_a_rate_covers_the_bootstrap_and_wilson(seeds):
+    for rate in (0.0, 1.0):  # seen the same everywhere: not certain for that
+        found = estimate_rate(np.full((seeds, 20), rate))
+        assert (found.point, found.low, found.high) == (rate, *wilson(rate, 20))
+        assert found.low < found.high
+    rng = np.random.default_rng(1)
+    for chance in (0.05, 0.4):
+        values = (rng.random((seeds, 20)) < chance).astype(float)
+        found, boot = estimate_rate(values), estimate(values)
+        low, high = wilson(boot.point, 20)
+        assert found.point == boot.point
+        assert (found.low, found.high) == (min(low, boot.low), max(high, boot.high))
+    # One success more must not lower the upper end, as the bootstrap alone has it.
+    ends = [estimate_rate(np.r_[np.ones(n), np.zeros(20 - n)][None]).high for n in range(21)]
+    assert ends == sorted(ends)
+    lone = estimate_rate(np.ones((1, 1)))
+    assert (lone.low, lone.high) == wilson(1.0, 1)
+    nothing = estimate_rate(np.full((seeds, 20), np.nan))
+    assert np.isnan([nothing.point, nothing.low, nothing.high]).all()

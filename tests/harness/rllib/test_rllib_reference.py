@@ -1,0 +1,289 @@
+"""RLlib's reference: what it is fed, its weights and its scores are those of our own protocol."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from harness import seeding
+from harness.cli.parser import load_config
+from harness.execution.backend import LostError
+from harness.execution.cell import CellRunner
+from harness.execution.local import LocalBackend
+from harness.experiments.run_loop import RunLoop
+from harness.meta import adapters, learners
+from harness.meta.cell_setup import CellSetup
+from harness.meta.learners.base import DivergedError, JobContext, PolicyState
+from harness.meta.learners.iteration import training_plan
+from harness.meta.learners.reports import report_on
+from harness.meta.meta_episode import MetaEpisodeRunner
+from harness.meta.rollouts.actor import Actor
+from harness.meta.rollouts.episode_loop import Clock
+from harness.meta.rollouts.normalizer import Normalizer
+from harness.meta.rollouts.trajectories import inputs_of, pack
+from harness.reporting.store.manifest import Manifest
+from harness.reporting.store.records import read_curves, read_records
+from harness.rllib import command, run
+from harness.rllib.run import reference_cells
+from harness.rllib.sequence_env import SequenceEnv, SequenceSource, assignments
+from harness.rllib.weights import from_rllib, to_rllib
+
+SIZES = [
+    *("--test-tasks", "1", "3", "4", "--epochs", "2", "--seed", "5"),
+    *("--meta-batch-size", "4", "--episodes-per-task", "3", "--ppo-tasks", "2"),
+    *("--ppo-passes", "2", "--ppo-minibatches", "2", "--episodes-in-context", "3"),
+    *("--few-shot", "1", "2", "--query-episodes", "2", "--episodes-per-shot", "3"),
+]
+"""Two tasks with four sequences of three episodes, or twelve of one."""
+
+WEIGHTS_OF_MEAN = ("pi.head.net.mlp.0.weight", "pi.head.net.mlp.0.bias")
+
+
+def planned(learner, *argv, task_dist="point_goal", horizon=8):
+    """One cell of RLlib and the configuration of its run."""
+    which = ["--task-dist", task_dist, "--horizon", str(horizon)]
+    flags = [*which, *SIZES, "--learner", learner, *argv]
+    config = replace(load_config(flags), policy=("lstm",))
+    return reference_cells(config)[0], config
+
+
+def state_of(problem):
+    """A state in which every unit shows: shifted, scaled, and of actions beyond the bounds."""
+    params = problem.policy.init_params(3)
+    params["mean.weight"] = 50 * params["mean.weight"]
+    mean = torch.linspace(-0.2, 0.1, problem.dist.spec.obs_dim)
+    return PolicyState(params, Normalizer(mean, mean.abs() + 0.05), return_scale=7.0)
+
+
+@pytest.mark.parametrize(
+    ("task_dist", "learner"),
+    [("point_goal", "multitask"), ("point_goal", "rl2"), ("walker2d-vel", "rl2")],
+)
+def test_glued_episodes_show_what_our_policy_is_fed(task_dist, learner):
+    """The sequences our own learner plays, their actions played again in the glued environment."""
+    horizon = 100 if task_dist == "walker2d-vel" else 8
+    flags = ["--ppo-action-scale", "0.7", "--least-jobs", "1"]
+    cell, config = planned(learner, *flags, task_dist=task_dist, horizon=horizon)
+    problem = CellSetup.build(cell, config)
+    ppo, state, train = learners.build(problem), state_of(problem), problem.config.train
+    unit = state.reward_unit(train.gamma)
+    args = (problem.policy, state.params, state.normalizer, train.action_scale)
+    actor = Actor(*args, problem.inputs, unit)
+    (job,) = CellRunner(problem, LocalBackend(config)).training_jobs(0)
+    tasks = problem.tasks("train", job.task_indices)
+    last = ppo.episodes_in_sequence - 1
+    carrier = adapters.build("memory" if last else "none", problem.config.adapt)
+    plan = training_plan(problem, JobContext(0, job.seed_keys), last, ppo.episodes_per_task)
+    runner = MetaEpisodeRunner(problem.dist, carrier, train, state.return_scale)
+    played = runner.run(tasks, actor, plan, Clock()).episodes
+    blocks = (*played.support, played.query[last])
+    tape = pack(blocks, actor)
+    inputs = inputs_of(tape, actor, tuple(tasks)).numpy()
+
+    feed = SequenceSource(problem, assignments(problem, ppo), state)
+    env = SequenceEnv(feed)
+    for n in range(len(tasks)):
+        for e in range(ppo.episodes_per_task):
+            seen, paid, over = [env.reset()[0]], [], (False, False)
+            for action in tape.actions[n, e, : tape.length[n, e]].numpy():
+                assert over == (False, False)
+                x, reward, *over, _ = env.step(action)
+                over = tuple(over)
+                seen.append(x)
+                paid.append(reward)
+            ended = bool(blocks[-1].terminated[n, e])
+            assert over == (ended, not ended)
+            np.testing.assert_allclose(np.stack(seen), inputs[n, e, : len(seen)], atol=1e-5)
+            expected = tape.rewards[n, e, : len(paid)].numpy() / state.return_scale
+            np.testing.assert_allclose(paid, expected, atol=1e-6)
+    if task_dist == "walker2d-vel":
+        assert any(block.terminated.any() for block in blocks)
+    if learner == "rl2":  # the last reward of an episode is seen at the first step of the next
+        first = int(played.support[0].lengths[0, 0])
+        assert inputs[0, 0, first, -1] == 1
+        reward = np.clip(played.support[0].rewards[0, 0, first - 1] / unit, -10, 10)
+        assert inputs[0, 0, first, -2] == pytest.approx(reward)
+        assert reward != 0
+
+    ours, theirs = report_on(blocks, train.gamma), feed.taken()
+    assert feed.env_steps == sum(report.env_steps for report in theirs) == ours.env_steps
+    total = sum(report.moments.total for report in theirs)
+    np.testing.assert_allclose(total, ours.moments.total, rtol=1e-5, atol=1e-3)
+    squares = sum(np.array(report.return_moments) for report in theirs)
+    np.testing.assert_allclose(squares, ours.return_moments, rtol=1e-5)
+
+
+@pytest.fixture
+def start(_ray):
+    """Start RLlib's learner of a cell in the Ray of the tests; give the threads back after."""
+    from harness.rllib.reference import RllibBackend
+
+    threads, started = torch.get_num_threads(), []
+
+    def begin(cell, config):
+        started.append(RllibBackend(config))
+        return started[-1], started[-1].start_learner(cell, None)
+
+    yield begin
+    for backend in started:
+        backend.close()
+    torch.set_num_threads(threads)
+
+
+@pytest.mark.ray
+def test_rllib_computes_what_our_lstm_computes(start):
+    cell, config = planned("rl2")
+    _, learner = start(cell, config)
+    learner.advance([])
+    weights = {name: torch.from_numpy(value.copy()) for name, value in learner.weights().items()}
+    for name in [*weights]:
+        if "const" not in name:
+            weights[name] += 0.1 * torch.randn(weights[name].shape)
+    problem = CellSetup.build(cell, config)
+    params = from_rllib({name: value.numpy() for name, value in weights.items()})
+    module = learner._algorithm.get_module()
+    module.load_state_dict(weights)
+    x = torch.randn(3, 7, problem.inputs.dim)
+    h, c = torch.randn(2, 3, params["value.weight"].shape[1])
+    batch = {"obs": x, "state_in": {"h": h[:, None], "c": c[:, None]}}
+    with torch.no_grad():
+        theirs = module.forward_train(batch)
+        value = module.compute_values(batch)
+    first = torch.zeros(1, 3, 7, dtype=torch.bool)
+    ours = problem.policy.forward(params, x[None], first, (h[None], c[None]))
+    mean, log_std = theirs["action_dist_inputs"].chunk(2, -1)
+    torch.testing.assert_close(ours.mean[0], mean, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(ours.log_std.expand(1, 3, 7, -1)[0], log_std)
+    torch.testing.assert_close(ours.value[0], value, atol=1e-5, rtol=1e-5)
+    again = from_rllib(to_rllib(params))
+    assert all(torch.equal(again[name], value) for name, value in params.items())
+
+
+@pytest.mark.ray
+def test_training_begins_at_our_weights_on_our_tasks_and_seeds(start, monkeypatch):
+    cell, config = planned("rl2")
+    problem = CellSetup.build(cell, config)
+    played, reset = [], SequenceEnv.reset
+
+    def noted(env, **kwargs):
+        first = reset(env, **kwargs)
+        played.append(env._env.unwrapped.task)
+        return first
+
+    monkeypatch.setattr(SequenceEnv, "reset", noted)
+    _, learner = start(cell, config)
+    runner = learner._algorithm.get_module().get_state()
+    for name, value in to_rllib(problem.policy.init_params(cell.seed)).items():
+        np.testing.assert_array_equal(learner.weights()[name], value)
+        np.testing.assert_array_equal(runner[name], value)
+    step, _ = learner.advance([])
+    count = problem.config.train.meta_batch_size * problem.config.train.episodes_per_task
+    ahead = assignments(problem, learners.build(problem))
+    assert played == [next(ahead).task for _ in range(count)]
+    assert step.env_steps == count * 3 * 8
+    assert step.done.pre_return < 0
+    moved = learner.weights()
+    assert not np.array_equal(moved["pi.head.log_std"], runner["pi.head.log_std"])
+
+
+@pytest.mark.ray
+@pytest.mark.parametrize("learner", ["multitask", "rl2"])
+def test_a_policy_that_stands_still_scores_as_zero_action_does(start, learner):
+    cell, config = planned(learner)
+    backend, handle = start(cell, config)
+    still = {name: np.zeros_like(handle.weights()[name]) for name in WEIGHTS_OF_MEAN}
+    handle._set_weights(still)
+    runner = CellRunner(CellSetup.build(cell, config), backend)
+    scored = runner.evaluate(handle, lambda done, jobs: None)
+    lines, _ = runner.reference(lambda done, jobs: None)
+    zero = {(r.task, r.query_episode): r.return_ for r in lines if r.policy == "zero-action"}
+    assert {r.shots for r in scored} == {0, 1, 2}
+    assert len(scored) == 3 * 3 * 2
+    for record in scored:
+        assert record.return_ == zero[record.task, record.query_episode]
+        assert (record.policy, record.learner) == ("rllib-lstm", learner)
+        assert record.num_params == sum(
+            value.size for name, value in handle.weights().items() if "const" not in name
+        )
+        remembered = record.shots * 8 if learner == "rl2" else 0
+        assert record.support_env_steps == remembered
+
+
+@pytest.mark.ray
+def test_nothing_sampled_and_weights_that_are_not_numbers_fail_the_cell(start, monkeypatch):
+    _, learner = start(*planned("multitask"))
+    broken = {"vf.net.mlp.0.bias": np.full(1, np.nan, np.float32)}
+    learner._set_weights(broken)
+    with pytest.raises(DivergedError):
+        learner.advance([])
+    _, learner = start(*planned("rl2"))
+    monkeypatch.setattr(learner._algorithm, "train", dict)
+    with pytest.raises(LostError, match="no sequence"):
+        learner.advance([])
+
+
+@pytest.mark.ray
+@pytest.mark.usefixtures("_ray", "workplace")
+def test_a_run_of_rllib_is_a_complete_run():
+    argv = ["--task-dist", "point_goal", "--horizon", "8", *SIZES, "--name", "reference"]
+    assert command.main(argv) == 0
+    folder = Path("results/reference")
+    manifest = Manifest.load(folder / "manifest.json")
+    assert manifest.command[:3] == ("python", "-m", "harness.rllib")
+    assert [state.status for state in manifest.cells.values()] == ["ok", "ok"]
+    records, curves = read_records(folder), read_curves(folder)
+    assert set(records.learner) == {"multitask", "rl2", "reference"}
+    for cell, state in manifest.cells.items():
+        rows = records[records.cell == cell]
+        assert len(rows) == 3 * 3 * 2  # tasks, numbers of shots, query episodes
+        assert set(rows.adapter) == {"memory" if state.learner == "rl2" else "none"}
+        assert set(rows.train_env_steps) == {curves[cell][-1].env_steps}
+        assert curves[cell][0].env_steps * len(curves[cell]) == curves[cell][-1].env_steps
+    assert "rllib-lstm" in (folder / "table.md").read_text()
+    assert command.main(argv) == 2  # the folder is taken
+
+
+@pytest.mark.usefixtures("workplace")
+@pytest.mark.parametrize(
+    ("flags", "word"),
+    [
+        (("--learner", "maml"), "maml"),
+        (("--policy", "gru"), "lstm"),
+        (("--num-workers", "2"), "--num-workers"),
+        (("--resume", "--name", "x"), "--resume"),
+    ],
+)
+def test_what_rllib_cannot_do_is_refused(flags, word, capsys):
+    assert command.main(["--task-dist", "point_goal", *flags]) == 2
+    assert word in capsys.readouterr().err
+    assert not Path("results").exists()
+
+
+@pytest.mark.usefixtures("workplace")
+@pytest.mark.parametrize("when", ["starting", "at once", "after the reference lines"])
+def test_an_interrupted_run_of_rllib_is_not_told_to_resume(monkeypatch, capsys, when):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    # No Ray is needed: what is scored before the first cell needs no learner.
+    at_start = when == "starting"
+    monkeypatch.setattr(run, "_start", interrupted if at_start else lambda c, *_: LocalBackend(c))
+    monkeypatch.setattr(RunLoop, "_reference" if when == "at once" else "_cell", interrupted)
+    argv = ["--task-dist", "point_goal", "--horizon", "8", *SIZES, "--name", "x"]
+    assert command.main(argv) == 4
+    told = capsys.readouterr()
+    assert "interrupted" in told.err
+    assert at_start or "be taken up again" in " ".join(told.out.split())
+    assert "--resume" not in told.err + told.out
+
+
+def test_seeds_of_a_sequence_are_leaves_of_our_tree():
+    cell, config = planned("rl2")
+    problem = CellSetup.build(cell, config)
+    sequence = next(assignments(problem, learners.build(problem)))
+    count = problem.config.train.episodes_per_task
+    first = seeding.episode_seeds(5, "train/support", 0, 0, 0, count=count)[0]
+    last = seeding.episode_seeds(5, "train/query", 0, 0, count=count)[0]
+    assert (sequence.seeds[0], sequence.seeds[-1]) == (first, last)
