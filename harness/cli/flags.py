@@ -1,169 +1,292 @@
-"""Flags made of a configuration class: tyro reads them and writes the help; no value is judged."""
+"""Flags made from settings classes: argparse reads them and writes the help.
+
+A setting of a component has the flag ``--LABEL.SETTING``. ``--SETTING`` alone sets it for every
+chosen component that has it.
+"""
 
 from __future__ import annotations
 
-import dataclasses
+import argparse
+import shutil
 import types
 import typing
-from collections.abc import Iterator, Sequence
-from typing import Annotated, Any
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
-import tyro
-from tyro.constructors import (
-    ConstructorRegistry,
-    StructConstructorSpec,
-    StructFieldSpec,
-    StructTypeInfo,
-)
+from pydantic import TypeAdapter, ValidationError
 
-import policies
-import task_distributions
-from harness.config import validation
+from harness.config import aliases
+from harness.config.components import Component, docs, fields
 from harness.config.schema import UsageError
-from harness.meta import learners
+from harness.config.validation import KeyPath, suggestion
 
-KeyPath = tuple[str, ...]
-CHOICES = {
-    "task_dist": task_distributions.names,
-    "policy": policies.names,
-    "learner": learners.names,
-}
+METAVARS = {"int": "N", "float": "X", "str": "TEXT", "Path": "PATH"}
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Command:
-    """One command line: a configuration class and how it is presented."""
+@dataclass(frozen=True, slots=True)
+class Flag:
+    """One flag and the settings it gives."""
 
-    cls: type
-    prog: str
-    description: str
-    extra: tuple[StructFieldSpec, ...] = ()
-    """Flags that are no settings, listed after those of ``cls`` itself."""
-    omit: tuple[str, ...] = ()
-    """Fields, of sections too, that make no flag here."""
+    names: tuple[str, ...]
+    """Spellings, without the two dashes; the first is the usual one."""
+    paths: tuple[KeyPath, ...]
+    hint: Any
+    """Type of the setting, with its constraints."""
+    help: str
+    group: str
+    default: Any = None
+
+    @property
+    def option_strings(self) -> tuple[str, ...]:
+        """Every spelling as typed."""
+        return tuple(f"--{name}" for name in self.names)
 
 
-def read(command: Command, argv: Sequence[str], default: Any) -> dict[str, Any]:
-    """Let tyro read ``argv`` into nested dicts; what is not given comes from ``default``.
+@dataclass(frozen=True, slots=True)
+class Parsed:
+    """The flags of a command line."""
+
+    values: dict[KeyPath, Any] = field(default_factory=dict)
+    """Value of every setting given."""
+    origins: dict[KeyPath, str] = field(default_factory=dict)
+    """The flag that gave it, as typed."""
+
+
+def of_class(
+    cls: type,
+    group: str,
+    *,
+    path: KeyPath = (),
+    prefix: str = "",
+    defaults: Any = None,
+    omit: Sequence[str] = (),
+) -> Iterator[Flag]:
+    """Yield a flag for each setting of the dataclass ``cls``."""
+    texts = docs(cls)
+    for name, hint in fields(cls).items():
+        if name in omit:
+            continue
+        dashed = name.replace("_", "-")
+        others = () if prefix else aliases.FLAGS.get(name, ())
+        yield Flag(
+            names=tuple(f"{prefix}{spelling}" for spelling in (dashed, *others)),
+            paths=((*path, name),),
+            hint=hint,
+            help=texts.get(name, ""),
+            group=group,
+            default=getattr(defaults, name, None),
+        )
+
+
+def of_component(family: str, label: str, part: Component) -> Iterator[Flag]:
+    """Yield the flags ``--LABEL.SETTING`` of a chosen component."""
+    path = (family,) if family == "adapter" else (family, label)
+    group = f"{family} {label}" if label == part.kind else f"{family} {label} ({part.kind})"
+    yield from of_class(
+        type(part.settings),
+        group,
+        path=path,
+        prefix=f"{label.replace('_', '-')}.",
+        defaults=part.settings,
+    )
+
+
+def shared(flags: Sequence[Flag]) -> list[Flag]:
+    """Return the flags ``--SETTING``, each for all components whose flags are in ``flags``."""
+    found: dict[str, list[Flag]] = {}
+    for flag in flags:
+        found.setdefault(flag.paths[0][-1], []).append(flag)
+    return [
+        Flag(
+            names=(name.replace("_", "-"), *aliases.FLAGS.get(name, ())),
+            paths=tuple(path for flag in same for path in flag.paths),
+            hint=same[0].hint,
+            help=argparse.SUPPRESS,
+            group="",
+        )
+        for name, same in found.items()
+    ]
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> typing.NoReturn:
+        raise UsageError(message.removeprefix("argument "))
+
+
+class _Once(argparse.Action):
+    """Keeps a value and the flag as typed; refuses a second one."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: str | None = None,
+    ) -> None:
+        if hasattr(namespace, self.dest):
+            first = getattr(namespace, self.dest)[0]
+            raise UsageError(f"{option_string}: {first} is given too: give all values at once")
+        if self.nargs == 0:
+            values = not str(option_string).startswith("--no-")
+        setattr(namespace, self.dest, (option_string, values))
+
+
+def read(
+    flags: Sequence[Flag],
+    argv: Sequence[str],
+    *,
+    prog: str,
+    description: str,
+    unknown: typing.Callable[[str], str | None] = lambda _: None,
+) -> Parsed:
+    """Read a command line.
+
+    Args:
+        flags: all flags; where two have a spelling in common, the first has it.
+        argv: the words to read.
+        prog: the command, for the help.
+        description: what the help says before the flags.
+        unknown: explains a flag that does not exist, or returns None.
 
     Raises:
-        SystemExit: help was asked for (0), or a value could not be read (2).
+        UsageError: a flag is unknown, given twice, or its value is not of its type.
+        SystemExit: help was asked for; the code is 0.
     """
-    registry = ConstructorRegistry()
+    parser, known = _parser(flags, prog, description, with_help=True)
+    namespace, extra = parser.parse_known_args(_dashed(argv))
+    for word in extra:
+        if not word.startswith("--"):
+            raise UsageError(f"unexpected argument {word!r}; --help lists the flags")
+        name = word.partition("=")[0]
+        spellings = [option for flag in flags for option in flag.option_strings]
+        hint = unknown(name[2:]) or suggestion(name, spellings) or "; --help lists them all"
+        raise UsageError(f"unknown flag {name}{hint}")
+    return _converted(known, namespace)
 
-    @registry.struct_rule
-    def plain(info: StructTypeInfo) -> StructConstructorSpec | None:
-        if not dataclasses.is_dataclass(info.type):
-            return None
-        extra = command.extra if info.type is command.cls else ()
-        specs = [spec for spec in _specs(info) if spec.name not in command.omit]
-        return StructConstructorSpec(instantiate=dict, fields=(*specs, *extra))
 
-    parsed: dict[str, Any] = tyro.cli(
-        command.cls,
-        config=(tyro.conf.OmitArgPrefixes,),
-        prog=command.prog,
-        description=command.description,
-        args=list(argv),
-        default=default,
-        registry=registry,
+def select(flags: Sequence[Flag], argv: Sequence[str]) -> Parsed:
+    """Read the given ``flags`` alone and ignore the rest of the command line."""
+    parser, known = _parser(flags, "", "", with_help=False)
+    return _converted(known, parser.parse_known_args(_dashed(argv))[0])
+
+
+def _parser(
+    flags: Sequence[Flag], prog: str, description: str, *, with_help: bool
+) -> tuple[argparse.ArgumentParser, dict[str, Flag]]:
+    width = min(shutil.get_terminal_size().columns, 100)
+    parser = _Parser(
+        prog=prog,
+        description=description,
+        usage=f"{prog} [--FLAG VALUE ...]",
+        add_help=False,
+        allow_abbrev=False,
+        argument_default=argparse.SUPPRESS,
+        formatter_class=lambda prog: argparse.RawDescriptionHelpFormatter(
+            prog, max_help_position=30, width=width
+        ),
     )
+    groups: dict[str, Any] = {}
+    known: dict[str, Flag] = {}
+    taken: set[str] = set()
+    for number, flag in enumerate(flags):
+        options = [option for option in flag.option_strings if option not in taken]
+        if not options:
+            continue
+        taken.update(options)
+        known[f"flag{number}"] = flag
+        group = groups.setdefault(flag.group, parser.add_argument_group(flag.group))
+        kwargs: dict[str, Any] = {"nargs": _nargs(flag.hint)}
+        if kwargs["nargs"] == 0:
+            options += [f"--no-{option[2:]}" for option in options[:1]]
+            taken.update(options)
+        else:
+            kwargs["metavar"] = _metavar(flag.hint)
+        text = flag.help if flag.help == argparse.SUPPRESS else _help(flag)
+        group.add_argument(*options, dest=f"flag{number}", action=_Once, help=text, **kwargs)
+    if with_help:
+        parser.add_argument("--help", "-h", action="help", help=argparse.SUPPRESS)
+    return parser, known
+
+
+def _help(flag: Flag) -> str:
+    default = flag.default
+    if default is None or default == "" or default == ():
+        return flag.help.replace("%", "%%")
+    if isinstance(default, tuple | list):
+        default = " ".join(map(str, default))
+    shown = (
+        {True: "on", False: "off"}.get(default, default) if isinstance(default, bool) else default
+    )
+    return f"{flag.help} [{default}]".replace("%", "%%")
+
+
+def _dashed(argv: Sequence[str]) -> list[str]:
+    """Return the words with dashes for underscores in the names of flags."""
+    words = []
+    for word in argv:
+        name, equals, value = word.partition("=")
+        words.append(f"{name.replace('_', '-')}{equals}{value}" if word[:2] == "--" else word)
+    return words
+
+
+def _converted(known: Mapping[str, Flag], namespace: argparse.Namespace) -> Parsed:
+    parsed = Parsed()
+    for dest, (option, text) in vars(namespace).items():
+        flag = known[dest]
+        value = _value(flag.hint, text, option)
+        for path in flag.paths:
+            if path in parsed.values:
+                raise UsageError(
+                    f"{option} and {parsed.origins[path]} contradict each other: give one"
+                )
+            parsed.values[path], parsed.origins[path] = value, option
     return parsed
 
 
-def paths(command: Command) -> dict[str, KeyPath]:
-    """Return every flag in its ``--dashed`` spelling, aliases too, with the path it sets."""
-    found = dict(_paths(command.cls, command.omit, ()))
-    return found | {f"--{spec.name.replace('_', '-')}": (spec.name,) for spec in command.extra}
+def _value(hint: Any, text: Any, option: str) -> Any:
+    """Return the JSON value of the words ``text`` by the type of the setting."""
+    try:
+        value = TypeAdapter(hint).validate_python(text)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        message = first["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
+        shown = text if isinstance(text, str) else " ".join(map(str, text))
+        raise UsageError(f"{option}: got {shown!r}: {message}") from error
+    if isinstance(value, float) and value - value != 0:
+        raise UsageError(f"{option}: got {text!r}: must be a finite number")
+    plain = TypeAdapter(hint).dump_python(value, mode="json")
+    return plain
 
 
-def given(command: Command, argv: Sequence[str]) -> dict[KeyPath, str]:
-    """Return the path of every flag in ``argv`` with its spelling.
-
-    Raises:
-        UsageError: a flag does not exist, or is given twice.
-    """
-    known = paths(command)
-    found: dict[KeyPath, str] = {}
-    for token in argv:
-        if not token.startswith("--") or token == "--help":
-            continue
-        flag = token.partition("=")[0].replace("_", "-")
-        if flag not in known:
-            hint = validation.suggestion(flag, known)
-            raise UsageError(f"unknown flag {flag}{hint or '; --help lists them all'}")
-        if known[flag] in found:
-            first = found[known[flag]]
-            raise UsageError(f"{flag}: {first} was given before: give all its values at once")
-        found[known[flag]] = flag
-    return found
-
-
-def value_of(argv: Sequence[str], flag: str) -> str | None:
-    """Return the value that follows ``flag`` in ``argv``, if it is there."""
-    for position, token in enumerate(argv):
-        name, equals, value = token.partition("=")
-        if name.replace("_", "-") == flag:
-            return value if equals else next(iter(argv[position + 1 :]), None)
-    return None
-
-
-def _specs(info: StructTypeInfo) -> Iterator[StructFieldSpec]:
-    """Describe the fields of a configuration class to tyro."""
-    hints = typing.get_type_hints(info.type, include_extras=True)
-    for name, field in info.type.__pydantic_fields__.items():
-        hint, text = hints[name], field.description or _inherited(info.type, name)
-        if dataclasses.is_dataclass(info.default):
-            default = getattr(info.default, name)
-        elif field.is_required():
-            default = tyro.MISSING_NONPROP
+def _bare(hint: Any) -> Any:
+    """Return the type below ``Annotated`` and ``| None``."""
+    while True:
+        origin = typing.get_origin(hint)
+        if origin is typing.Annotated:
+            hint = typing.get_args(hint)[0]
+        elif origin in (types.UnionType, typing.Union):
+            arms = [arm for arm in typing.get_args(hint) if arm is not type(None)]
+            if len(arms) != 1:
+                return hint
+            (hint,) = arms
         else:
-            default = field.get_default(call_default_factory=True)
-        if dataclasses.is_dataclass(hint):
-            text = " ".join((hint.__doc__ or "").split())
-        if name in CHOICES:
-            text = f"{text} Choices: {', '.join(CHOICES[name]())}."
-        if default is None:
-            hint, default = _unset(_not_none(hint))
-        yield StructFieldSpec(name, hint, default, helptext=text)
+            return hint
 
 
-def _inherited(cls: type, name: str) -> str | None:
-    """Return what the class that declares a field says of it: subclasses do not inherit that."""
-    known = (getattr(base, "__pydantic_fields__", {}).get(name) for base in cls.__mro__)
-    return next((field.description for field in known if field and field.description), None)
+def _nargs(hint: Any) -> int | str | None:
+    bare = _bare(hint)
+    if bare is bool:
+        return 0
+    return "+" if typing.get_origin(bare) is tuple else None
 
 
-def _unset(hint: Any) -> tuple[Any, Any]:
-    """Return how a setting without a default is shown: no value, as its docstring tells."""
-    bare = typing.get_args(hint)[0] if typing.get_origin(hint) is typing.Union else hint
-    bare = typing.get_args(bare)[0] if typing.get_origin(bare) is Annotated else bare
-    # The placeholder is never used: what is not given is dropped.
-    literal = typing.get_origin(bare) is typing.Literal
-    placeholder = typing.get_args(bare)[0] if literal else (typing.get_origin(bare) or bare)()
-    return Annotated[hint, tyro.conf.arg(help_behavior_hint="")], placeholder
-
-
-def _not_none(hint: Any) -> Any:
-    """Return ``X`` for ``X | None``: a flag that is given has a value."""
-    if typing.get_origin(hint) in (types.UnionType, typing.Union):
-        arms = tuple(arm for arm in typing.get_args(hint) if arm is not type(None))
-        return typing.Union[arms]  # noqa: UP007 - of arms known only now; of one it is that one
-    return hint
-
-
-def _paths(cls: type, omit: Sequence[str], section: KeyPath) -> Iterator[tuple[str, KeyPath]]:
-    hints = typing.get_type_hints(cls, include_extras=True)
-    for name, hint in hints.items():
-        path, dashed = (*section, name), name.replace("_", "-")
-        if dataclasses.is_dataclass(hint):
-            yield from _paths(typing.cast(type, hint), omit, path)
-        elif name not in omit:
-            extras = getattr(_not_none(hint), "__metadata__", ())
-            named = (extra.name for extra in extras if getattr(extra, "name", None))
-            yield f"--{next(named, dashed)}", path
-            if _not_none(hint) is bool:
-                yield f"--no-{dashed}", path
-            for extra in extras:
-                for alias in getattr(extra, "aliases", None) or ():
-                    yield alias, path
+def _metavar(hint: Any) -> str:
+    bare = _bare(hint)
+    if typing.get_origin(bare) is tuple:
+        return _metavar(typing.get_args(bare)[0])
+    if typing.get_origin(bare) is Literal:
+        return "{" + ",".join(map(str, typing.get_args(bare))) + "}"
+    if typing.get_origin(bare) in (types.UnionType, typing.Union):
+        return "|".join(_metavar(arm) for arm in typing.get_args(bare) if arm is not type(None))
+    return METAVARS.get(getattr(bare, "__name__", ""), "VALUE")

@@ -1,50 +1,108 @@
-"""The command line: ``argv`` in, one checked configuration out.
-
-Layers of settings are laid over each other (layers.py), the command line on top.
-"""
+"""The command line of ``harness.run``: words in, one checked request out."""
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal
 
-import tyro
-
-from harness.cli import commands, flags
-from harness.cli.commands import ADAPT, EVALUATE, EXPORT, PROG, TRAIN
+from harness.cli import flags
+from harness.cli.flags import Flag, Parsed
 from harness.config import aliases, precedence, strict_yaml, validation
-from harness.config.adapt import AdaptCommandConfig
-from harness.config.schema import EvaluateConfig, RunConfig, UsageError
+from harness.config.components import NAMES, Component, fields, kinds_with
+from harness.config.distributions import open_distribution
+from harness.config.presets import Layer
+from harness.config.schema import (
+    SECTIONS,
+    ExecutionConfig,
+    LargeCount,
+    Positive,
+    RunConfig,
+    UsageError,
+)
+from harness.config.scoring import AdaptConfig, EvaluateConfig
+from harness.config.validation import KeyPath
 
-__all__ = ["PROG", "TRAIN", "Invocation", "load_config", "parse"]
+PROG = "python -m harness.run"
+COMMANDS = ("train", "eval", "evaluate", "adapt", "export")
+ADAPTATION_MODES = {"standard": "gradient", "hybrid": "hybrid"}
+"""Value of ``--adaptation-mode`` -> adapter."""
+NOT_WHEN_SCORING = ("checkpoint_every", "ckpt_dir")
 
-KeyPath = tuple[str, ...]
-WORDS = ("train", "eval", "evaluate", "adapt", "export")
+_BUILT_IN = ", ".join(aliases.config_names())
+_RUN = f"""examples:
+  {PROG} --task-dist ant-vel --few-shot 1 5 10 --preset smoke
+  {PROG} --policy gru wide=gru --wide.hidden-dim 256 --learner rl2
+  {PROG} --resume NAME
+  {PROG} train --config basic
+  {PROG} eval --checkpoint checkpoints/latest.npz
+  {PROG} adapt --checkpoint checkpoints/latest.npz
+
+Meta-train policies on tasks; compare them before and after adaptation.
+
+The last groups below are the settings of the chosen policies, learners and adapter: choose others
+and --help shows theirs. --SETTING without a label sets it for all that have it.
+Precedence: default < preset < recipe of the distribution < mode < file < flags."""
+_EVALUATE = f"""examples:
+  {PROG} evaluate --checkpoint PATH
+  {PROG} evaluate --checkpoint PATH --test-tasks 3 4
+
+Score one checkpoint; settings not given are the checkpoint's own.
+eval is the same without adaptation, unless --few-shot asks for shots."""
+_ADAPT = f"""examples:
+  {PROG} adapt --checkpoint PATH --adapt-steps 5
+  {PROG} adapt --checkpoint PATH --adapt-steps 10 --online
+
+Score one checkpoint before and after adaptation, and report the gain."""
+_EXPORT = f"""examples:
+  {PROG} export --checkpoint PATH.safetensors --to PATH.npz
+
+Convert a checkpoint to .npz, or an .npz to .safetensors."""
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Invocation:
-    """What the user asked for."""
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Train and score."""
 
-    config: RunConfig | EvaluateConfig | commands.ExportConfig
-    """Everything resolved and checked."""
-    given: dict[str, Any]
-    """Only what the YAML file and the flags said, nested as in the configuration."""
+    config: RunConfig
+    given: Layer
+    """The settings that the file and the flags gave, nested as in YAML."""
 
 
-def parse(argv: Sequence[str]) -> Invocation:
-    """Read the command line of ``python -m harness.run``: a run, or one of its other commands.
+@dataclass(frozen=True, slots=True)
+class Resume:
+    """Continue a run with the configuration it was started with."""
+
+    name: str
+    execution: dict[str, Any]
+    """Settings of where and how, in place of the run's own."""
+
+
+@dataclass(frozen=True)
+class Export:
+    """Convert a checkpoint."""
+
+    checkpoint: Path
+    """Checkpoint to read, .safetensors or .npz."""
+    to: Path
+    """File to write, .npz or .safetensors; must not exist."""
+
+
+Request = Run | Resume | EvaluateConfig | AdaptConfig | Export
+
+
+def parse(argv: Sequence[str]) -> Request:
+    """Read the command line of ``python -m harness.run``.
 
     Raises:
-        UsageError: bad input, named with the choices and the remedy.
-        SystemExit: help was asked for (0), or a value is not of its flag's type (2).
+        UsageError: bad input; names it with the choices and the remedy.
+        SystemExit: help was asked for; the code is 0.
     """
     word = argv[0] if argv and not argv[0].startswith("-") else ""
-    if word and word not in WORDS:
-        hint = validation.suggestion(word, WORDS)
-        raise UsageError(f"unknown command {word!r}; have: {', '.join(WORDS)}, or none{hint}")
+    if word and word not in COMMANDS:
+        hint = validation.suggestion(word, COMMANDS)
+        raise UsageError(f"unknown command {word!r}; have: {', '.join(COMMANDS)}, or none{hint}")
     rest = argv[1:] if word else argv
     if word in ("eval", "evaluate"):
         return _parse_evaluate(rest, zero_shot=word == "eval")
@@ -52,126 +110,348 @@ def parse(argv: Sequence[str]) -> Invocation:
         return _parse_adapt(rest)
     if word == "export":
         return _parse_export(rest)
-    return _parse_run(rest, aliases.TRAIN_ONE if word else {})
-
-
-def parse_run(argv: Sequence[str]) -> Invocation:
-    """Read the flags of a run, without a command before them."""
-    return _parse_run(argv, {})
+    return parse_run(rest, below=[aliases.TRAIN] if word else [])
 
 
 def load_config(argv: Sequence[str]) -> RunConfig:
-    """Return the checked configuration of a run (never of another command)."""
-    return cast(RunConfig, _parse_run(argv, {}).config)
+    """Return the checked configuration of a new run."""
+    request = parse_run(argv)
+    assert isinstance(request, Run)
+    return request.config
 
 
-def _parse_run(argv: Sequence[str], word: Mapping[str, Any]) -> Invocation:
-    given = flags.given(TRAIN, argv)
-    document = _document(argv)
-    origins: dict[KeyPath, str] = dict(precedence.ENVIRONMENT)
-    origins |= {path: f"{line}: {'.'.join(path)}" for path, line in document.lines.items()}
-    below = precedence.merged(precedence.below(_asked(document.values, argv)), word)
-    mode = flags.value_of(argv, "--mode")
-    if mode is not None:
-        below = precedence.merged(below, aliases.mode(mode))
-    base = precedence.merged(below, precedence.settle_shots(document.values, origins))
-    parsed = flags.read(TRAIN, argv, validation.typed(base, origins))
-    origins |= given
-    explicit = precedence.settle_shots(_only(parsed, given), origins)
-    mode_told = commands.adaptation_mode(parsed, given)
-    if mode_told:
-        explicit = precedence.merged(explicit, mode_told)
-        origins["adapt", "adapter"] = given[("adaptation_mode",)]
-    typed = validation.typed(precedence.merged(base, explicit), origins)
-    short = {path[0]: parsed[path[0]] for path in given if path[0] in commands.SHORT}
-    told = commands.spelt_out(short, typed, given)
-    explicit = precedence.merged(explicit, told)
-    origins |= {path: origins[(name,)] for name in short for path in commands.SHORT[name]}
-    config = validation.typed(precedence.merged(base, explicit), origins)
-    validation.check_run(config, origins)
-    return Invocation(config, precedence.merged(document.values, explicit))
+# --- runs ----------------------------------------------------------------------------------------
 
 
-def _document(argv: Sequence[str]) -> strict_yaml.Document:
-    """Return the file that ``--config`` names; nothing without."""
-    name = flags.value_of(argv, "--config")
-    if name is None:
-        return strict_yaml.Document({}, {})
-    document = strict_yaml.read(aliases.config_file(name))
-    if "task_dist" in document.values:
-        document.values["task_dist"] = aliases.environment(document.values["task_dist"])
-    return document
+def parse_run(argv: Sequence[str], *, below: Sequence[Layer] = ()) -> Run | Resume:
+    """Read the flags of a run; ``below`` are layers of settings beneath a mode's and the user's."""
+    special = select_special(argv)
+    if (name := special.get("resume")) is not None:
+        return _parse_resume(argv, name)
+    layers = [*below]
+    if (mode := special.get("mode")) is not None:
+        layers.append(aliases.mode(mode))
+    document = _document(special.get("config"))
+    origins = _lines(document)
+    chosen = flags.select(_choice_flags(), argv)
+    choice, named = _choices(chosen, special)
+    before = precedence.resolve(
+        [document.values, choice], origins | named, below=layers, check=False
+    )
+    parsed = flags.read(
+        run_flags(before), argv, prog=PROG, description=_RUN, unknown=_explain(before)
+    )
+    layer, overrides = _split(parsed, choice)
+    if (episodes := special.get("episodes")) is not None:
+        layer = precedence.merged(layer, _episodes(episodes, before, mode, parsed))
+    config = precedence.resolve(
+        [document.values, layer],
+        origins | parsed.origins | named,
+        overrides=overrides,
+        below=layers,
+    )
+    return Run(config, _given(document.values, layer, overrides, config))
 
 
-def _parse_evaluate(argv: Sequence[str], *, zero_shot: bool) -> Invocation:
-    given, explicit = _scoring(EVALUATE, argv)
-    if zero_shot and not explicit.keys() & {"few_shot", "zero_shot"}:
-        explicit["zero_shot"] = True
-    return Invocation(validation.evaluate_config(explicit, given), explicit)
+def run_flags(config: RunConfig) -> list[Flag]:
+    """Return every flag of a run with the choices and defaults of ``config``."""
+    statics = [*_choice_flags(config), *_SPECIAL]
+    omit = ("task_dist", "env", "policy", "learner", "adapter", "preset", *SECTIONS)
+    statics += flags.of_class(RunConfig, "run", defaults=config, omit=omit)
+    statics += flags.of_class(
+        type(config.env),
+        f"task distribution {config.task_dist}",
+        path=("env",),
+        defaults=config.env,
+    )
+    for name, cls in SECTIONS.items():
+        statics += flags.of_class(cls, name, path=(name,), defaults=getattr(config, name))
+    components: list[Flag] = []
+    for family in ("policy", "learner"):
+        for label, part in getattr(config, family).items():
+            components += flags.of_component(family, label, part)
+    components += flags.of_component("adapter", config.adapter.kind, config.adapter)
+    return [*statics, *components, *flags.shared(components)]
 
 
-def _parse_adapt(argv: Sequence[str]) -> Invocation:
-    given, explicit = _scoring(ADAPT, argv)
-    few = explicit.pop("few_shot", None)
-    explicit.pop("zero_shot", None)
-    if few and "adapt_steps" not in explicit:
-        explicit["adapt_steps"] = max(few)
-    config = validation.evaluate_config(explicit, given, AdaptCommandConfig)
-    assert isinstance(config, AdaptCommandConfig)
+def _choice_flags(config: RunConfig | None = None) -> list[Flag]:
+    """Return the flags that decide which other flags there are."""
+
+    def flag(name: str, hint: Any, text: str, default: Any = None) -> Flag:
+        spellings = (name.replace("_", "-"), *aliases.FLAGS.get(name, ()))
+        return Flag(spellings, ((name,),), hint, text, "run", default)
+
+    def names(family: Any) -> str:
+        return f"Choices: {', '.join(NAMES[family]())}."
+
+    current: dict[str, Any] = {}
+    if config is not None:
+        current = {
+            "policy": list(config.policy),
+            "learner": list(config.learner),
+            "adapter": config.adapter.kind,
+            "task_dist": config.task_dist,
+            "preset": config.preset,
+        }
+    several = tuple[str, ...]
+    texts: list[tuple[str, Any, str]] = [
+        ("task_dist", str, f"Task distribution. {names('env')}"),
+        ("policy", several, f"Policies to compare; LABEL=NAME for a variant. {names('policy')}"),
+        ("learner", several, f"Learners to compare, likewise. {names('learner')}"),
+        ("adapter", str, f"How shots change the policy. {names('adapter')}"),
+        ("preset", fields(RunConfig)["preset"], "Budget; settings given beside it win over it."),
+    ]
+    return [flag(name, hint, text, current.get(name)) for name, hint, text in texts]
+
+
+def _special(name: str, hint: Any, text: str) -> Flag:
+    return Flag((name.replace("_", "-"),), (("special", name),), hint, text, "run")
+
+
+_SPECIAL: list[Flag] = [
+    _special("config", str, f"YAML file of settings, or a built-in one ({_BUILT_IN}); flags win."),
+    _special("resume", str, "Continue the run of this name below results/."),
+    Flag(
+        ("match-params",),
+        (("match_params",),),
+        LargeCount,
+        "Choose each policy's hidden_dim so that it has about N parameters (e.g. 100k).",
+        "run",
+    ),
+    _special("mode", str, f"Settings by name: {', '.join(aliases.MODES)}."),
+    _special("episodes", Positive, "With --mode: training episodes; sets --env-steps."),
+    _special(
+        "adaptation_mode", Literal["standard", "hybrid"], "Sets --adapter: gradient, or hybrid."
+    ),
+    _special("benchmark_mode", bool, "Always on; accepted for compatibility."),
+]
+
+
+def select_special(argv: Sequence[str]) -> dict[str, Any]:
+    """Return the values of the flags that are no settings, by name."""
+    return {
+        path[1]: value
+        for path, value in flags.select(_SPECIAL, argv).values.items()
+        if path[0] == "special"
+    }
+
+
+def _choices(chosen: Parsed, special: dict[str, Any]) -> tuple[Layer, dict[KeyPath, str]]:
+    """Return the layer of the choices on the command line, and the flags that made them."""
+    layer: Layer = {
+        path[0]: list(value) if isinstance(value, tuple | list) else value
+        for path, value in chosen.values.items()
+    }
+    origins = dict(chosen.origins)
+    if special.get("benchmark_mode") is False:
+        raise UsageError("--no-benchmark-mode: held-out tasks are always scored: leave it out")
+    if (mode := special.get("adaptation_mode")) is not None:
+        if "adapter" in layer:
+            raise UsageError("--adaptation-mode and --adapter contradict each other: give one")
+        layer["adapter"] = ADAPTATION_MODES[mode]
+        origins["adapter",] = "--adaptation-mode"
+    return layer, origins
+
+
+def _split(parsed: Parsed, choice: Layer) -> tuple[Layer, dict[KeyPath, Any]]:
+    """Return the settings given by flags: a layer, and those of components by path."""
+    layer, overrides = dict(choice), {}
+    for path, value in parsed.values.items():
+        if path[0] == "special" or path in {(name,) for name in choice}:
+            continue
+        if path[0] in ("policy", "learner", "adapter"):
+            overrides[path] = value
+        elif len(path) == 1:
+            layer[path[0]] = value
+        else:
+            layer[path[0]] = {**layer.get(path[0], {}), path[1]: value}
+    return layer, overrides
+
+
+def _episodes(count: int, config: RunConfig, mode: str | None, parsed: Parsed) -> Layer:
+    """Return the budget that ``--episodes`` means with a mode."""
+    if mode is None:
+        raise UsageError(
+            "--episodes: give the training budget as --env-steps, or the scored episodes as "
+            "--query-episodes"
+        )
+    for name in ("env_steps", "meta_iterations"):
+        if ("train", name) in parsed.values:
+            other = parsed.origins["train", name]
+            raise UsageError(f"--episodes and {other} contradict each other: give one")
+    horizon = open_distribution(config.task_dist, config.env).spec.horizon
+    return {"train": {"env_steps": count * horizon}}
+
+
+def _explain(config: RunConfig) -> Any:
+    """Return a function that explains a flag that does not exist among those of ``config``."""
+    chosen = {"policy": config.policy, "learner": config.learner}
+
+    def explain(name: str) -> str | None:
+        label, dot, setting = name.partition(".")
+        setting = setting.replace("-", "_")
+        if dot:
+            for family, components in chosen.items():
+                for known, part in components.items():
+                    if known.replace("_", "-") == label:
+                        return ": " + _no_setting(family, part, setting)
+            labels = [*config.policy, *config.learner]
+            return f": {label!r} is not chosen; chosen: {', '.join(labels)}"
+        kinds = kinds_with(name.replace("-", "_"))
+        if kinds:
+            return f": it is a setting of {', '.join(kinds)}, none of which is chosen"
+        return None
+
+    return explain
+
+
+def _no_setting(family: Any, part: Component, setting: str) -> str:
+    message = validation.no_setting(family, part.kind, setting, "")
+    return message.removeprefix(": ")
+
+
+def _given(
+    document: Layer, layer: Layer, overrides: dict[KeyPath, Any], config: RunConfig
+) -> Layer:
+    """Return what was given as one layer, from which the same configuration follows."""
+    given = precedence.merged(precedence.prepared(document, {}), precedence.prepared(layer, {}))
+    for path, value in overrides.items():
+        if path[0] == "adapter":
+            part = given.setdefault("adapter", {"kind": config.adapter.kind})
+        else:
+            components = getattr(config, path[0])
+            chosen = given.setdefault(
+                path[0], {label: {"kind": part.kind} for label, part in components.items()}
+            )
+            part = chosen[path[1]] = dict(chosen[path[1]])
+        part[path[-1]] = value
+    return given
+
+
+def _parse_resume(argv: Sequence[str], name: str) -> Resume:
+    """Read the flags beside ``--resume``: where and how the run goes on."""
+    omit = ("name", *NOT_WHEN_SCORING)
+    known = [
+        *_SPECIAL[1:2],
+        *flags.of_class(ExecutionConfig, "execution", path=("execution",), omit=omit),
+    ]
+
+    def explain(flag: str) -> str:
+        return f": --resume {name} continues with the run's own settings; leave it out"
+
+    parsed = flags.read(known, argv, prog=PROG, description=_RUN, unknown=explain)
+    execution = {path[1]: value for path, value in parsed.values.items() if path[0] == "execution"}
+    checked = validation.typed(ExecutionConfig, execution | {"name": name}, parsed.origins)
+    validation.check_execution(checked, {("execution", "name"): "--resume"})
+    return Resume(name, execution)
+
+
+# --- scoring and exporting -----------------------------------------------------------------------
+
+
+def _parse_evaluate(argv: Sequence[str], *, zero_shot: bool) -> EvaluateConfig:
+    values, origins = _scoring(EvaluateConfig, argv, f"{PROG} evaluate", _EVALUATE)
+    if zero_shot and not values.keys() & {"few_shot", "zero_shot"}:
+        values["zero_shot"] = True
+    return _checked(EvaluateConfig, values, origins)
+
+
+def _parse_adapt(argv: Sequence[str]) -> AdaptConfig:
+    values, origins = _scoring(
+        AdaptConfig, argv, f"{PROG} adapt", _ADAPT, omit=("few_shot", "zero_shot")
+    )
+    few = values.pop("few_shot", None)
+    values.pop("zero_shot", None)
+    if few and "adapt_steps" not in values:
+        values["adapt_steps"] = max(few)
+    config = _checked(AdaptConfig, values, origins)
     config.check()
-    return Invocation(config, explicit)
+    return config
 
 
 def _scoring(
-    command: flags.Command, argv: Sequence[str]
-) -> tuple[dict[KeyPath, str], dict[str, Any]]:
-    """Return the flags given, and the settings that they and a file give to scoring."""
-    given = flags.given(command, argv)
-    explicit = _only(flags.read(command, argv, tyro.MISSING_NONPROP), given)
-    origins = {("evaluation", *path): given[path] for path in given}
-    precedence.settle_shots({"evaluation": explicit}, origins)
-    document = _document(argv)
-    lines = {path: f"{line}: {'.'.join(path)}" for path, line in document.lines.items()}
-    validation.typed(document.values, lines)
-    precedence.settle_shots(document.values, lines)
-    known = {field.name for field in dataclasses.fields(command.cls)} - {"execution"}
-    env, scoring = (dict(document.values.get(key, {})) for key in ("env", "evaluation"))
-    named = {key: document.values[key] for key in ("task_dist",) if key in document.values}
-    below = {key: value for key, value in {**env, **scoring, **named}.items() if key in known}
-    if explicit.keys() & {"few_shot", "zero_shot"}:
-        below = {key: below[key] for key in below.keys() - {"few_shot", "zero_shot"}}
-    return given, below | explicit
+    cls: type, argv: Sequence[str], prog: str, description: str, omit: Sequence[str] = ()
+) -> tuple[dict[str, Any], dict[KeyPath, str]]:
+    """Return the settings that a file and the flags give for scoring, and who gave them."""
+    known = [
+        *flags.of_class(cls, "scoring", omit=("execution", *omit)),
+        Flag(
+            ("episodes",), (("query_episodes",),), Positive, "Same as --query-episodes.", "scoring"
+        ),
+        *_SPECIAL[:1],
+        *flags.of_class(ExecutionConfig, "execution", path=("execution",), omit=NOT_WHEN_SCORING),
+    ]
+    parsed = flags.read(known, argv, prog=prog, description=description)
+    values = _from_document(parsed.values.pop(("special", "config"), None), cls)
+    given = {path[0] for path in parsed.values}
+    if {"few_shot", "zero_shot"} <= given:
+        raise UsageError("--few-shot and --zero-shot contradict each other: give one")
+    if given & {"few_shot", "zero_shot"}:
+        values = {
+            key: value for key, value in values.items() if key not in ("few_shot", "zero_shot")
+        }
+    for path, value in parsed.values.items():
+        if len(path) == 1:
+            values[path[0]] = aliases.environment(value) if path[0] == "task_dist" else value
+        else:
+            values["execution"] = {**values.get("execution", {}), path[1]: value}
+    return values, parsed.origins
 
 
-def _parse_export(argv: Sequence[str]) -> Invocation:
-    given = flags.given(EXPORT, argv)
-    explicit = _only(flags.read(EXPORT, argv, tyro.MISSING_NONPROP), given)
-    return Invocation(commands.export_config(explicit, given), explicit)
+def _from_document(name: str | None, cls: type) -> dict[str, Any]:
+    """Return what a run's file says about scoring; its training settings are already past."""
+    document = _document(name)
+    if not document.values:
+        return {}
+    precedence.resolve(document.values, _lines(document))
+    known = set(fields(cls)) - {"execution"}
+    top = {
+        key: document.values[key] for key in ("task_dist", "test_tasks") if key in document.values
+    }
+    top["task_dist"] = aliases.environment(top.get("task_dist"))
+    found = {**document.values.get("evaluation", {}), **top}
+    return {key: value for key, value in found.items() if key in known and value is not None}
 
 
-def _asked(document: Mapping[str, Any], argv: Sequence[str]) -> precedence.Asked:
-    """Return what decides about the lower layers: flags win over the file."""
-    spelt = flags.paths(TRAIN)
-    told: dict[str, Any] = {}
-    for field in dataclasses.fields(precedence.Asked):
-        names = [flag for flag, path in spelt.items() if path[-1] == field.name]
-        values = [value for flag in names if (value := flags.value_of(argv, flag)) is not None]
-        if values:
-            told[field.name] = aliases.environment(values[0])
-    return dataclasses.replace(precedence.Asked.in_settings(document), **told)
+def _checked(cls: type, values: dict[str, Any], origins: dict[KeyPath, str]) -> Any:
+    if "checkpoint" not in values:
+        raise UsageError("--checkpoint is missing: name the checkpoint to score")
+    config = validation.typed(cls, values, origins)
+    if config.task_dist is not None:
+        validation.check_kind("env", config.task_dist, ("task_dist",), origins)
+    if not config.checkpoint.exists():
+        raise UsageError(
+            f"--checkpoint: {str(config.checkpoint)!r} does not exist; checkpoints are in "
+            "results/<run>/cells/<cell>/checkpoints/"
+        )
+    validation.check_execution(config.execution, origins)
+    return config
 
 
-def _only(values: Mapping[str, Any], given: Mapping[KeyPath, str]) -> dict[str, Any]:
-    """Return the given paths of nested ``values``, without flags that are no settings."""
-    chosen: dict[str, Any] = {}
-    for path in given:
-        if path[0] in commands.NO_SETTINGS:
-            continue
-        source, target = values, chosen
-        for key in path[:-1]:
-            source, target = source[key], target.setdefault(key, {})
-        value = source[path[-1]]
-        target[path[-1]] = str(value) if isinstance(value, Path) else value
-    if "task_dist" in chosen:
-        chosen["task_dist"] = aliases.environment(chosen["task_dist"])
-    return chosen
+def _parse_export(argv: Sequence[str]) -> Export:
+    known = list(flags.of_class(Export, "export"))
+    parsed = flags.read(known, argv, prog=f"{PROG} export", description=_EXPORT)
+    values = {path[0]: value for path, value in parsed.values.items()}
+    for name in ("checkpoint", "to"):
+        if name not in values:
+            raise UsageError(f"--{name} is missing")
+    request: Export = validation.typed(Export, values, parsed.origins)
+    if request.to.suffix not in (".npz", ".safetensors"):
+        raise UsageError(f"--to: {str(request.to)!r} must end in .npz or .safetensors")
+    if request.to.exists():
+        raise UsageError(f"--to: {str(request.to)!r} exists already; give another name")
+    return request
+
+
+# --- files ---------------------------------------------------------------------------------------
+
+
+def _document(name: str | None) -> strict_yaml.Document:
+    """Return the file that ``--config`` names; an empty one without."""
+    if name is None:
+        return strict_yaml.Document({}, {})
+    return strict_yaml.read(aliases.config_file(name))
+
+
+def _lines(document: strict_yaml.Document) -> dict[KeyPath, str]:
+    return {path: f"{line}: {'.'.join(path)}" for path, line in document.lines.items()}

@@ -1,4 +1,4 @@
-"""Other names for what a run is told: environments by Gymnasium's ids, modes, built-in files."""
+"""Alternative names: environments by Gymnasium's ids, flags, modes and built-in files."""
 
 from __future__ import annotations
 
@@ -13,46 +13,57 @@ ENVIRONMENTS: dict[str, str] = {
     "HalfCheetah-v5": "halfcheetah",
     "MetaGymToy-v0": "point_goal",
 }
-"""Id of an environment -> the distribution that has its physics."""
+"""Id of an environment -> the distribution with the same physics."""
 
-_SMALL: dict[str, Any] = {"meta_batch_size": 5, "episodes_per_task": 2}
-"""20 episodes an iteration: training budgets in hundreds of episodes come out whole."""
+FLAGS: dict[str, tuple[str, ...]] = {
+    "task_dist": ("task", "env", "env-name"),
+    "policy": ("method",),
+    "seed": ("seeds",),
+    "meta_iterations": ("epochs", "num-epochs", "outer-steps"),
+    "meta_batch_size": ("tasks-per-batch", "tasks-per-epoch"),
+    "learning_rate": ("lr",),
+    "xml": ("imujoco-xml",),
+}
+"""Setting -> further flags for it."""
+
+_SMALL: dict[str, Any] = {"episodes_per_iteration": 20, "tasks_per_iteration": 5}
 
 MODES: dict[str, dict[str, Any]] = {
     # One pass over the data at ratio 1: the gradient is the policy gradient with a baseline.
     "policy_gradient": {
         "policy": ["ssm"],
         "learner": ["multitask"],
-        "train": _SMALL,
-        "ppo": {"ppo_passes": 1, "ppo_minibatches": 1, "ppo_gae_lambda": 1.0},
+        "components": {
+            "multitask": {**_SMALL, "update_epochs": 1, "minibatches": 1, "gae_lambda": 1.0}
+        },
         "evaluation": {"zero_shot": True},
     },
     "meta_rl": {"policy": ["ssm"], "learner": ["maml"]},
     "improved": {
         "policy": ["ssm"],
         "learner": ["multitask"],
-        "train": _SMALL,
+        "components": {"multitask": _SMALL},
         "evaluation": {"zero_shot": True},
     },
 }
-"""Mode -> what it sets, over a preset and below a file and the flags."""
+"""Value of ``--mode`` -> the layer it stands for, above a preset and below a file and flags."""
 
-TRAIN_ONE: dict[str, Any] = {"policy": ["ssm"], "execution": {"ckpt_dir": "checkpoints"}}
-"""What the word ``train`` sets: one policy, and checkpoints where they are easily found."""
+TRAIN: dict[str, Any] = {"policy": ["ssm"], "execution": {"ckpt_dir": "checkpoints"}}
+"""The layer of the command ``train``: one policy, and checkpoints in a folder easily found."""
 
-CONFIGS = Path(__file__).parent / "builtin"
+BUILT_IN = Path(__file__).parent / "builtin"
 
 
 def environment(name: Any) -> Any:
-    """Return the distribution an environment's id stands for; anything else as it is."""
+    """Return the distribution that an environment's id stands for; anything else unchanged."""
     return ENVIRONMENTS.get(name, name) if isinstance(name, str) else name
 
 
 def mode(name: str) -> dict[str, Any]:
-    """Return what a mode sets.
+    """Return the layer of settings of a mode.
 
     Raises:
-        UsageError: there is none of that name.
+        UsageError: there is no such mode.
     """
     if name not in MODES:
         raise UsageError(f"--mode: unknown mode {name!r}; have: {', '.join(MODES)}")
@@ -61,7 +72,7 @@ def mode(name: str) -> dict[str, Any]:
 
 def config_file(name: str) -> Path:
     """Return the file that ``--config`` names: a path, or a built-in one without its suffix."""
-    built_in = CONFIGS / f"{name}.yaml"
+    built_in = BUILT_IN / f"{name}.yaml"
     if not Path(name).exists() and Path(name).name == name and built_in.is_file():
         return built_in
     return Path(name)
@@ -69,4 +80,4 @@ def config_file(name: str) -> Path:
 
 def config_names() -> Iterable[str]:
     """Return the names of the built-in files."""
-    return sorted(path.stem for path in CONFIGS.glob("*.yaml"))
+    return sorted(path.stem for path in BUILT_IN.glob("*.yaml"))

@@ -1,117 +1,219 @@
-"""How layers of settings become one configuration: each is laid over the ones below it.
+"""From layers of settings to one checked configuration.
 
-Default < preset < recipe of the distribution < environment < YAML < command line; in a sweep, its
-axes stand where the command line stands.
+Default < preset < recipe of the distribution < environment variable < mode < YAML < command line.
+In a sweep, its axes stand where the command line stands.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import policies
 import task_distributions
-from harness.config import validation
-from harness.config.presets import BUDGETS, PRESETS, RECIPES
+from harness.config import aliases, validation
+from harness.config.components import AUTO, fields, match_params, selection, settings_class
+from harness.config.distributions import open_distribution
+from harness.config.presets import PRESETS, Layer
 from harness.config.protocol import EVERY_TASK, PROTOCOLS
 from harness.config.schema import RunConfig, UsageError
-from harness.config.task_checks import Origins
+from harness.config.validation import KeyPath, Origins, origin_of
 
 XML_VARIABLE = "IMUJOCO_XML_DIR"
-ENVIRONMENT: dict[tuple[str, ...], str] = {("env", "imujoco_xml"): XML_VARIABLE}
-"""Setting that an environment variable may give -> that variable."""
+DEFAULTS: Layer = {
+    "task_dist": "halfcheetah-vel",
+    "policy": list(policies.COMPARED),
+    "learner": ["maml"],
+    "adapter": AUTO,
+    "preset": "quick",
+}
+REPLACES: dict[KeyPath, tuple[str, Any]] = {
+    ("train", "env_steps"): ("meta_iterations", None),
+    ("train", "meta_iterations"): ("env_steps", None),
+    ("evaluation", "few_shot"): ("zero_shot", False),
+}
+"""Setting -> the setting in its section that it resets, with the value, in the layers below."""
+CHOICES = ("policy", "learner")
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """What decides about the layers below the settings themselves; ``None`` where not given."""
+def resolve(
+    given: Layer | Sequence[Layer],
+    origins: Origins | None = None,
+    *,
+    overrides: Mapping[KeyPath, Any] | None = None,
+    below: Sequence[Layer] = (),
+    check: bool = True,
+) -> RunConfig:
+    """Return the checked configuration that layers of settings ask for.
 
-    preset: Any = None
-    task_dist: Any = None
-    protocol: Any = None
-    test_tasks: Any = None
-
-    @classmethod
-    def in_settings(cls, settings: Mapping[str, Any]) -> Asked:
-        """Return what nested ``settings`` ask for."""
-        evaluation, env = (_section(settings, name) for name in ("evaluation", "env"))
-        return cls(
-            settings.get("preset"),
-            settings.get("task_dist"),
-            evaluation.get("protocol"),
-            env.get("test_tasks"),
-        )
-
-
-def _section(settings: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    section = settings.get(name)
-    return section if isinstance(section, dict) else {}  # another type is refused later
-
-
-def resolve(settings: Mapping[str, Any], origins: Origins) -> RunConfig:
-    """Return the checked configuration that ``settings`` alone ask for.
+    Args:
+        given: one or more layers by the user, the highest last.
+        origins: how messages name a setting, by its path: a flag, or file and line.
+        overrides: values by path, above all layers; they choose no component.
+        below: layers above the preset and below ``given``, such as a mode's.
+        check: also check settings against each other and the task lists, not types alone.
 
     Raises:
-        UsageError: they make no run.
+        UsageError: the settings make no valid run.
     """
-    origins = ENVIRONMENT | dict(origins)
-    base = merged(below(Asked.in_settings(settings)), settle_shots(settings, origins))
-    config = validation.typed(base, origins)
-    validation.check_run(config, origins)
-    # Each number is hashed: another default later is another experiment.
-    return replace(config, adapt=config.adapt.spelled_out())
+    layers = [given] if isinstance(given, Mapping) else list(given)
+    found = dict(origins or {})
+    found.setdefault(("env", "xml"), XML_VARIABLE)
+    layers = [prepared(layer, found) for layer in layers]
+    settings: Layer = {}
+    for layer in (*_lower(layers), *(prepared(layer, found) for layer in below), *layers):
+        settings = merged(settings, layer)
+    settings = _settle_components(settings, overrides or {}, found)
+    count = settings.pop("match_params", None)
+    config = validation.build(settings, found)
+    if count is not None:
+        config = _match_params(config, count, found)
+    if check:
+        validation.check(config, found)
+    return config
 
 
-def below(asked: Asked) -> dict[str, Any]:
-    """Return what lies below the given settings: budget, recipe, environment, protocol."""
-    preset = RunConfig.preset if asked.preset is None else asked.preset
-    dist = RunConfig.task_dist if asked.task_dist is None else asked.task_dist
-    preset = preset if isinstance(preset, str) else ""  # another type: refused later
-    dist = dist if isinstance(dist, str) else RunConfig.task_dist
-    budget = PRESETS.get(preset, {})
-    lower = (RECIPES.get(dist, {}), BUDGETS.get((dist, preset), {}), _from_environment(dist))
-    for layer in (*lower, _settle_protocol(asked)):
-        budget = merged(budget, layer)
-    return budget
+def prepared(layer: Layer, origins: Origins) -> Layer:
+    """Return a layer with choices in one form and settings that replace each other resolved.
+
+    Raises:
+        UsageError: two of them contradict each other, or a choice has another form.
+    """
+    result = dict(layer)
+    if "task_dist" in result:
+        result["task_dist"] = aliases.environment(result["task_dist"])
+    for name in CHOICES:
+        if name in result:
+            result[name] = _chosen(name, result[name], origins)
+    if isinstance(result.get("adapter"), str):
+        result["adapter"] = {"kind": result["adapter"]}
+    for (section, name), (other, unset) in REPLACES.items():
+        values = result.get(section)
+        if not isinstance(values, dict) or values.get(name) is None:
+            continue
+        if values.get(other) not in (None, False):
+            names = [origin_of((section, key), origins) for key in (name, other)]
+            raise UsageError(f"{names[0]} and {names[1]} contradict each other: give one")
+        result[section] = {**values, other: unset}
+    return result
 
 
-def _from_environment(dist: str) -> dict[str, Any]:
-    """Return what environment variables say of the distribution ``dist``, lowest in rank."""
+def _chosen(name: str, value: Any, origins: Origins) -> dict[str, dict[str, Any]]:
+    try:
+        return selection(value)
+    except ValueError as error:
+        raise UsageError(f"{origin_of((name,), origins)}: {error}") from error
+
+
+def _lower(layers: Sequence[Layer]) -> list[Layer]:
+    """Return the layers below the user's: defaults, budget, recipe, environment, protocol."""
+    top: Layer = {}
+    for layer in (DEFAULTS, *layers):
+        top = merged(top, layer)
+    preset = top["preset"] if isinstance(top["preset"], str) else ""  # refused later
+    dist = top["task_dist"] if isinstance(top["task_dist"], str) else ""
+    recipe = dict(task_distributions.recipe(dist)) if dist in task_distributions.names() else {}
+    budgets = recipe.pop("presets", {})
+    lower = [DEFAULTS, PRESETS.get(preset, {}), recipe, budgets.get(preset, {})]
     folder = os.environ.get(XML_VARIABLE)
-    if folder and dist in task_distributions.names() and "xml" in task_distributions.options(dist):
-        return {"env": {"imujoco_xml": folder}}
-    return {}
+    if folder and _takes_xml(dist):
+        lower.append({"env": {"xml": folder}})
+    lower.append(_protocol_layer(layers))
+    return [prepared(layer, {}) for layer in lower]
 
 
-def _settle_protocol(asked: Asked) -> dict[str, Any]:
-    """Return what a protocol, or test tasks, asked for by name mean for the settings below them.
+def _takes_xml(dist: str) -> bool:
+    return dist in task_distributions.names() and "xml" in fields(settings_class("env", dist))
+
+
+def _protocol_layer(layers: Sequence[Layer]) -> Layer:
+    """Return the settings that a protocol, or test tasks, asked for by the user imply.
 
     A protocol brings its numbers of episodes; a list of test tasks undoes a preset's protocol.
     """
-    if asked.protocol is not None:
-        known = str(asked.protocol) in PROTOCOLS
-        return {"evaluation": dict(PROTOCOLS[asked.protocol].fixed) if known else {}}
-    if asked.test_tasks is not None:
+    for layer in reversed(layers):
+        evaluation = layer.get("evaluation")
+        name = evaluation.get("protocol") if isinstance(evaluation, dict) else None
+        if name is not None:
+            known = isinstance(name, str) and name in PROTOCOLS
+            return {"evaluation": dict(PROTOCOLS[name].fixed) if known else {}}
+    if any(layer.get("test_tasks") is not None for layer in layers):
         return {"evaluation": {"protocol": EVERY_TASK, "splits": ["test"]}}
     return {}
 
 
-def settle_shots(layer: Mapping[str, Any], origins: Origins) -> dict[str, Any]:
-    """Refuse a layer that asks for shots and for none; asking for shots undoes zero_shot below."""
-    evaluation = layer.get("evaluation")
-    if not isinstance(evaluation, dict) or "few_shot" not in evaluation:
-        return dict(layer)
-    if evaluation.get("zero_shot"):
-        few, zero = (origins["evaluation", key] for key in ("few_shot", "zero_shot"))
-        raise UsageError(f"{few} and {zero} contradict each other: give one (0 is always scored)")
-    return {**layer, "evaluation": {**evaluation, "zero_shot": False}}
+def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> Layer:
+    """Return nested settings with ``above`` laid over ``below``.
 
-
-def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """Return nested settings with ``above`` laid over ``below``."""
+    A choice of policies or learners replaces the one below it; a label in both keeps the settings
+    from below that ``above`` does not give.
+    """
     result = dict(below)
     for key, value in above.items():
-        nested = isinstance(value, dict) and isinstance(result.get(key), dict)
-        result[key] = merged(result[key], value) if nested else value
+        old = result.get(key)
+        if key in CHOICES and isinstance(value, dict) and isinstance(old, dict):
+            result[key] = {
+                label: {**old[label], **given}
+                if label in old and old[label].get("kind") == given.get("kind")
+                else given
+                for label, given in value.items()
+            }
+        elif key == "adapter" and isinstance(value, dict) and isinstance(old, dict):
+            same = value.get("kind", old.get("kind")) == old.get("kind")
+            result[key] = {**old, **value} if same else value
+        elif isinstance(value, dict) and isinstance(old, dict):
+            result[key] = merged(old, value)
+        else:
+            result[key] = value
     return result
+
+
+def _settle_components(
+    settings: Layer, overrides: Mapping[KeyPath, Any], origins: Origins
+) -> Layer:
+    """Return settings whose components carry those given by kind, and the overrides."""
+    result = dict(settings)
+    by_kind = result.pop("components", {})
+    for name in CHOICES:
+        result[name] = {
+            label: {**by_kind.get(given["kind"], {}), **given}
+            for label, given in result[name].items()
+        }
+    for path, value in overrides.items():
+        target = result
+        for depth, key in enumerate(path[:-1]):
+            if path[0] in CHOICES and depth == 1 and key not in target:
+                raise UsageError(
+                    f"{origin_of(path, origins)}: {path[0]} {key!r} is not chosen; "
+                    f"chosen: {', '.join(target)}"
+                )
+            target[key] = dict(target.get(key) or {})
+            target = target[key]
+        target[path[-1]] = value
+    return result
+
+
+def _match_params(config: RunConfig, count: Any, origins: Origins) -> RunConfig:
+    """Return the configuration with every policy as wide as ``count`` parameters make it."""
+    origin = origin_of(("match_params",), origins)
+    for label in config.policy:
+        path = ("policy", label, "hidden_dim")
+        if path in origins:
+            raise UsageError(f"{origin} and {origins[path]} contradict each other: give one")
+    number = validation.large_count(count, origin)
+    spec = open_distribution(config.task_dist, config.env).spec
+    sized = {}
+    for label, part in config.policy.items():
+        try:
+            sized[label] = match_params(
+                part,
+                number,
+                obs_dim=spec.obs_dim,
+                action_dim=spec.action_dim,
+                discrete=spec.discrete,
+            )
+        except ValueError as error:
+            raise UsageError(f"{origin}: {label}: {error}") from error
+    return dataclasses.replace(config, policy=sized)

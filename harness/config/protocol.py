@@ -55,7 +55,7 @@ def scored_splits(evaluation: EvalConfig) -> tuple[Split, ...]:
 
 def used_tasks(dist: TaskDistribution, config: RunConfig, split: Split) -> tuple[int, ...]:
     """Return the indices of the tasks of ``split`` that the run is restricted to."""
-    chosen = config.env.train_tasks if split == "train" else config.env.test_tasks
+    chosen = config.train_tasks if split == "train" else config.test_tasks
     return chosen if chosen is not None else tuple(range(len(dist.tasks(split))))
 
 

@@ -1,6 +1,6 @@
-"""Whether settings make sense, asked before Ray or torch are imported.
+"""From nested settings to typed ones, and the checks that involve more than one setting.
 
-Every complaint names where the value came from, the value, what is allowed and the remedy.
+Every message names where a value came from, the value, the choices and the remedy.
 """
 
 from __future__ import annotations
@@ -9,21 +9,33 @@ import dataclasses
 import difflib
 import json
 import re
-import typing
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-import policies
 import task_distributions
-from harness.config.schema import REPLAY, EvaluateConfig, ExecutionConfig, RunConfig, UsageError
-from harness.config.task_checks import KeyPath, Origins, check_tasks, origin_of, refuse_duplicates
+from harness.config.components import NAMES, Component, Family, fields, settings_class
+from harness.config.distributions import open_distribution
+from harness.config.protocol import EVERY_TASK, PROTOCOLS, has_classes, with_classes
+from harness.config.schema import SECTIONS, ExecutionConfig, LargeCount, RunConfig, UsageError
 from harness.meta import learners
-from harness.meta.learners.traits import traits
+from task_distributions import Split, TaskDistribution
 
-_PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+KeyPath = tuple[str, ...]
+Origins = Mapping[KeyPath, str]
+"""Path of a setting -> how messages name it: ``--epochs``, ``my.yaml:3: train.env_steps``."""
+
+_LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_+-]{0,49}")
+_RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _RESERVED_NAMES = ("published", "README.md")
+_TOP = tuple(field.name for field in dataclasses.fields(RunConfig))
+_PLAIN = ("preset", "seed", "train_tasks", "test_tasks", "envs_per_job", "min_jobs")
+
+
+def origin_of(path: KeyPath, origins: Origins) -> str:
+    """Return how messages name a setting: as it was given, or by its path."""
+    return origins.get(path, ".".join(path))
 
 
 def suggestion(value: str, allowed: Iterable[str]) -> str:
@@ -33,208 +45,328 @@ def suggestion(value: str, allowed: Iterable[str]) -> str:
     return f"; did you mean {by_lower[near[0]]!r}?" if near else ""
 
 
-def typed(settings: dict[str, Any], origins: Origins) -> RunConfig:
-    """Build the configuration of a run from merged nested settings: keys and types only.
+# --- types ---------------------------------------------------------------------------------------
+
+
+def build(settings: Mapping[str, Any], origins: Origins) -> RunConfig:
+    """Return the typed configuration of complete nested settings.
 
     Raises:
-        UsageError: a key is unknown or a value is not of its type or range.
+        UsageError: a key or component is unknown, or a value is not of its type or range.
     """
-    config: RunConfig = built(RunConfig, settings, origins)
-    return config
-
-
-def built(cls: type, settings: dict[str, Any], origins: Origins) -> Any:
-    """Build the configuration class ``cls`` from nested settings: keys and types only.
-
-    Raises:
-        UsageError: a key is unknown or a value is not of its type or range.
-    """
-    _check_keys(settings, cls, (), origins)
-    return _build(cls, settings, origins)
-
-
-def check_run(config: RunConfig, origins: Origins) -> None:
-    """Check a configuration against the registries, the task lists and itself.
-
-    Raises:
-        UsageError: a name or task does not exist, or values repeat or contradict each other.
-    """
-    _check_name(config.task_dist, "task_dist", task_distributions.names(), origins)
-    for policy in config.policy:
-        _check_name(policy, "policy", policies.names(), origins)
-    for learner in config.learner:
-        _check_name(learner, "learner", learners.names(), origins)
-    for key in ("policy", "learner", "seed"):
-        refuse_duplicates(getattr(config, key), (key,), origins)
-    refuse_duplicates(config.evaluation.splits, ("evaluation", "splits"), origins)
-    _check_adapter(config, origins)
-    _check_context(config, origins)
-    if config.train.outer == "trpo" and config.train.baseline == "value":
-        raise UsageError(
-            f"{origin_of(('train', 'baseline'), origins)}: the trpo outer step fits no value head. "
-            "Take --baseline linear, or --outer ppo"
-        )
-    if not config.benchmark_mode:
-        raise UsageError(
-            f"{origin_of(('benchmark_mode',), origins)}: held-out tasks are always scored, that is "
-            "what this program does: leave it out"
-        )
-    check_tasks(config, origins)
-    _check_execution(config.execution, origins)
-
-
-def _check_context(config: RunConfig, origins: Origins) -> None:
-    """Refuse sequences that are longer than an iteration."""
-    train, length = config.train, config.ppo.episodes_in_context
-    batches = 1 + config.adapt.adaptation_steps
-    most = min(config.ppo.ppo_episodes, train.meta_batch_size * train.episodes_per_task * batches)
-    if length > most and any(traits(learner).context for learner in config.learner):
-        origin = origin_of(("ppo", "episodes_in_context"), origins)
-        raise UsageError(
-            f"{origin}: {length} episodes do not fit an iteration of {most}; lower it, or raise "
-            "--ppo-episodes or --episodes-per-task"
-        )
-
-
-def _check_adapter(config: RunConfig, origins: Origins) -> None:
-    """Refuse an adapter that the policy of a chosen learner cannot be scored with."""
-    adapter = config.adapt.adapter
-    for name in REPLAY:
-        if getattr(config.adapt, name) is not None and adapter != "hybrid":
+    for key in settings:
+        if key not in _TOP:
+            hint = _home(key) or suggestion(key, _TOP)
+            have = ", ".join(_TOP)
             raise UsageError(
-                f"{origin_of(('adapt', name), origins)}: acts with --adapter hybrid "
-                "(--adaptation-mode hybrid) only: add that, or leave this out"
+                f"{origin_of((key,), origins)}: unknown key {key!r}; have: {have}{hint}"
             )
-    for learner in config.learner:
-        kind = traits(learner)
-        fits = {
-            "gradient": not (kind.context or kind.goal),
-            "memory": kind.context,
-            "memory+gradient": not kind.ppo,
-            "hybrid": not (kind.context or kind.goal),
+    task_dist = settings["task_dist"]
+    check_kind("env", task_dist, ("task_dist",), origins)
+    chosen = {
+        family: {
+            label: _component(family, given, (family, label), origins)
+            for label, given in settings[family].items()
         }
-        if not fits.get(adapter, True):
-            needs = {
-                "gradient": "a policy that is fed the observation alone",
-                "memory": "a policy that is fed what happened before (--learner rl2)",
-                "memory+gradient": "a policy trained to adapt by both (--learner maml)",
-                "hybrid": "a policy that is fed the observation alone",
-            }
-            raise UsageError(
-                f"{origin_of(('adapt', 'adapter'), origins)}: {adapter!r} needs {needs[adapter]}, "
-                f"and that of {learner!r} is not; leave it to auto"
-            )
-    scored = config.evaluation
-    if adapter == "memory+gradient" and scored.query_episodes > scored.episodes_per_shot:
-        raise UsageError(
-            f"{origin_of(('evaluation', 'query_episodes'), origins)}: every query episode goes on "
-            f"from a support episode: give at most --episodes-per-shot ({scored.episodes_per_shot})"
-        )
+        for family in ("policy", "learner")
+    }
+    _check_labels(chosen, origins)
+    adapter = _component("adapter", settings["adapter"], ("adapter",), origins)
+    env = _section(settings, "env", origins)
+    plain = {name: settings[name] for name in _PLAIN if name in settings}
+    top: Any = typed(_Plain, plain, origins)
+    return RunConfig(
+        task_dist=task_dist,
+        env=typed(settings_class("env", task_dist), env, origins, ("env",)),
+        policy=chosen["policy"],
+        learner=chosen["learner"],
+        adapter=adapter,
+        **{name: getattr(top, name) for name in plain},
+        **{
+            name: typed(cls, _section(settings, name, origins), origins, (name,))
+            for name, cls in SECTIONS.items()
+        },
+    )
 
 
-def evaluate_config(
-    settings: dict[str, Any], origins: Origins, cls: type[EvaluateConfig] = EvaluateConfig
-) -> EvaluateConfig:
-    """Build and check what scoring was asked; the checkpoint itself is not opened.
+def config_from_dict(values: Mapping[str, Any]) -> RunConfig:
+    """Return the configuration that ``config_as_dict`` made these values from.
 
     Raises:
-        UsageError: the checkpoint is missing, a value not accepted, or values contradict.
+        ValueError: a key is missing or unknown, or a value is not accepted.
     """
-    if "checkpoint" not in settings:
-        raise UsageError("--checkpoint is missing: name the checkpoint to score")
-    config: EvaluateConfig = _build(cls, settings, origins)
-    if config.task_dist is not None:
-        _check_name(config.task_dist, "task_dist", task_distributions.names(), origins)
-    if not config.checkpoint.exists():
-        raise UsageError(
-            f"--checkpoint: {str(config.checkpoint)!r} does not exist; "
-            "checkpoints lie in results/<run>/checkpoints/"
-        )
-    if config.test_tasks is not None:
-        refuse_duplicates(config.test_tasks, ("test_tasks",), origins)
-    _check_execution(config.execution, origins)
-    return config
+    missing = [name for name in ("task_dist", "policy", "learner", "adapter") if name not in values]
+    if missing:
+        raise ValueError(f"a configuration needs {', '.join(missing)}")
+    return build(values, {})
 
 
-def _build(cls: type, settings: dict[str, Any], origins: Origins) -> Any:
-    """Validate settings strictly, turning pydantic's first error into one readable line."""
-    try:
-        return TypeAdapter(cls).validate_json(json.dumps(settings, default=str), strict=True)
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        keys = tuple(str(key) for key in first["loc"] if not isinstance(key, int))
-        path = next((keys[:n] for n in range(len(keys), 0, -1) if keys[:n] in origins), keys)
-        message = first["msg"].replace("Input should be", "must be")
-        hint = ""
-        if first["type"] == "tuple_type":
-            message, hint = "must be a list", f"; write [{first['input']}]"
-        elif first["type"] == "too_short":
-            message = "needs at least one value"
-        value = json.dumps(first["input"], default=str)
-        raise UsageError(f"{origin_of(path, origins)}: got {value}: {message}{hint}") from error
+def typed(cls: type, values: Mapping[str, Any], origins: Origins, path: KeyPath = ()) -> Any:
+    """Return an instance of the dataclass ``cls`` made from JSON values, strictly.
 
-
-def _check_keys(settings: dict[str, Any], cls: type, path: KeyPath, origins: Origins) -> None:
-    """Refuse keys that ``cls`` does not have, saying where the nearest known one lives."""
-    known = _sections(cls)
-    for key, value in settings.items():
-        origin = origin_of((*path, key), origins)
+    Raises:
+        UsageError: a key is unknown or a value is not of its type or range.
+    """
+    known = fields(cls)
+    for key in values:
         if key not in known:
+            origin = origin_of((*path, key), origins)
+            have = ", ".join(known) or "none"
             hint = _home(key) or suggestion(key, known)
-            raise UsageError(f"{origin}: unknown key {key!r}; have: {', '.join(known)}{hint}")
-        section = known[key]
-        if section is None:
-            continue
-        if not isinstance(value, dict):
-            raise UsageError(
-                f"{origin}: {key} is a section: write its settings indented below it "
-                f"({', '.join(_sections(section))})"
-            )
-        _check_keys(value, section, (*path, key), origins)
+            raise UsageError(f"{origin}: unknown setting {key!r}; have: {have}{hint}")
+    try:
+        text = json.dumps(dict(values), default=str)
+        # Through JSON, the one strict mode that takes lists for tuples: "no" is no bool, "3" no int.
+        return TypeAdapter(cls).validate_json(text, strict=True)
+    except ValidationError as error:
+        raise UsageError(_message(error, path, origins)) from error
 
 
-def _sections(cls: type) -> dict[str, type | None]:
-    """Return the fields of a configuration class; a section's class beside its name."""
-    hints = typing.get_type_hints(cls)
-    return {
-        name: typing.cast(type, hint) if dataclasses.is_dataclass(hint) else None
-        for name, hint in hints.items()
-    }
+def _message(error: ValidationError, path: KeyPath, origins: Origins) -> str:
+    """Return pydantic's first complaint as one readable line."""
+    first = error.errors(include_url=False)[0]
+    keys = (*path, *(str(key) for key in first["loc"] if not isinstance(key, int)))
+    at = next((keys[:n] for n in range(len(keys), 0, -1) if keys[:n] in origins), keys)
+    message = first["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
+    hint = ""
+    if first["type"] == "tuple_type":
+        message, hint = "must be a list", f"; write [{first['input']}]"
+    elif first["type"] == "too_short":
+        message = "needs at least one value"
+    value = json.dumps(first["input"], default=str)
+    got = "" if isinstance(first["input"], dict) else f"got {value}: "
+    return f"{origin_of(at, origins)}: {got}{message}{hint}"
+
+
+def large_count(value: Any, origin: str) -> int:
+    """Return the whole number that ``value`` (5M, 100k, 2500000) stands for.
+
+    Raises:
+        UsageError: it stands for none.
+    """
+    try:
+        number: int = TypeAdapter(LargeCount).validate_python(value)
+    except ValidationError as error:
+        message = error.errors()[0]["msg"].removeprefix("Value error, ")
+        raise UsageError(f"{origin}: got {value!r}: {message}") from error
+    return number
+
+
+_Plain = dataclasses.make_dataclass(
+    "_Plain",
+    [
+        (field.name, fields(RunConfig)[field.name], dataclasses.field(default=field.default))
+        for field in dataclasses.fields(RunConfig)
+        if field.name in _PLAIN
+    ],
+    frozen=True,
+)
+
+
+def _section(settings: Mapping[str, Any], name: str, origins: Origins) -> Mapping[str, Any]:
+    section = settings.get(name) or {}
+    if not isinstance(section, Mapping):
+        raise UsageError(
+            f"{origin_of((name,), origins)}: {name} is a section: write its settings indented below it"
+        )
+    return section
+
+
+def _component(family: Family, given: Any, path: KeyPath, origins: Origins) -> Component:
+    if not isinstance(given, Mapping) or "kind" not in given:
+        raise UsageError(f"{origin_of(path, origins)}: got {given!r}: give a {family} by its name")
+    kind = given["kind"]
+    check_kind(family, kind, path, origins)
+    values = {key: value for key, value in given.items() if key != "kind"}
+    cls = settings_class(family, kind)
+    for key in values:
+        if key not in fields(cls):
+            raise UsageError(no_setting(family, kind, key, origin_of((*path, key), origins)))
+    return Component(kind, typed(cls, values, origins, path))
+
+
+def no_setting(family: Family, kind: str, key: str, origin: str) -> str:
+    """Return the message for a setting that a component does not have."""
+    have = ", ".join(fields(settings_class(family, kind))) or "none"
+    others = [name for name in NAMES[family]() if key in fields(settings_class(family, name))]
+    hint = (
+        f"; {key} is a setting of {', '.join(others)}"
+        if others
+        else suggestion(key, fields(settings_class(family, kind)))
+    )
+    return f"{origin}: {kind} has no setting {key!r}; have: {have}{hint}"
+
+
+def check_kind(family: Family, kind: Any, path: KeyPath, origins: Origins) -> None:
+    """Refuse a component that is not registered.
+
+    Raises:
+        UsageError: names the choices and the nearest one.
+    """
+    allowed = NAMES[family]()
+    if kind not in allowed:
+        name = "task_dist" if family == "env" else family
+        origin = next(
+            (origins[path[:n]] for n in range(len(path), 0, -1) if path[:n] in origins),
+            ".".join(path),
+        )
+        hint = suggestion(str(kind), allowed)
+        raise UsageError(f"{origin}: unknown {name} {kind!r}; have: {', '.join(allowed)}{hint}")
+
+
+def _check_labels(chosen: Mapping[str, Mapping[str, Component]], origins: Origins) -> None:
+    for family, components in chosen.items():
+        if not components:
+            raise UsageError(f"{origin_of((family,), origins)}: needs at least one value")
+        for label in components:
+            if not _LABEL.fullmatch(label):
+                raise UsageError(
+                    f"{origin_of((family,), origins)}: {label!r} is not a label; allowed: letters, "
+                    "digits, '_', '-' and '+'"
+                )
+    for label in chosen["policy"]:
+        if label in chosen["learner"]:
+            raise UsageError(f"{label!r} labels both a policy and a learner: rename one")
 
 
 def _home(key: str) -> str | None:
-    """Return a hint where ``key`` is declared, if anywhere: a setting put in the wrong section."""
-    top = _sections(RunConfig)
-    if key in top:
+    """Return a hint where ``key`` is declared, for a setting in the wrong section."""
+    if key in _TOP:
         return f"; {key} belongs at the top level"
-    for name, section in top.items():
-        if section is not None and key in _sections(section):
+    for name, section in SECTIONS.items():
+        if key in fields(section):
             return f"; {key} belongs in section {name}"
+    for family in ("learner", "policy", "adapter"):
+        kinds = [kind for kind in NAMES[family]() if key in fields(settings_class(family, kind))]
+        if kinds:
+            return f"; {key} is a setting of the {family} {', '.join(kinds)}"
     return None
 
 
-def _check_name(value: str, key: str, allowed: Sequence[str], origins: Origins) -> None:
-    if value not in allowed:
+# --- checks between settings ---------------------------------------------------------------------
+
+
+def check(config: RunConfig, origins: Origins) -> None:
+    """Check a typed configuration against the task lists and itself.
+
+    Raises:
+        UsageError: a task does not exist, or settings repeat, contradict or have no effect.
+    """
+    _refuse_duplicates(config.seed, ("seed",), origins)
+    _refuse_duplicates(config.evaluation.splits, ("evaluation", "splits"), origins)
+    _check_adapter(config, origins)
+    _check_effect(config, origins)
+    _check_tasks(config, origins)
+    check_execution(config.execution, origins)
+
+
+def _check_adapter(config: RunConfig, origins: Origins) -> None:
+    """Refuse an adapter that a chosen learner's policy cannot be scored with."""
+    kind = config.adapter.kind
+    for label, part in config.learner.items():
+        allowed = learners.spec(part.kind).adapters
+        if kind not in ("auto", *allowed):
+            raise UsageError(
+                f"{origin_of(('adapter',), origins)}: learner {label!r} cannot be scored with "
+                f"adapter {kind!r}; have: auto, {', '.join(allowed)}"
+            )
+    scored = config.evaluation
+    if kind == "memory+gradient" and scored.query_episodes > scored.episodes_per_shot:
         raise UsageError(
-            f"{origin_of((key,), origins)}: unknown {key} {value!r}; "
-            f"have: {', '.join(allowed)}{suggestion(value, allowed)}"
+            f"{origin_of(('evaluation', 'query_episodes'), origins)}: each query episode continues "
+            f"a support episode: give at most --episodes-per-shot ({scored.episodes_per_shot})"
         )
 
 
-def _check_execution(execution: ExecutionConfig, origins: Origins) -> None:
+def _check_effect(config: RunConfig, origins: Origins) -> None:
+    """Refuse settings that the user gave although other settings leave them without effect."""
+    for family in ("policy", "learner"):
+        for label, part in getattr(config, family).items():
+            unused = getattr(part.settings, "unused", dict)()
+            for name, reason in unused.items():
+                if (family, label, name) in origins:
+                    origin = origins[family, label, name]
+                    raise UsageError(f"{origin}: has no effect: {reason}")
+    if config.evaluation.zero_shot and ("evaluation", "episodes_per_shot") in origins:
+        origin = origins["evaluation", "episodes_per_shot"]
+        raise UsageError(f"{origin}: has no effect with zero_shot: leave one out")
+    if config.execution.backend == "local" and ("execution", "num_workers") in origins:
+        origin = origins["execution", "num_workers"]
+        raise UsageError(f"{origin}: has no effect with backend local: leave one out")
+
+
+def check_execution(execution: ExecutionConfig, origins: Origins) -> None:
+    """Refuse a run name that is not a plain folder name, and a cluster without Ray.
+
+    Raises:
+        UsageError: names the setting.
+    """
     name, origin = execution.name, origin_of(("execution", "name"), origins)
-    if name is not None and (not _PLAIN_NAME.fullmatch(name) or name in _RESERVED_NAMES):
+    if name is not None and (not _RUN_NAME.fullmatch(name) or name in _RESERVED_NAMES):
         raise UsageError(
             f"{origin}: {name!r} is not a run name; allowed: letters, digits, '.', '_', '-', "
             f"starting with a letter or digit, no folders, not {' or '.join(_RESERVED_NAMES)}"
-        )
-    if execution.resume and name is None:
-        raise UsageError(
-            f"{origin_of(('execution', 'resume'), origins)}: which run? "
-            "Add --name NAME, a folder below results/"
         )
     if execution.address is not None and execution.backend == "local":
         raise UsageError(
             f"{origin_of(('execution', 'address'), origins)}: {execution.address!r} is a Ray "
             "cluster, but --backend local runs without Ray: drop one of them"
         )
+
+
+def _check_tasks(config: RunConfig, origins: Origins) -> None:
+    """Check the distribution's settings, the protocol and the indices; opens the distribution."""
+    try:
+        dist = open_distribution(config.task_dist, config.env)
+    except ValueError as error:
+        given = [name for path, name in origins.items() if path[:1] == ("env",) and len(path) == 2]
+        given = [name for name in given if name.startswith("--") or ":" in name] or given
+        named = ", ".join(given) or config.task_dist
+        raise UsageError(f"{named}: {error}") from error
+    _check_protocol(config, dist, origins)
+    for split in task_distributions.SPLITS:
+        path = (f"{split}_tasks",)
+        indices = getattr(config, path[0])
+        if indices is not None:
+            _refuse_duplicates(indices, path, origins)
+            _check_indices(dist, split, indices, origin_of(path, origins))
+
+
+def _check_protocol(config: RunConfig, dist: TaskDistribution, origins: Origins) -> None:
+    """Refuse a protocol where there are no classes, or beside settings that it fixes."""
+    name, evaluation = config.evaluation.protocol, config.evaluation
+    if name == EVERY_TASK:
+        return
+    origin = origin_of(("evaluation", "protocol"), origins)
+    if not has_classes(dist):
+        raise UsageError(
+            f"{origin}: {name!r} counts goals per class, and {dist.name} has no classes; it is for "
+            f"{' and '.join(with_classes())}. Leave it out"
+        )
+    if config.test_tasks is not None:
+        tasks = origin_of(("test_tasks",), origins)
+        raise UsageError(f"{tasks} and {origin} {name} contradict each other: give one")
+    for key, value in PROTOCOLS[name].fixed.items():
+        if getattr(evaluation, key) != value:
+            raise UsageError(
+                f"{origin_of(('evaluation', key), origins)}: got {getattr(evaluation, key)}, but "
+                f"the {name} protocol fixes {value}: leave it out, or use --protocol quick or all"
+            )
+
+
+def _check_indices(
+    dist: TaskDistribution, split: Split, indices: Sequence[int], origin: str
+) -> None:
+    count = len(dist.tasks(split))
+    for index in indices:
+        if not 0 <= index < count:
+            raise UsageError(
+                f"{origin}: {dist.name} has no {split} task {index}; "
+                f"have: 0 to {count - 1} ({count} {split} tasks)"
+            )
+
+
+def _refuse_duplicates(values: Sequence[object], path: KeyPath, origins: Origins) -> None:
+    for value in values:
+        if values.count(value) > 1:
+            raise UsageError(f"{origin_of(path, origins)}: {value!r} is given twice: give it once")

@@ -1,0 +1,163 @@
+"""Components of a run: policies, learners, adapters and distributions with their own settings.
+
+A component is a factory and a frozen dataclass of settings beside it; no file lists their fields.
+"""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import functools
+import inspect
+import textwrap
+import typing
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from pydantic import TypeAdapter
+
+import policies
+import task_distributions
+from harness.meta import adapters, learners
+
+Family = Literal["policy", "learner", "adapter", "env"]
+
+AUTO = "auto"
+"""The adapter that each learner trains for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Component:
+    """A registered policy, learner or adapter and its settings."""
+
+    kind: str
+    """Registry name."""
+    settings: Any
+    """Instance of the component's settings class."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the kind and the settings as JSON values."""
+        return {"kind": self.kind, **settings_as_dict(self.settings)}
+
+
+@dataclass(frozen=True)
+class NoSettings:
+    """Settings of a component that has none."""
+
+
+def _adapter_settings(kind: str) -> type:
+    return NoSettings if kind == AUTO else adapters.settings_class(kind)
+
+
+NAMES: dict[Family, Callable[[], tuple[str, ...]]] = {
+    "policy": policies.names,
+    "learner": learners.names,
+    "adapter": lambda: (AUTO, *adapters.names()),
+    "env": task_distributions.names,
+}
+"""Registered names of each family; listing them imports no torch."""
+
+_SETTINGS: dict[Family, Callable[[str], type]] = {
+    "policy": policies.settings_class,
+    "learner": lambda kind: learners.spec(kind).settings,
+    "adapter": _adapter_settings,
+    "env": task_distributions.settings_class,
+}
+
+
+@functools.cache
+def settings_class(family: Family, kind: str) -> type:
+    """Return the settings dataclass of a registered component."""
+    return _SETTINGS[family](kind)
+
+
+@functools.cache
+def fields(cls: type) -> dict[str, Any]:
+    """Return the type of every setting of ``cls`` by name, with its ``Annotated`` constraints."""
+    hints = typing.get_type_hints(cls, include_extras=True)
+    return {field.name: hints[field.name] for field in dataclasses.fields(cls)}
+
+
+@functools.cache
+def docs(cls: type) -> dict[str, str]:
+    """Return the docstring below every field of a dataclass, inherited ones included."""
+    found: dict[str, str] = {}
+    for base in reversed(cls.__mro__):
+        if not dataclasses.is_dataclass(base):
+            continue
+        (tree,) = ast.parse(textwrap.dedent(inspect.getsource(base))).body
+        assert isinstance(tree, ast.ClassDef)
+        for statement, following in zip(tree.body, tree.body[1:], strict=False):
+            if (
+                isinstance(statement, ast.AnnAssign)
+                and isinstance(statement.target, ast.Name)
+                and isinstance(following, ast.Expr)
+                and isinstance(following.value, ast.Constant)
+            ):
+                found[statement.target.id] = " ".join(str(following.value.value).split())
+    return found
+
+
+def settings_as_dict(settings: Any) -> dict[str, Any]:
+    """Return an instance of a settings class as JSON values."""
+    plain: dict[str, Any] = TypeAdapter(type(settings)).dump_python(settings, mode="json")
+    return plain
+
+
+def kinds_with(setting: str) -> list[str]:
+    """Return the policies, learners and adapters that have a setting of this name."""
+    families: tuple[Family, ...] = ("policy", "learner", "adapter")
+    return [
+        kind
+        for family in families
+        for kind in NAMES[family]()
+        if setting in fields(settings_class(family, kind))
+    ]
+
+
+def match_params(
+    component: Component, count: int, *, obs_dim: int, action_dim: int, discrete: bool
+) -> Component:
+    """Return the policy component with the width whose parameter count is nearest ``count``.
+
+    Raises:
+        ValueError: no width comes near.
+    """
+    settings = policies.match_params(
+        component.kind,
+        count,
+        obs_dim=obs_dim,
+        action_dim=action_dim,
+        discrete=discrete,
+        settings=component.settings,
+    )
+    return Component(component.kind, settings)
+
+
+def selection(value: Any) -> dict[str, dict[str, Any]]:
+    """Return a choice of components as ``{label: {"kind": ..., setting: ...}}``.
+
+    Accepts a name, a list of ``name`` and ``label=name``, or a mapping of labels to settings.
+
+    Raises:
+        ValueError: the value has another form, or names a label twice.
+    """
+    if isinstance(value, str):
+        value = [value]
+    if isinstance(value, Mapping):
+        chosen = {}
+        for label, given in value.items():
+            if not isinstance(given, Mapping | None):
+                raise ValueError(f"{label}: write its settings as 'name: value' pairs, or {{}}")
+            chosen[label] = {"kind": label, **(given or {})}
+        return chosen
+    if not isinstance(value, list | tuple) or not all(isinstance(item, str) for item in value):
+        raise ValueError("give a name, a list of names, or labels with settings")
+    chosen = {}
+    for item in value:
+        label, _, kind = item.partition("=")
+        if label in chosen:
+            raise ValueError(f"{label!r} is given twice")
+        chosen[label] = {"kind": kind or label}
+    return chosen
