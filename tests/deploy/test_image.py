@@ -1,4 +1,4 @@
-"""The container image, the compose file and the workflows refer to what exists, without a daemon."""
+"""The container image, compose file and workflows refer only to what exists; no daemon needed."""
 
 import json
 import os
