@@ -1,4 +1,4 @@
-# Two commands: `make run` and `make test`. Both build .venv on first use; the second run is fast.
+# `make run` and `make test` work on a bare machine: both create .venv on first use.
 PYTHON ?= python3
 ARGS ?= --task-dist halfcheetah-vel --few-shot 1 5 10 --preset smoke
 
@@ -6,21 +6,28 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input -c constraints.txt
 INSTALLED := $(VENV)/.installed
-# Two processes, file by file in the order that tests/conftest.py gives: the longest first. By file and
-# not by group (--dist loadgroup): pytest 9.2 ignores the names by which pytest-xdist 3.8 marks groups.
+# Two processes, one file at a time, the longest first (tests/conftest.py). Not --dist loadgroup:
+# pytest 9.2 ignores the group names that pytest-xdist 3.8 sets.
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+
+# Names and phrases that readers of papers and of Ray would not understand, for `make words`.
+WORDS := crews?|conductors?|spelled_out|spelt_out|taken_up|told of|made anew|so many of|for ever|so-manieth|glued|$\
+         settle_[a-z]+|FedEpisodes|Keeper|GluedEpisodes
 
 export RAY_USAGE_STATS_ENABLED ?= 0
 
-.PHONY: run test slow test-all coverage lint install clean
+.PHONY: run test pytest slow test-all coverage lint words install clean
 
 run: install
 	$(BIN)/python -m harness.run $(ARGS)
 
-test: lint
+test: lint pytest
+
+# Everything but the slow tests, without the linters.
+pytest: install
 	$(PYTEST)
 
-# What `make test` leaves out, the exhaustive ones apart (those: pytest -m exhaustive).
+# The tests that `make test` leaves out, except the exhaustive ones (pytest -m exhaustive).
 slow: install
 	$(PYTEST) -m "slow and not exhaustive"
 
@@ -32,15 +39,20 @@ coverage: install
 lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/codespell
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# Succeeds only when git grep finds nothing (status 1); other failures stay failures.
+words:
+	@git grep -niIE '(^|[^[:alpha:]])($(WORDS))([^[:alpha:]]|$$)' -- '*.py' '*.md'; test $$? -eq 1
+
 install: $(INSTALLED)
 
-# The stamp is written last: an interrupted installation is taken up again.
+# The stamp is written last, so that an interrupted installation starts again.
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(PIP_INSTALL) -e ".[test,app]"
+	$(PIP_INSTALL) -e ".[all,test]"
 	touch $@
 
 clean:

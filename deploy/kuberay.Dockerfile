@@ -1,5 +1,5 @@
-# The image of deploy/Dockerfile with what KubeRay needs of it: Ray's job server, and wget, with
-# which KubeRay asks a pod whether it is alive. From the repository's root, after that one:
+# Adds to the image of deploy/Dockerfile what KubeRay needs: Ray's job server, and wget for its
+# liveness probes. Build deploy/Dockerfile first, then, from the repository's root:
 #   docker build -f deploy/kuberay.Dockerfile -t REGISTRY/metarl-harness:TAG .
 FROM metarl-harness
 USER root

@@ -9,7 +9,7 @@ from harness.cli import tables
 from harness.reporting.stats.differences import differences
 from tests.harness.reporting.synthetic_run import make_run
 
-PUBLISHED = Path(__file__).parents[3] / "results" / "published" / "maml-options"
+PUBLISHED = Path(__file__).parents[3] / "results/published/halfcheetah-vel-5m-seeds"
 
 
 def test_rows_are_paired_by_seed_and_task(tmp_path):
@@ -30,13 +30,12 @@ def test_rows_with_other_seeds_have_no_difference(tmp_path):
     assert {text for text, _ in block.rows[0][1:]} == {"not the same"}
 
 
-def test_a_sweep_is_compared_by_its_settings():
-    against = "ssm first_order=False learned_inner_lr=False"
-    (block,) = differences(PUBLISHED, against)
+def test_a_sweep_is_compared_like_a_run():
+    (block,) = differences(PUBLISHED, "multitask")
     frame = pd.read_csv(PUBLISHED / "table.csv").query("learner != 'reference'")
     frame = frame.set_index("learner")["return_1"]
-    base = frame["maml first_order=False learned_inner_lr=False"]
-    assert len(block.rows) == len(frame) - 1 == 3
+    base = frame["multitask"]
+    assert len(block.rows) == len(frame) - 1 == 2
     for (_, row), _, (text, interval), *_ in block.rows:
         assert float(text) == pytest.approx(frame[row.split(",")[0]] - base, abs=0.051)
         low, high = map(float, interval.strip("[]").split(","))
@@ -53,6 +52,8 @@ def test_a_row_that_is_not_there_or_not_alone_is_refused(tmp_path, capsys, monke
     assert "return minus that of gru maml gradient" in capsys.readouterr().out
 
 
-def test_the_only_row_has_nothing_to_differ_from():
-    with pytest.raises(ValueError, match="or the only one; have: mlp maml gradient"):
-        differences(PUBLISHED.parent / "cartpole", "mlp")
+def test_the_only_row_has_nothing_to_differ_from(tmp_path):
+    failed = [f"point_goal.gru.maml.s{seed}" for seed in range(3)]
+    run = make_run(tmp_path / "run", failed=failed).path
+    with pytest.raises(ValueError, match="or the only one; have: ssm maml gradient"):
+        differences(run, "ssm")
