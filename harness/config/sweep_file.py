@@ -1,8 +1,10 @@
-"""A sweep file: strict YAML in, the list of its cells out, all of them checked before any runs."""
+"""Sweep files: strict YAML in, the list of cells out, all checked before any of them runs."""
 
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import json
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,60 +15,67 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from harness.config import precedence, strict_yaml, sweep_space, validation
-from harness.config.schema import STRICT, Count, Positive, RunConfig, UsageError, config_as_dict
-from harness.config.sweep_space import Axis, nested
-from harness.config.task_checks import KeyPath
-from harness.meta.learners.traits import spelled_out
-from harness.reporting.store.files import NAME
-from harness.reporting.store.manifest import config_hash
+from harness.config.presets import Layer
+from harness.config.schema import (
+    STRICT,
+    Count,
+    LargeCount,
+    Positive,
+    RunConfig,
+    UsageError,
+    config_as_dict,
+)
+from harness.config.sweep_space import Axis
+from harness.config.validation import KeyPath
 from harness.types import Cell
 
 MAX_CELLS = 10_000
 SECTIONS = ("base", "sweep", "tune")
-NAMES = ("policy", "learner", "seed")
-"""Settings that hold a list of which every value makes a cell, in base as well as in sweep."""
-KEPT = ("checkpoint_every", "job_timeout", "tensorboard", "wandb")
-"""Settings of section execution that a sweep takes from base."""
+CHOICES = ("policy", "learner")
+EXECUTION = ("checkpoint_every", "job_timeout", "tensorboard", "wandb")
+"""Settings of section execution that a sweep's base may give."""
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,127}")
 
 
 @dataclass(frozen=True, config=STRICT)
 class TuneConfig:
-    """How a sweep is played; nothing here but num_samples, seed and scheduler changes a number."""
+    """How a sweep is scheduled; only num_samples, seed and scheduler change its numbers."""
 
     max_concurrent: Positive | None = None
     """Cells at once; as many as the cluster has room for if not given."""
     workers_per_cell: Count | None = None
-    """Rollout actors of a cell; the CPUs shared out if not given. 0: everything in the cell's own
-    process on one CPU, which costs least, but a hung environment is noticed by nobody."""
+    """Rollout actors per cell; the CPUs shared out if not given. 0: everything in the cell's own
+    process on one CPU, which costs least, but nothing notices a hung environment."""
     num_samples: Positive = 1
     """Draws from the random spaces."""
     seed: Count = 0
     """Seed of those draws."""
     max_failures: Count = 2
-    """Times a cell goes on from its last checkpoint after its process died, before it fails."""
+    """Times a cell continues from its last checkpoint after its process died, before it fails."""
     scheduler: Literal["none", "asha"] = "none"
-    """asha stops what does worst (arXiv 1810.05934), judged on training tasks."""
+    """asha stops the worst cells early (arXiv 1810.05934), judged on training tasks."""
     metric: Literal["post_return", "pre_return"] = "post_return"
-    """What asha compares, higher is better: mean return of a training iteration."""
-    grace_env_steps: Positive | None = None
+    """Quantity that asha compares, higher is better: mean return of a training iteration."""
+    grace_env_steps: LargeCount | None = None
     """Environment steps before asha may stop a cell."""
     reduction_factor: int = Field(default=3, ge=2)
-    """Of so many cells asha lets one go on, at grace × 1, 3, 9, … steps."""
+    """asha keeps one cell in this many at every rung, at grace × 1, 3, 9, … steps."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class PlannedCell:
-    """One cell of a sweep."""
+    """One cell of a run or sweep."""
 
     key: str
-    """Name of its folder, unique in the sweep."""
+    """Name of its folder, unique in the run."""
     cell: Cell
     config: RunConfig
     """Complete, with one policy, learner and seed."""
-    given: dict[str, Any]
-    """What the file says of it, nested: ``harness.run --config`` makes the same of it."""
+    given: Layer
+    """The settings given for it; ``harness.run --config`` makes the same cell of them."""
     settings: dict[str, Any]
-    """The swept settings by dotted name, names of things and seed apart."""
+    """Swept settings by dotted name, without names of components and seed."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -79,6 +88,13 @@ class Sweep:
     cells: tuple[PlannedCell, ...]
 
 
+def config_hash(config: Mapping[str, Any]) -> str:
+    """Return the sha256 of everything in a configuration that can change a number."""
+    relevant = {key: value for key, value in config.items() if key != "execution"}
+    text = json.dumps(relevant, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
 def load(path: Path) -> Sweep:
     """Read the sweep file at ``path``.
 
@@ -88,8 +104,35 @@ def load(path: Path) -> Sweep:
     return expand(strict_yaml.read(path), str(path))
 
 
+def cells_of(
+    config: RunConfig, given: Layer, settings: Mapping[str, Any] | None = None
+) -> list[PlannedCell]:
+    """Return the cells of a run, seed by seed so that a partial run already compares."""
+    cells = []
+    for seed in config.seed:
+        for learner in config.learner:
+            for policy in config.policy:
+                cell = Cell(config.task_dist, policy, learner, seed)
+                one = config.one_cell(policy, learner, seed)
+                chosen = {
+                    "policy": {policy: one.policy[policy].as_dict()},
+                    "learner": {learner: one.learner[learner].as_dict()},
+                    "adapter": one.adapter.as_dict(),
+                    "seed": [seed],
+                }
+                own = {key: value for key, value in given.items() if key != "match_params"}
+                cells.append(
+                    PlannedCell(cell.id, cell, one, {**own, **chosen}, dict(settings or {}))
+                )
+    return cells
+
+
 def expand(document: strict_yaml.Document, source: str) -> Sweep:
-    """Return the cells that a document describes, seed by seed so that a partial sweep compares."""
+    """Return the sweep that a document describes.
+
+    Raises:
+        UsageError: it is no sweep, or one of its cells is no run; with file and line.
+    """
     values, lines = document.values, document.lines
     if not values:
         raise UsageError(f"{source} is empty: give base or sweep at least")
@@ -102,12 +145,12 @@ def expand(document: strict_yaml.Document, source: str) -> Sweep:
     swept = sweep_space.axes(sweep, lines)
     tune = _tune(tune_values, lines, swept, source)
     _check_base(base, lines, swept)
-    cells = list(_cells(base, swept, tune, lines))
+    cells = list(_distinct(_cells(base, swept, tune, lines), swept, source))
     cells.sort(key=lambda planned: planned.cell.seed)
     if len(cells) > MAX_CELLS:
         raise UsageError(f"{source}: {len(cells)} cells; a sweep has at most {MAX_CELLS}")
     _check_asha(tune, cells, source)
-    return Sweep(source, values, tune, _named(cells, source))
+    return Sweep(source, values, tune, _named(cells))
 
 
 def _section(
@@ -117,30 +160,33 @@ def _section(
     if section is None:
         return {}
     if not isinstance(section, dict):
-        raise UsageError(f"{lines.get((name,), source)}: {name} is a section: indent what it holds")
+        raise UsageError(f"{lines.get((name,), source)}: {name} is a section: indent its settings")
     return section
+
+
+def _below(lines: Mapping[KeyPath, str], section: str) -> dict[KeyPath, str]:
+    """Return how messages name the settings of a section, by their path in it."""
+    return {
+        path[1:]: f"{line}: {'.'.join(path)}" for path, line in lines.items() if path[0] == section
+    }
 
 
 def _tune(
     given: dict[str, Any], lines: Mapping[KeyPath, str], swept: Sequence[Axis], source: str
 ) -> TuneConfig:
-    origins = {
-        path[1:]: f"{line}: {'.'.join(path)}" for path, line in lines.items() if path[0] == "tune"
-    }
-    tune: TuneConfig = validation.built(TuneConfig, given, origins)
+    origins = _below(lines, "tune")
+    tune: TuneConfig = validation.typed(TuneConfig, given, origins)
     random = any(axis.draw for axis in swept)
     for name in ("num_samples", "seed"):
         if name in given and not random:
-            raise UsageError(
-                f"{origins[name,]}: nothing is drawn at random in this sweep; leave it out"
-            )
+            raise UsageError(f"{origins[name,]}: has no effect: nothing is drawn at random here")
     for name in ("metric", "grace_env_steps", "reduction_factor"):
         if name in given and tune.scheduler == "none":
-            raise UsageError(f"{origins[name,]}: only scheduler asha takes it; leave it out")
+            raise UsageError(f"{origins[name,]}: has no effect without scheduler asha")
     if tune.scheduler == "asha" and tune.grace_env_steps is None:
         raise UsageError(
-            f"{origins['scheduler',]}: asha needs grace_env_steps, the environment steps it gives "
-            "every cell before it compares"
+            f"{origins['scheduler',]}: asha needs grace_env_steps, the environment steps every "
+            "cell gets before any is compared"
         )
     return tune
 
@@ -157,9 +203,9 @@ def _check_base(
             raise UsageError(f"{axis.where}: it is set in base too ({first}): keep one")
     execution = base.get("execution")
     for key in execution if isinstance(execution, dict) else ():
-        if key not in KEPT:
+        if key not in EXECUTION:
             raise UsageError(
-                f"{lines['base', 'execution', key]}: a sweep takes {', '.join(KEPT)} of section "
+                f"{lines['base', 'execution', key]}: a sweep takes {', '.join(EXECUTION)} of section "
                 f"execution, not {key}; see section tune and python -m harness.sweep --help"
             )
 
@@ -167,83 +213,95 @@ def _check_base(
 def _cells(
     base: dict[str, Any], swept: Sequence[Axis], tune: TuneConfig, lines: Mapping[KeyPath, str]
 ) -> Iterator[PlannedCell]:
-    origins = {
-        path[1:]: f"{line}: {'.'.join(path)}" for path, line in lines.items() if path[0] == "base"
-    }
+    origins = _below(lines, "base")
     for axis in swept:
         for end in range(1, len(axis.path) + 1):
             origins.setdefault(axis.path[:end], axis.where)
-    # Lists of names need no points of their own: one configuration is checked for all of them.
-    lists = {axis.path: list(axis.values) for axis in swept if _names(axis) and not axis.draw}
-    others = [axis for axis in swept if axis.path not in lists]
+    # Lists of names and seeds need no points of their own: cells_of crosses them.
+    lists = {axis.path[0]: list(axis.values) for axis in swept if _is_list(axis)}
+    others = [axis for axis in swept if not _is_list(axis)]
     for point in sweep_space.points(others, samples=tune.num_samples, seed=tune.seed):
-        drawn = {path: [value] if path[0] in NAMES else value for path, value in point.items()}
-        given = precedence.merged(base, nested(drawn | lists))
-        config = precedence.resolve(given, origins)
+        single = {path[0]: _one(path[0], value) for path, value in point.items() if len(path) == 1}
+        nested = {path: value for path, value in point.items() if len(path) > 1}
+        layer = {**lists, **single}
+        config = precedence.resolve([base, layer], origins, overrides=nested)
         settings = {
             ".".join(path): value
             for path, value in point.items()
-            if path[0] not in (*NAMES, "task_dist")
+            if path[0] not in ("seed", "task_dist") and path not in {(name,) for name in CHOICES}
         }
-        yield from _each(config, given, settings)
+        given = precedence.merged(base, sweep_space.nested(nested))
+        yield from cells_of(config, {**given, **layer}, settings)
 
 
-def _names(axis: Axis) -> bool:
-    return axis.path[0] in NAMES and len(axis.path) == 1
+def _is_list(axis: Axis) -> bool:
+    return axis.draw is None and axis.path in {("policy",), ("learner",), ("seed",)}
 
 
-def _each(
-    config: RunConfig, given: Mapping[str, Any], settings: dict[str, Any]
+def _one(name: str, value: Any) -> Any:
+    return [value] if name in (*CHOICES, "seed") else value
+
+
+def _distinct(
+    cells: Iterator[PlannedCell], swept: Sequence[Axis], source: str
 ) -> Iterator[PlannedCell]:
-    for seed in config.seed:
-        for learner in config.learner:
-            for policy in config.policy:
-                cell = Cell(config.task_dist, policy, learner, seed)
-                own = {"policy": [policy], "learner": [learner], "seed": [seed]}
-                one = dataclasses.replace(
-                    config, policy=(policy,), learner=(learner,), seed=(seed,)
-                )
-                # Each number is hashed, and stands in the file that plays the cell again.
-                one = spelled_out(one)
-                yield PlannedCell(cell.id, cell, one, precedence.merged(given, own), settings)
+    """Yield every experiment once.
+
+    An axis of one component, such as ``policy.gru.hidden_dim``, does not multiply the cells
+    without that component.
+
+    Raises:
+        UsageError: two points of an axis that the cell does have give the same experiment.
+    """
+    seen: dict[str, PlannedCell] = {}
+    for planned in cells:
+        foreign = [
+            ".".join(axis.path)
+            for axis in swept
+            if len(axis.path) == 3
+            and axis.path[1] not in (planned.cell.policy, planned.cell.learner)
+        ]
+        own = {key: value for key, value in planned.settings.items() if key not in foreign}
+        digest = config_hash(config_as_dict(planned.config))
+        first = seen.get(digest)
+        if first is None:
+            seen[digest] = dataclasses.replace(planned, settings=own)
+            yield seen[digest]
+        elif first.settings != own or not foreign:
+            raise UsageError(
+                f"{source}: two cells are the same experiment: {planned.cell.id} with "
+                f"{first.settings} and with {own}; every value must make a cell of its own"
+            )
 
 
 def _check_asha(tune: TuneConfig, cells: Sequence[PlannedCell], source: str) -> None:
     dists = sorted({planned.cell.task_dist for planned in cells})
     if tune.scheduler == "asha" and len(dists) > 1:
         raise UsageError(
-            f"{source}: asha compares returns of all cells, and those of {', '.join(dists)} have "
-            "no common scale; make a sweep for each"
+            f"{source}: asha compares the returns of all cells, and those of {', '.join(dists)} "
+            "have no common scale; make a sweep for each"
         )
 
 
-def _named(cells: Sequence[PlannedCell], source: str) -> tuple[PlannedCell, ...]:
-    """Return the cells with unique keys; refuse two that are the same experiment."""
-    seen: dict[str, PlannedCell] = {}
-    for planned in cells:
-        twin = seen.setdefault(config_hash(config_as_dict(planned.config)), planned)
-        if twin is not planned:
-            raise UsageError(
-                f"{source}: two cells are the same experiment: {planned.cell.id} with "
-                f"{planned.settings} and with {twin.settings}; every value makes a cell of its own"
-            )
+def _named(cells: Sequence[PlannedCell]) -> tuple[PlannedCell, ...]:
+    """Return the cells with unique keys, usable as names of folders."""
     keys = [_key(planned) for planned in cells]
     often = Counter(keys)
-    return tuple(
-        dataclasses.replace(planned, key=f"{planned.cell.id}.{digest[:12]}")
-        if often[key] > 1 or not NAME.fullmatch(key)
-        else dataclasses.replace(planned, key=key)
-        for planned, key, digest in zip(cells, keys, seen, strict=True)
-    )
+    named = []
+    for planned, key in zip(cells, keys, strict=True):
+        if often[key] > 1 or not _NAME.fullmatch(key):
+            key = f"{planned.cell.id}.{config_hash(config_as_dict(planned.config))[:12]}"
+        named.append(dataclasses.replace(planned, key=key))
+    return tuple(named)
 
 
 def _key(planned: PlannedCell) -> str:
     parts = [
-        f"{name.rpartition('.')[2]}-{_spelled(value)}" for name, value in planned.settings.items()
+        f"{name.rpartition('.')[2]}-{_readable(value)}" for name, value in planned.settings.items()
     ]
     return ".".join([planned.cell.id, *parts])
 
 
-def _spelled(value: Any) -> str:
+def _readable(value: Any) -> str:
     text = f"{value:g}" if isinstance(value, float) else str(value)
     return re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("-")

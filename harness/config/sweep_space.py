@@ -12,16 +12,19 @@ from typing import Any
 import numpy as np
 
 from harness.config.schema import UsageError
-from harness.config.task_checks import KeyPath
+from harness.config.validation import KeyPath
 
 NEVER: dict[KeyPath, str] = {
-    ("evaluation", "few_shot"): "every cell is scored at all numbers of shots: list them in base",
+    (
+        "evaluation",
+        "few_shot",
+    ): "every cell is scored after all numbers of shots: list them in base",
     ("evaluation", "zero_shot"): "0 shots are always scored: set it in base",
     ("preset",): "a preset sets many things at once: name it in base, sweep the settings",
-    ("benchmark_mode",): "it changes nothing",
+    ("match_params",): "it sets hidden_dim: sweep that, or set it in base",
     ("execution",): "it changes no number: set it in base, or in tune",
 }
-"""Settings that are no axis, and why."""
+"""Settings that cannot be an axis, and why."""
 
 DIGITS = 6
 """Significant digits of a drawn number: what the table shows is what was run."""

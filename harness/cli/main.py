@@ -1,0 +1,46 @@
+"""The ``metarl`` console script: ``metarl COMMAND ...`` is ``python -m harness.COMMAND ...``."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Sequence
+
+COMMANDS = {
+    "run": "harness.cli.run",
+    "sweep": "harness.cli.sweep",
+    "tables": "harness.cli.tables",
+    "status": "harness.cli.status",
+    "publish": "harness.cli.publish",
+    "rllib": "harness.rllib.command",
+    "app": "harness.app.__main__",
+}
+"""Command -> the module whose ``main`` runs it."""
+
+USAGE = """usage: metarl COMMAND [--FLAG VALUE ...]
+
+commands:
+  run      meta-train policies and compare them; score, adapt or export a checkpoint
+  sweep    play every cell of a sweep file
+  tables   write the tables of a run again, from its records
+  status   show how far runs are
+  publish  copy a finished run to results/published
+  rllib    train RLlib's PPO + LSTM as a reference
+  app      open the page in the browser
+
+metarl COMMAND --help lists the flags of a command. Exit codes: 0 complete, 2 bad input,
+3 some cells failed, 4 interrupted (resumable), 5 a file was refused, 70 internal error.
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command; return its exit code."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    if not words or words[0] in ("-h", "--help"):
+        sys.stdout.write(USAGE)
+        return 0 if words else 2
+    if words[0] not in COMMANDS:
+        sys.stderr.write(f"error: unknown command {words[0]!r}; have: {', '.join(COMMANDS)}\n")
+        return 2
+    command = importlib.import_module(COMMANDS[words[0]])
+    return int(command.main(words[1:]))
