@@ -147,7 +147,7 @@ def read(
         argv: the words to read.
         prog: the command, for the help.
         description: what the help says before the flags.
-        unknown: explains a flag that does not exist, or returns None.
+        unknown: a message for a flag that does not exist but could in another run, or None.
 
     Raises:
         UsageError: a flag is unknown, given twice, or its value is not of its type.
@@ -159,8 +159,10 @@ def read(
         if not word.startswith("--"):
             raise UsageError(f"unexpected argument {word!r}; --help lists the flags")
         name = word.partition("=")[0]
+        if (message := unknown(name[2:])) is not None:
+            raise UsageError(f"{name}: {message}")
         spellings = [option for flag in flags for option in flag.option_strings]
-        hint = unknown(name[2:]) or suggestion(name, spellings) or "; --help lists them all"
+        hint = suggestion(name, spellings, cutoff=0.75) or "; --help lists them all"
         raise UsageError(f"unknown flag {name}{hint}")
     return _converted(known, namespace)
 
@@ -215,9 +217,8 @@ def _help(flag: Flag) -> str:
         return flag.help.replace("%", "%%")
     if isinstance(default, tuple | list):
         default = " ".join(map(str, default))
-    shown = (
-        {True: "on", False: "off"}.get(default, default) if isinstance(default, bool) else default
-    )
+    if isinstance(default, bool):
+        default = "on" if default else "off"
     return f"{flag.help} [{default}]".replace("%", "%%")
 
 
@@ -255,8 +256,7 @@ def _value(hint: Any, text: Any, option: str) -> Any:
         raise UsageError(f"{option}: got {shown!r}: {message}") from error
     if isinstance(value, float) and value - value != 0:
         raise UsageError(f"{option}: got {text!r}: must be a finite number")
-    plain = TypeAdapter(hint).dump_python(value, mode="json")
-    return plain
+    return TypeAdapter(hint).dump_python(value, mode="json")
 
 
 def _bare(hint: Any) -> Any:

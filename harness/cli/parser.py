@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -10,7 +10,14 @@ from typing import Any, Literal
 from harness.cli import flags
 from harness.cli.flags import Flag, Parsed
 from harness.config import aliases, precedence, strict_yaml, validation
-from harness.config.components import NAMES, Component, fields, kinds_with
+from harness.config.components import (
+    NAMES,
+    Component,
+    Family,
+    fields,
+    kinds_with,
+    settings_class,
+)
 from harness.config.distributions import open_distribution
 from harness.config.presets import Layer
 from harness.config.schema import (
@@ -150,7 +157,7 @@ def parse_run(argv: Sequence[str], *, below: Sequence[Layer] = ()) -> Run | Resu
         overrides=overrides,
         below=layers,
     )
-    return Run(config, _given(document.values, layer, overrides, config))
+    return Run(config, _given([*layers, document.values, layer], overrides, config))
 
 
 def run_flags(config: RunConfig) -> list[Flag]:
@@ -283,48 +290,53 @@ def _episodes(count: int, config: RunConfig, mode: str | None, parsed: Parsed) -
     return {"train": {"env_steps": count * horizon}}
 
 
-def _explain(config: RunConfig) -> Any:
-    """Return a function that explains a flag that does not exist among those of ``config``."""
-    chosen = {"policy": config.policy, "learner": config.learner}
+def _explain(config: RunConfig) -> Callable[[str], str | None]:
+    """Return a function that says why a flag does not exist in a run of ``config``."""
+    families: dict[Family, Mapping[str, Component]] = {
+        "policy": config.policy,
+        "learner": config.learner,
+        "adapter": {config.adapter.kind: config.adapter},
+    }
 
-    def explain(name: str) -> str | None:
-        label, dot, setting = name.partition(".")
-        setting = setting.replace("-", "_")
+    def explain(flag: str) -> str | None:
+        label, dot, dashed = flag.rpartition(".")
+        setting = dashed.replace("-", "_")
         if dot:
-            for family, components in chosen.items():
+            for family, components in families.items():
                 for known, part in components.items():
                     if known.replace("_", "-") == label:
-                        return ": " + _no_setting(family, part, setting)
-            labels = [*config.policy, *config.learner]
-            return f": {label!r} is not chosen; chosen: {', '.join(labels)}"
-        kinds = kinds_with(name.replace("-", "_"))
-        if kinds:
-            return f": it is a setting of {', '.join(kinds)}, none of which is chosen"
+                        return validation.no_setting(family, part.kind, setting)
+            chosen = ", ".join(name for components in families.values() for name in components)
+            return f"{label!r} is not chosen in this run; chosen: {chosen}"
+        if kinds := kinds_with(setting):
+            return f"a setting of {', '.join(kinds)}; this run has none of them"
+        dists = [name for name in NAMES["env"]() if setting in fields(settings_class("env", name))]
+        if dists:
+            return f"{config.task_dist} has no such setting; it is for {' and '.join(dists)}"
         return None
 
     return explain
 
 
-def _no_setting(family: Any, part: Component, setting: str) -> str:
-    message = validation.no_setting(family, part.kind, setting, "")
-    return message.removeprefix(": ")
-
-
-def _given(
-    document: Layer, layer: Layer, overrides: dict[KeyPath, Any], config: RunConfig
-) -> Layer:
-    """Return what was given as one layer, from which the same configuration follows."""
-    given = precedence.merged(precedence.prepared(document, {}), precedence.prepared(layer, {}))
+def _given(layers: Sequence[Layer], overrides: Mapping[KeyPath, Any], config: RunConfig) -> Layer:
+    """Return all that was given as one layer, from which the same configuration follows."""
+    given: Layer = {}
+    for layer in layers:
+        given = precedence.merged(given, precedence.prepared(layer, {}))
+    by_kind = given.pop("components", {})
+    for family in ("policy", "learner"):
+        touched = any(path[0] == family for path in overrides)
+        if family in given or touched:
+            components = getattr(config, family)
+            chosen = given.get(family, {label: {"kind": c.kind} for label, c in components.items()})
+            given[family] = {
+                label: {**by_kind.get(part["kind"], {}), **part} for label, part in chosen.items()
+            }
     for path, value in overrides.items():
         if path[0] == "adapter":
-            part = given.setdefault("adapter", {"kind": config.adapter.kind})
+            given.setdefault("adapter", {"kind": config.adapter.kind})[path[1]] = value
         else:
-            components = getattr(config, path[0])
-            chosen = given.setdefault(
-                path[0], {label: {"kind": part.kind} for label, part in components.items()}
-            )
-            part = chosen[path[1]] = dict(chosen[path[1]])
-        part[path[-1]] = value
+            given[path[0]][path[1]][path[2]] = value
     return given
 
 
@@ -337,7 +349,7 @@ def _parse_resume(argv: Sequence[str], name: str) -> Resume:
     ]
 
     def explain(flag: str) -> str:
-        return f": --resume {name} continues with the run's own settings; leave it out"
+        return f"--resume {name} continues with the run's own settings: leave it out"
 
     parsed = flags.read(known, argv, prog=PROG, description=_RUN, unknown=explain)
     execution = {path[1]: value for path, value in parsed.values.items() if path[0] == "execution"}

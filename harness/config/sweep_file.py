@@ -205,8 +205,8 @@ def _check_base(
     for key in execution if isinstance(execution, dict) else ():
         if key not in EXECUTION:
             raise UsageError(
-                f"{lines['base', 'execution', key]}: a sweep takes {', '.join(EXECUTION)} of section "
-                f"execution, not {key}; see section tune and python -m harness.sweep --help"
+                f"{lines['base', 'execution', key]}: a sweep's base may give "
+                f"{', '.join(EXECUTION)} in section execution, not {key}; see section tune"
             )
 
 

@@ -38,10 +38,10 @@ def origin_of(path: KeyPath, origins: Origins) -> str:
     return origins.get(path, ".".join(path))
 
 
-def suggestion(value: str, allowed: Iterable[str]) -> str:
+def suggestion(value: str, allowed: Iterable[str], cutoff: float = 0.55) -> str:
     """Return ``; did you mean 'x'?`` for the nearest allowed value, or nothing if none is near."""
     by_lower = {choice.lower(): choice for choice in allowed}
-    near = difflib.get_close_matches(value.lower(), by_lower, n=1, cutoff=0.55)
+    near = difflib.get_close_matches(value.lower(), by_lower, n=1, cutoff=cutoff)
     return f"; did you mean {by_lower[near[0]]!r}?" if near else ""
 
 
@@ -116,7 +116,7 @@ def typed(cls: type, values: Mapping[str, Any], origins: Origins, path: KeyPath 
             raise UsageError(f"{origin}: unknown setting {key!r}; have: {have}{hint}")
     try:
         text = json.dumps(dict(values), default=str)
-        # Through JSON, the one strict mode that takes lists for tuples: "no" is no bool, "3" no int.
+        # Strict through JSON alone takes lists for tuples; "no" is no bool there, "3" no int.
         return TypeAdapter(cls).validate_json(text, strict=True)
     except ValidationError as error:
         raise UsageError(_message(error, path, origins)) from error
@@ -167,7 +167,7 @@ def _section(settings: Mapping[str, Any], name: str, origins: Origins) -> Mappin
     section = settings.get(name) or {}
     if not isinstance(section, Mapping):
         raise UsageError(
-            f"{origin_of((name,), origins)}: {name} is a section: write its settings indented below it"
+            f"{origin_of((name,), origins)}: {name} is a section: indent its settings below it"
         )
     return section
 
@@ -181,20 +181,17 @@ def _component(family: Family, given: Any, path: KeyPath, origins: Origins) -> C
     cls = settings_class(family, kind)
     for key in values:
         if key not in fields(cls):
-            raise UsageError(no_setting(family, kind, key, origin_of((*path, key), origins)))
+            origin = origin_of((*path, key), origins)
+            raise UsageError(f"{origin}: {no_setting(family, kind, key)}")
     return Component(kind, typed(cls, values, origins, path))
 
 
-def no_setting(family: Family, kind: str, key: str, origin: str) -> str:
+def no_setting(family: Family, kind: str, key: str) -> str:
     """Return the message for a setting that a component does not have."""
-    have = ", ".join(fields(settings_class(family, kind))) or "none"
+    own = fields(settings_class(family, kind))
     others = [name for name in NAMES[family]() if key in fields(settings_class(family, name))]
-    hint = (
-        f"; {key} is a setting of {', '.join(others)}"
-        if others
-        else suggestion(key, fields(settings_class(family, kind)))
-    )
-    return f"{origin}: {kind} has no setting {key!r}; have: {have}{hint}"
+    hint = f"; {', '.join(others)} has it" if others else suggestion(key, own)
+    return f"{kind} has no setting {key!r}; have: {', '.join(own) or 'none'}{hint}"
 
 
 def check_kind(family: Family, kind: Any, path: KeyPath, origins: Origins) -> None:
