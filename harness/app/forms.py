@@ -11,7 +11,8 @@ from pathlib import Path
 from harness.cli import parser
 from harness.config.distributions import open_distribution
 from harness.config.protocol import scored_tasks
-from harness.config.schema import EvaluateConfig, RunConfig, UsageError
+from harness.config.schema import EvaluateConfig, RunConfig
+from harness.errors import UsageError
 from harness.execution.checkpoint import read
 from harness.execution.scoring import adapter_name
 from harness.experiments.experiment import described

@@ -18,8 +18,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from harness.config import aliases
 from harness.config.components import Component, docs, fields
-from harness.config.schema import UsageError
 from harness.config.validation import KeyPath, suggestion
+from harness.errors import UsageError
 
 METAVARS = {"int": "N", "float": "X", "str": "TEXT", "Path": "PATH"}
 

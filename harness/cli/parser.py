@@ -20,16 +20,10 @@ from harness.config.components import (
 )
 from harness.config.distributions import open_distribution
 from harness.config.presets import Layer
-from harness.config.schema import (
-    SECTIONS,
-    ExecutionConfig,
-    LargeCount,
-    Positive,
-    RunConfig,
-    UsageError,
-)
+from harness.config.schema import SECTIONS, ExecutionConfig, LargeCount, Positive, RunConfig
 from harness.config.scoring import AdaptConfig, EvaluateConfig
 from harness.config.validation import KeyPath
+from harness.errors import UsageError
 
 PROG = "python -m harness.run"
 COMMANDS = ("train", "eval", "evaluate", "adapt", "export")

@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from harness.cli import parser
 from harness.cli.commands import ExportConfig
 from harness.config.adapt import AdaptCommandConfig
-from harness.config.schema import EvaluateConfig, UsageError
+from harness.config.schema import EvaluateConfig
+from harness.errors import ArtefactError, UsageError
 from harness.execution.preflight import preflight
-from harness.reporting.store.files import ArtefactError
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -21,9 +21,9 @@ from harness.config.schema import config_from_dict
 from harness.console.live_table import duration
 from harness.console.sweep_display import render
 from harness.console.sweep_view import CellView, SweepView
+from harness.errors import ArtefactError
 from harness.meta.learners.traits import traits
 from harness.reporting.render.writers import console
-from harness.reporting.store.files import ArtefactError
 from harness.reporting.store.json_io import brief
 from harness.reporting.store.manifest import CellState, Manifest
 from harness.reporting.store.records import RunFolder

@@ -11,8 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from harness.config import sweep_file
-from harness.config.schema import UsageError
-from harness.reporting.store.files import ArtefactError
+from harness.errors import ArtefactError, UsageError
 
 EXIT_CODES = (
     "exit codes: 0 complete, 2 bad input, 3 some cells failed, 4 interrupted (--resume continues), "

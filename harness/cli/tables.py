@@ -10,11 +10,11 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
+from harness.errors import ArtefactError
 from harness.reporting.rebuild import rebuild
 from harness.reporting.render.blocks import clean
 from harness.reporting.render.writers import console, render, render_blocks
 from harness.reporting.stats.differences import differences
-from harness.reporting.store.files import ArtefactError
 from harness.reporting.store.sweep_manifest import FILE
 from harness.reporting.sweeps import rebuild_sweep, render_sweep
 

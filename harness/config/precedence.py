@@ -18,8 +18,9 @@ from harness.config.components import AUTO, fields, match_params, selection, set
 from harness.config.distributions import open_distribution
 from harness.config.presets import PRESETS, Layer
 from harness.config.protocol import EVERY_TASK, PROTOCOLS
-from harness.config.schema import RunConfig, UsageError
+from harness.config.schema import RunConfig
 from harness.config.validation import KeyPath, Origins, origin_of
+from harness.errors import UsageError
 
 XML_VARIABLE = "IMUJOCO_XML_DIR"
 DEFAULTS: Layer = {

@@ -74,10 +74,6 @@ OFFICIAL_EPISODES = {"episodes_per_shot": 10, "query_episodes": 3}
 """Episodes that Meta-World's official protocol fixes (metaworld 3.1.1, evaluation.py)."""
 
 
-class UsageError(ValueError):
-    """Bad input from a user: names the value, the choices and the remedy; exit code 2."""
-
-
 @dataclass(frozen=True, config=STRICT)
 class TrainConfig:
     """Training, whatever the learner."""

@@ -21,8 +21,8 @@ from harness.config.schema import (
     RunConfig,
     Shots,
     Splits,
-    UsageError,
 )
+from harness.errors import UsageError
 from harness.meta import learners
 
 MEMORY_AND_GRADIENT = "memory+gradient"

@@ -16,17 +16,10 @@ from pydantic.dataclasses import dataclass
 
 from harness.config import precedence, strict_yaml, sweep_space, validation
 from harness.config.presets import Layer
-from harness.config.schema import (
-    STRICT,
-    Count,
-    LargeCount,
-    Positive,
-    RunConfig,
-    UsageError,
-    config_as_dict,
-)
+from harness.config.schema import STRICT, Count, LargeCount, Positive, RunConfig, config_as_dict
 from harness.config.sweep_space import Axis
 from harness.config.validation import KeyPath
+from harness.errors import UsageError
 from harness.types import Cell
 
 MAX_CELLS = 10_000

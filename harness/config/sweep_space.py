@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from harness.config.schema import UsageError
 from harness.config.validation import KeyPath
+from harness.errors import UsageError
 
 NEVER: dict[KeyPath, str] = {
     (

@@ -18,7 +18,8 @@ import task_distributions
 from harness.config.components import NAMES, Component, Family, fields, settings_class
 from harness.config.distributions import open_distribution
 from harness.config.protocol import EVERY_TASK, PROTOCOLS, has_classes, with_classes
-from harness.config.schema import SECTIONS, ExecutionConfig, LargeCount, RunConfig, UsageError
+from harness.config.schema import SECTIONS, ExecutionConfig, LargeCount, RunConfig
+from harness.errors import UsageError
 from harness.meta import learners
 from task_distributions import Split, TaskDistribution
 

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from harness import seeding
 from harness.config.adapt import AdaptCommandConfig
-from harness.config.schema import RunConfig, UsageError
+from harness.config.schema import RunConfig
 from harness.console.listener import RunListener
+from harness.errors import UsageError
 from harness.execution import checkpoint as checkpoints
 from harness.meta import learners
 from harness.meta.adapters.gradient import without_step_sizes

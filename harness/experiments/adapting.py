@@ -11,8 +11,9 @@ from pathlib import Path
 import numpy as np
 
 from harness.config.adapt import AdaptCommandConfig
-from harness.config.schema import UsageError, config_as_dict
+from harness.config.schema import config_as_dict
 from harness.console.listener import RunListener
+from harness.errors import UsageError
 from harness.execution import online
 from harness.experiments import experiment
 from harness.reporting.rebuild import load_comparison

@@ -11,15 +11,10 @@ from typing import Any
 
 from harness.config.distributions import open_distribution
 from harness.config.protocol import scored
-from harness.config.schema import (
-    EvaluateConfig,
-    RunConfig,
-    UsageError,
-    config_as_dict,
-    config_from_dict,
-)
+from harness.config.schema import EvaluateConfig, RunConfig, config_as_dict, config_from_dict
 from harness.config.validation import check_run
 from harness.console.listener import RunListener
+from harness.errors import ArtefactError, UsageError
 from harness.execution import checkpoint as checkpoints
 from harness.execution.backend import Backend
 from harness.execution.cell import cells
@@ -30,7 +25,7 @@ from harness.experiments.run_loop import RunLoop
 from harness.meta.learners.traits import decided
 from harness.reporting.rebuild import rebuild
 from harness.reporting.render.writers import console, render
-from harness.reporting.store.files import ArtefactError, run_path
+from harness.reporting.store.files import run_path
 from harness.reporting.store.manifest import DistInfo, Manifest
 from harness.reporting.store.records import RunFolder
 from harness.tracking.tracking import tracked

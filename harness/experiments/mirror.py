@@ -18,7 +18,7 @@ from typing import Any
 
 import fsspec
 
-from harness.config.schema import UsageError
+from harness.errors import UsageError
 from harness.reporting.store.files import safe_name
 
 LOGGER = logging.getLogger("harness")

@@ -12,16 +12,17 @@ from typing import TYPE_CHECKING
 
 from pydantic import TypeAdapter
 
-from harness.config.schema import UsageError, config_as_dict
+from harness.config.schema import config_as_dict
 from harness.config.sweep_file import Sweep, TuneConfig
 from harness.console.sweep_view import CellView, SweepListener, SweepView
+from harness.errors import ArtefactError, UsageError
 from harness.execution.interrupt import StopRequest
 from harness.execution.preflight import available_cpus, check_tracking
 from harness.experiments.cell_queue import CellQueue, settled
 from harness.experiments.experiment import INTERRUPTED, RESULTS
 from harness.experiments.mirror import Mirror, mirrored
 from harness.reporting.render.writers import console
-from harness.reporting.store.files import ArtefactError, remove_temporaries, run_path
+from harness.reporting.store.files import remove_temporaries, run_path
 from harness.reporting.store.manifest import config_hash
 from harness.reporting.store.sweep_manifest import CELLS, FILE, SweepCell, SweepManifest
 from harness.reporting.sweeps import rebuild_sweep, render_sweep

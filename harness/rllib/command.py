@@ -12,9 +12,9 @@ from collections.abc import Sequence
 
 from harness.cli import parser
 from harness.config.distributions import open_distribution
-from harness.config.schema import RunConfig, UsageError
+from harness.config.schema import RunConfig
+from harness.errors import ArtefactError, UsageError
 from harness.execution.preflight import check_tracking
-from harness.reporting.store.files import ArtefactError
 from harness.rllib.run import LEARNERS, NETWORK
 
 MEANINGLESS = ("backend", "num_workers", "address", "resume", "job_timeout")

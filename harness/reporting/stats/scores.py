@@ -10,8 +10,8 @@ from typing import TypeAlias
 import numpy as np
 import pandas as pd
 
+from harness.errors import ArtefactError
 from harness.reporting.stats.statistics import Array, Estimate, estimate
-from harness.reporting.store.files import ArtefactError
 from harness.reporting.store.manifest import Manifest
 from harness.reporting.store.schema import UNIQUE
 

@@ -7,11 +7,9 @@ import os
 import re
 from pathlib import Path
 
+from harness.errors import ArtefactError
+
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
-
-
-class ArtefactError(ValueError):
-    """A file that is refused: malformed, oversized or not what it claims to be (exit code 5)."""
 
 
 def safe_name(name: str, what: str) -> str:

@@ -11,7 +11,8 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError
 
-from harness.reporting.store.files import ArtefactError, safe_name, write_atomically
+from harness.errors import ArtefactError
+from harness.reporting.store.files import safe_name, write_atomically
 from harness.reporting.store.json_io import Strict, brief, parsed_strictly, plain, section
 from harness.reporting.store.provenance import git_revision, host, package_versions
 from harness.types import Cell

@@ -15,13 +15,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from harness.reporting.store.files import (
-    ArtefactError,
-    remove_temporaries,
-    run_path,
-    safe_name,
-    write_atomically,
-)
+from harness.errors import ArtefactError
+from harness.reporting.store.files import remove_temporaries, run_path, safe_name, write_atomically
 from harness.reporting.store.schema import (
     RECORD_SCHEMA,
     UNIQUE,

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from harness.reporting.store.files import ArtefactError
+from harness.errors import ArtefactError
 from harness.types import EvalRecord, Metrics
 
 MAX_BYTES = 1 << 30

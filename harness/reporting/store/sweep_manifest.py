@@ -16,7 +16,8 @@ from typing import Any, Literal
 import yaml
 from pydantic import Field, ValidationError
 
-from harness.reporting.store.files import ArtefactError, check_links, safe_name, write_atomically
+from harness.errors import ArtefactError
+from harness.reporting.store.files import check_links, safe_name, write_atomically
 from harness.reporting.store.json_io import Strict, brief, parsed_strictly, plain, section
 from harness.reporting.store.manifest import Manifest, config_hash, differences, relevant
 from harness.types import Cell

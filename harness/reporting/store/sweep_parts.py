@@ -12,8 +12,8 @@ from typing import Any
 
 import pandas as pd
 
+from harness.errors import ArtefactError
 from harness.reporting.stats.scores import REFERENCE
-from harness.reporting.store.files import ArtefactError
 from harness.reporting.store.manifest import CellState, Manifest
 from harness.reporting.store.records import read_curves, read_records
 from harness.reporting.store.schema import RECORD_SCHEMA

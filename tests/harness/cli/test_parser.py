@@ -8,8 +8,8 @@ import pytest
 from harness.cli import main as metarl
 from harness.cli import parser, run
 from harness.cli.parser import load_config, parse
-from harness.config.schema import UsageError
 from harness.config.scoring import AdaptConfig, EvaluateConfig
+from harness.errors import UsageError
 
 REFUSED = [
     # argv, and values that the message must name

@@ -11,8 +11,9 @@ from harness.cli.parser import load_config
 from harness.config import precedence
 from harness.config.components import docs, selection
 from harness.config.presets import PRESETS
-from harness.config.schema import UsageError, config_as_dict
+from harness.config.schema import config_as_dict
 from harness.config.validation import config_from_dict
+from harness.errors import UsageError
 
 
 @settings(max_examples=25, deadline=None)

@@ -9,8 +9,9 @@ import yaml
 from harness.cli import sweep
 from harness.cli.parser import load_config
 from harness.config import precedence, strict_yaml, sweep_file
-from harness.config.schema import UsageError, config_as_dict
+from harness.config.schema import config_as_dict
 from harness.config.sweep_file import config_hash
+from harness.errors import UsageError
 
 POINT = """
 base:

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from harness.config.adapt import AdaptCommandConfig
 
 from harness.cli import run
-from harness.config.adapt import AdaptCommandConfig
-from harness.config.schema import AdaptConfig, RunConfig, UsageError
+from harness.config.schema import AdaptConfig, RunConfig
+from harness.errors import UsageError
 from tests.harness.execution.execution_cases import assert_same, records, trained
 
 SIZES = [

@@ -12,7 +12,7 @@ import ray
 import harness.console.display
 import harness.reporting.rebuild
 from harness.cli import sweep
-from harness.config.schema import UsageError
+from harness.errors import UsageError
 from harness.execution import checkpoint
 from harness.execution.ray import backend
 from harness.reporting.store.manifest import Manifest

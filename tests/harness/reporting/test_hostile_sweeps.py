@@ -10,9 +10,10 @@ import pytest
 from harness.cli import publish, status, sweep, tables
 from harness.config import sweep_file
 from harness.config.schema import config_as_dict
+from harness.errors import ArtefactError
 from harness.experiments.sweep_run import describe
 from harness.reporting.store import sweep_manifest
-from harness.reporting.store.files import ArtefactError, check_links
+from harness.reporting.store.files import check_links
 from harness.reporting.store.manifest import DistInfo, Manifest, config_hash
 from harness.reporting.store.records import RunFolder
 from harness.reporting.store.sweep_manifest import SweepManifest

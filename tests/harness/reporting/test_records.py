@@ -11,8 +11,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from harness.errors import ArtefactError
 from harness.reporting.store import files, schema
-from harness.reporting.store.files import ArtefactError, write_atomically
+from harness.reporting.store.files import write_atomically
 from harness.reporting.store.manifest import DistInfo, Manifest, config_hash
 from harness.reporting.store.records import RunFolder, read_curves, read_records, run_path
 from harness.types import EvalRecord, Metrics

@@ -15,13 +15,13 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from harness.cli import publish, tables
+from harness.errors import ArtefactError
 from harness.reporting.publishing import MAX_CHECKPOINT_BYTES
 from harness.reporting.rebuild import load_comparison, rebuild
 from harness.reporting.render.blocks import duration, short_count
 from harness.reporting.render.panels import spread
 from harness.reporting.render.writers import render, to_csv, to_latex, to_markdown
 from harness.reporting.stats.aggregate import comparison_table, paired_difference
-from harness.reporting.store.files import ArtefactError
 from harness.reporting.store.manifest import DistInfo, Manifest
 from harness.reporting.store.records import RunFolder, read_records
 from harness.types import EvalRecord
