@@ -15,8 +15,9 @@ from torch import Generator, Tensor
 
 from policies.actor_critic import ENCODER_DIM, ActorCritic
 from policies.base import Memory, Params
-from policies.functional import linear, orthogonal_gates, positive, reset, resetting_steps
-from policies.sequence_node import Tensors, as_node
+from policies.functional import linear, orthogonal_gates, positive, reset
+from policies.fused.lstm import forward_fused, vjp
+from policies.fused.node import Recurrence, Tensors, as_node
 from policies.timeline import stack, unbind
 
 
@@ -51,74 +52,34 @@ class LSTMCore:
         """Return ``h`` after every step, ``[N, T, B, H]``, and the last ``h, c`` as memory."""
         gates = linear(params, "lstm", u)
         weight = params["lstm.recurrent_weight"]
-        states, *last = as_node(_Recurrence(first), gates, weight, *memory)
+        states, *last = as_node(RECURRENCE, first, gates, weight, *memory)
         return states, tuple(last)
 
 
-@dataclass(frozen=True, eq=False)
-class _Recurrence:
-    """h over time, and the last h and c, from gate inputs, recurrent weight, and those before."""
+def unroll(first: Tensor, gates: Tensor, weight: Tensor, h: Tensor, c: Tensor) -> Tensors:
+    """Return h after every step ``[N, T, B, H]``, and h and c after the last one.
 
-    first: Tensor
+    Args:
+        first: ``[N, T, B]``; where set, h and c count as zero before that step.
+        gates: W u + b, ``[N, T, B, 4 H]``.
+        weight: U, ``[N, H, 4 H]``.
+        h: before the first step, ``[N, B, H]``.
+        c: the same.
+    """
+    hidden = h.shape[-1]
+    states = []
+    for resets, inputs in zip(first.unbind(1), unbind(gates), strict=True):
+        h, c = reset((h, c), resets)
+        summed = torch.baddbmm(inputs, h, weight)
+        i, f, o = summed[..., : 3 * hidden].sigmoid().chunk(3, dim=-1)
+        c = torch.addcmul(f * c, i, summed[..., 3 * hidden :].tanh())
+        h = o * c.tanh()
+        states.append(h)
+    return stack(states), h, c
 
-    def plain(self, gates: Tensor, weight: Tensor, h: Tensor, c: Tensor) -> Tensors:
-        hidden = h.shape[-1]
-        states = []
-        for at, inputs in zip(self.first.unbind(1), unbind(gates), strict=True):
-            h, c = reset((h, c), at)
-            summed = torch.baddbmm(inputs, h, weight)
-            i, f, o = summed[..., : 3 * hidden].sigmoid().chunk(3, dim=-1)
-            c = torch.addcmul(f * c, i, summed[..., 3 * hidden :].tanh())
-            h = o * c.tanh()
-            states.append(h)
-        return stack(states), h, c
 
-    def run(self, gates: Tensor, weight: Tensor, h: Tensor, c: Tensor) -> tuple[Tensors, Tensors]:
-        hidden = h.shape[-1]
-        opened = torch.empty_like(gates, memory_format=torch.contiguous_format)
-        h_before, c_before, h_after, squashed = (
-            torch.empty_like(opened[..., :hidden]) for _ in range(4)
-        )
-        resets = resetting_steps(self.first)
-        parts = (gates, opened, h_before, c_before, h_after, squashed)
-        rows = zip(*(x.unbind(1) for x in parts), strict=True)
-        for t, (gate, open_t, h_was, c_was, h_t, squashed_t) in enumerate(rows):
-            if resets[t]:
-                h, c = reset((h, c), self.first[:, t])
-            h_was.copy_(h)
-            c_was.copy_(c)
-            torch.baddbmm(gate, h, weight, out=open_t)
-            open_t[..., : 3 * hidden].sigmoid_()
-            open_t[..., 3 * hidden :].tanh_()
-            i, f, o, g = open_t.chunk(4, dim=-1)
-            c = torch.addcmul(f * c, i, g)
-            torch.tanh(c, out=squashed_t)
-            h = torch.mul(o, squashed_t, out=h_t)
-        return (h_after, h.clone(), c), (opened, h_before, c_before, squashed)
-
-    def pull(self, inputs: Tensors, kept: Tensors, gradients: Tensors) -> Tensors:
-        opened, h_before, c_before, squashed = kept
-        i, f, o, g = opened.chunk(4, dim=-1)
-        from_h = o * (1 - squashed.square())
-        to_o = squashed * o * (1 - o)
-        to_i, to_f, to_g = g * i * (1 - i), c_before * f * (1 - f), i * (1 - g.square())
-        factors = torch.stack([to_i, to_f, torch.zeros_like(to_o), to_g], -2)
-        through = torch.empty_like(factors)
-        resets, transposed = resetting_steps(self.first), inputs[1].mT
-        _, to_h, to_c = gradients
-        parts = (gradients[0], through, factors, from_h, to_o, f)
-        rows = list(enumerate(zip(*(x.unbind(1) for x in parts), strict=True)))
-        for t, (arriving, out, factor, from_h_t, to_o_t, f_t) in reversed(rows):
-            whole = arriving + to_h
-            cell = torch.addcmul(to_c, whole, from_h_t)
-            torch.mul(cell.unsqueeze(-2), factor, out=out)
-            torch.mul(whole, to_o_t, out=out[..., 2, :])
-            to_h, to_c = torch.bmm(out.flatten(-2), transposed), cell * f_t
-            if resets[t]:
-                to_h, to_c = reset((to_h, to_c), self.first[:, t])
-        to_gates = through.flatten(-2)
-        to_weight = h_before.flatten(1, 2).mT @ to_gates.flatten(1, 2)
-        return to_gates, to_weight, to_h, to_c
+RECURRENCE = Recurrence(unroll, forward_fused, vjp)
+"""The equation, and the kernels that compute it."""
 
 
 def build(

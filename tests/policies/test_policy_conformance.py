@@ -5,7 +5,10 @@ import pickle
 
 import pytest
 import torch
-from policy_cases import (
+
+import policies
+from policies.params import cast, num_params, repeat, select
+from tests.policies.policy_cases import (
     ACTION_DIM,
     BATCH,
     STEPS,
@@ -18,9 +21,6 @@ from policy_cases import (
     step_through,
     used_memory,
 )
-
-import policies
-from policies.params import cast, num_params, repeat, select
 
 MODEL_SIZES = [(2, 2), (17, 6), (27, 8), (39, 4)]
 

@@ -2,11 +2,11 @@
 
 import pytest
 import torch
-from policy_cases import TASKS, make, make_inputs, own_params, used_memory
 
 import policies
 from policies.base import Memory, Params
 from policies.params import clone
+from tests.policies.policy_cases import TASKS, make, make_inputs, own_params, used_memory
 
 
 @pytest.fixture(params=policies.names())

@@ -3,15 +3,15 @@
 import pytest
 import torch
 
-import policies.series
-from policies.series import _Series, run_series
+from policies.fused import series as fused_series
+from policies.series import reference, run_series
 
 STEPS, BATCH = 7, 2
 
 
 @pytest.fixture(autouse=True)
 def _small_pieces(monkeypatch):
-    monkeypatch.setattr(policies.series, "ROWS", 3)  # 14 rows: four whole pieces and a rest
+    monkeypatch.setattr(fused_series, "ROWS", 3)  # 14 rows: four whole pieces and a rest
 
 
 def make_case():
@@ -35,7 +35,7 @@ def make_case():
 @pytest.mark.parametrize("wants_x", [True, False])
 def test_values_and_gradients_are_those_of_the_plain_equations(wants_x):
     rows = []
-    for function in (_Series(wants_x).plain, lambda x, h, *parts: run_series(x, h, parts)):
+    for function in (reference, lambda x, h, *parts: run_series(x, h, parts)):
         leaves = [
             part.requires_grad_(number > 0 or wants_x) for number, part in enumerate(make_case())
         ]
