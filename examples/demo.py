@@ -36,7 +36,8 @@ from harness.execution import checkpoint
 from harness.meta import learners
 from harness.meta.problem import Problem
 from harness.types import Cell
-from policies.modules import PolicyModule, gaussian_log_prob
+from policies.heads import gaussian_log_prob
+from policies.modules import PolicyModule
 from task_distributions import Task
 
 torch.set_num_threads(1)

@@ -64,6 +64,16 @@ def linear_params(
     }
 
 
+def projection_params(generator: Generator, name: str, inputs: int, outputs: int) -> Params:
+    """Return a linear map from ``inputs`` to ``outputs``; no parameters where these are equal."""
+    return {} if inputs == outputs else linear_params(generator, name, inputs, outputs)
+
+
+def project(params: Params, name: str, x: Tensor) -> Tensor:
+    """Return ``x`` through the linear map of ``projection_params``; ``x`` itself if it has none."""
+    return linear(params, name, x) if f"{name}.weight" in params else x
+
+
 def positive(**sizes: int | float) -> None:
     """Refuse sizes that are not positive.
 

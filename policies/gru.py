@@ -4,53 +4,36 @@
     n = tanh(W_n u + b_n + r * (U_n h + c_n))
     h' = (1 - z) * n + z * h
 
-Letters: N tasks, B sequences per task, T time, H hidden; gates in the order r, z, n.
+Letters: N tasks, B sequences per task, T time, E encoder, H hidden; gates in the order r, z, n.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Generator, Tensor
 
-from policies.actor_critic import ENCODER_DIM, ActorCritic
+from policies.actor_critic import ActorCritic
 from policies.base import Memory, Params
-from policies.functional import linear, orthogonal_gates, positive, reset
+from policies.functional import linear, orthogonal_gates, reset
 from policies.fused.gru import forward_fused, vjp
 from policies.fused.node import Recurrence, Tensors, as_node
+from policies.settings import PolicySettings, Size
 from policies.timeline import stack, unbind
 
 
 @dataclass(frozen=True)
-class GRUCore:
-    """One layer of gated recurrent units, H wide."""
+class GRUSettings(PolicySettings):
+    """Settings of the GRU policy."""
 
-    output_dim: int
-    time_major: bool = True
-
-    def init_params(self, generator: Generator) -> Params:
-        """Return fresh parameters with a leading axis of 1."""
-        hidden = self.output_dim
-        return {
-            "gru.weight": orthogonal_gates(generator, ENCODER_DIM, hidden, 3),
-            "gru.bias": torch.zeros(1, 1, 3 * hidden),
-            "gru.recurrent_weight": orthogonal_gates(generator, hidden, hidden, 3),
-            "gru.recurrent_bias": torch.zeros(1, 1, hidden),
-        }
-
-    def initial_memory(self, num_tasks: int, batch: int, like: Tensor) -> Memory:
-        """Return zeros ``h [N, B, H]``."""
-        return (like.new_zeros(num_tasks, batch, self.output_dim),)
-
-    def forward(
-        self, params: Params, u: Tensor, first: Tensor, memory: Memory
-    ) -> tuple[Tensor, Memory]:
-        """Return ``h`` after every step, ``[N, T, B, H]``, and the last one as memory."""
-        gates = linear(params, "gru", u)
-        weight, bias = params["gru.recurrent_weight"], params["gru.recurrent_bias"]
-        states, last = as_node(RECURRENCE, first, gates, weight, bias, *memory)
-        return states, (last,)
+    hidden_dim: Size = 64
+    """Units in each layer."""
+    encoder_dim: Size = 64
+    """Width of the input encoder."""
+    num_layers: Size = 1
+    """Layers, each fed the states of the one below."""
 
 
 def unroll(first: Tensor, gates: Tensor, weight: Tensor, bias: Tensor, h: Tensor) -> Tensors:
@@ -81,14 +64,52 @@ RECURRENCE = Recurrence(unroll, forward_fused, vjp)
 """The equation, and the kernels that compute it."""
 
 
+@dataclass(frozen=True)
+class GRUCore:
+    """Layers of gated recurrent units."""
+
+    settings: GRUSettings
+    time_major: ClassVar[bool] = True
+
+    def init_params(self, generator: Generator) -> Params:
+        """Return initial parameters with a leading axis of 1."""
+        inputs, hidden = self.settings.encoder_dim, self.settings.hidden_dim
+        params: Params = {}
+        for layer in range(self.settings.num_layers):
+            name = f"gru.{layer}"
+            params[f"{name}.weight"] = orthogonal_gates(generator, inputs, hidden, 3)
+            params[f"{name}.bias"] = torch.zeros(1, 1, 3 * hidden)
+            params[f"{name}.recurrent_weight"] = orthogonal_gates(generator, hidden, hidden, 3)
+            params[f"{name}.recurrent_bias"] = torch.zeros(1, 1, hidden)
+            inputs = hidden
+        return params
+
+    def initial_memory(self, num_tasks: int, batch: int, like: Tensor) -> Memory:
+        """Return zeros ``h [N, B, H]``, one per layer."""
+        shape = (num_tasks, batch, self.settings.hidden_dim)
+        return tuple(like.new_zeros(shape) for _ in range(self.settings.num_layers))
+
+    def forward(
+        self, params: Params, u: Tensor, first: Tensor, memory: Memory
+    ) -> tuple[Tensor, Memory]:
+        """Return the last layer's ``h`` after every step, ``[N, T, B, H]``, and each one's last."""
+        last = []
+        for layer, h in enumerate(memory):
+            name = f"gru.{layer}"
+            gates = linear(params, name, u)
+            weight, bias = params[f"{name}.recurrent_weight"], params[f"{name}.recurrent_bias"]
+            u, h = as_node(RECURRENCE, first, gates, weight, bias, h)
+            last.append(h)
+        return u, tuple(last)
+
+
 def build(
     *,
     obs_dim: int,
     action_dim: int,
     discrete: bool = False,
     init_std: float = 1.0,
-    hidden_dim: int = 64,
+    settings: GRUSettings = GRUSettings(),
 ) -> ActorCritic:
-    """Build the GRU policy with ``hidden_dim`` units."""
-    positive(hidden_dim=hidden_dim)
-    return ActorCritic("gru", obs_dim, action_dim, GRUCore(hidden_dim), init_std, discrete=discrete)
+    """Build the GRU policy; see ``policies.build``."""
+    return ActorCritic("gru", GRUCore(settings), obs_dim, action_dim, discrete, init_std)

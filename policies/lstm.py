@@ -3,57 +3,36 @@
 i, f, o = sigmoid(W u + U h + b),  g = tanh(W_g u + U_g h + b_g)
 c' = f * c + i * g,  h' = o * tanh(c')
 
-Letters: N tasks, B sequences per task, T time, H hidden; gates in the order i, f, o, g.
+Letters: N tasks, B sequences per task, T time, E encoder, H hidden; gates in the order i, f, o, g.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Generator, Tensor
 
-from policies.actor_critic import ENCODER_DIM, ActorCritic
+from policies.actor_critic import ActorCritic
 from policies.base import Memory, Params
-from policies.functional import linear, orthogonal_gates, positive, reset
+from policies.functional import linear, orthogonal_gates, reset
 from policies.fused.lstm import forward_fused, vjp
 from policies.fused.node import Recurrence, Tensors, as_node
+from policies.settings import PolicySettings, Size
 from policies.timeline import stack, unbind
 
 
 @dataclass(frozen=True)
-class LSTMCore:
-    """One layer of long short-term memory, H wide."""
+class LSTMSettings(PolicySettings):
+    """Settings of the LSTM policy; 52 units are as many parameters as a GRU of 64."""
 
-    output_dim: int
-    time_major: bool = True
-
-    def init_params(self, generator: Generator) -> Params:
-        """Return fresh parameters with a leading axis of 1; forget gates start open."""
-        hidden = self.output_dim
-        bias = torch.zeros(1, 1, 4 * hidden)
-        bias[..., hidden : 2 * hidden] = 1.0
-        return {
-            "lstm.weight": orthogonal_gates(generator, ENCODER_DIM, hidden, 4),
-            "lstm.bias": bias,
-            "lstm.recurrent_weight": orthogonal_gates(generator, hidden, hidden, 4),
-        }
-
-    def initial_memory(self, num_tasks: int, batch: int, like: Tensor) -> Memory:
-        """Return zeros ``h`` and ``c``, each ``[N, B, H]``."""
-        return (
-            like.new_zeros(num_tasks, batch, self.output_dim),
-            like.new_zeros(num_tasks, batch, self.output_dim),
-        )
-
-    def forward(
-        self, params: Params, u: Tensor, first: Tensor, memory: Memory
-    ) -> tuple[Tensor, Memory]:
-        """Return ``h`` after every step, ``[N, T, B, H]``, and the last ``h, c`` as memory."""
-        gates = linear(params, "lstm", u)
-        weight = params["lstm.recurrent_weight"]
-        states, *last = as_node(RECURRENCE, first, gates, weight, *memory)
-        return states, tuple(last)
+    hidden_dim: Size = 52
+    """Units in each layer."""
+    encoder_dim: Size = 64
+    """Width of the input encoder."""
+    num_layers: Size = 1
+    """Layers, each fed the states of the one below."""
 
 
 def unroll(first: Tensor, gates: Tensor, weight: Tensor, h: Tensor, c: Tensor) -> Tensors:
@@ -82,16 +61,53 @@ RECURRENCE = Recurrence(unroll, forward_fused, vjp)
 """The equation, and the kernels that compute it."""
 
 
+@dataclass(frozen=True)
+class LSTMCore:
+    """Layers of long short-term memory."""
+
+    settings: LSTMSettings
+    time_major: ClassVar[bool] = True
+
+    def init_params(self, generator: Generator) -> Params:
+        """Return initial parameters with a leading axis of 1; forget gates start open."""
+        inputs, hidden = self.settings.encoder_dim, self.settings.hidden_dim
+        params: Params = {}
+        for layer in range(self.settings.num_layers):
+            name = f"lstm.{layer}"
+            params[f"{name}.weight"] = orthogonal_gates(generator, inputs, hidden, 4)
+            params[f"{name}.bias"] = torch.zeros(1, 1, 4 * hidden)
+            params[f"{name}.bias"][..., hidden : 2 * hidden] = 1.0
+            params[f"{name}.recurrent_weight"] = orthogonal_gates(generator, hidden, hidden, 4)
+            inputs = hidden
+        return params
+
+    def initial_memory(self, num_tasks: int, batch: int, like: Tensor) -> Memory:
+        """Return zeros ``h`` and ``c``, each ``[N, B, H]``, for every layer in turn."""
+        shape = (num_tasks, batch, self.settings.hidden_dim)
+        return tuple(like.new_zeros(shape) for _ in range(2 * self.settings.num_layers))
+
+    def forward(
+        self, params: Params, u: Tensor, first: Tensor, memory: Memory
+    ) -> tuple[Tensor, Memory]:
+        """Return the last layer's ``h`` after every step, ``[N, T, B, H]``, and each one's last."""
+        last: list[Tensor] = []
+        for layer in range(self.settings.num_layers):
+            name = f"lstm.{layer}"
+            gates = linear(params, name, u)
+            before = memory[2 * layer : 2 * layer + 2]
+            weight = params[f"{name}.recurrent_weight"]
+            u, *after = as_node(RECURRENCE, first, gates, weight, *before)
+            last.extend(after)
+        return u, tuple(last)
+
+
 def build(
     *,
     obs_dim: int,
     action_dim: int,
     discrete: bool = False,
     init_std: float = 1.0,
-    hidden_dim: int = 52,
+    settings: LSTMSettings = LSTMSettings(),
 ) -> ActorCritic:
-    """Build the LSTM policy with ``hidden_dim`` units; 52 of them are as large as a GRU of 64."""
-    positive(hidden_dim=hidden_dim)
-    return ActorCritic(
-        "lstm", obs_dim, action_dim, LSTMCore(hidden_dim), init_std, discrete=discrete
-    )
+    """Build the LSTM policy; see ``policies.build``."""
+    return ActorCritic("lstm", LSTMCore(settings), obs_dim, action_dim, discrete, init_std)

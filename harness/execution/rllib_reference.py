@@ -54,7 +54,7 @@ from harness.meta.learners.iteration import concluded
 from harness.meta.learners.ppo import PPOLearner
 from harness.meta.problem import Problem
 from harness.types import Cell
-from policies.actor_critic import ENCODER_DIM, ActorCritic
+from policies.actor_critic import ActorCritic
 
 MODULE = "default_policy"
 FEEDS: dict[str, Feed] = {}
@@ -268,10 +268,10 @@ def algorithm_config(problem: Problem, learner: PPOLearner, feed_key: str) -> PP
 def _module_spec(problem: Problem, chunk: int) -> RLModuleSpec:
     assert isinstance(problem.policy, ActorCritic)
     model = DefaultModelConfig(
-        fcnet_hiddens=[ENCODER_DIM],
+        fcnet_hiddens=[problem.policy.core.settings.encoder_dim],
         fcnet_activation="tanh",
         use_lstm=True,
-        lstm_cell_size=problem.policy.core.output_dim,
+        lstm_cell_size=problem.policy.core.settings.hidden_dim,
         max_seq_len=chunk,
         vf_share_layers=True,
         free_log_std=True,

@@ -35,9 +35,9 @@ def outputs(discrete: bool) -> list[PolicyOutput]:
 
 
 def as_torch(out: PolicyOutput) -> torch.distributions.Distribution:
-    if out.log_std is None:
-        return TorchCategorical(logits=out.mean)
-    return Independent(Normal(out.mean, out.log_std.exp().expand_as(out.mean)), 1)
+    if out.discrete:
+        return TorchCategorical(logits=out.action_params)
+    return Independent(Normal(out.action_params, out.log_std.exp().expand_as(out.action_params)), 1)
 
 
 @pytest.mark.parametrize("discrete", [False, True])
@@ -119,6 +119,7 @@ def test_discrete_policies_have_no_standard_deviation(name: str):
         torch.testing.assert_close(value, numbers.init_params(0)[key])
     x, first = draw(1, 5, 6, 4).float(), torch.zeros(1, 5, 6, dtype=torch.bool)
     out = choice.forward(params, x, first, choice.initial_memory(1, 5, x))
+    assert out.discrete
     assert out.log_std is None
-    probabilities = torch.softmax(out.mean, -1)
+    probabilities = torch.softmax(out.action_params, -1)
     assert (probabilities - 0.5).abs().max() < 0.05  # nothing is preferred at the start

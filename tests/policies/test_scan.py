@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from policies.scan import scan
-from policies.ssm import discretise
+from policies.state_space import discretise
 
 
 def make_case(steps: int, resets: float, seed: int = 0):

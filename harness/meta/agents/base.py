@@ -20,7 +20,8 @@ from harness.meta import stateful
 from harness.meta.adaptation.trail import Discount, Step, Trail
 from harness.meta.stateful import Hidden
 from policies.base import Memory, Params
-from policies.modules import PolicyBase, gaussian_log_prob
+from policies.heads import gaussian_log_prob
+from policies.modules import PolicyBase
 
 Lock = AbstractContextManager[Any]
 _LOCKS: weakref.WeakKeyDictionary[nn.Module, Lock] = weakref.WeakKeyDictionary()
