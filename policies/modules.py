@@ -108,8 +108,8 @@ class PolicyBase(FunctionalModule):
         memory = self.init_hidden(batch) if hidden_state is None else hidden_state
         if first is None:
             first = torch.zeros(batch, steps, dtype=torch.bool, device=x.device)
-        fed = tuple(part.unsqueeze(0) for part in memory)
-        out = self.policy.forward(self.params(), series.unsqueeze(0), first.unsqueeze(0), fed)
+        memory = tuple(part.unsqueeze(0) for part in memory)
+        out = self.policy.forward(self.params(), series.unsqueeze(0), first.unsqueeze(0), memory)
         mean, value = out.action_params[0], out.value[0]
         if x.dim() == 2:
             mean, value = mean[:, 0], value[:, 0]

@@ -11,12 +11,15 @@ Layout: N tasks, T time, B sequences, S state; everything is ``[N, T, B, S]``.
 
 from __future__ import annotations
 
+from typing import Literal, get_args
+
 import torch
 from torch import Tensor
 
 from policies.fused.scan import differentiable_loop
 
-METHODS: tuple[str, ...] = ("auto", "loop", "doubling")
+Method = Literal["auto", "loop", "doubling"]
+METHODS: tuple[str, ...] = get_args(Method)
 
 
 def scan(a: Tensor, b: Tensor, first: Tensor, initial: Tensor, method: str = "auto") -> Tensor:

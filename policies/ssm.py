@@ -30,6 +30,7 @@ from policies.functional import (
     rms_norm,
 )
 from policies.modules import FunctionalModule, PolicyBase, as_series, seeded_generator
+from policies.scan import Method
 from policies.series import run_series
 from policies.settings import PolicySettings, Size
 from policies.state_space import discretise, init_poles, run_states
@@ -54,7 +55,7 @@ class SSMSettings(PolicySettings):
     """Smallest initial step size; initial sizes are log-uniform."""
     dt_max: Annotated[float, Gt(0)] = DT[1]
     """Largest initial step size."""
-    scan_method: Literal["auto", "loop", "doubling"] = "auto"
+    scan_method: Method = "auto"
     """Algorithm of the scan over time; auto is loop on CPUs and doubling elsewhere."""
     norm: Literal["rms", "layer", "none"] = "rms"
     """Normalisation of a layer's input: mean square one, also mean zero, or none."""
@@ -72,7 +73,7 @@ class SSMSettings(PolicySettings):
 
 @dataclass(frozen=True)
 class SSMCore:
-    """State-space layers with a gate and a residual connection each."""
+    """Gated residual state-space layers."""
 
     settings: SSMSettings
     time_major: ClassVar[bool] = True
@@ -155,12 +156,12 @@ class Matrices(NamedTuple):
 
 
 class StateSpaceModel(FunctionalModule):
-    """One linear state space with all its matrices learned, fed by one hidden layer.
+    """A linear state space with learned matrices, fed by one hidden layer.
 
         u = relu(W x + b)     s' = A s + B u     y = C s + D x + bias
 
-    A is diagonal and stable, discretised as in ``policies.state_space``; its hidden state is s
-    itself, ``[B, S]``.
+    A is diagonal and stable, discretised as in ``policies.state_space``. The hidden state is s,
+    ``[B, S]``.
     """
 
     def __init__(

@@ -28,9 +28,9 @@ BLOCK = 8
 def init_poles(
     generator: Generator, layers: int, state: int, dt: tuple[float, float]
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return ``log_a`` and ``log_dt``, both ``[1, L, 1, S]``, and the rates ``a [S]`` themselves.
+    """Return initial ``log_a`` and ``log_dt``, both ``[1, L, 1, S]``, and the rates ``a [S]``.
 
-    ``dt`` is the range of the step size, log-uniform; dt * a is the decay rate per step.
+    Step sizes are log-uniform in the range ``dt``; dt * a is the decay rate per step.
     """
     rate = (torch.arange(state) % BLOCK + 1).float()
     low, high = dt
@@ -40,7 +40,7 @@ def init_poles(
 
 
 def discretise(log_a: Tensor, log_dt: Tensor) -> tuple[Tensor, Tensor]:
-    """Return zero-order hold's ``exp(dt A)`` and ``A^-1 (exp(dt A) - 1)`` for A = -exp(log_a)."""
+    """Return ``exp(dt A)`` and ``A^-1 (exp(dt A) - 1)`` for A = -exp(log_a), by zero-order hold."""
     a = log_a.exp()
     exponent = -a * log_dt.exp()
     return exponent.exp(), -torch.expm1(exponent) / a
@@ -53,15 +53,15 @@ def run_states(
     start: tuple[Tensor, Tensor],
     scan_method: str = "auto",
 ) -> tuple[Tensor, Tensor]:
-    """Return the states of one layer over time; every state space here is stepped by this.
+    """Return the states of one state space over time.
 
     Args:
         pole: decay and input gain of ``discretise``, each ``[N, 1, S]``.
         b: ``B``, ``[N, H, S]``.
         v: inputs, ``[N, T, B, H]``, contiguous.
-        start: resets ``[N, T, B]`` and the state before the first step, ``[N, B, S]``, which for
-            T = 1 has been reset already.
-        scan_method: see ``policies.scan``.
+        start: resets ``[N, T, B]`` and the state before the first step, ``[N, B, S]``; if T = 1,
+            the caller has applied the reset already.
+        scan_method: the algorithm, see ``policies.scan``.
 
     Returns:
         All states ``[N, T * B, S]`` and the last ones ``[N, B, S]``.

@@ -11,6 +11,7 @@ CASES = {
     "ssm": {},
     "ssm-deep": {"hidden_dim": 6, "encoder_dim": 4, "num_layers": 3, "state_dim": 5},
     "ssm-layer-norm": {"hidden_dim": 4, "encoder_dim": 4, "num_layers": 1, "norm": "layer"},
+    "ssm-doubling": {"hidden_dim": 4, "num_layers": 2, "scan_method": "doubling"},
     "lstm": {},
     "lstm-deep": {"hidden_dim": 6, "encoder_dim": 4, "num_layers": 3},
     "lstm-wide": {"hidden_dim": 9, "encoder_dim": 2, "num_layers": 2},

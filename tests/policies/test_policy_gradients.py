@@ -62,7 +62,7 @@ def test_gradient_through_an_inner_step_equals_finite_differences(name, shared):
 
 
 def test_hessian_vector_product_through_an_inner_step(name):
-    """What exact MAML-TRPO needs: the third order."""
+    """The third order, which exact MAML-TRPO needs."""
     policy = make(name)
     memory = used_memory(policy, own_params(policy), torch.float32)
     memory = tuple(part.double() for part in memory)

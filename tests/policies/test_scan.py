@@ -1,4 +1,4 @@
-"""Both methods of the linear recurrence are the plain definition, in every order of derivative."""
+"""Both methods of the linear recurrence equal its definition, in every order of derivative."""
 
 import pytest
 import torch
@@ -67,7 +67,7 @@ def test_gradients_equal_finite_differences(method, resets):
     assert torch.autograd.gradgradcheck(run, leaves)
 
 
-def test_a_sequence_has_the_bits_it_has_beside_others():
+def test_bits_do_not_depend_on_the_other_sequences():
     a, b, first, initial = (
         part.float() if part.is_floating_point() else part for part in make_case(9, 0.2)
     )
@@ -78,13 +78,13 @@ def test_a_sequence_has_the_bits_it_has_beside_others():
         assert torch.equal(alone, whole[1:, :, one])
 
 
-def test_unknown_method_teaches():
+def test_unknown_method_is_refused():
     with pytest.raises(ValueError, match="unknown scan method 'fast'; have: auto, loop, doubling"):
         scan(*make_case(2, 0.0), method="fast")
 
 
 def test_zero_order_hold_is_the_exact_solution():
-    """Held input, x' = -a x + u: compared with many small Euler steps."""
+    """Constant input, x' = -a x + u, against many small Euler steps."""
     log_a, log_dt = torch.tensor([[0.5, 1.5]]).double(), torch.tensor([[-1.0, -3.0]]).double()
     decay, gain = discretise(log_a, log_dt)
     x, pieces = torch.tensor([[2.0, -1.0]]).double(), 10_000

@@ -11,6 +11,7 @@ from policies.params import num_params
 from policies.settings import PolicySettings
 from policies.ssm import SSMSettings
 from policies.transformer import TransformerSettings
+from tests.policies.policy_cases import make_inputs
 
 SIZES = {"obs_dim": 17, "action_dim": 6}
 
@@ -42,6 +43,28 @@ def test_every_size_acts_on_the_parameters(name):
     for field in set(sizes) - {"context"}:
         larger = dataclasses.replace(start, **{field: 2 * getattr(start, field)})
         assert count(name, larger) != count(name, start), field
+
+
+@pytest.mark.parametrize(
+    ("case", "changed"),
+    [
+        ("transformer", {"context": 3}),
+        ("ssm", {"norm": "layer"}),
+        ("ssm", {"norm": "none"}),
+        ("ssm", {"residual": False}),
+        ("ssm", {"dt_min": 0.4}),
+        ("ssm", {"dt_max": 0.02}),
+    ],
+)
+def test_every_other_setting_acts_on_the_outputs(case, changed):
+    x, first = make_inputs(resets=0.0)
+    outputs = []
+    for options in ({}, changed):
+        settings = policies.settings_class(case)(**options)
+        policy = policies.build(case, obs_dim=5, action_dim=2, settings=settings)
+        memory = policy.initial_memory(*x.shape[:2], x)
+        outputs.append(policy.forward(policy.init_params(0), x, first, memory).value)
+    assert not outputs[0].allclose(outputs[1], atol=1e-4)
 
 
 @pytest.mark.parametrize(
