@@ -18,24 +18,10 @@ from torch import Generator, Tensor
 
 from policies.base import Memory, Params, PolicyOutput
 from policies.functional import linear, linear_params, positive
+from policies.settings import PolicySettings
 
 MEAN_GAIN = 0.01
 """Initial actions are near zero for any observation (arXiv 2006.05990), or all equally likely."""
-
-
-@runtime_checkable
-class Widths(Protocol):
-    """The settings of a core that concern its surroundings."""
-
-    @property
-    def encoder_dim(self) -> int:
-        """Width of the core's input."""
-        ...
-
-    @property
-    def hidden_dim(self) -> int:
-        """Width of the core's output."""
-        ...
 
 
 @runtime_checkable
@@ -43,8 +29,8 @@ class Core(Protocol):
     """A sequence model between encoder and heads."""
 
     @property
-    def settings(self) -> Widths:
-        """Its sizes."""
+    def settings(self) -> PolicySettings:
+        """Its sizes: input ``encoder_dim`` wide, output ``hidden_dim`` wide."""
         ...
 
     @property

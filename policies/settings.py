@@ -19,10 +19,11 @@ COMPARISONS = {
 
 
 class PolicySettings:
-    """Base of frozen dataclasses whose values must fit their annotations.
+    """Base of frozen dataclasses with the fields below, whose values must fit their annotations."""
 
-    Every policy has ``hidden_dim``, ``encoder_dim`` and ``num_layers``.
-    """
+    hidden_dim: Size
+    encoder_dim: Size
+    num_layers: Size
 
     def __post_init__(self) -> None:
         for name, hint in get_type_hints(type(self), include_extras=True).items():

@@ -7,8 +7,8 @@ import pytest
 from annotated_types import Ge, Lt
 
 import policies
+from policies.mlp import MLPSettings
 from policies.params import num_params
-from policies.settings import PolicySettings
 from policies.ssm import SSMSettings
 from policies.transformer import TransformerSettings
 from tests.policies.policy_cases import make_inputs
@@ -17,7 +17,7 @@ SIZES = {"obs_dim": 17, "action_dim": 6}
 
 
 @dataclasses.dataclass(frozen=True)
-class Plugin(PolicySettings):
+class Plugin(MLPSettings):
     norm: Literal["rms", "none"] = "rms"
     share: Annotated[float, Ge(0), Lt(1), "any other annotation"] = 0.5
 
