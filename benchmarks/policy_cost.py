@@ -40,7 +40,8 @@ class Size:
 def loss_of(policy: Policy, params: Params, x: Tensor, first: Tensor, memory: Memory) -> Tensor:
     """Return a loss that reaches every parameter."""
     out = policy.forward(params, x, first, memory)
-    return (out.mean.square().sum(-1) + out.value.square()).mean() + out.log_std.square().sum()
+    actions, value = out.action_params, out.value
+    return (actions.square().sum(-1) + value.square()).mean() + out.log_std.square().sum()
 
 
 def adapted(params: Params, loss: Tensor, *, create_graph: bool) -> Params:

@@ -36,7 +36,8 @@ from harness.meta import learners
 from harness.meta.cell_setup import CellSetup
 from harness.toolkit import AdaptationConfig, ExperienceBuffer, HybridAdapter, StandardAdapter
 from harness.types import Cell
-from policies.modules import PolicyModule, gaussian_log_prob
+from policies.heads import gaussian_log_prob
+from policies.modules import PolicyModule
 from task_distributions import Task
 
 torch.set_num_threads(1)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import bisect
+import dataclasses
 import importlib
-import inspect
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast, get_type_hints
 
 if TYPE_CHECKING:  # names() must answer without the second that importing torch takes
+    from collections.abc import Callable
+
     from policies.base import Policy
 
-__all__ = ["COMPARED", "REGISTRY", "build", "names"]
+__all__ = ["COMPARED", "REGISTRY", "build", "match_params", "names", "settings_class"]
 
 REGISTRY: dict[str, str] = {
     "ssm": "policies.ssm:build",
@@ -18,11 +21,14 @@ REGISTRY: dict[str, str] = {
     "transformer": "policies.transformer:build",
     "mlp": "policies.mlp:build",
 }
-"""Name -> ``module:factory``. A factory takes ``obs_dim``, ``action_dim``, ``discrete`` (actions
-are a choice of one of ``action_dim``), ``init_std`` and its own options."""
+"""Name -> ``module:factory``. A factory takes the keywords of ``build``; the class of its settings
+is the annotation of ``settings``."""
 
 COMPARED: tuple[str, ...] = ("ssm", "lstm", "gru", "transformer")
 """The policies compared by default, of equal size within 10 %; mlp is the memoryless control."""
+
+TOLERANCE = 0.1
+"""Largest relative deviation of a matched parameter count."""
 
 
 def names() -> tuple[str, ...]:
@@ -30,29 +36,104 @@ def names() -> tuple[str, ...]:
     return tuple(REGISTRY)
 
 
-def build(name: str, *, obs_dim: int, action_dim: int, **options: Any) -> Policy:
-    """Build the policy ``name`` for inputs of ``obs_dim`` and actions of ``action_dim`` numbers.
-
-    With ``discrete=True`` an action is a choice of one of ``action_dim``.
-
-    ``obs_dim`` counts everything the policy is fed: a harness that also feeds the previous action
-    and reward adds them to it.
+def settings_class(name: str) -> type:
+    """Return the settings dataclass of the policy ``name``, read from its factory's annotation.
 
     Raises:
-        ValueError: the name is not registered, or an option is not the policy's.
+        ValueError: the name is not registered.
     """
+    return cast(type, get_type_hints(_factory(name))["settings"])
+
+
+def build(
+    name: str,
+    *,
+    obs_dim: int,
+    action_dim: int,
+    discrete: bool = False,
+    init_std: float = 1.0,
+    settings: Any = None,
+) -> Policy:
+    """Build the policy ``name``.
+
+    Args:
+        name: a registered name.
+        obs_dim: width of the input: the observation and whatever is appended to it, such as the
+            previous action and reward.
+        action_dim: numbers per action, or discrete actions to choose from.
+        discrete: whether an action is a choice of one of ``action_dim``.
+        init_std: initial standard deviation of the action; unused for discrete ones.
+        settings: an instance of ``settings_class(name)``; None means its defaults.
+
+    Raises:
+        ValueError: the name is not registered, or a size is not positive.
+        TypeError: ``settings`` belong to another policy.
+    """
+    factory, expected = _factory(name), settings_class(name)
+    settings = expected() if settings is None else settings
+    if not isinstance(settings, expected):
+        raise TypeError(
+            f"policy {name!r} takes {expected.__name__}, not {type(settings).__name__}. "
+            "Build them by policies.settings_class(name)(...)"
+        )
+    return factory(
+        obs_dim=obs_dim,
+        action_dim=action_dim,
+        discrete=discrete,
+        init_std=init_std,
+        settings=settings,
+    )
+
+
+def match_params(
+    name: str,
+    count: int,
+    *,
+    obs_dim: int,
+    action_dim: int,
+    discrete: bool = False,
+    settings: Any = None,
+) -> Any:
+    """Return ``settings`` with the ``hidden_dim`` whose parameter count is closest to ``count``.
+
+    All other settings stay as they are; None means the defaults.
+
+    Raises:
+        ValueError: the name is not registered, or no width comes within 10 % of ``count``.
+    """
+    import torch
+
+    from policies.params import num_params
+
+    start = settings_class(name)() if settings is None else settings
+    sizes: dict[str, Any] = {"obs_dim": obs_dim, "action_dim": action_dim, "discrete": discrete}
+
+    def params_at(width: int) -> int:
+        changed = dataclasses.replace(start, hidden_dim=width)
+        with torch.device("meta"):  # shapes alone
+            return num_params(build(name, **sizes, settings=changed).init_params(0))
+
+    # The count grows with the width, except that one equal to the encoder's saves a projection.
+    step, encoder = getattr(start, "hidden_dim_multiple", 1), start.encoder_dim
+    widths = range(step, max(count, step) + 1, step)
+    above = bisect.bisect_left(
+        widths, count, key=lambda width: params_at(width + step * (width == encoder))
+    )
+    near = {*widths[max(0, above - 1) : above + 2], encoder if encoder in widths else step}
+    best = min(sorted(near), key=lambda width: abs(params_at(width) - count))
+    if abs(params_at(best) - count) > TOLERANCE * count:
+        raise ValueError(
+            f"policy {name!r} cannot have {count} parameters within {TOLERANCE:.0%}; closest is "
+            f"hidden_dim {best} with {params_at(best)}. Change the count or another setting"
+        )
+    return dataclasses.replace(start, hidden_dim=best)
+
+
+def _factory(name: str) -> Callable[..., Policy]:
     if name not in REGISTRY:
         raise ValueError(
             f"unknown policy {name!r}; have: {', '.join(names())}. "
             "Register it in policies/__init__.py"
         )
     module, _, attribute = REGISTRY[name].partition(":")
-    factory = getattr(importlib.import_module(module), attribute)
-    allowed = set(inspect.signature(factory).parameters) - {"obs_dim", "action_dim"}
-    if not options.keys() <= allowed:
-        raise ValueError(
-            f"policy {name!r} has no option {', '.join(sorted(options.keys() - allowed))}; "
-            f"have: {', '.join(sorted(allowed))}. Correct the name or drop it"
-        )
-    policy: Policy = factory(obs_dim=obs_dim, action_dim=action_dim, **options)
-    return policy
+    return cast("Callable[..., Policy]", getattr(importlib.import_module(module), attribute))

@@ -1,9 +1,9 @@
-"""Every policy: input encoder, sequence core, action head and value head.
+"""The frame of every policy: input encoder, sequence core, action head and value head.
 
-u = tanh(W_e x + b_e)      y, memory = core(u, first, memory)
-mean = W_m y + b_m         log_std = const         value = w_v y + b_v
+u = tanh(W_e x + b_e)               y, memory = core(u, first, memory)
+action_params = W_m y + b_m         log_std = const         value = w_v y + b_v
 
-Of discrete actions ``mean`` is the logits, and there is no log_std.
+For discrete actions ``action_params`` are logits and there is no log_std.
 """
 
 from __future__ import annotations
@@ -18,13 +18,10 @@ from torch import Generator, Tensor
 
 from policies.base import Memory, Params, PolicyOutput
 from policies.functional import linear, linear_params, positive
-
-ENCODER_DIM = 64
-"""Width of the encoder of every policy, so that they differ in the core alone."""
+from policies.settings import PolicySettings
 
 MEAN_GAIN = 0.01
-"""First actions are near zero whatever the observation (arXiv 2006.05990); discrete ones about
-equally likely."""
+"""Initial actions are near zero for any observation (arXiv 2006.05990), or all equally likely."""
 
 
 @runtime_checkable
@@ -32,17 +29,17 @@ class Core(Protocol):
     """A sequence model between encoder and heads."""
 
     @property
-    def output_dim(self) -> int:
-        """Width of the features."""
+    def settings(self) -> PolicySettings:
+        """Its sizes: input ``encoder_dim`` wide, output ``hidden_dim`` wide."""
         ...
 
     @property
     def time_major(self) -> bool:
-        """Whether it takes ``[N, T, B, H]`` rather than ``[N, B, T, H]``."""
+        """Whether sequences are ``[N, T, B, H]`` rather than ``[N, B, T, H]``."""
         ...
 
     def init_params(self, generator: Generator) -> Params:
-        """Return fresh parameters with a leading axis of 1."""
+        """Return initial parameters with a leading axis of 1."""
         ...
 
     def initial_memory(self, num_tasks: int, batch: int, like: Tensor) -> Memory:
@@ -61,33 +58,32 @@ class ActorCritic:
     """A ``Policy`` around a ``Core``; it holds sizes, never tensors."""
 
     name: str
+    core: Core
     input_dim: int
     action_dim: int
-    core: Core
-    init_std: float
-    encoder_dim: int = ENCODER_DIM
     discrete: bool = False
-    """Actions are a choice of one of ``action_dim``; ``init_std`` then means nothing."""
+    """Whether an action is a choice of one of ``action_dim``; ``init_std`` is then unused."""
+    init_std: float = 1.0
 
     def __post_init__(self) -> None:
         positive(obs_dim=self.input_dim, action_dim=self.action_dim, init_std=self.init_std)
 
     def init_params(self, seed: int) -> Params:
-        """Return fresh parameters with a leading axis of 1, a function of ``seed`` alone."""
+        """Return initial parameters with a leading axis of 1, a function of ``seed`` alone."""
         generator = torch.Generator().manual_seed(seed)
-        width = self.core.output_dim
+        sizes = self.core.settings
         params = linear_params(
-            generator, "encoder", self.input_dim, self.encoder_dim, math.sqrt(2.0)
+            generator, "encoder", self.input_dim, sizes.encoder_dim, math.sqrt(2.0)
         )
         params |= self.core.init_params(generator)
-        params |= linear_params(generator, "mean", width, self.action_dim, MEAN_GAIN)
-        params |= linear_params(generator, "value", width, 1)
+        params |= linear_params(generator, "mean", sizes.hidden_dim, self.action_dim, MEAN_GAIN)
+        params |= linear_params(generator, "value", sizes.hidden_dim, 1)
         if not self.discrete:
             params["log_std"] = torch.full((1, 1, 1, self.action_dim), math.log(self.init_std))
         return params
 
     def initial_memory(self, num_tasks: int, batch: int, like: Tensor) -> Memory:
-        """Return the memory before the first step, of the dtype and device of ``like``."""
+        """Return the memory before the first step, with the dtype and device of ``like``."""
         return self.core.initial_memory(num_tasks, batch, like)
 
     def forward(
@@ -110,16 +106,16 @@ class ActorCritic:
             raise ValueError(
                 f"x is {tuple(x.shape)} [N, B, T, I] and params hold {sets} sets; policy "
                 f"{self.name!r} takes I = {self.input_dim} and 1 or N sets. Build it with the "
-                "width it is fed, or index params by task"
+                "width of its input, or index params by task"
             )
         if sets == num_tasks:
             return self._forward(params, x, first, memory)
         out = self._forward(params, _fold(x), _fold(first), tuple(map(_fold, memory)))
-        mean, value, *memory_parts = (
+        action_params, value, *memory_parts = (
             part.squeeze(0).reshape(num_tasks, batch, *part.shape[2:])
-            for part in (out.mean, out.value, *out.memory)
+            for part in (out.action_params, out.value, *out.memory)
         )
-        return PolicyOutput(mean, out.log_std, value, tuple(memory_parts))
+        return PolicyOutput(action_params, out.log_std, value, tuple(memory_parts))
 
     def _forward(self, params: Params, x: Tensor, first: Tensor, memory: Memory) -> PolicyOutput:
         swap = self.core.time_major
@@ -127,10 +123,10 @@ class ActorCritic:
             x, first = x.transpose(1, 2), first.transpose(1, 2)
         u = torch.tanh(linear(params, "encoder", x))
         y, memory = self.core.forward(params, u, first, memory)
-        mean, value = linear(params, "mean", y), linear(params, "value", y).squeeze(-1)
+        action_params, value = linear(params, "mean", y), linear(params, "value", y).squeeze(-1)
         if swap:
-            mean, value = mean.transpose(1, 2), value.transpose(1, 2)
-        return PolicyOutput(mean=mean, log_std=params.get("log_std"), value=value, memory=memory)
+            action_params, value = action_params.transpose(1, 2), value.transpose(1, 2)
+        return PolicyOutput(action_params, params.get("log_std"), value, memory)
 
 
 def _fold(x: Tensor) -> Tensor:

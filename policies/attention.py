@@ -1,8 +1,8 @@
 """Causal attention over a sliding window, in plain matrix products: twice differentiable.
 
-Queries of all heads share one head of keys and values (multi-query, arXiv 1911.02150), which keeps
-the memory small, and scores fall off linearly with the distance in time (ALiBi, arXiv 2108.12409),
-so that a window may slide without anything cached going stale.
+All heads share one head of keys and values (multi-query, arXiv 1911.02150), which keeps the memory
+small. Scores decrease linearly with the distance in time (ALiBi, arXiv 2108.12409), so that cached
+keys stay valid as the window slides.
 
 A query sees itself and the ``reach`` steps before it: at most ``context``, never beyond a reset.
 Letters: Q = N * B sequences, T time, C context, K = 2 D keys and values side by side, D head width.
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 CHUNK = 32
-"""Queries answered together; each chunk scores C + CHUNK keys, whatever T."""
+"""Queries per matrix product; each chunk scores C + CHUNK keys, for any T."""
 
 
 def reach_of(first: Tensor, age: Tensor, context: int) -> Tensor:
@@ -23,7 +23,7 @@ def reach_of(first: Tensor, age: Tensor, context: int) -> Tensor:
     Args:
         first: ``[..., T]``, set where a step sees no past.
         age: ``[...]``, steps cached before the first one.
-        context: most steps ever seen.
+        context: the most steps that may be seen.
     """
     time = torch.arange(first.shape[-1], device=first.device)
     start = torch.where(first, time, -age.long().unsqueeze(-1)).cummax(dim=-1).values
@@ -33,7 +33,7 @@ def reach_of(first: Tensor, age: Tensor, context: int) -> Tensor:
 def attend_one(query: Tensor, keys_values: Tensor, reach: Tensor) -> Tensor:
     """Return ``[Q, heads, D]`` for one step's ``query [Q, heads, D]`` over ``[Q, C + 1, K]``.
 
-    ``reach [Q]``; the last key is the step's own.
+    The last key is that of the step itself; ``reach`` is ``[Q]``.
     """
     heads, width = query.shape[1:]
     count = keys_values.shape[1]
@@ -50,8 +50,8 @@ def attend(query: Tensor, past: Tensor, present: Tensor, reach: Tensor) -> Tenso
     Args:
         query: one query per step and head.
         past: ``[Q, C, K]``, cached keys and values.
-        present: ``[Q, T, K]``, those of the steps themselves.
-        reach: ``[Q, T]``, or ``[1, T]`` when all sequences agree.
+        present: ``[Q, T, K]``, keys and values of the steps themselves.
+        reach: ``[Q, T]``, or ``[1, T]`` if it is the same for all sequences.
     """
     sequences, steps, heads, width = query.shape
     context = past.shape[1]
@@ -76,16 +76,16 @@ def _chunk_bias(reach: Tensor, window: Tensor, heads: int) -> Tensor:
     chunk, count = reach.shape[-1], window.shape[1]
     rows = torch.arange(count - chunk, count, device=window.device)
     distance = rows.unsqueeze(-1) - torch.arange(count, device=window.device)
-    seen = (distance >= 0) & (distance <= reach.unsqueeze(-1))
-    return _bias(distance, seen, heads, window.dtype).flatten(2, 3)
+    visible = (distance >= 0) & (distance <= reach.unsqueeze(-1))
+    return _bias(distance, visible, heads, window.dtype).flatten(2, 3)
 
 
-def _bias(distance: Tensor, seen: Tensor, heads: int, dtype: torch.dtype) -> Tensor:
-    """Return ``[..., heads, keys]``: minus slope times distance where seen, else minus infinity."""
+def _bias(distance: Tensor, visible: Tensor, heads: int, dtype: torch.dtype) -> Tensor:
+    """Return ``[..., heads, keys]``: minus slope times distance where visible, else -inf."""
     power = torch.arange(1, heads + 1, device=distance.device, dtype=dtype)
     slopes = torch.exp2(-8.0 * power / heads).unsqueeze(-1)
     bias = -slopes * distance.unsqueeze(-2)
-    return torch.where(seen.unsqueeze(-2), bias, float("-inf"))
+    return torch.where(visible.unsqueeze(-2), bias, float("-inf"))
 
 
 def _pad(x: Tensor, lead: int, tail: int) -> Tensor:

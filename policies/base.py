@@ -1,4 +1,4 @@
-"""What a policy is: a pure function of parameters, inputs and memory.
+"""The interface of a policy: a pure function of parameters, inputs and memory.
 
 Dimension letters: N tasks (leading axis of every parameter; 1 when all tasks share one set),
 B sequences per task, T time, I input, A action, H hidden.
@@ -15,45 +15,66 @@ from torch import Tensor
 from policies.heads import Categorical, Gaussian, Head
 
 Params = dict[str, Tensor]
-"""Named parameters, each ``[N, ...]``. Values never changed in place; adapting makes a new dict."""
+"""Named parameters, each ``[N, ...]``. Never modified in place; adapting makes a new dict."""
 
 Memory = tuple[Tensor, ...]
-"""What a policy carries from step to step, each ``[N, B, ...]``; empty for a memoryless policy."""
+"""The recurrent state of a policy, each part ``[N, B, ...]``; empty for a memoryless policy."""
 
 
 @dataclass(frozen=True, slots=True)
 class PolicyOutput:
     """Action distribution, state value and the memory after the last step."""
 
-    mean: Float[Tensor, "N B T A"]
-    """Of the Gaussian; of discrete actions their logits."""
+    action_params: Float[Tensor, "N B T A"]
+    """Mean of the Gaussian, or the logits of discrete actions."""
     log_std: Float[Tensor, "M 1 1 A"] | None
-    """State-independent; M is N, or 1 when the parameters are shared. None: discrete actions."""
+    """State-independent; M is N, or 1 when the parameters are shared. None when discrete."""
     value: Float[Tensor, "N B T"]
     memory: Memory
+
+    @property
+    def discrete(self) -> bool:
+        """Whether an action is a choice of one of A."""
+        return self.log_std is None
 
     @property
     def head(self) -> Head:
         """The distribution over actions."""
         if self.log_std is None:
-            return Categorical(self.mean)
-        return Gaussian(self.mean, self.log_std)
+            return Categorical(self.action_params)
+        return Gaussian(self.action_params, self.log_std)
 
 
 @runtime_checkable
 class Policy(Protocol):
-    """A network without parameters of its own; T = 1 acts, T > 1 learns, through one method."""
+    """A network that holds no parameters; one method serves acting (T = 1) and learning (T > 1)."""
 
-    name: str
-    input_dim: int
-    action_dim: int
+    @property
+    def name(self) -> str:
+        """The registered name."""
+        ...
+
+    @property
+    def input_dim(self) -> int:
+        """I, the width of the input."""
+        ...
+
+    @property
+    def action_dim(self) -> int:
+        """A, the numbers per action, or the actions to choose from."""
+        ...
+
+    @property
+    def discrete(self) -> bool:
+        """Whether an action is a choice of one of A."""
+        ...
 
     def init_params(self, seed: int) -> Params:
-        """Return fresh parameters with a leading axis of 1, a function of ``seed`` alone."""
+        """Return initial parameters with a leading axis of 1, a function of ``seed`` alone."""
         ...
 
     def initial_memory(self, num_tasks: int, batch: int, like: Tensor) -> Memory:
-        """Return the memory before the first step, of the dtype and device of ``like``."""
+        """Return the memory before the first step, with the dtype and device of ``like``."""
         ...
 
     def forward(
@@ -65,6 +86,6 @@ class Policy(Protocol):
     ) -> PolicyOutput:
         """Run T steps from ``memory``; where ``first`` is set, memory is reset before that step.
 
-        Parameters have a leading axis of N, or of 1 to be shared by all tasks.
+        Parameters have a leading axis of N, or of 1 if all tasks share them.
         """
         ...

@@ -1,4 +1,4 @@
-"""Building blocks on a leading task axis: linear maps, norm, resets and initialisers."""
+"""Building blocks with a leading task axis: linear maps, norm, resets and initialisers."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ def linear(params: Params, name: str, x: Tensor) -> Tensor:
 def rms_norm(x: Tensor) -> Tensor:
     """Return ``x`` with a mean square of one over its last axis (arXiv 1910.07467).
 
-    Without a scale of its own: the linear map that follows it has one. Spelt out because torch's
-    ``layer_norm`` (2.13, CPU) is silently wrong in the third order, which exact MAML-TRPO needs.
+    It has no learned scale, since a linear map follows. Not torch's ``layer_norm``, whose third
+    derivative is silently wrong (2.13, CPU): exact MAML-TRPO needs it.
     """
     return x * torch.rsqrt(x.square().mean(dim=-1, keepdim=True) + 1e-6)
 
@@ -27,7 +27,7 @@ def rms_norm(x: Tensor) -> Tensor:
 def reset(memory: Memory, first: Tensor) -> Memory:
     """Return ``memory`` with zeros where ``first [N, B]`` is set.
 
-    Filled rather than multiplied, so that a NaN ends with the episode that made it.
+    Zeros are filled in rather than multiplied, so that a NaN does not outlast its episode.
     """
     if not first.any():
         return memory
@@ -37,7 +37,7 @@ def reset(memory: Memory, first: Tensor) -> Memory:
 
 
 def resetting_steps(first: Tensor) -> list[bool]:
-    """Return for each of T steps whether ``first [N, T, B]`` resets anything there."""
+    """Return for each of T steps whether ``first [N, T, B]`` resets any sequence."""
     steps: list[bool] = first.any(2).any(0).tolist()
     return steps
 
@@ -50,7 +50,7 @@ def orthogonal(generator: Generator, rows: int, columns: int, gain: float = 1.0)
 
 
 def orthogonal_gates(generator: Generator, rows: int, columns: int, gates: int) -> Tensor:
-    """Return a ``[1, rows, gates * columns]`` weight whose gates are orthogonal one by one."""
+    """Return a ``[1, rows, gates * columns]`` weight in which each gate is orthogonal."""
     return torch.cat([orthogonal(generator, rows, columns) for _ in range(gates)], dim=-1)
 
 
@@ -64,11 +64,21 @@ def linear_params(
     }
 
 
+def projection_params(generator: Generator, name: str, inputs: int, outputs: int) -> Params:
+    """Return a linear map from ``inputs`` to ``outputs``; no parameters where these are equal."""
+    return {} if inputs == outputs else linear_params(generator, name, inputs, outputs)
+
+
+def project(params: Params, name: str, x: Tensor) -> Tensor:
+    """Return ``x`` through the linear map of ``projection_params``; ``x`` itself if it has none."""
+    return linear(params, name, x) if f"{name}.weight" in params else x
+
+
 def positive(**sizes: int | float) -> None:
-    """Refuse sizes that are not positive.
+    """Check that all ``sizes`` are positive.
 
     Raises:
-        ValueError: one of them is zero or negative.
+        ValueError: one of them is not.
     """
     for name, size in sizes.items():
         if not size > 0:

@@ -1,4 +1,4 @@
-"""The memoryless control: two hidden tanh layers, no state.
+"""The memoryless control: hidden tanh layers, no state.
 
 y = tanh(W u + b), on top of the encoder's own tanh layer (the 64 x 64 policy of arXiv 1703.03400).
 """
@@ -6,25 +6,44 @@ y = tanh(W u + b), on top of the encoder's own tanh layer (the 64 x 64 policy of
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Generator, Tensor
 
-from policies.actor_critic import ENCODER_DIM, ActorCritic
+from policies.actor_critic import ActorCritic
 from policies.base import Memory, Params
-from policies.functional import linear, linear_params, positive
+from policies.functional import linear, linear_params
+from policies.settings import PolicySettings, Size
+
+
+@dataclass(frozen=True)
+class MLPSettings(PolicySettings):
+    """Settings of the memoryless policy."""
+
+    hidden_dim: Size = 64
+    """Width of each hidden layer."""
+    encoder_dim: Size = 64
+    """Width of the input encoder, itself a tanh layer."""
+    num_layers: Size = 1
+    """Hidden layers after the encoder."""
 
 
 @dataclass(frozen=True)
 class MLPCore:
-    """The second hidden layer; the encoder is the first."""
+    """Hidden layers after the encoder."""
 
-    output_dim: int
-    time_major: bool = False
+    settings: MLPSettings
+    time_major: ClassVar[bool] = False
 
     def init_params(self, generator: Generator) -> Params:
-        """Return fresh parameters with a leading axis of 1."""
-        return linear_params(generator, "mlp", ENCODER_DIM, self.output_dim, 2.0**0.5)
+        """Return initial parameters with a leading axis of 1."""
+        inputs, hidden = self.settings.encoder_dim, self.settings.hidden_dim
+        params: Params = {}
+        for layer in range(self.settings.num_layers):
+            params |= linear_params(generator, f"mlp.{layer}", inputs, hidden, 2.0**0.5)
+            inputs = hidden
+        return params
 
     def initial_memory(self, num_tasks: int, batch: int, like: Tensor) -> Memory:
         """Return the empty memory."""
@@ -33,8 +52,10 @@ class MLPCore:
     def forward(
         self, params: Params, u: Tensor, first: Tensor, memory: Memory
     ) -> tuple[Tensor, Memory]:
-        """Return the features of every step on its own."""
-        return torch.tanh(linear(params, "mlp", u)), memory
+        """Return the features of every step, each computed from that step alone."""
+        for layer in range(self.settings.num_layers):
+            u = torch.tanh(linear(params, f"mlp.{layer}", u))
+        return u, memory
 
 
 def build(
@@ -43,8 +64,7 @@ def build(
     action_dim: int,
     discrete: bool = False,
     init_std: float = 1.0,
-    hidden_dim: int = 64,
+    settings: MLPSettings = MLPSettings(),
 ) -> ActorCritic:
-    """Build the memoryless policy with a second hidden layer of ``hidden_dim``."""
-    positive(hidden_dim=hidden_dim)
-    return ActorCritic("mlp", obs_dim, action_dim, MLPCore(hidden_dim), init_std, discrete=discrete)
+    """Build the memoryless policy; see ``policies.build``."""
+    return ActorCritic("mlp", MLPCore(settings), obs_dim, action_dim, discrete, init_std)

@@ -1,7 +1,7 @@
 """Policies as ordinary torch modules: parameters, a hidden state, save and load.
 
-They own no equation: the policies of the registry are run as they are. Names of parameters are
-those of ``Params``, each ``[1, ...]``.
+They wrap the functional policies and add no equations. Parameters have the names of ``Params`` and
+the shape ``[1, ...]``.
 
 Shapes: x is ``[B, D]`` (a step) or ``[B, T, D]`` (a series); results have the same leading axes.
 """
@@ -9,10 +9,9 @@ Shapes: x is ``[B, D]`` (a step) or ``[B, T, D]`` (a series); results have the s
 from __future__ import annotations
 
 import json
-import math
 from operator import attrgetter
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 import torch
 from safetensors import safe_open
@@ -20,8 +19,8 @@ from safetensors.torch import save_file
 from torch import Generator, Tensor, nn
 
 import policies
-from policies.actor_critic import ActorCritic
 from policies.base import Memory, Params, Policy
+from policies.heads import gaussian_entropy, gaussian_log_prob
 
 Saved = TypeVar("Saved", bound="FunctionalModule")
 
@@ -47,12 +46,12 @@ class FunctionalModule(nn.Module):
             owner.register_parameter(last, nn.Parameter(value))
 
     def params(self) -> Params:
-        """Return the parameters by name, as the functional policies take them."""
-        # Not get_parameter, which refuses the tensors that torch.func.functional_call puts there.
+        """Return the parameters by name, in the form that functional policies take."""
+        # Not get_parameter, which rejects the plain tensors that torch.func.functional_call sets.
         return dict(zip(self._names, self._get(self), strict=True))
 
     def save(self, path: str | Path) -> None:
-        """Write sizes and parameters to one safetensors file; nothing in it is executable."""
+        """Write sizes and parameters to one safetensors file, which holds no executable code."""
         tensors = {name: value.contiguous() for name, value in self.state_dict().items()}
         metadata = {"class": type(self).__name__, "config": json.dumps(self._config)}
         save_file(tensors, path, metadata)
@@ -78,19 +77,19 @@ class FunctionalModule(nn.Module):
 
 
 class PolicyBase(FunctionalModule):
-    """A policy with parameters of its own; its hidden state is its memory."""
+    """A policy that holds its parameters; its hidden state is its memory.
 
-    def __init__(self, policy: Policy | ActorCritic, config: dict[str, Any]) -> None:
+    Raises:
+        ValueError: the policy has discrete actions.
+    """
+
+    def __init__(self, policy: Policy, config: dict[str, Any]) -> None:
         super().__init__(config)
-        # A frozen ActorCritic is a Policy in all but that its attributes cannot be set.
-        self.policy = cast(Policy, policy)
+        if policy.discrete:
+            raise ValueError("a module has Gaussian actions; for discrete ones use policies.build")
+        self.policy = policy
         self.input_dim, self.action_dim = policy.input_dim, policy.action_dim
-        params = policy.init_params(seeded_generator().initial_seed())
-        if "log_std" not in params:
-            raise ValueError(
-                "a module acts with numbers; for discrete actions take policies.build(...)"
-            )
-        self.register(params)
+        self.register(policy.init_params(seeded_generator().initial_seed()))
 
     def init_hidden(self, batch_size: int = 1) -> Memory:
         """Return the memory before the first step, one ``[B, ...]`` per part of it."""
@@ -109,9 +108,9 @@ class PolicyBase(FunctionalModule):
         memory = self.init_hidden(batch) if hidden_state is None else hidden_state
         if first is None:
             first = torch.zeros(batch, steps, dtype=torch.bool, device=x.device)
-        fed = tuple(part.unsqueeze(0) for part in memory)
-        out = self.policy.forward(self.params(), series.unsqueeze(0), first.unsqueeze(0), fed)
-        mean, value = out.mean[0], out.value[0]
+        memory = tuple(part.unsqueeze(0) for part in memory)
+        out = self.policy.forward(self.params(), series.unsqueeze(0), first.unsqueeze(0), memory)
+        mean, value = out.action_params[0], out.value[0]
         if x.dim() == 2:
             mean, value = mean[:, 0], value[:, 0]
         assert out.log_std is not None
@@ -123,7 +122,7 @@ class PolicyBase(FunctionalModule):
     ) -> tuple[Tensor, Tensor, Tensor, Memory]:
         """Return an action, its log-density, the value and the next memory.
 
-        The action is what the log-density is of: an environment with bounds clips it itself.
+        The action is not clipped to any bounds; the environment does that.
         """
         mean, log_std, value, memory = self(x, hidden_state)
         action = mean if deterministic else mean + log_std.exp() * torch.randn_like(mean)
@@ -139,21 +138,24 @@ class PolicyBase(FunctionalModule):
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Return log-density, value and entropy of ``actions`` taken at ``x``, each ``[...]``."""
         mean, log_std, value, _ = self(x, hidden_state, first)
-        entropy = (log_std + 0.5 * math.log(2 * math.pi * math.e)).sum(-1)
-        return gaussian_log_prob(actions, mean, log_std), value, entropy
+        return gaussian_log_prob(actions, mean, log_std), value, gaussian_entropy(log_std)
 
 
 class PolicyModule(PolicyBase):
-    """A policy of the registry, by name."""
+    """A registered policy, by name; ``settings`` are the fields of its settings class."""
 
-    def __init__(self, name: str, *, obs_dim: int, action_dim: int, **options: Any) -> None:
-        policy = policies.build(name, obs_dim=obs_dim, action_dim=action_dim, **options)
-        config = {"name": name, "obs_dim": obs_dim, "action_dim": action_dim, **options}
-        super().__init__(policy, config)
+    def __init__(
+        self, name: str, *, obs_dim: int, action_dim: int, init_std: float = 1.0, **settings: Any
+    ) -> None:
+        sizes: dict[str, Any] = {"obs_dim": obs_dim, "action_dim": action_dim, "init_std": init_std}
+        chosen = policies.settings_class(name)(**settings)
+        super().__init__(
+            policies.build(name, **sizes, settings=chosen), {"name": name, **sizes, **settings}
+        )
 
 
 def seeded_generator() -> Generator:
-    """Return a CPU generator seeded by torch's global one, so that ``manual_seed`` counts."""
+    """Return a CPU generator seeded from torch's global one, so that ``manual_seed`` applies."""
     return torch.Generator().manual_seed(int(torch.randint(2**62, ()).item()))
 
 
@@ -168,9 +170,3 @@ def as_series(x: Tensor, width: int) -> Tensor:
             f"x is {tuple(x.shape)}; have: (batch, {width}) or (batch, time, {width}). Reshape it"
         )
     return x.unsqueeze(1) if x.dim() == 2 else x
-
-
-def gaussian_log_prob(action: Tensor, mean: Tensor, log_std: Tensor) -> Tensor:
-    """Return the log-density ``[...]`` of ``action [..., A]`` under a diagonal Gaussian."""
-    z = (action - mean) * torch.exp(-log_std)
-    return (-0.5 * z.square() - log_std - 0.5 * math.log(2 * math.pi)).sum(-1)

@@ -1,4 +1,4 @@
-"""Helpers over ``Params``: count, cast, clone, repeat and pick tasks."""
+"""Helpers for ``Params``: count, cast, clone, repeat and select by task."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from policies.base import Params
 
 
 def num_params(params: Params) -> int:
-    """Return the size of one set of parameters, heads included, whatever the leading axis."""
+    """Return the number of parameters of one task, heads included."""
     return sum(value[0].numel() for value in params.values())
 
 
@@ -19,14 +19,14 @@ def cast(params: Params, like: Tensor | torch.dtype) -> Params:
 
 
 def clone(params: Params, *, requires_grad: bool = False) -> Params:
-    """Return a copy of ``params`` cut from any graph, as new leaves."""
+    """Return a copy of ``params`` as new leaves, detached from any graph."""
     return {
         name: value.detach().clone().requires_grad_(requires_grad) for name, value in params.items()
     }
 
 
 def repeat(params: Params, num_tasks: int) -> Params:
-    """Return one own set per task from shared ``params``, still connected to them."""
+    """Return one set per task from shared ``params``, with gradients flowing back to them."""
     return {
         name: value.expand(num_tasks, *value.shape[1:]).contiguous()
         for name, value in params.items()
@@ -34,5 +34,5 @@ def repeat(params: Params, num_tasks: int) -> Params:
 
 
 def select(params: Params, tasks: slice) -> Params:
-    """Return the sets of some tasks; shared parameters stay shared."""
+    """Return the parameters of some tasks; shared parameters stay shared."""
     return {name: value if value.shape[0] == 1 else value[tasks] for name, value in params.items()}

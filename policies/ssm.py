@@ -1,32 +1,149 @@
 """The state-space policy, and state-space models as ordinary torch modules.
 
-The equations of a layer and their papers: ``policies.state_space``.
+A layer is norm -> state space -> gelu -> gate -> residual; ``policies.state_space`` has the
+equations of the state space and their papers.
 
-Shapes: x is ``[B, D]`` (a step) or ``[B, T, D]`` (a series); H hidden, S state, O output.
+Letters: N tasks, B sequences per task, T time, L layers, H width, S state. The modules take x as
+``[B, D]`` (a step) or ``[B, T, D]`` (a series) and give O outputs.
 """
 
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import Annotated, ClassVar, Literal, NamedTuple
 
 import torch
-from torch import Tensor
+from annotated_types import Gt
+from torch import Generator, Tensor
 
 from policies.actor_critic import ActorCritic
-from policies.functional import linear_params, orthogonal, positive
+from policies.base import Memory, Params
+from policies.functional import (
+    linear,
+    linear_params,
+    orthogonal,
+    positive,
+    project,
+    projection_params,
+    reset,
+    rms_norm,
+)
 from policies.modules import FunctionalModule, PolicyBase, as_series, seeded_generator
+from policies.scan import Method
 from policies.series import run_series
-from policies.state_space import SSMCore, discretise, init_poles
-
-__all__ = ["ImprovedSSM", "Matrices", "SSMCore", "StateSpaceModel", "build", "discretise"]
+from policies.settings import PolicySettings, Size
+from policies.state_space import discretise, init_poles, run_states
 
 DT = (0.01, 0.5)
-"""Range of the step size at the start."""
+"""Default range of the initial step size."""
+
+
+@dataclass(frozen=True)
+class SSMSettings(PolicySettings):
+    """Settings of the state-space policy."""
+
+    hidden_dim: Size = 64
+    """Width of the residual stream."""
+    encoder_dim: Size = 64
+    """Width of the input encoder."""
+    num_layers: Size = 2
+    """State-space layers, each with its own state."""
+    state_dim: Size = 64
+    """State of each layer."""
+    dt_min: Annotated[float, Gt(0)] = DT[0]
+    """Smallest initial step size; initial sizes are log-uniform."""
+    dt_max: Annotated[float, Gt(0)] = DT[1]
+    """Largest initial step size."""
+    scan_method: Method = "auto"
+    """Algorithm of the scan over time; auto is loop on CPUs and doubling elsewhere."""
+    norm: Literal["rms", "layer", "none"] = "rms"
+    """Normalisation of a layer's input: mean square one, also mean zero, or none."""
+    residual: bool = True
+    """Whether a layer adds to its input rather than replacing it."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.dt_min > self.dt_max:
+            raise ValueError(
+                f"dt_min is {self.dt_min} and dt_max is {self.dt_max}; have: dt_min <= dt_max. "
+                "Change either"
+            )
+
+
+@dataclass(frozen=True)
+class SSMCore:
+    """Gated residual state-space layers."""
+
+    settings: SSMSettings
+    time_major: ClassVar[bool] = True
+
+    def init_params(self, generator: Generator) -> Params:
+        """Return initial parameters with a leading axis of 1; every state has unit gain at rest."""
+        sizes = self.settings
+        layers, state, width = sizes.num_layers, sizes.state_dim, sizes.hidden_dim
+        params = projection_params(generator, "ssm.input", sizes.encoder_dim, width)
+        log_a, log_dt, rate = init_poles(generator, layers, state, (sizes.dt_min, sizes.dt_max))
+        params |= {"ssm.log_a": log_a, "ssm.log_dt": log_dt}
+        for layer in range(layers):
+            name = f"ssm.{layer}"
+            params[f"{name}.B"] = orthogonal(generator, width, state) * rate
+            params[f"{name}.C"] = orthogonal(generator, state, width)
+            params[f"{name}.D"] = torch.randn(1, 1, width, generator=generator)
+            params |= linear_params(generator, f"{name}.gate", width, width)
+        return params
+
+    def initial_memory(self, num_tasks: int, batch: int, like: Tensor) -> Memory:
+        """Return zeros, one ``[N, B, S]`` per layer."""
+        shape = (num_tasks, batch, self.settings.state_dim)
+        return tuple(like.new_zeros(shape) for _ in range(self.settings.num_layers))
+
+    def forward(
+        self, params: Params, u: Tensor, first: Tensor, memory: Memory
+    ) -> tuple[Tensor, Memory]:
+        """Return features ``[N, T, B, H]`` and the last state of every layer."""
+        decays, gains = discretise(params["ssm.log_a"], params["ssm.log_dt"])
+        u = project(params, "ssm.input", u)
+        if u.shape[1] == 1:
+            memory = reset(memory, first[:, 0])
+        last = []
+        for layer, x in enumerate(memory):
+            name = f"ssm.{layer}"
+            v = self._normalize(u)
+            flat = v.view(v.shape[0], -1, v.shape[-1])
+            pole = (decays[:, layer], gains[:, layer])
+            method = self.settings.scan_method
+            states, x = run_states(pole, params[f"{name}.B"], v, (first, x), method)
+            last.append(x)
+            y = torch.baddbmm(flat * params[f"{name}.D"], states, params[f"{name}.C"])
+            y = torch.nn.functional.gelu(y, approximate="tanh")
+            gate = torch.sigmoid(linear(params, f"{name}.gate", y)).view_as(u)
+            y = y.view_as(u)
+            u = torch.addcmul(u, y, gate) if self.settings.residual else y * gate
+        return u, tuple(last)
+
+    def _normalize(self, u: Tensor) -> Tensor:
+        if self.settings.norm == "none":
+            return u.contiguous()
+        if self.settings.norm == "layer":
+            u = u - u.mean(dim=-1, keepdim=True)
+        return rms_norm(u)
+
+
+def build(
+    *,
+    obs_dim: int,
+    action_dim: int,
+    discrete: bool = False,
+    init_std: float = 1.0,
+    settings: SSMSettings = SSMSettings(),
+) -> ActorCritic:
+    """Build the state-space policy; see ``policies.build``."""
+    return ActorCritic("ssm", SSMCore(settings), obs_dim, action_dim, discrete, init_std)
 
 
 class Matrices(NamedTuple):
-    """One step written out: ``s = A s + B u``, ``y = C s + D x + bias``, u the encoded x."""
+    """The matrices of one step: ``s = A s + B u``, ``y = C s + D x + bias``, u the encoded x."""
 
     A: Tensor
     """[S, S]"""
@@ -39,12 +156,12 @@ class Matrices(NamedTuple):
 
 
 class StateSpaceModel(FunctionalModule):
-    """One linear state space with all its matrices learned, fed by one hidden layer.
+    """A linear state space with learned matrices, fed by one hidden layer.
 
         u = relu(W x + b)     s' = A s + B u     y = C s + D x + bias
 
-    A is diagonal and stable, discretised as in ``policies.state_space``; its hidden state is s
-    itself, ``[B, S]``.
+    A is diagonal and stable, discretised as in ``policies.state_space``. The hidden state is s,
+    ``[B, S]``.
     """
 
     def __init__(
@@ -95,7 +212,7 @@ class StateSpaceModel(FunctionalModule):
         if state.shape != (batch, self.state_dim):
             raise ValueError(
                 f"hidden_state is {tuple(state.shape)}; x needs ({batch}, {self.state_dim}). "
-                "Make it by init_hidden(batch_size)"
+                "Get it from init_hidden(batch_size)"
             )
         params = self.params()
         timed = series.transpose(0, 1).reshape(1, steps * batch, -1)
@@ -108,7 +225,7 @@ class StateSpaceModel(FunctionalModule):
 
     @torch.no_grad()
     def matrices(self) -> Matrices:
-        """Return A, B, C, D of one step, discretised and written out."""
+        """Return A, B, C, D of one discrete step."""
         params = self.params()
         decay, gain = discretise(params["log_a"], params["log_dt"])
         b = params["B"][0] * gain[0, 0]
@@ -116,7 +233,7 @@ class StateSpaceModel(FunctionalModule):
 
 
 class ImprovedSSM(PolicyBase):
-    """Actor-critic on state-space layers with a state each: Gaussian mean, log std and value."""
+    """The ``ssm`` policy as a torch module: Gaussian mean, log std and value."""
 
     def __init__(
         self,
@@ -137,40 +254,12 @@ class ImprovedSSM(PolicyBase):
             "use_layer_norm": use_layer_norm,
             "use_residual": use_residual,
         }
-        norm = "layer" if use_layer_norm else "none"
-        core = SSMCore(
-            state_dim, num_layers, *DT, output_dim=hidden_dim, norm=norm, residual=use_residual
+        settings = SSMSettings(
+            hidden_dim=hidden_dim,
+            encoder_dim=hidden_dim,
+            num_layers=num_layers,
+            state_dim=state_dim,
+            norm="layer" if use_layer_norm else "none",
+            residual=use_residual,
         )
-        policy = ActorCritic("ssm", input_dim, action_dim, core, 1.0, encoder_dim=hidden_dim)
-        super().__init__(policy, config)
-
-
-def build(  # noqa: PLR0913 - a keyword for every setting
-    *,
-    obs_dim: int,
-    action_dim: int,
-    discrete: bool = False,
-    init_std: float = 1.0,
-    state_dim: int = 64,
-    num_layers: int = 2,
-    dt: tuple[float, float] = (0.01, 0.5),
-    scan_method: str = "auto",
-) -> ActorCritic:
-    """Build the state-space policy.
-
-    Args:
-        obs_dim: numbers fed per step.
-        action_dim: numbers acted per step, or discrete actions to choose from.
-        discrete: whether actions are such a choice.
-        init_std: standard deviation of the action at the start.
-        state_dim: state of each layer.
-        num_layers: layers, each with a state of its own.
-        dt: range of the step size at the start, log-uniform; dt * a is the rate per step.
-        scan_method: how time is run through; see ``policies.scan``.
-
-    Raises:
-        ValueError: a size is not positive or ``scan_method`` is unknown.
-    """
-    dt_min, dt_max = dt
-    core = SSMCore(state_dim, num_layers, dt_min, dt_max, scan_method)
-    return ActorCritic("ssm", obs_dim, action_dim, core, init_std, discrete=discrete)
+        super().__init__(build(obs_dim=input_dim, action_dim=action_dim, settings=settings), config)

@@ -1,7 +1,7 @@
-"""A sequence as its steps and back: ``unbind`` and ``stack`` over time, each the other's gradient.
+"""``unbind`` and ``stack`` over time, each the gradient of the other.
 
-Torch's own ``stack`` differentiates into one slice per step, and the gradient of a slice is as long
-as the sequence: a second-order gradient would cost T squared.
+The gradient of torch's own ``stack`` is one slice per step, and the gradient of each slice is as
+long as the sequence: a second-order gradient would cost T squared.
 """
 
 from __future__ import annotations

@@ -54,7 +54,7 @@ from harness.rllib.run import NETWORK
 from harness.rllib.sequence_env import SequenceEnv, SequenceSource, assignments
 from harness.rllib.weights import from_rllib, to_rllib
 from harness.types import Cell
-from policies.actor_critic import ENCODER_DIM, ActorCritic
+from policies.actor_critic import ActorCritic
 
 MODULE = "default_policy"
 FEEDS: dict[str, SequenceSource] = {}
@@ -270,10 +270,10 @@ def algorithm_config(problem: CellSetup, learner: PPOLearner, feed_key: str) -> 
 def _module_spec(problem: CellSetup, chunk: int) -> RLModuleSpec:
     assert isinstance(problem.policy, ActorCritic)
     model = DefaultModelConfig(
-        fcnet_hiddens=[ENCODER_DIM],
+        fcnet_hiddens=[problem.policy.core.settings.encoder_dim],
         fcnet_activation="tanh",
         use_lstm=True,
-        lstm_cell_size=problem.policy.core.output_dim,
+        lstm_cell_size=problem.policy.core.settings.hidden_dim,
         max_seq_len=chunk,
         vf_share_layers=True,
         free_log_std=True,

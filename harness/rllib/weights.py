@@ -38,9 +38,11 @@ def from_rllib(weights: Weights) -> Params:
         params[f"{ours}.weight"] = tensor(f"{theirs}.weight").T.contiguous()[None]
         params[f"{ours}.bias"] = tensor(f"{theirs}.bias")[None, None]
     bias = tensor(f"{LSTM}.bias_ih_l0") + tensor(f"{LSTM}.bias_hh_l0")
-    params["lstm.weight"] = _swapped(tensor(f"{LSTM}.weight_ih_l0")).T.contiguous()[None]
-    params["lstm.recurrent_weight"] = _swapped(tensor(f"{LSTM}.weight_hh_l0")).T.contiguous()[None]
-    params["lstm.bias"] = _swapped(bias)[None, None]
+    params["lstm.0.weight"] = _swapped(tensor(f"{LSTM}.weight_ih_l0")).T.contiguous()[None]
+    params["lstm.0.recurrent_weight"] = _swapped(tensor(f"{LSTM}.weight_hh_l0")).T.contiguous()[
+        None
+    ]
+    params["lstm.0.bias"] = _swapped(bias)[None, None]
     params["log_std"] = tensor(LOG_STD)[None, None, None]
     return params
 
@@ -51,9 +53,9 @@ def to_rllib(params: Params) -> dict[str, np.ndarray]:
     for ours, theirs in LINEAR.items():
         weights[f"{theirs}.weight"] = params[f"{ours}.weight"][0].T
         weights[f"{theirs}.bias"] = params[f"{ours}.bias"][0, 0]
-    bias = _swapped(params["lstm.bias"][0, 0])
-    weights[f"{LSTM}.weight_ih_l0"] = _swapped(params["lstm.weight"][0].T)
-    weights[f"{LSTM}.weight_hh_l0"] = _swapped(params["lstm.recurrent_weight"][0].T)
+    bias = _swapped(params["lstm.0.bias"][0, 0])
+    weights[f"{LSTM}.weight_ih_l0"] = _swapped(params["lstm.0.weight"][0].T)
+    weights[f"{LSTM}.weight_hh_l0"] = _swapped(params["lstm.0.recurrent_weight"][0].T)
     weights[f"{LSTM}.bias_ih_l0"], weights[f"{LSTM}.bias_hh_l0"] = bias, torch.zeros_like(bias)
     weights[LOG_STD] = params["log_std"][0, 0, 0]
     return {name: value.detach().numpy().copy() for name, value in weights.items()}

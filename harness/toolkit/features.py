@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from harness.toolkit.strategies import entropy, logits_of
+from harness.toolkit.strategies import logits_of
+from policies.heads import categorical_entropy
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +46,7 @@ class FeatureMonitor:
         logits = logits_of(outputs)
         probabilities = logits.softmax(-1)
         return MetaFeatures(
-            entropy=entropy(logits).mean().item(),
+            entropy=categorical_entropy(logits).mean().item(),
             confidence=probabilities.amax(-1).mean().item(),
             variance=(1 - probabilities.square().sum(-1)).mean().item(),
             feature_shift=0.0 if features is None else self._shift(features),

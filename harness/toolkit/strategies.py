@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 from torch import Tensor
 
 from harness.toolkit.settings import AdaptationConfig
+from policies.heads import categorical_entropy
 
 _REGISTRY: dict[str, type[AdaptationStrategy]] = {}
 
@@ -83,12 +84,6 @@ def logits_of(outputs: Any) -> Tensor:
     return outputs
 
 
-def entropy(logits: Tensor) -> Tensor:
-    """Return the entropy ``[...]`` in nats of the categorical distribution of ``logits``."""
-    log_probs = logits.log_softmax(-1)
-    return -(log_probs.exp() * log_probs).sum(-1)
-
-
 register_adaptation_strategy("none")(AdaptationStrategy)
 
 
@@ -98,7 +93,7 @@ class Tent(AdaptationStrategy):
 
     def post_loss(self, loss: Tensor | None, outputs: Any, batch: Any) -> Tensor:
         """Return ``loss`` plus the weighted mean entropy of the predictions."""
-        extra = self.config.entropy_weight * entropy(logits_of(outputs)).mean()
+        extra = self.config.entropy_weight * categorical_entropy(logits_of(outputs)).mean()
         return extra if loss is None else loss + extra
 
 

@@ -1,4 +1,4 @@
-"""Policies small enough to test, with inputs, resets and a memory in use."""
+"""Policies at default and other settings, with inputs, resets and a memory in use."""
 
 import torch
 
@@ -7,13 +7,39 @@ from policies.base import Memory, Params, PolicyOutput
 
 OBS_DIM, ACTION_DIM = 5, 2
 TASKS, BATCH, STEPS = 3, 4, 23
-SMALL = {"transformer": {"context": 6}}
-"""A window shorter than the sequences, so that sliding is tested."""
+CASES = {
+    "ssm": {},
+    "ssm-deep": {"hidden_dim": 6, "encoder_dim": 4, "num_layers": 3, "state_dim": 5},
+    "ssm-layer-norm": {"hidden_dim": 4, "encoder_dim": 4, "num_layers": 1, "norm": "layer"},
+    "ssm-doubling": {"hidden_dim": 4, "num_layers": 2, "scan_method": "doubling"},
+    "lstm": {},
+    "lstm-deep": {"hidden_dim": 6, "encoder_dim": 4, "num_layers": 3},
+    "lstm-wide": {"hidden_dim": 9, "encoder_dim": 2, "num_layers": 2},
+    "gru": {},
+    "gru-deep": {"hidden_dim": 6, "encoder_dim": 4, "num_layers": 3},
+    "gru-wide": {"hidden_dim": 9, "encoder_dim": 2, "num_layers": 2},
+    # Contexts shorter than the sequences, so that the window slides.
+    "transformer": {"context": 6},
+    "transformer-deep": {"hidden_dim": 8, "encoder_dim": 4, "num_layers": 3, "context": 4},
+    "transformer-heads": {
+        "hidden_dim": 18,
+        "encoder_dim": 18,
+        "num_layers": 1,
+        "num_heads": 3,
+        "feedforward_ratio": 2.0,
+        "context": 5,
+    },
+    "mlp": {},
+    "mlp-deep": {"hidden_dim": 6, "encoder_dim": 4, "num_layers": 3},
+}
+"""Every policy at its defaults and at other settings; a name ends at its first dash."""
 
 
-def make(name: str, **options):
-    options = SMALL.get(name, {}) | options
-    return policies.build(name, obs_dim=OBS_DIM, action_dim=ACTION_DIM, **options)
+def make(case: str, **options):
+    name = case.partition("-")[0]
+    settings = policies.settings_class(name)(**CASES[case])
+    sizes = {"obs_dim": OBS_DIM, "action_dim": ACTION_DIM}
+    return policies.build(name, **sizes, settings=settings, **options)
 
 
 def own_params(policy, tasks: int = TASKS, dtype: torch.dtype = torch.float32) -> Params:
@@ -36,20 +62,20 @@ def make_inputs(dtype: torch.dtype = torch.float32, steps: int = STEPS, resets: 
 
 
 def used_memory(policy, params: Params, dtype: torch.dtype = torch.float32) -> Memory:
-    """A memory as it is in the middle of an episode."""
+    """A memory from the middle of an episode."""
     x, first = make_inputs(dtype, steps=4, resets=0.0)
     memory = policy.initial_memory(TASKS, BATCH, x)
     return tuple(m.detach() for m in policy.forward(params, x + 1, first, memory).memory)
 
 
 def step_through(policy, params: Params, x, first, memory) -> PolicyOutput:
-    means, values = [], []
+    action_params, values = [], []
     for t in range(x.shape[2]):
         out = policy.forward(params, x[:, :, t : t + 1], first[:, :, t : t + 1], memory)
         memory = out.memory
-        means.append(out.mean)
+        action_params.append(out.action_params)
         values.append(out.value)
-    return PolicyOutput(torch.cat(means, 2), out.log_std, torch.cat(values, 2), memory)
+    return PolicyOutput(torch.cat(action_params, 2), out.log_std, torch.cat(values, 2), memory)
 
 
 def close(left, right, atol: float = 1e-5) -> None:
@@ -57,7 +83,7 @@ def close(left, right, atol: float = 1e-5) -> None:
 
 
 def same_output(left: PolicyOutput, right: PolicyOutput, atol: float = 1e-5) -> None:
-    close(left.mean, right.mean, atol)
+    close(left.action_params, right.action_params, atol)
     close(left.value, right.value, atol)
     assert len(left.memory) == len(right.memory)
     for a, b in zip(left.memory, right.memory, strict=True):

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from policies.attention import attend, attend_one, reach_of
-from policies.gru import GRUCore
-from policies.lstm import LSTMCore
+from policies.gru import GRUCore, GRUSettings
+from policies.lstm import LSTMCore, LSTMSettings
 
 HIDDEN, TASKS, BATCH, STEPS = 12, 3, 4, 17
 
@@ -44,12 +44,12 @@ def test_gru_equals_torch():
         bias[: 2 * HIDDEN] += module.bias_hh_l0[: 2 * HIDDEN]
         biases.append(bias.unsqueeze(0))
     params = {
-        "gru.weight": stacked([m.weight_ih_l0.T for m in theirs]),
-        "gru.recurrent_weight": stacked([m.weight_hh_l0.T for m in theirs]),
-        "gru.bias": stacked(biases),
-        "gru.recurrent_bias": stacked([m.bias_hh_l0[None, 2 * HIDDEN :] for m in theirs]),
+        "gru.0.weight": stacked([m.weight_ih_l0.T for m in theirs]),
+        "gru.0.recurrent_weight": stacked([m.weight_hh_l0.T for m in theirs]),
+        "gru.0.bias": stacked(biases),
+        "gru.0.recurrent_bias": stacked([m.bias_hh_l0[None, 2 * HIDDEN :] for m in theirs]),
     }
-    u, memory, out, last = run_core(GRUCore(HIDDEN), params)
+    u, memory, out, last = run_core(GRUCore(GRUSettings(hidden_dim=HIDDEN)), params)
     for task, module in enumerate(theirs):
         expected, _ = module(u[task].transpose(0, 1), memory[0][task : task + 1])
         torch.testing.assert_close(out[task].transpose(0, 1), expected, atol=1e-5, rtol=0)
@@ -59,11 +59,11 @@ def test_gru_equals_torch():
 def test_lstm_equals_torch():
     theirs = modules(torch.nn.LSTM)
     params = {
-        "lstm.weight": stacked([reordered(m.weight_ih_l0).T for m in theirs]),
-        "lstm.recurrent_weight": stacked([reordered(m.weight_hh_l0).T for m in theirs]),
-        "lstm.bias": stacked([reordered(m.bias_ih_l0 + m.bias_hh_l0)[None] for m in theirs]),
+        "lstm.0.weight": stacked([reordered(m.weight_ih_l0).T for m in theirs]),
+        "lstm.0.recurrent_weight": stacked([reordered(m.weight_hh_l0).T for m in theirs]),
+        "lstm.0.bias": stacked([reordered(m.bias_ih_l0 + m.bias_hh_l0)[None] for m in theirs]),
     }
-    u, memory, out, last = run_core(LSTMCore(HIDDEN), params)
+    u, memory, out, last = run_core(LSTMCore(LSTMSettings(hidden_dim=HIDDEN)), params)
     for task, module in enumerate(theirs):
         start = tuple(part[task : task + 1] for part in memory)
         expected, (_, c) = module(u[task].transpose(0, 1), start)

@@ -1,4 +1,4 @@
-"""The two action distributions against torch's, and draws against what they are drawn from."""
+"""Both action distributions against torch's, and draws against their distribution."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ def outputs(discrete: bool) -> list[PolicyOutput]:
 
 
 def as_torch(out: PolicyOutput) -> torch.distributions.Distribution:
-    if out.log_std is None:
-        return TorchCategorical(logits=out.mean)
-    return Independent(Normal(out.mean, out.log_std.exp().expand_as(out.mean)), 1)
+    if out.discrete:
+        return TorchCategorical(logits=out.action_params)
+    return Independent(Normal(out.action_params, out.log_std.exp().expand_as(out.action_params)), 1)
 
 
 @pytest.mark.parametrize("discrete", [False, True])
@@ -62,7 +62,7 @@ def test_log_probs_of_all_actions_sum_to_one():
         torch.testing.assert_close(each[1], as_torch(out).log_prob(torch.tensor(1)))
 
 
-def test_kl_curves_as_the_fisher_information_says():
+def test_curvature_of_the_kl_is_the_fisher_information():
     """Its gradient is 0 where the two meet; its second derivative is diag(p) − p pᵀ (TRPO)."""
     logits = draw(1, 1, 1, ACTIONS).requires_grad_()
     old = Categorical(logits.detach().clone())
@@ -75,7 +75,7 @@ def test_kl_curves_as_the_fisher_information_says():
     assert torch.autograd.gradgradcheck(kl, (logits,))
 
 
-def test_draws_are_as_frequent_as_the_softmax_says():
+def test_draw_frequencies_equal_the_softmax():
     count, logits = 200_000, torch.tensor([1.0, -0.5, 0.3])
     noise = heads.noise(np.random.default_rng(0), (1, count, ACTIONS), discrete=True)
     mean = logits.expand(1, count, ACTIONS)
@@ -89,7 +89,7 @@ def test_draws_are_as_frequent_as_the_softmax_says():
     assert log_probs.dtype == actions.dtype == np.float32
 
 
-def test_gaussian_draws_have_the_density_they_are_given():
+def test_gaussian_draws_come_with_their_log_density():
     log_std = torch.tensor([0.3, -1.0, 0.0]).reshape(1, 1, 1, ACTIONS)
     mean = draw(2, 5, ACTIONS).float()
     noise = heads.noise(np.random.default_rng(0), (2, 5, ACTIONS), discrete=False)
@@ -100,7 +100,7 @@ def test_gaussian_draws_have_the_density_they_are_given():
     np.testing.assert_array_equal(sampler.mode(mean), mean)
 
 
-def test_the_mode_is_the_likeliest_and_no_number_is_no_action():
+def test_the_mode_is_the_most_likely_action_and_nan_gives_none():
     mean = torch.tensor([[[0.1, 0.3, 0.2], [5.0, torch.nan, 0.0], [torch.inf, 0.0, 0.0]]])
     sampler = heads.sampler(None)
     drawn, _ = sampler.draw(mean, np.zeros((1, 3, ACTIONS), np.float32))
@@ -119,6 +119,7 @@ def test_discrete_policies_have_no_standard_deviation(name: str):
         torch.testing.assert_close(value, numbers.init_params(0)[key])
     x, first = draw(1, 5, 6, 4).float(), torch.zeros(1, 5, 6, dtype=torch.bool)
     out = choice.forward(params, x, first, choice.initial_memory(1, 5, x))
+    assert out.discrete
     assert out.log_std is None
-    probabilities = torch.softmax(out.mean, -1)
-    assert (probabilities - 0.5).abs().max() < 0.05  # nothing is preferred at the start
+    probabilities = torch.softmax(out.action_params, -1)
+    assert (probabilities - 0.5).abs().max() < 0.05  # no preference initially

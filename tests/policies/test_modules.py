@@ -55,7 +55,7 @@ def test_a_series_is_its_steps(make):
     torch.testing.assert_close(last, after, atol=1e-5, rtol=1e-5)
 
 
-def test_a_used_hidden_state_changes_what_comes():
+def test_the_hidden_state_changes_the_output():
     module, x = model(), torch.randn(4, 5)
     output, used = module(x, module.init_hidden(4))
     assert used.shape == (4, 12)
@@ -84,13 +84,13 @@ def test_another_class_is_refused(tmp_path):
 
 
 def test_parameters_can_be_swapped():
-    """What MAML does; ``torch.func`` puts plain tensors where parameters were."""
+    """As MAML does: ``torch.func`` replaces parameters by plain tensors."""
     module, x = model(), torch.randn(2, 6, 5)
     other = {name: value.detach() for name, value in model(1).named_parameters()}
     torch.testing.assert_close(functional_call(module, other, (x,))[0], model(1)(x)[0])
 
 
-def test_the_seed_decides_the_parameters():
+def test_the_seed_determines_the_parameters():
     assert all(
         torch.equal(p, q) for p, q in zip(model().parameters(), model().parameters(), strict=True)
     )
@@ -124,7 +124,7 @@ def test_log_prob_is_that_of_the_action_given(deterministic):
     assert torch.equal(action, mean) == deterministic
 
 
-def test_sampled_actions_have_the_said_spread():
+def test_sampled_actions_have_the_standard_deviation_of_the_policy():
     module = improved()
     with torch.no_grad():
         module.params()["log_std"].copy_(torch.tensor([-0.7, 0.4]))
@@ -151,7 +151,7 @@ def test_flags_act(flag):
     assert not torch.allclose(on, off)
 
 
-def test_wrong_shapes_teach():
+def test_wrong_shapes_are_refused():
     with pytest.raises(ValueError, match=r"have: \(batch, 5\) or \(batch, time, 5\)"):
         model()(torch.randn(4, 6))
     with pytest.raises(ValueError, match="init_hidden"):

@@ -1,4 +1,4 @@
-"""What every registered policy must do, whatever its core."""
+"""The contract of every registered policy, at default and other settings."""
 
 import math
 import pickle
@@ -7,10 +7,12 @@ import pytest
 import torch
 
 import policies
+from policies.lstm import LSTMSettings
 from policies.params import cast, num_params, repeat, select
 from tests.policies.policy_cases import (
     ACTION_DIM,
     BATCH,
+    CASES,
     STEPS,
     TASKS,
     close,
@@ -25,7 +27,7 @@ from tests.policies.policy_cases import (
 MODEL_SIZES = [(2, 2), (17, 6), (27, 8), (39, 4)]
 
 
-@pytest.fixture(params=policies.names())
+@pytest.fixture(params=CASES)
 def name(request) -> str:
     return request.param
 
@@ -36,7 +38,7 @@ def test_shapes(name):
     memory = policy.initial_memory(TASKS, BATCH, x)
     for params, sets in ((policy.init_params(0), 1), (own_params(policy), TASKS)):
         out = policy.forward(params, x, first, memory)
-        assert out.mean.shape == (TASKS, BATCH, STEPS, ACTION_DIM)
+        assert out.action_params.shape == (TASKS, BATCH, STEPS, ACTION_DIM)
         assert out.value.shape == (TASKS, BATCH, STEPS)
         assert out.log_std.shape == (sets, 1, 1, ACTION_DIM)
         assert [m.shape for m in out.memory] == [m.shape for m in memory]
@@ -65,7 +67,7 @@ def test_unrolling_in_two_parts_equals_one(name):
     whole = policy.forward(params, x, first, memory)
     head = policy.forward(params, x[:, :, :9], first[:, :, :9], memory)
     tail = policy.forward(params, x[:, :, 9:], first[:, :, 9:], head.memory)
-    close(torch.cat([head.mean, tail.mean], 2), whole.mean)
+    close(torch.cat([head.action_params, tail.action_params], 2), whole.action_params)
     for a, b in zip(tail.memory, whole.memory, strict=True):
         close(a, b)
 
@@ -79,7 +81,7 @@ def test_first_resets_memory_before_its_step(name):
     fresh = policy.forward(
         params, x[:, :, 11:], first[:, :, 11:] & False, policy.initial_memory(TASKS, BATCH, x)
     )
-    close(used.mean[:, :, 11:], fresh.mean)
+    close(used.action_params[:, :, 11:], fresh.action_params)
     close(used.value[:, :, 11:], fresh.value)
 
 
@@ -89,8 +91,8 @@ def test_memory_matters(name):
     x, first = make_inputs(resets=0.0)
     used = policy.forward(params, x, first, used_memory(policy, params))
     fresh = policy.forward(params, x, first, policy.initial_memory(TASKS, BATCH, x))
-    differs = bool((used.mean[:, :, 0] - fresh.mean[:, :, 0]).abs().max() > 1e-3)
-    assert differs is (name != "mlp")
+    differs = bool((used.action_params[:, :, 0] - fresh.action_params[:, :, 0]).abs().max() > 1e-3)
+    assert differs is not name.startswith("mlp")
 
 
 def test_nan_ends_with_its_episode(name):
@@ -99,7 +101,7 @@ def test_nan_ends_with_its_episode(name):
     x, first = make_inputs(steps=1, resets=0.0)
     memory = tuple(torch.full_like(m, math.nan) for m in used_memory(policy, params))
     out = policy.forward(params, x, ~first, memory)
-    assert out.mean.isfinite().all()
+    assert out.action_params.isfinite().all()
     assert all(m.isfinite().all() for m in out.memory)
 
 
@@ -112,7 +114,7 @@ def test_own_params_equal_separate_runs(name):
     for task in range(TASKS):
         at = slice(task, task + 1)
         alone = policy.forward(select(params, at), x[at], first[at], tuple(m[at] for m in memory))
-        close(together.mean[at], alone.mean)
+        close(together.action_params[at], alone.action_params)
         close(together.value[at], alone.value)
 
 
@@ -134,7 +136,7 @@ def test_sequences_do_not_see_each_other_nor_the_future(name):
     x, first = make_inputs()
     x.requires_grad_()
     out = policy.forward(params, x, first & False, used_memory(policy, params))
-    (grad,) = torch.autograd.grad(out.mean[1, 2, 10].sum(), x)
+    (grad,) = torch.autograd.grad(out.action_params[1, 2, 10].sum(), x)
     seen = grad.abs().sum(-1) > 0
     assert seen[1, 2, 10]
     seen[1, 2, :11] = False
@@ -146,7 +148,7 @@ def test_dtype_follows_the_params(name):
     x, first = make_inputs(torch.float64)
     params = cast(policy.init_params(0), torch.float64)
     out = policy.forward(params, x, first, policy.initial_memory(TASKS, BATCH, x))
-    for tensor in (out.mean, out.log_std, out.value, *out.memory):
+    for tensor in (out.action_params, out.log_std, out.value, *out.memory):
         assert tensor.dtype == torch.float64
     single = policy.forward(
         cast(params, torch.float32),
@@ -154,7 +156,7 @@ def test_dtype_follows_the_params(name):
         first,
         policy.initial_memory(TASKS, BATCH, x.float()),
     )
-    close(single.mean.double(), out.mean)
+    close(single.action_params.double(), out.action_params)
 
 
 def test_parameters_are_a_function_of_the_seed_alone(name):
@@ -175,7 +177,7 @@ def test_first_actions_are_near_zero_with_the_std_asked_for(name):
     x, first = make_inputs()
     params = policy.init_params(0)
     out = policy.forward(params, x, first, policy.initial_memory(TASKS, BATCH, x))
-    assert out.mean.abs().max() < 0.2
+    assert out.action_params.abs().max() < 0.2
     close(out.log_std.exp(), torch.full_like(out.log_std, 0.6))
 
 
@@ -219,15 +221,15 @@ def test_compared_policies_are_of_equal_size(sizes, history):
     assert max(counts.values()) <= 1.1 * min(counts.values()), counts
 
 
-def test_unknown_names_and_options_teach(name):
+def test_unknown_names_and_bad_sizes_are_refused():
     with pytest.raises(ValueError, match=r"unknown policy 'mamba'; have: .*ssm"):
         policies.build("mamba", obs_dim=2, action_dim=2)
-    with pytest.raises(ValueError, match=r"no option depth; have: .*init_std"):
-        make(name, depth=3)
     with pytest.raises(ValueError, match="init_std is -1"):
-        make(name, init_std=-1.0)
+        make("gru", init_std=-1.0)
     with pytest.raises(ValueError, match="obs_dim is 0"):
-        policies.build(name, obs_dim=0, action_dim=2)
+        policies.build("gru", obs_dim=0, action_dim=2)
+    with pytest.raises(TypeError, match="GRUSettings"):
+        policies.build("gru", obs_dim=2, action_dim=2, settings=LSTMSettings())
 
 
 def test_wrong_width_or_task_count_is_refused(name):

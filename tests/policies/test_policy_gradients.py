@@ -3,13 +3,12 @@
 import pytest
 import torch
 
-import policies
 from policies.base import Memory, Params
 from policies.params import clone
-from tests.policies.policy_cases import TASKS, make, make_inputs, own_params, used_memory
+from tests.policies.policy_cases import CASES, TASKS, make, make_inputs, own_params, used_memory
 
 
-@pytest.fixture(params=policies.names())
+@pytest.fixture(params=CASES)
 def name(request) -> str:
     return request.param
 
@@ -19,7 +18,7 @@ def test_every_parameter_gets_a_gradient(name):
     params = clone(own_params(policy), requires_grad=True)
     x, first = make_inputs()
     out = policy.forward(params, x, first, used_memory(policy, params))
-    loss = (out.mean.square().sum() + out.value.sin().sum()) * out.log_std.exp().sum()
+    loss = (out.action_params.square().sum() + out.value.sin().sum()) * out.log_std.exp().sum()
     for key, grad in zip(params, torch.autograd.grad(loss, list(params.values())), strict=True):
         assert grad.isfinite().all(), key
         assert (grad.flatten(1).abs().amax(1) > 0).all(), key
@@ -32,7 +31,7 @@ def meta_objective(policy, params: Params, data, memory: Memory) -> torch.Tensor
     def loss(values: Params, shift: float) -> torch.Tensor:
         out = policy.forward(values, x + shift, first, memory)
         spread = (out.log_std + shift).exp().sum()
-        return (out.mean.sin().sum() + out.value.square().sum()) / x.shape[2] + spread
+        return (out.action_params.sin().sum() + out.value.square().sum()) / x.shape[2] + spread
 
     grads = torch.autograd.grad(loss(params, 0.0), list(params.values()), create_graph=True)
     adapted = {
@@ -63,7 +62,7 @@ def test_gradient_through_an_inner_step_equals_finite_differences(name, shared):
 
 
 def test_hessian_vector_product_through_an_inner_step(name):
-    """What exact MAML-TRPO needs: the third order."""
+    """The third order, which exact MAML-TRPO needs."""
     policy = make(name)
     memory = used_memory(policy, own_params(policy), torch.float32)
     memory = tuple(part.double() for part in memory)

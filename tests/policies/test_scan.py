@@ -1,14 +1,12 @@
-"""Both methods of the linear recurrence are the plain definition, in every order of derivative."""
+"""Both methods of the linear recurrence equal its definition, in every order of derivative."""
 
-import numba
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from policies import scan_loop
-from policies.scan import scan, steps
-from policies.ssm import discretise
+from policies.scan import scan
+from policies.state_space import discretise
 
 
 def make_case(steps: int, resets: float, seed: int = 0):
@@ -21,7 +19,7 @@ def make_case(steps: int, resets: float, seed: int = 0):
     return a, b, first, initial
 
 
-def plain(a, b, first, initial):
+def definition(a, b, first, initial):
     x, states = initial, []
     for t in range(b.shape[1]):
         x = a[:, 0] * torch.where(first[:, t, :, None], 0.0, x) + b[:, t]
@@ -34,14 +32,14 @@ def plain(a, b, first, initial):
 def test_methods_equal_the_definition(steps, resets, seed):
     case = make_case(steps, resets, seed)
     for method in ("loop", "doubling"):
-        torch.testing.assert_close(scan(*case, method=method), plain(*case))
+        torch.testing.assert_close(scan(*case, method=method), definition(*case))
 
 
 @pytest.mark.parametrize("resets", [0.0, 0.3])
 def test_methods_agree_in_three_orders_of_derivative(resets):
     a, b, first, initial = make_case(13, resets)
     rows = []
-    for function in (plain, "loop", "doubling"):
+    for function in (definition, "loop", "doubling"):
         leaves = [part.clone().requires_grad_() for part in (a, b, initial)]
         args = (leaves[0], leaves[1], first, leaves[2])
         x = function(*args) if callable(function) else scan(*args, method=function)
@@ -69,38 +67,7 @@ def test_gradients_equal_finite_differences(method, resets):
     assert torch.autograd.gradgradcheck(run, leaves)
 
 
-@settings(max_examples=40, deadline=None)
-@given(
-    length=st.integers(1, 12),
-    resets=st.sampled_from([0.0, 0.2, 1.0]),
-    reverse=st.booleans(),
-    started=st.booleans(),
-    shared=st.booleans(),
-)
-def test_the_compiled_loop_does_the_same_steps(length, resets, reverse, started, shared):
-    a, b, first, initial = make_case(length, resets)
-    keep = None if resets == 0.0 else (~first).unsqueeze(-1).double()
-    start = initial if started and not reverse else None
-    arguments = (a[:1] if shared else a, b, keep, start, reverse)
-    plain = steps(*arguments, torch.empty_like(b))
-    torch.testing.assert_close(scan_loop.run(*arguments, torch.empty_like(b)), plain)
-    for run in (steps, scan_loop.run):
-        in_place = b.clone()
-        torch.testing.assert_close(run(arguments[0], in_place, *arguments[2:], in_place), plain)
-
-
-@pytest.mark.parametrize("loop", [scan_loop.run, steps])
-def test_what_is_not_a_number_ends_with_its_episode(loop):
-    a, b, _, initial = make_case(4, 0.0)
-    b[:, 1] = torch.nan
-    keep = torch.ones(2, 4, 3, 1, dtype=torch.float64)
-    keep[:, 2] = 0.0
-    x = loop(a, b, keep, initial, False, torch.empty_like(b))
-    assert x[:, 1].isnan().all()
-    assert x[:, 2:].isfinite().all()
-
-
-def test_a_sequence_has_the_bits_it_has_beside_others():
+def test_bits_do_not_depend_on_the_other_sequences():
     a, b, first, initial = (
         part.float() if part.is_floating_point() else part for part in make_case(9, 0.2)
     )
@@ -111,25 +78,13 @@ def test_a_sequence_has_the_bits_it_has_beside_others():
         assert torch.equal(alone, whole[1:, :, one])
 
 
-def test_where_no_cache_can_be_written_the_loop_is_compiled_all_the_same(monkeypatch):
-    def without_cache(cache=False, **options):
-        if cache:
-            raise RuntimeError("cannot cache function '_steps': no locator available")
-        return numba.njit(**options)
-
-    monkeypatch.setattr(scan_loop, "njit", without_cache)
-    monkeypatch.setattr(scan_loop, "_loop", scan_loop._compiled(scan_loop._steps))
-    case = make_case(6, 0.2)
-    torch.testing.assert_close(scan(*case), plain(*case))
-
-
-def test_unknown_method_teaches():
+def test_unknown_method_is_refused():
     with pytest.raises(ValueError, match="unknown scan method 'fast'; have: auto, loop, doubling"):
         scan(*make_case(2, 0.0), method="fast")
 
 
 def test_zero_order_hold_is_the_exact_solution():
-    """Held input, x' = -a x + u: compared with many small Euler steps."""
+    """Constant input, x' = -a x + u, against many small Euler steps."""
     log_a, log_dt = torch.tensor([[0.5, 1.5]]).double(), torch.tensor([[-1.0, -3.0]]).double()
     decay, gain = discretise(log_a, log_dt)
     x, pieces = torch.tensor([[2.0, -1.0]]).double(), 10_000

@@ -1,17 +1,17 @@
-"""A series through the state space in pieces is the same as all of it at once."""
+"""The fused series, computed in pieces, equals the reference."""
 
 import pytest
 import torch
 
-import policies.series
-from policies.series import _Series, run_series
+from policies.fused import series as fused_series
+from policies.series import reference, run_series
 
 STEPS, BATCH = 7, 2
 
 
 @pytest.fixture(autouse=True)
 def _small_pieces(monkeypatch):
-    monkeypatch.setattr(policies.series, "ROWS", 3)  # 14 rows: four whole pieces and a rest
+    monkeypatch.setattr(fused_series, "ROWS", 3)  # 14 rows: four whole pieces and a rest
 
 
 def make_case():
@@ -33,9 +33,9 @@ def make_case():
 
 
 @pytest.mark.parametrize("wants_x", [True, False])
-def test_values_and_gradients_are_those_of_the_plain_equations(wants_x):
+def test_values_and_gradients_equal_the_reference(wants_x):
     rows = []
-    for function in (_Series(wants_x).plain, lambda x, h, *parts: run_series(x, h, parts)):
+    for function in (reference, lambda x, h, *parts: run_series(x, h, parts)):
         leaves = [
             part.requires_grad_(number > 0 or wants_x) for number, part in enumerate(make_case())
         ]
@@ -67,7 +67,7 @@ def test_first_gradients_are_the_same_with_and_without_a_graph(wants_x):
         torch.testing.assert_close(left, right)
 
 
-def test_autocast_takes_the_plain_equations():
+def test_autocast_uses_the_reference():
     case = [part.float() for part in make_case()]
     with torch.autocast("cpu", dtype=torch.bfloat16):
         y, _ = run_series(case[0], case[1], tuple(case[2:]))

@@ -1,11 +1,11 @@
-"""Unbind and stack over time are each other's inverse and each other's gradient."""
+"""Unbind and stack over time are inverse to each other and each the gradient of the other."""
 
 import torch
 
 from policies.timeline import stack, unbind
 
 
-def test_there_and_back_in_three_orders_of_derivative():
+def test_round_trip_in_three_orders_of_derivative():
     x = torch.randn(2, 5, 3, 4, dtype=torch.float64, requires_grad=True)
     assert torch.equal(stack(unbind(x)), x)
 
@@ -18,7 +18,7 @@ def test_there_and_back_in_three_orders_of_derivative():
 
 
 def test_second_order_cost_grows_with_the_length_not_its_square():
-    """Counts numbers written, not seconds: time on a shared machine proves nothing."""
+    """Counts values written, not seconds, which would vary with the load of the machine."""
 
     def filled(steps: int) -> int:
         x = torch.randn(1, steps, 2, 4, requires_grad=True)

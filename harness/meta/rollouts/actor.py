@@ -117,11 +117,11 @@ class _Player:
         x = self._inputs.assemble(x, past, self._tasks)
         fresh = begins if not self._started else torch.zeros_like(begins)
         out = actor.policy.forward(actor.params, x, fresh, now.memory)
-        mean = out.mean.squeeze(2)
+        action_params = out.action_params.squeeze(2)
         if self._noise is None:
-            actions, log_probs = self._sampler.mode(mean), None
+            actions, log_probs = self._sampler.mode(action_params), None
         else:
-            actions, log_probs = self._sampler.draw(mean, self._noise[step])
+            actions, log_probs = self._sampler.draw(action_params, self._noise[step])
         self._played = self._now = replace(now, memory=out.memory)
         if self.keeps_context:
             taken = torch.from_numpy(actions * actor.action_scale).clamp(-1.0, 1.0)

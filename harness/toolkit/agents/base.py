@@ -20,7 +20,8 @@ from harness.toolkit import stateful
 from harness.toolkit.stateful import Hidden
 from harness.toolkit.step_buffer import Discount, Step, StepBuffer
 from policies.base import Memory, Params
-from policies.modules import PolicyBase, gaussian_log_prob
+from policies.heads import gaussian_log_prob
+from policies.modules import PolicyBase
 
 Lock = AbstractContextManager[Any]
 _LOCKS: weakref.WeakKeyDictionary[nn.Module, Lock] = weakref.WeakKeyDictionary()

@@ -23,7 +23,8 @@ INNER_LR = 0.1
 
 def make_policy(name: str) -> Policy:
     options = {"transformer": {"context": 3}}.get(name, {})
-    return policies.build(name, obs_dim=OBS, action_dim=ACTIONS, **options)
+    settings = policies.settings_class(name)(**options)
+    return policies.build(name, obs_dim=OBS, action_dim=ACTIONS, settings=settings)
 
 
 def make_params(policy: Policy, seed: int = 0, spread: float = 0.05) -> Params:
@@ -56,7 +57,7 @@ def make_batch(policy: Policy, params: Params, seed: int) -> Batch:
     first = torch.zeros(N, E, T, dtype=torch.bool)
     first[..., 0] = True
     out = policy.forward(params, x, first, policy.initial_memory(N, E, x))
-    actions = out.mean + out.log_std.exp() * draw(N, E, T, ACTIONS)
+    actions = out.action_params + out.log_std.exp() * draw(N, E, T, ACTIONS)
     return Batch(
         x=x,
         first=first,

@@ -123,8 +123,8 @@ def gaussians() -> tuple[PolicyOutput, PolicyOutput]:
 
 
 def as_torch(out: PolicyOutput) -> torch.distributions.Distribution:
-    std = out.log_std.exp().expand_as(out.mean)
-    return torch.distributions.Independent(torch.distributions.Normal(out.mean, std), 1)
+    std = out.log_std.exp().expand_as(out.action_params)
+    return torch.distributions.Independent(torch.distributions.Normal(out.action_params, std), 1)
 
 
 def test_log_prob_and_kl_equal_torch_distributions():

@@ -144,7 +144,9 @@ def test_deterministic_actions_are_the_means():
     episodes = rollout(env, actor, list(range(6)), None, Clock())[0]
     batch = prepare(episodes, actor, tuple(env.tasks), TrainConfig(), 1.0)
     out = batch.forward(actor.policy, actor.params)
-    torch.testing.assert_close(out.mean[batch.mask], batch.actions[batch.mask], atol=1e-5, rtol=0)
+    torch.testing.assert_close(
+        out.action_params[batch.mask], batch.actions[batch.mask], atol=1e-5, rtol=0
+    )
 
 
 def test_value_after_the_last_step_bootstraps_truncated_episodes_only(ended):

@@ -154,7 +154,7 @@ def test_rllib_computes_what_our_lstm_computes(start):
     first = torch.zeros(1, 3, 7, dtype=torch.bool)
     ours = problem.policy.forward(params, x[None], first, (h[None], c[None]))
     mean, log_std = theirs["action_dist_inputs"].chunk(2, -1)
-    torch.testing.assert_close(ours.mean[0], mean, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(ours.action_params[0], mean, atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(ours.log_std.expand(1, 3, 7, -1)[0], log_std)
     torch.testing.assert_close(ours.value[0], value, atol=1e-5, rtol=1e-5)
     again = from_rllib(to_rllib(params))
