@@ -1,27 +1,23 @@
-"""A point in the plane that must find a hidden goal on the unit circle: seconds to learn.
+"""A point in the plane that has to find a hidden goal on the unit circle; learned in seconds.
 
-The workhorse of tests and tutorials, not one of the benchmark's ten. The observation is the
-position alone, so the goal must be found out from the rewards.
+Made for tests and tutorials, not one of the ten benchmark distributions. The observation is the
+position alone, so the goal has to be inferred from the rewards.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 
 import gymnasium
 import numpy as np
-from numpy.typing import NDArray
 
-from task_distributions.base import EnvSpec, Split, Task
-from task_distributions.episodes import BatchedEpisodes, SingleEpisode, expand_per_env
-from task_distributions.task_lists import check_horizon, check_own, check_split, draw_tasks
+from task_distributions.base import BoolArray, EnvSpec, FloatArray, Positive, Task
+from task_distributions.task_env import BatchedTaskEnv, TaskEnv, expand_per_env
+from task_distributions.task_lists import ListedTasks, draw_tasks, resolve_horizon
 
-__all__ = ["PointGoal", "PointGoalBatch", "PointGoalEnv", "point_goal"]
-
-FloatArray = NDArray[np.float64]
-BoolArray = NDArray[np.bool_]
+__all__ = ["BatchedPointGoalEnv", "PointGoal", "PointGoalEnv", "PointGoalSettings", "point_goal"]
 
 HORIZON = 25
 STEP_LENGTH = 0.1
@@ -35,7 +31,7 @@ def _start(rng: np.random.Generator) -> FloatArray:
 
 
 def _move(position: FloatArray, controls: FloatArray) -> FloatArray:
-    """Return where the points [..., 2] are after ``controls`` [..., 2]."""
+    """Return the points [..., 2] moved by ``controls`` [..., 2]."""
     return position + STEP_LENGTH * controls
 
 
@@ -45,7 +41,7 @@ def _reward(position: FloatArray, goal: FloatArray) -> FloatArray:
     return np.asarray(-np.sqrt(dx * dx + dy * dy))
 
 
-class PointGoalEnv(SingleEpisode):
+class PointGoalEnv(TaskEnv):
     """One goal as an ordinary Gymnasium environment."""
 
     def __init__(self, spec: EnvSpec, task: Task) -> None:
@@ -60,8 +56,8 @@ class PointGoalEnv(SingleEpisode):
         return position, float(_reward(position, self._goal)), False
 
 
-class PointGoalBatch(BatchedEpisodes):
-    """Episodes of N goals at once."""
+class BatchedPointGoalEnv(BatchedTaskEnv):
+    """Episodes of N goals in lockstep."""
 
     def __init__(self, spec: EnvSpec, tasks: Sequence[Task], episodes_per_task: int) -> None:
         super().__init__(spec, tasks, episodes_per_task)
@@ -80,13 +76,8 @@ class PointGoalBatch(BatchedEpisodes):
 
 
 @dataclass(frozen=True)
-class PointGoal:
+class PointGoal(ListedTasks):
     """The distribution of goals on the unit circle."""
-
-    spec: EnvSpec
-    _lists: dict[Split, tuple[Task, ...]] = field(repr=False)
-    name: str = "point_goal"
-    version: int = 1
 
     @property
     def protocol(self) -> str:
@@ -96,29 +87,20 @@ class PointGoal:
             f"unit circle, {self.spec.horizon} steps"
         )
 
-    def tasks(self, split: Split) -> tuple[Task, ...]:
-        """Return the fixed list of tasks of one split."""
-        check_split(split)
-        return self._lists[split]
-
-    def make_env(self, task: Task) -> PointGoalEnv:
-        """Return the ordinary Gymnasium environment of one task."""
-        check_own(self.name, self.version, [task])
-        return PointGoalEnv(self.spec, task)
-
-    def make_batch(self, tasks: Sequence[Task], episodes_per_task: int) -> PointGoalBatch:
-        """Return the batched engine of the same MDPs."""
-        check_own(self.name, self.version, tasks)
-        return PointGoalBatch(self.spec, tasks, episodes_per_task)
-
     def non_adaptive_return(self, tasks: Sequence[Task]) -> float:
-        """Return the score of going straight to the point of least mean distance, and staying."""
+        """Return the score of moving straight to the point of least mean distance and staying."""
         goals = _goals(tasks)
         best = _geometric_median(goals)
         steps_away = np.abs(best).max() / STEP_LENGTH
         steps = np.arange(1, self.spec.horizon + 1)
         path = best * np.minimum(1.0, steps / max(steps_away, 1e-9))[:, np.newaxis]
         return float(_reward(path[:, np.newaxis], goals).mean(axis=1).sum())
+
+    def _make_env(self, task: Task) -> PointGoalEnv:
+        return PointGoalEnv(self.spec, task)
+
+    def _make_batch(self, tasks: Sequence[Task], episodes_per_task: int) -> BatchedPointGoalEnv:
+        return BatchedPointGoalEnv(self.spec, tasks, episodes_per_task)
 
 
 def _goals(tasks: Sequence[Task]) -> FloatArray:
@@ -137,14 +119,23 @@ def _geometric_median(points: FloatArray, iterations: int = 1000) -> FloatArray:
 
 def _on_circle(task: Task) -> Task:
     angle = task.param("angle")
-    params = (("goal_x", math.cos(angle)), ("goal_y", math.sin(angle)))
-    return Task(task.dist, task.version, task.split, task.index, task.name, params)
+    return replace(task, params=(("goal_x", math.cos(angle)), ("goal_y", math.sin(angle))))
 
 
-def point_goal(horizon: int | None = None) -> PointGoal:
-    """Return the distribution; ``horizon`` control steps per episode, 25 if None."""
-    drawn = draw_tasks("point_goal", 1, "angle", 0.0, 2.0 * math.pi)
-    lists: dict[Split, tuple[Task, ...]] = {
-        split: tuple(_on_circle(task) for task in tasks) for split, tasks in drawn.items()
-    }
-    return PointGoal(EnvSpec(2, 2, check_horizon(horizon, HORIZON)), lists)
+@dataclass(frozen=True)
+class PointGoalSettings:
+    """Settings of ``point_goal``."""
+
+    horizon: Positive | None = None
+    """Control steps per episode; 25 if not given."""
+
+
+def point_goal(settings: PointGoalSettings = PointGoalSettings()) -> PointGoal:
+    """Return the distribution of goals on the unit circle."""
+    drawn = draw_tasks("point_goal", 1, {"angle": (0.0, 2.0 * math.pi)})
+    return PointGoal(
+        name="point_goal",
+        version=1,
+        spec=EnvSpec(2, 2, resolve_horizon(settings.horizon, HORIZON)),
+        task_lists={split: tuple(map(_on_circle, tasks)) for split, tasks in drawn.items()},
+    )

@@ -118,7 +118,7 @@ def test_it_ends_where_gymnasium_ends_it():
 def test_other_actions_are_refused(action):
     env = gymnasium.make("task_distributions:MetaRL/cartpole-v1", task=1).unwrapped
     env.reset(seed=0)
-    with pytest.raises(ValueError, match="none of the integers 0 to 1"):
+    with pytest.raises(ValueError, match="integers 0 to 1"):
         env.step(action)
 
 
