@@ -77,18 +77,18 @@ class StepBatch:
     and flags keep their last values.
     """
 
-    obs: NDArray[np.float64]
+    obs: FloatArray
     """[B, O] observation after the step."""
-    reward: NDArray[np.float64]
+    reward: FloatArray
     """[B]"""
-    terminated: NDArray[np.bool_]
+    terminated: BoolArray
     """[B] the MDP has ended: do not bootstrap."""
-    truncated: NDArray[np.bool_]
+    truncated: BoolArray
     """[B] the episode is over but the MDP has not ended: the horizon was reached (value targets
     bootstrap here), or the episode is invalid."""
-    success: NDArray[np.bool_]
+    success: BoolArray
     """[B] the goal was reached at this step or before."""
-    invalid: NDArray[np.bool_]
+    invalid: BoolArray
     """[B] the physics became unstable or an action was not finite: the episode must not be scored.
 
     The offending step counts, repeats the previous observation and has reward 0, so every array
@@ -104,7 +104,7 @@ class BatchedEnv(Protocol):
     tasks: tuple[Task, ...]
     episodes_per_task: int
 
-    def reset(self, seeds: Sequence[int]) -> NDArray[np.float64]:
+    def reset(self, seeds: Sequence[int]) -> FloatArray:
         """Start one episode per environment, seeded with ``seeds`` [B]; return obs [B, O]."""
         ...
 

@@ -10,14 +10,13 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-import gymnasium
 import numpy as np
 
 from task_distributions.base import BoolArray, EnvSpec, FloatArray, Positive, Task
-from task_distributions.task_env import BatchedTaskEnv, TaskEnv, expand_per_env
-from task_distributions.task_lists import ListedTasks, draw_tasks, resolve_horizon
+from task_distributions.numpy_dynamics import NumpyDynamics
+from task_distributions.task_lists import draw_tasks, resolve_horizon
 
-__all__ = ["BatchedCartPoleEnv", "CartPole", "CartPoleEnv", "CartPoleSettings", "cartpole"]
+__all__ = ["CartPole", "CartPoleSettings", "cartpole"]
 
 HORIZON = 200
 """Horizon of CartPole-v0, on which the published returns were measured."""
@@ -52,87 +51,8 @@ RULE_EPISODES = 10
 """Episodes per task in the score of the rule."""
 
 
-def _start(rng: np.random.Generator) -> FloatArray:
-    return rng.uniform(-START, START, 4)
-
-
-def _physics(tasks: Sequence[Task]) -> FloatArray:
-    """Return half length, pole mass, cart mass and force [4, N]."""
-    return np.array([[task.param(key) for task in tasks] for key in PARAMETERS])
-
-
-def _move(state: FloatArray, controls: FloatArray, physics: FloatArray) -> FloatArray:
-    """Return the next states [B, 4].
-
-    Args:
-        state: [B, 4] position, velocity, angle from upright, angular velocity.
-        controls: [B, 2] one-hot: push left, push right; a negative force reverses them.
-        physics: [4, B], as returned by ``_physics``.
-    """
-    position, velocity, angle, angular_velocity = state.T
-    half_length, pole_mass, cart_mass, force = physics
-    total_mass, moment = pole_mass + cart_mass, pole_mass * half_length
-    cos, sin = np.cos(angle), np.sin(angle)
-    push = (controls[:, 1] - controls[:, 0]) * force
-    pushed = (push + moment * np.square(angular_velocity) * sin) / total_mass
-    angular_acceleration = (GRAVITY * sin - cos * pushed) / (
-        half_length * (4.0 / 3.0 - pole_mass * np.square(cos) / total_mass)
-    )
-    acceleration = pushed - moment * angular_acceleration * cos / total_mass
-    next_state: FloatArray = np.stack(
-        [
-            position + TIMESTEP * velocity,
-            velocity + TIMESTEP * acceleration,
-            angle + TIMESTEP * angular_velocity,
-            angular_velocity + TIMESTEP * angular_acceleration,
-        ],
-        axis=1,
-    )
-    return next_state
-
-
-def _fallen(state: FloatArray) -> BoolArray:
-    """Return [B] where the pole has fallen or the cart has left the track."""
-    out: BoolArray = (np.abs(state[:, 0]) > POSITION_LIMIT) | (np.abs(state[:, 2]) > ANGLE_LIMIT)
-    return out
-
-
-class CartPoleEnv(TaskEnv):
-    """One cart and pole as an ordinary Gymnasium environment; action 1 pushes with the force."""
-
-    def __init__(self, spec: EnvSpec, task: Task) -> None:
-        super().__init__(spec, task)
-        self._physics = _physics([task])
-
-    def _start(self) -> FloatArray:
-        return _start(self.np_random)
-
-    def _advance(self, controls: FloatArray) -> tuple[FloatArray, float, bool]:
-        state = _move(self._obs[np.newaxis], controls[np.newaxis], self._physics)
-        return state[0], 1.0, bool(_fallen(state)[0])
-
-
-class BatchedCartPoleEnv(BatchedTaskEnv):
-    """Episodes of N carts and poles in lockstep."""
-
-    def __init__(self, spec: EnvSpec, tasks: Sequence[Task], episodes_per_task: int) -> None:
-        super().__init__(spec, tasks, episodes_per_task)
-        self._physics = expand_per_env(_physics(tasks).T, episodes_per_task).T
-
-    def _start(self, seeds: Sequence[int], obs: FloatArray) -> None:
-        for b, seed in enumerate(seeds):
-            obs[b] = _start(gymnasium.utils.seeding.np_random(seed)[0])
-
-    def _advance(
-        self, controls: FloatArray, valid: BoolArray, obs: FloatArray, reward: FloatArray
-    ) -> BoolArray:
-        np.copyto(obs, _move(obs, controls, self._physics), where=valid[:, np.newaxis])
-        reward[:] = 1.0
-        return _fallen(obs)
-
-
 @dataclass(frozen=True)
-class CartPole(ListedTasks):
+class CartPole(NumpyDynamics):
     """The distribution of carts and poles."""
 
     @property
@@ -143,11 +63,39 @@ class CartPole(ListedTasks):
             f"reward 1 per step until it falls, {self.spec.horizon} steps"
         )
 
-    def _make_env(self, task: Task) -> CartPoleEnv:
-        return CartPoleEnv(self.spec, task)
+    def parameters(self, tasks: Sequence[Task]) -> FloatArray:
+        """Return half length, pole mass, cart mass and force [B, 4]."""
+        return np.array([[task.param(key) for key in PARAMETERS] for task in tasks])
 
-    def _make_batch(self, tasks: Sequence[Task], episodes_per_task: int) -> BatchedCartPoleEnv:
-        return BatchedCartPoleEnv(self.spec, tasks, episodes_per_task)
+    def start(self, rng: np.random.Generator) -> FloatArray:
+        """Return position, velocity, angle from upright and angular velocity [4]."""
+        return rng.uniform(-START, START, 4)
+
+    def step(
+        self, obs: FloatArray, controls: FloatArray, parameters: FloatArray
+    ) -> tuple[FloatArray, FloatArray, BoolArray]:
+        """Push carts left or right, ``controls`` [B, 2] being one-hot; see the base class."""
+        position, velocity, angle, angular_velocity = obs.T
+        half_length, pole_mass, cart_mass, force = parameters.T
+        total_mass, moment = pole_mass + cart_mass, pole_mass * half_length
+        cos, sin = np.cos(angle), np.sin(angle)
+        push = (controls[:, 1] - controls[:, 0]) * force
+        pushed = (push + moment * np.square(angular_velocity) * sin) / total_mass
+        angular_acceleration = (GRAVITY * sin - cos * pushed) / (
+            half_length * (4.0 / 3.0 - pole_mass * np.square(cos) / total_mass)
+        )
+        acceleration = pushed - moment * angular_acceleration * cos / total_mass
+        state = np.stack(
+            [
+                position + TIMESTEP * velocity,
+                velocity + TIMESTEP * acceleration,
+                angle + TIMESTEP * angular_velocity,
+                angular_velocity + TIMESTEP * angular_acceleration,
+            ],
+            axis=1,
+        )
+        fallen = (np.abs(state[:, 0]) > POSITION_LIMIT) | (np.abs(state[:, 2]) > ANGLE_LIMIT)
+        return state, np.ones(len(state)), fallen
 
     def non_adaptive_return(self, tasks: Sequence[Task]) -> float:
         """Return the better mean score of ``RULE`` and of its opposite over all tasks."""

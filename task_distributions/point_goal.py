@@ -10,14 +10,13 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-import gymnasium
 import numpy as np
 
 from task_distributions.base import BoolArray, EnvSpec, FloatArray, Positive, Task
-from task_distributions.task_env import BatchedTaskEnv, TaskEnv, expand_per_env
-from task_distributions.task_lists import ListedTasks, draw_tasks, resolve_horizon
+from task_distributions.numpy_dynamics import NumpyDynamics
+from task_distributions.task_lists import draw_tasks, resolve_horizon
 
-__all__ = ["BatchedPointGoalEnv", "PointGoal", "PointGoalEnv", "PointGoalSettings", "point_goal"]
+__all__ = ["PointGoal", "PointGoalSettings", "point_goal"]
 
 HORIZON = 25
 STEP_LENGTH = 0.1
@@ -26,57 +25,8 @@ START_NOISE = 0.02
 """Standard deviation of the start around the origin."""
 
 
-def _start(rng: np.random.Generator) -> FloatArray:
-    return rng.normal(0.0, START_NOISE, 2)
-
-
-def _move(position: FloatArray, controls: FloatArray) -> FloatArray:
-    """Return the points [..., 2] moved by ``controls`` [..., 2]."""
-    return position + STEP_LENGTH * controls
-
-
-def _reward(position: FloatArray, goal: FloatArray) -> FloatArray:
-    """Return −|position − goal| [...] of points [..., 2]."""
-    dx, dy = (position - goal)[..., 0], (position - goal)[..., 1]
-    return np.asarray(-np.sqrt(dx * dx + dy * dy))
-
-
-class PointGoalEnv(TaskEnv):
-    """One goal as an ordinary Gymnasium environment."""
-
-    def __init__(self, spec: EnvSpec, task: Task) -> None:
-        super().__init__(spec, task)
-        self._goal = _goals([task])[0]
-
-    def _start(self) -> FloatArray:
-        return _start(self.np_random)
-
-    def _advance(self, controls: FloatArray) -> tuple[FloatArray, float, bool]:
-        position = _move(self._obs, controls)
-        return position, float(_reward(position, self._goal)), False
-
-
-class BatchedPointGoalEnv(BatchedTaskEnv):
-    """Episodes of N goals in lockstep."""
-
-    def __init__(self, spec: EnvSpec, tasks: Sequence[Task], episodes_per_task: int) -> None:
-        super().__init__(spec, tasks, episodes_per_task)
-        self._goal = expand_per_env(_goals(tasks), episodes_per_task)
-
-    def _start(self, seeds: Sequence[int], obs: FloatArray) -> None:
-        for b, seed in enumerate(seeds):
-            obs[b] = _start(gymnasium.utils.seeding.np_random(seed)[0])
-
-    def _advance(
-        self, controls: FloatArray, valid: BoolArray, obs: FloatArray, reward: FloatArray
-    ) -> BoolArray:
-        np.copyto(obs, _move(obs, controls), where=valid[:, np.newaxis])
-        reward[:] = _reward(obs, self._goal)
-        return np.zeros_like(valid)
-
-
 @dataclass(frozen=True)
-class PointGoal(ListedTasks):
+class PointGoal(NumpyDynamics):
     """The distribution of goals on the unit circle."""
 
     @property
@@ -87,25 +37,35 @@ class PointGoal(ListedTasks):
             f"unit circle, {self.spec.horizon} steps"
         )
 
+    def parameters(self, tasks: Sequence[Task]) -> FloatArray:
+        """Return the goals [B, 2]."""
+        return np.array([(task.param("goal_x"), task.param("goal_y")) for task in tasks])
+
+    def start(self, rng: np.random.Generator) -> FloatArray:
+        """Return a position [2] near the origin."""
+        return rng.normal(0.0, START_NOISE, 2)
+
+    def step(
+        self, obs: FloatArray, controls: FloatArray, parameters: FloatArray
+    ) -> tuple[FloatArray, FloatArray, BoolArray]:
+        """Move the points [B, 2] by ``controls`` [B, 2]; see the base class."""
+        position = obs + STEP_LENGTH * controls
+        return position, _reward(position, parameters), np.zeros(len(obs), np.bool_)
+
     def non_adaptive_return(self, tasks: Sequence[Task]) -> float:
         """Return the score of moving straight to the point of least mean distance and staying."""
-        goals = _goals(tasks)
+        goals = self.parameters(tasks)
         best = _geometric_median(goals)
         steps_away = np.abs(best).max() / STEP_LENGTH
         steps = np.arange(1, self.spec.horizon + 1)
         path = best * np.minimum(1.0, steps / max(steps_away, 1e-9))[:, np.newaxis]
         return float(_reward(path[:, np.newaxis], goals).mean(axis=1).sum())
 
-    def _make_env(self, task: Task) -> PointGoalEnv:
-        return PointGoalEnv(self.spec, task)
 
-    def _make_batch(self, tasks: Sequence[Task], episodes_per_task: int) -> BatchedPointGoalEnv:
-        return BatchedPointGoalEnv(self.spec, tasks, episodes_per_task)
-
-
-def _goals(tasks: Sequence[Task]) -> FloatArray:
-    """Return the goals [N, 2]."""
-    return np.array([(task.param("goal_x"), task.param("goal_y")) for task in tasks])
+def _reward(position: FloatArray, goal: FloatArray) -> FloatArray:
+    """Return −|position − goal| [...] of points [..., 2]."""
+    dx, dy = (position - goal)[..., 0], (position - goal)[..., 1]
+    return np.asarray(-np.sqrt(dx * dx + dy * dy))
 
 
 def _geometric_median(points: FloatArray, iterations: int = 1000) -> FloatArray:

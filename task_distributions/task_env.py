@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from task_distributions.base import BoolArray, EnvSpec, FloatArray, StepBatch, Task
 
-__all__ = ["BatchedTaskEnv", "TaskEnv", "expand_per_env"]
+__all__ = ["BatchedTaskEnv", "TaskEnv"]
 
 
 class BatchedTaskEnv(ABC):
@@ -194,8 +194,3 @@ def _one_hot(choice: NDArray[np.integer], count: int) -> FloatArray:
     """Return one-hot rows [..., count] for the indices ``choice`` [...]."""
     rows: FloatArray = np.eye(count)[choice]
     return rows
-
-
-def expand_per_env(per_task: FloatArray, episodes_per_task: int) -> FloatArray:
-    """Repeat rows [N, ...] of tasks to rows [N·E, ...] of environments."""
-    return np.repeat(per_task, episodes_per_task, axis=0)

@@ -52,26 +52,20 @@ _quiet = ctypes.cast(_ignore_warning, ctypes.c_void_p).value
 _handler = ctypes.c_void_p.in_dll(ctypes.CDLL(str(_library_path())), "mju_user_warning")
 
 
-@intrinsic
-def float64_at(context: Any, address: Any) -> Any:
-    """Turn an address into a pointer to float64, inside compiled code."""
+def _pointer_to(kind: Any) -> Any:
+    """Return a function for compiled code that turns an address into a pointer to ``kind``."""
 
-    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return builder.inttoptr(args[0], context.get_value_type(signature.return_type))
+    @intrinsic
+    def pointer(context: Any, address: Any) -> Any:
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            return builder.inttoptr(args[0], context.get_value_type(signature.return_type))
 
-    return types.CPointer(types.float64)(address), codegen
+        return types.CPointer(kind)(address), codegen
 
-
-@intrinsic
-def int32_at(context: Any, address: Any) -> Any:
-    """Turn an address into a pointer to int32, inside compiled code."""
-
-    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return builder.inttoptr(args[0], context.get_value_type(signature.return_type))
-
-    return types.CPointer(types.int32)(address), codegen
+    return pointer
 
 
+float64_at, int32_at = _pointer_to(types.float64), _pointer_to(types.int32)
 _WARNING_INTS = 2 * int(mujoco.mjtWarning.mjNWARNING)
 _FIRST_BAD = 2 * int(mujoco.mjtWarning.mjWARN_BADQPOS) + 1
 

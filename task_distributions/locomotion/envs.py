@@ -16,7 +16,7 @@ from task_distributions.engine.mujoco_capi import QuietMujoco, has_exploded
 from task_distributions.engine.physics import DataPool, Physics
 from task_distributions.locomotion.rewards import Reward
 from task_distributions.locomotion.robots import Robot, template
-from task_distributions.task_env import BatchedTaskEnv, TaskEnv, expand_per_env
+from task_distributions.task_env import BatchedTaskEnv, TaskEnv
 
 __all__ = ["BatchedLocomotionEnv", "Family", "LocomotionEnv", "scale_gravity", "scale_mass"]
 
@@ -132,7 +132,7 @@ class BatchedLocomotionEnv(BatchedTaskEnv):
         )
         self._robot, self._reward_function, self._dt = family.robot, family.reward, start.dt
         self._rest = np.array([model.qpos0 for model in models])
-        self._goals = expand_per_env(family.goals(tasks), episodes_per_task)
+        self._goals = np.repeat(family.goals(tasks), episodes_per_task, axis=0)
 
     def _start(self, seeds: Sequence[int], obs: FloatArray) -> None:
         self.physics.reset(*self._robot.reset_state(seeds, self._rest))
