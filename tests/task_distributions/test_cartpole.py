@@ -1,4 +1,4 @@
-"""cartpole: Gymnasium's CartPole at its parameters, and tasks that really differ."""
+"""cartpole against Gymnasium's CartPole, and the differences between its tasks."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PARAMETER = {"half_length": "length", "pole_mass": "masspole", "cart_mass": "mas
 
 
 def task_of(**changes: float) -> Task:
-    """A task of the distribution with Gymnasium's parameters but for ``changes``."""
+    """A task with Gymnasium's parameters except ``changes``."""
     return Task("cartpole", 1, "test", 0, "test/0", tuple((NOMINAL | changes).items()))
 
 
@@ -32,7 +32,7 @@ def gymnasium_env(task: Task) -> gymnasium.Env:
 
 
 def policies_of(rng: np.random.Generator):
-    """Ways to act: at random, off to one side, and balancing until the horizon."""
+    """Policies: random, constant, and balancing until the horizon."""
     yield lambda state: int(rng.integers(2))
     yield lambda state: 1
     yield lambda state: int(state[2] + 0.2 * state[3] + 0.1 * state[1] + 0.05 * state[0] > 0)
@@ -95,7 +95,7 @@ def test_tasks_cover_every_range_evenly():
         table = np.array([[v for _, v in task.params] for task in dist.tasks(split)])
         assert (table[:, 3] < 0).sum() in (count // 4, count // 4 + 1)  # reversed motors
         correlation = np.corrcoef(table.T) - np.eye(4)
-        assert np.abs(correlation).max() < 0.5  # shuffled one by one, not together
+        assert np.abs(correlation).max() < 0.5  # each parameter is shuffled on its own
 
 
 def test_it_ends_where_gymnasium_ends_it():
@@ -109,7 +109,7 @@ def test_it_ends_where_gymnasium_ends_it():
         fresh = ~over
         outside = (np.abs(out.obs[:, 0]) > POSITION_LIMIT) | (np.abs(out.obs[:, 2]) > ANGLE_LIMIT)
         np.testing.assert_array_equal(out.terminated[fresh], outside[fresh])
-        np.testing.assert_array_equal(out.reward, fresh.astype(float))  # the falling step pays too
+        np.testing.assert_array_equal(out.reward, fresh.astype(float))  # and for the fall
         over = out.terminated | out.truncated
     assert over.all()
 
@@ -129,13 +129,13 @@ def test_the_largest_number_of_a_row_is_the_action():
         env.reset([0])
     a = left.step(np.array([[1.0, 0.0]])).obs.copy()
     b = right.step(np.array([[0.0, 1.0]])).obs.copy()
-    c = scored.step(np.array([[7.0, 7.5]])).obs  # beyond 1, where clipping would tie them
+    c = scored.step(np.array([[7.0, 7.5]])).obs  # clipping to 1 would make them equal
     np.testing.assert_array_equal(b, c)
     assert a[0, 1] < 0 < b[0, 1]
 
 
 def test_without_adaptation_a_quarter_of_the_poles_falls():
-    """One rule balances all that is wired one way: to find out the wiring is what is left to do."""
+    """One rule balances all poles with one motor direction; the direction has to be inferred."""
     dist = task_distributions.load("cartpole")
     for split in ("train", "test"):
         tasks = dist.tasks(split)

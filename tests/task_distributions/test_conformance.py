@@ -18,13 +18,13 @@ from tests.task_distributions.rounding import assert_within_rounding
 
 NAMES = task_distributions.names()
 ONE_TASK = ("halfcheetah",)
-"""Plain training: train and test hold one task, the same MDP."""
+"""Distributions for plain training, with the same single MDP in train and test."""
 pytestmark = pytest.mark.parametrize("name", NAMES)
 
 
 @pytest.fixture
 def dist(name: str) -> TaskDistribution:
-    default = task_distributions.load(name)  # longer episodes have slow tests of their own
+    default = task_distributions.load(name)  # slow tests play longer episodes
     return default if default.spec.horizon <= 200 else task_distributions.load(name, horizon=100)
 
 
@@ -34,9 +34,9 @@ def _some(dist: TaskDistribution, split: str, *indices: int) -> list[Task]:
 
 
 def _controller(kind: str, dist: TaskDistribution, count: int):
-    """A function of (step, obs [B, O]) -> actions [B, A]: random, gentle, or fed back from obs."""
+    """(step, obs [B, O]) -> actions [B, A]: random, gentle, or feedback from obs."""
     rng = np.random.default_rng(5)
-    if kind != "feedback":  # random goes beyond the bounds: clipping is the environment's business
+    if kind != "feedback":  # random exceeds the bounds: the environment has to clip
         scale = 1.3 if kind == "random" else 0.1
         table = scale * rng.uniform(-1, 1, (dist.spec.horizon, count, dist.spec.action_dim))
         return lambda t, obs: table[t]
@@ -46,7 +46,7 @@ def _controller(kind: str, dist: TaskDistribution, count: int):
 
 
 def _single(dist: TaskDistribution, row: np.ndarray) -> np.ndarray | int:
-    """The action of a batch's row, as the ordinary environment takes it."""
+    """The action of a row in the format of the ordinary environment."""
     return int(row.argmax()) if dist.spec.discrete else row
 
 
@@ -100,7 +100,7 @@ def test_a_reused_batch_forgets_the_episode_before(dist: TaskDistribution):
     first = dist.make_batch(tasks, 1)
     fresh = _play_batch(first, seeds, act)
     again = _play_batch(first, seeds, act)
-    del first  # its simulations go back to the pool, in the state they ended in
+    del first  # its simulations return to the pool in their final state
     pooled = _play_batch(dist.make_batch(tasks, 1), seeds, act)
     for other in (again, pooled):
         for a, b in zip(fresh, other, strict=True):
@@ -108,7 +108,7 @@ def test_a_reused_batch_forgets_the_episode_before(dist: TaskDistribution):
             assert [s[1:] for s in a] == [s[1:] for s in b]
 
 
-def test_spec_tells_the_shapes(dist: TaskDistribution):
+def test_spec_states_the_shapes(dist: TaskDistribution):
     task = dist.tasks("train")[0]
     env, batch = dist.make_env(task), dist.make_batch([task], 3)
     assert env.observation_space.shape == (dist.spec.obs_dim,)
@@ -168,19 +168,19 @@ def test_tasks_are_enumerated_disjoint_and_small(name: str, dist: TaskDistributi
 
 _FINGERPRINTS = """
 import json, sys, task_distributions
-found = {}
+result = {}
 for name in sys.argv[1:]:
     dist = task_distributions.load(name)
     tasks = dist.tasks("train") + dist.tasks("test")
     first = dist.make_batch(tasks[-2:], 1).reset([7, 8])
-    found[name] = [[repr(task) for task in tasks], [x.hex() for x in first.ravel().tolist()]]
-print(json.dumps(found))
+    result[name] = [[repr(task) for task in tasks], [x.hex() for x in first.ravel().tolist()]]
+print(json.dumps(result))
 """
 
 
 @pytest.fixture(scope="module")
 def fingerprints() -> dict[str, list]:
-    """Tasks and first observations of every distribution, in a process that hashes otherwise."""
+    """Tasks and first observations in a process with another hash seed."""
     command = [sys.executable, "-c", _FINGERPRINTS, *NAMES]
     return json.loads(subprocess.check_output(command, env={"PYTHONHASHSEED": "1"}))
 
@@ -224,12 +224,12 @@ def test_a_non_finite_action_makes_the_episode_invalid(dist: TaskDistribution):
     assert (out.obs[0] != start[0]).any()
 
     failing = actions.copy()
-    failing[0, 0] = np.inf  # the other episodes go on, and can fail later
+    failing[0, 0] = np.inf  # the other episodes continue and can fail later
     out = batch.step(failing)
     assert out.invalid.tolist() == [True, True, False]
     assert out.reward[1] == 0.0
 
-    if dist.spec.discrete:  # there is no such index: refused instead
+    if dist.spec.discrete:  # a discrete action cannot be NaN, but out of range
         with pytest.raises(ValueError, match=f"integers 0 to {dist.spec.action_dim - 1}"):
             env.step(dist.spec.action_dim)
         return
@@ -240,7 +240,7 @@ def test_a_non_finite_action_makes_the_episode_invalid(dist: TaskDistribution):
         env.step(actions[0])
 
 
-def test_protocol_says_what_was_measured(name: str, dist: TaskDistribution):
+def test_protocol_names_the_version_and_the_reward(name: str, dist: TaskDistribution):
     assert f"{name}@{dist.version}" in dist.protocol
     assert "\n" not in dist.protocol
     assert "reward" in dist.protocol

@@ -1,4 +1,4 @@
-"""The point that looks for a goal, computed by hand."""
+"""point_goal against values computed by hand."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_no_fixed_destination_beats_the_non_adaptive_return():
 
 
 def test_the_non_adaptive_return_can_be_reached():
-    """On lopsided tasks, where the best place is far from the origin and takes steps to reach."""
+    """On asymmetric tasks, whose best position is several steps away from the origin."""
     tasks = [_task(1.0, 0.0), _task(0.9, 0.1), _task(0.8, -0.1), _task(-1.0, 0.0)]
     best = task_distributions.load("point_goal").non_adaptive_return(tasks)
     places = [np.array([x, y]) for x in np.arange(0.6, 1.1, 0.1) for y in (-0.1, 0.0, 0.1)]

@@ -1,4 +1,7 @@
-"""The batched engine against a plain loop over MuJoCo's Python bindings."""
+"""Batched physics against a plain loop over MuJoCo's Python bindings.
+
+Comparisons are exact: both sides call the same ``mj_step`` of the same library.
+"""
 
 from __future__ import annotations
 
@@ -53,7 +56,7 @@ def test_trajectories_are_those_of_mj_step(robot):
 
 
 def _push(control: float, position: float = 0.0, velocity: float = 0.0) -> Physics:
-    """Two carts of 1 kg after a tenth of a second; the second is given the numbers."""
+    """Two carts of 1 kg after a tenth of a second; the arguments are those of the second."""
     model = mujoco.MjModel.from_xml_string(CART)
     physics = Physics([model, model], DataPool(model), frame_skip=1)
     physics.reset(np.array([[0.0], [position]]), np.array([[0.0], [velocity]]))
@@ -76,7 +79,7 @@ def _push(control: float, position: float = 0.0, velocity: float = 0.0) -> Physi
 def test_every_kind_of_explosion_is_seen(control: float, position: float, velocity: float):
     physics = _push(control, position, velocity)
     assert physics.unstable.tolist() == [False, True]
-    assert physics.qpos[1] == position  # the state before, not the one MuJoCo resets to
+    assert physics.qpos[1] == position  # the previous state, not MuJoCo's reset state
     assert physics.qvel[1] == velocity
     assert physics.qvel[0] == pytest.approx(1.0)
 
@@ -96,22 +99,22 @@ def test_harmless_warnings_do_not_count():
     assert not physics.unstable.any()
 
 
-def test_a_handler_of_the_users_still_hears_warnings():
-    heard: list[str] = []
-    mujoco.set_mju_user_warning(heard.append)
+def test_a_user_handler_still_receives_warnings():
+    messages: list[str] = []
+    mujoco.set_mju_user_warning(messages.append)
     try:
         _push(np.nan)
     finally:
         mujoco.set_mju_user_warning(None)
-    assert len(heard) == 1
+    assert len(messages) == 1
 
 
-def test_simulations_are_lent_once_and_come_back():
+def test_simulations_are_not_shared_and_return_to_the_pool():
     pool = DataPool(template(HALFCHEETAH).model)
     models = [template(HALFCHEETAH).model] * 2
     first, second = (Physics(models, pool, frame_skip=5) for _ in range(2))
-    lent = {data._address for data in first.datas + second.datas}
-    assert len(lent) == 4
+    addresses = {data._address for data in first.datas + second.datas}
+    assert len(addresses) == 4
     del first, second
     gc.collect()
-    assert {data._address for data in pool.acquire(4)} == lent
+    assert {data._address for data in pool.acquire(4)} == addresses

@@ -1,4 +1,4 @@
-"""The reconstructed robots in motion: none explodes, none moves like another, engines agree."""
+"""Motion of the reconstructed robots: stable, distinct, and the same in both engines."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ def _tasks(name: str):
 
 @cache
 def _rollout(name: str, steps: int = 200) -> np.ndarray:
-    """States [B + 1, T, Q + V] of all variants and, last, the base robot: same start and actions.
+    """States [B + 1, T, Q + V] of all variants and, last, the base robot under the same actions.
 
-    Straight on the physics, so that a fallen Ant goes on; fails if any simulation explodes.
+    Plays the physics directly, so that a fallen Ant continues; fails if a simulation explodes.
     """
     dist, robot = task_distributions.load(name), ANATOMIES[name].robot
     models = [dist.family.model(task) for task in _tasks(name)] + [template(robot).model]

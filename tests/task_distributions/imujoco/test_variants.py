@@ -1,4 +1,4 @@
-"""The reconstructed robots: which there are and what differs in each."""
+"""Names of the reconstructed robots and the differences from the base robot."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ PERCENT = {"dec_25": 0.75, "dec_50": 0.5, "dec_75": 0.25, "inc_50": 1.5, "inc_20
 NAME = re.compile(r"[a-z]+-([a-z]+)((?:dec|inc)_\d+)_(\w+)")
 LEGS = ["left", "right", "back", "rightback"]
 SHANKS = ["left", "right", "third", "fourth"]
-GEOM = {  # a geom of the body that the name of the variant means
+GEOM = {  # part in the variant's name -> a geom of its body
     **{limb: limb for limb in CHEETAH},
     **{f"upper_{i}": f"{name}_leg_geom" for i, name in enumerate(LEGS, 1)},
     **{f"lower_{i}": f"{name}_ankle_geom" for i, name in enumerate(SHANKS, 1)},
@@ -159,7 +159,7 @@ def test_each_variant_changes_what_its_name_says_and_nothing_else(name: str):
 
 
 @by_name
-def test_a_stretched_capsule_keeps_its_joint_and_takes_the_next_one_along(name: str):
+def test_a_stretched_capsule_keeps_its_joint_and_moves_the_next_one(name: str):
     anatomy = ANATOMIES[name]
     base = template(anatomy.robot).model
     for variant in anatomy.variants():
@@ -172,7 +172,7 @@ def test_a_stretched_capsule_keeps_its_joint_and_takes_the_next_one_along(name: 
         np.testing.assert_array_equal(model.geom_quat, base.geom_quat)
         children = np.flatnonzero(base.body_parentid == body)
         ends, ends_before = _ends(model, g), _ends(base, g)
-        for child in children:  # as far from the end it hangs on as before
+        for child in children:  # at the same distance from its end as before
             near = np.linalg.norm(ends_before - base.body_pos[child], axis=1).argmin()
             offset = base.body_pos[child] - ends_before[near]
             np.testing.assert_allclose(model.body_pos[child] - ends[near], offset, atol=1e-12)

@@ -1,4 +1,4 @@
-"""The official XML folder, here with files that were edited from Gymnasium's HalfCheetah."""
+"""A folder of XML files, edited here from Gymnasium's HalfCheetah."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ EDITS = {
     "halfcheetah-jointdec_25_fshin": ('range="-1.2 .87"', 'range="-.9 .65"'),
     "halfcheetah-lengthinc_50_ffoot": ('size="0.046 .07"', 'size="0.046 .105"'),
     "halfcheetah-frictioninc_50_floor": ('friction=".4 .1 .1"', 'friction=".6 .1 .1"'),
-    # Other sizes, which the simulation states must follow; and another rest pose.
+    # Other sizes, for which simulation states must fit, and another rest pose.
     "halfcheetah-sizes": ("<geom axisangle", '<site name="tip" pos=".15 0 .11"/><geom axisangle'),
     "halfcheetah-memory": ('nstack="300000"', 'nstack="900000"'),
     "halfcheetah-lifted": ('name="rootz" pos="0 0 0"', '{} ref="0.2"'),
@@ -52,7 +52,7 @@ def test_every_file_is_a_task(folder: Path):
     assert pickle.loads(pickle.dumps(train)) == train
 
 
-def test_the_caption_says_which_files(folder: Path):
+def test_the_caption_identifies_the_files(folder: Path):
     lines = [
         f"{path.stem} {hashlib.sha256(path.read_bytes()).hexdigest()}\n"
         for path in sorted(folder.glob("halfcheetah-*.xml"))

@@ -1,4 +1,4 @@
-"""The six definitions, against their formulas written out once more and against Gymnasium."""
+"""The six definitions against independently written formulas and against Gymnasium."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_tasks_cover_their_range(name: str):
         assert len(values) == count
         strata = sorted(int((value - low) / (high - low) * count) for value in values)
         assert strata == list(range(count))
-        assert values != sorted(values)  # the first few tasks cover the range, too
+        assert values != sorted(values)  # shuffled
 
 
 def test_standing_still_scores_the_target_speed():
@@ -125,7 +125,7 @@ def test_a_fall_ends_the_episode_and_only_that_one():
     out = batch.step(np.zeros((3, 8)))
     assert out.terminated.tolist() == [False, True, False]
     assert not out.truncated.any()
-    assert out.reward[1] != 0.0  # the last step still pays
+    assert out.reward[1] != 0.0  # the last step has a reward, too
     frozen = out.obs[1].copy()
     out = batch.step(np.ones((3, 8)))
     assert out.terminated.tolist() == [False, True, False]
@@ -152,7 +152,7 @@ def test_gravity_is_scaled_in_both_engines():
     assert template(HALFCHEETAH).model.opt.gravity[2] == -9.81
 
 
-def test_mass_and_inertia_are_scaled_and_their_consequences_derived():
+def test_mass_and_inertia_are_scaled_and_derived_constants_updated():
     dist = task_distributions.load("ant-mass")
     task = max(dist.tasks("test"), key=lambda task: task.param("mass_scale"))
     scale, base = task.param("mass_scale"), template(ANT).model
@@ -161,7 +161,7 @@ def test_mass_and_inertia_are_scaled_and_their_consequences_derived():
         np.testing.assert_allclose(model.body_mass, scale * base.body_mass)
         np.testing.assert_allclose(model.body_inertia, scale * base.body_inertia)
         np.testing.assert_allclose(model.body_subtreemass, scale * base.body_subtreemass)
-        # Not by 1/scale exactly: the joints' armature stays what it was.
+        # Not exactly 1/scale: the joints' armature does not change.
         ratio = model.body_invweight0[1:] / base.body_invweight0[1:]
         assert (ratio < 0.95).all()
         assert (ratio > 0.95 / scale).all()
@@ -211,10 +211,10 @@ def test_exploding_physics_makes_the_episode_invalid(name: str, tmp_path, monkey
     np.testing.assert_array_equal(out.obs[1], start[1])
     assert_within_rounding(obs, start[1])
     assert out.reward[0] != 0.0
-    assert not list(tmp_path.iterdir())  # MuJoCo would have left MUJOCO_LOG.TXT
+    assert not list(tmp_path.iterdir())  # no MUJOCO_LOG.TXT
     assert capfd.readouterr() == ("", "")
 
-    batch.reset([4, 5, 6])  # and a new episode is none the worse for it
+    batch.reset([4, 5, 6])  # the next episode is unaffected
     env.reset(seed=5)
     assert_within_rounding(batch.step(action).obs[1], env.step(action[1])[0])
     assert not batch.step(action).invalid.any()

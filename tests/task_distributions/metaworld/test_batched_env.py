@@ -33,7 +33,7 @@ def _tasks(dist: TaskDistribution, name: str, goals: tuple[int, ...]) -> list[Ta
 
 
 def _new_environment(task: Task, reward_version: str):
-    """Metaworld's own environment, made for this task alone, without this project's code."""
+    """Metaworld's own environment for one task, created without this project's code."""
     name = task.name.partition("/")[0]
     env = ALL_V3_ENVIRONMENTS[name](reward_function_version=reward_version)
     content = {
@@ -63,7 +63,7 @@ def _controller(kind: str, name: str, seed: int) -> Controller:
 
 
 def _largest_difference(name: str, kind: str, goals: tuple[int, ...], steps: int, version: str):
-    """Play the engine beside new environments of metaworld; return (obs, reward, successes)."""
+    """Play the engine beside new metaworld environments; return largest differences, successes."""
     dist = _load(version)
     tasks = _tasks(dist, name, goals)
     envs = [_new_environment(task, version) for task in tasks]
@@ -97,14 +97,14 @@ def test_engine_plays_metaworlds_trajectories(name: str, version: str):
 
 @pytest.fixture
 def read_once(monkeypatch: pytest.MonkeyPatch):
-    """Every environment has a model of its own, but its XML is read once: a quarter of the time."""
+    """Read every XML file once and copy the model, in a quarter of the time."""
     read = functools.cache(mujoco.MjModel.from_xml_path)
     monkeypatch.setattr(mujoco.MjModel, "from_xml_path", lambda path: copy.copy(read(path)))
 
 
 WHOLE = ((0, "scripted", 500, "v2"), (17, "noisy", 200, "v2"), (49, "random", 75, "v2"))
-"""(goal, actions, steps, reward): a whole episode, and the beginnings of others, where the contacts
-are; the exhaustive test plays all of them to the end."""
+"""(goal, actions, steps, reward): one whole episode, and the beginnings of others, which have the
+contacts; the exhaustive test plays all of them to the end."""
 
 
 @pytest.mark.slow
@@ -144,7 +144,7 @@ def test_mixed_classes_in_any_order_do_not_touch_each_other():
         batch.reset([0])
     for step in actions:
         out = together.step(step)
-        for i, batch in enumerate(alone):  # their steps fall between those of the others
+        for i, batch in enumerate(alone):  # interleaved with the steps of the others
             own = batch.step(step[i : i + 1])
             np.testing.assert_array_equal(own.obs[0], out.obs[i])
             assert own.reward[0] == out.reward[i]
@@ -161,7 +161,7 @@ def test_goal_is_hidden_and_success_is_kept_to_the_end():
     reached = 0
     for step in range(200):
         goal = env.original._target_pos
-        # There and away again: success is "at this step or before".
+        # To the goal and away again: success is "at this step or before".
         action = act(step, obs, goal) if step < 120 else np.array([0.0, -1.0, 0.0, 0.0])
         obs, _, terminated, _, info = env.step(action)
         out = batch.step(action[np.newaxis])

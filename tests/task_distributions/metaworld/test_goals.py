@@ -39,7 +39,7 @@ def test_lists_are_made_without_building_an_environment(monkeypatch: pytest.Monk
         assert (len(dist.tasks("train")), len(dist.tasks("test"))) == counts
 
 
-def test_version_and_protocol_tell_the_reward():
+def test_version_and_protocol_state_the_reward_version():
     for reward_version, number in (("v1", 1), ("v2", 2)):
         dist = task_distributions.load(ML10, reward_version=reward_version)
         assert dist.version == dist.tasks("test")[0].version == number
