@@ -145,9 +145,9 @@ def test_gymnasium_id_makes_the_task_asked_for(name: str, dist: TaskDistribution
     assert env.step(action)[3] is True
     assert gymnasium.make(env_id).unwrapped.task == dist.tasks("test")[0]
     last = len(dist.tasks("test")) - 1
-    with pytest.raises(ValueError, match=f"no test task 500; have: 0 to {last}"):
+    with pytest.raises(ValueError, match=f"500.* {last}"):
         gymnasium.make(env_id, task=500)
-    with pytest.raises(ValueError, match="unknown split 'validation'; have: train, test"):
+    with pytest.raises(ValueError, match=r"'validation'.* train, test"):
         gymnasium.make(env_id, split="validation")
 
 
@@ -162,7 +162,7 @@ def test_tasks_are_enumerated_disjoint_and_small(name: str, dist: TaskDistributi
     if name not in ONE_TASK:
         assert len({task.params for task in everything}) == len(everything)
     assert len({task.name for task in everything}) == len(everything)
-    with pytest.raises(ValueError, match="unknown split"):
+    with pytest.raises(ValueError, match="validation"):
         dist.tasks("validation")
 
 
@@ -203,7 +203,7 @@ def test_horizon_is_an_option(name: str):
     batch.reset([0])
     ends = [batch.step(np.zeros((1, dist.spec.action_dim))).truncated.item() for _ in range(3)]
     assert ends == [False, False, True]
-    with pytest.raises(ValueError, match="horizon must be at least 1 control step, got 0"):
+    with pytest.raises(ValueError, match=r"horizon .*0"):
         task_distributions.load(name, horizon=0)
 
 
@@ -230,13 +230,13 @@ def test_a_non_finite_action_makes_the_episode_invalid(dist: TaskDistribution):
     assert out.reward[1] == 0.0
 
     if dist.spec.discrete:  # a discrete action cannot be NaN, but out of range
-        with pytest.raises(ValueError, match=f"integers 0 to {dist.spec.action_dim - 1}"):
+        with pytest.raises(ValueError, match=f"0 to {dist.spec.action_dim - 1}"):
             env.step(dist.spec.action_dim)
         return
     obs, reward, terminated, truncated, info = env.step(actions[1])
     assert_within_rounding(obs, start[1])
     assert (reward, terminated, truncated, info["invalid"]) == (0.0, False, True, True)
-    with pytest.raises(RuntimeError, match="call reset"):
+    with pytest.raises(RuntimeError):
         env.step(actions[0])
 
 
