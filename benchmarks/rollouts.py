@@ -57,7 +57,7 @@ def raw(robot: str, controller: ControllerMaker) -> Running:
     import mujoco
 
     from task_distributions import load
-    from task_distributions.robots import template
+    from task_distributions.locomotion.robots import template
 
     body = load(DISTRIBUTIONS[robot]).family.robot
     start = template(body)

@@ -17,14 +17,14 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 import task_distributions
-from task_distributions.imujoco_bodies import (
+from task_distributions.imujoco.variants import (
     ANT_ANATOMY,
     HALFCHEETAH_ANATOMY,
     Anatomy,
     Variant,
-    build,
+    build_model,
 )
-from task_distributions.robots import template
+from task_distributions.locomotion.robots import template
 
 DOCS = Path(__file__).parent
 COLUMNS, WIDTH, HEIGHT, LABEL = 6, 176, 112, 17
@@ -69,7 +69,9 @@ def _contact_sheet(anatomy: Anatomy) -> Image.Image:
 
 def _tile(anatomy: Anatomy, variant: Variant | None) -> Image.Image:
     """Return one labelled picture in the start pose; of the base robot if ``variant`` is None."""
-    model = copy.copy(template(anatomy.robot).model if variant is None else build(anatomy, variant))
+    model = copy.copy(
+        template(anatomy.robot).model if variant is None else build_model(anatomy, variant)
+    )
     model.geom_matid[:] = -1
     model.geom_rgba[:] = GREY
     model.geom_rgba[model.geom_bodyid == 0] = FLOOR

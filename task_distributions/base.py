@@ -1,4 +1,4 @@
-"""The nouns every benchmark distribution is made of: task, spec, distribution, batched environment.
+"""The types every task distribution is made of: task, spec, distribution, batched environment.
 
 Array letters: N tasks, E episodes per task, B = N·E environments, O observation, A action.
 """
@@ -7,12 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol, runtime_checkable
+from typing import Annotated, Literal, Protocol, runtime_checkable
 
+import annotated_types
 import gymnasium
 import numpy as np
 from numpy.typing import NDArray
 
+FloatArray = NDArray[np.float64]
+BoolArray = NDArray[np.bool_]
+Positive = Annotated[int, annotated_types.Ge(1)]
 Split = Literal["train", "test"]
 SPLITS: tuple[Split, ...] = ("train", "test")
 
@@ -31,65 +35,64 @@ class Task:
     name: str
     """Human-readable id, unique within the distribution, e.g. ``test/3``."""
     params: tuple[tuple[str, float], ...]
-    """What makes this task differ: parameter names and values, in SI units unless said."""
+    """Names and values of the task's parameters, in SI units unless stated otherwise."""
 
     def param(self, key: str) -> float:
-        """Return one parameter of the task; ``KeyError`` if the task has none of that name."""
+        """Return the parameter ``key``; ``KeyError`` if the task has no such parameter."""
         return dict(self.params)[key]
 
     @property
     def class_name(self) -> str:
-        """The class it is of (Meta-World: ``reach-v3``); '' where its distribution has none."""
-        group = class_of(self.name)
-        return "" if group == self.split else group
+        """Class of the task (Meta-World: ``reach-v3``); '' in distributions without classes."""
+        prefix = class_of(self.name)
+        return "" if prefix == self.split else prefix
 
 
 def class_of(task_name: str) -> str:
-    """Return what stands before the last slash of a task's name; '' without a slash."""
+    """Return the part of a task's name before its last slash; '' without a slash."""
     return task_name.rpartition("/")[0]
 
 
 @dataclass(frozen=True, slots=True)
 class EnvSpec:
-    """What a policy needs to know of an environment."""
+    """Sizes and kind of an environment, as far as a policy needs them."""
 
     obs_dim: int
     action_dim: int
-    """Numbers per action, each in [-1, 1]; of discrete actions how many there are."""
+    """Dimension of an action in [-1, 1]; for discrete actions the number of choices."""
     horizon: int
     """Control steps after which an episode is truncated."""
     has_success: bool = False
-    """Whether steps report success (Meta-World); otherwise success is always ``False``."""
+    """Steps report success (Meta-World); otherwise success is always ``False``."""
     discrete: bool = False
-    """Actions are a choice of one of ``action_dim``. Batches still take rows of numbers: the
-    largest is the choice, so that one-hot rows and scores both name it. The ordinary Gymnasium
-    environment takes its index."""
+    """An action is one of ``action_dim`` choices. The ordinary Gymnasium environment takes its
+    index; a batched one takes rows of scores (or one-hot rows) and plays the largest."""
 
 
 @dataclass(frozen=True, slots=True)
 class StepBatch:
-    """What one control step of B environments returned.
+    """Result of one control step of B environments.
 
-    Environments whose episode is over are not stepped again: their reward is 0, their observation
-    stays the last one, and their flags keep the value they ended with.
+    Environments whose episode is over are not stepped: their reward is 0, and their observation
+    and flags keep their last values.
     """
 
-    obs: NDArray[np.float64]
+    obs: FloatArray
     """[B, O] observation after the step."""
-    reward: NDArray[np.float64]
+    reward: FloatArray
     """[B]"""
-    terminated: NDArray[np.bool_]
-    """[B] the MDP ended here: nothing to bootstrap from."""
-    truncated: NDArray[np.bool_]
-    """[B] over without having ended: the horizon was reached (value targets bootstrap here), or the
-    episode is invalid."""
-    success: NDArray[np.bool_]
-    """[B] reached the goal at this step or before."""
-    invalid: NDArray[np.bool_]
-    """[B] the physics went unstable or the action was not finite: the episode is no result.
+    terminated: BoolArray
+    """[B] the MDP has ended: do not bootstrap."""
+    truncated: BoolArray
+    """[B] the episode is over but the MDP has not ended: the horizon was reached (value targets
+    bootstrap here), or the episode is invalid."""
+    success: BoolArray
+    """[B] the goal was reached at this step or before."""
+    invalid: BoolArray
+    """[B] the physics became unstable or an action was not finite: the episode must not be scored.
 
-    The step that did it counts, repeats the observation before it and pays 0, so every array here
-    is always finite.
+    The offending step counts, repeats the previous observation and has reward 0, so every array
+    here is always finite.
     """
 
 
@@ -101,15 +104,15 @@ class BatchedEnv(Protocol):
     tasks: tuple[Task, ...]
     episodes_per_task: int
 
-    def reset(self, seeds: Sequence[int]) -> NDArray[np.float64]:
+    def reset(self, seeds: Sequence[int]) -> FloatArray:
         """Start one episode per environment, seeded with ``seeds`` [B]; return obs [B, O]."""
         ...
 
     def step(self, actions: NDArray[np.floating]) -> StepBatch:
         """Advance every unfinished episode by one control step with ``actions`` [B, A].
 
-        Discrete actions are chosen by the largest number of a row, see ``EnvSpec.discrete``.
-        Arrays of the returned batch are valid until the next call: copy what is kept.
+        A discrete action is the index of a row's largest score, see ``EnvSpec.discrete``.
+        The returned arrays are valid until the next call; copy them to keep them.
         """
         ...
 
@@ -122,7 +125,7 @@ class TaskDistribution(Protocol):
     version: int
     spec: EnvSpec
     protocol: str
-    """One line for table captions: what the numbers are measured on (engine, reward, horizon)."""
+    """One line for table captions: engine, reward, horizon."""
 
     def tasks(self, split: Split) -> tuple[Task, ...]:
         """Return the fixed list of tasks of one split; train and test never overlap."""
@@ -133,9 +136,9 @@ class TaskDistribution(Protocol):
         ...
 
     def make_batch(self, tasks: Sequence[Task], episodes_per_task: int) -> BatchedEnv:
-        """Return the fast engine of the same MDPs: same seeds and actions, same trajectories."""
+        """Return the batched engine for the same MDPs: same seeds and actions, same episodes."""
         ...
 
     def non_adaptive_return(self, tasks: Sequence[Task]) -> float | None:
-        """Return the best mean return of one fixed behaviour over ``tasks``, where analytic."""
+        """Return the best mean return of any fixed behaviour over ``tasks``; None if unknown."""
         ...

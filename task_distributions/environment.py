@@ -1,4 +1,4 @@
-"""Gymnasium environments in the short spelling: ``reset() -> obs``, ``step(a)`` -> four values.
+"""Gymnasium environments with a short interface: ``reset() -> obs``, ``step(a)`` -> four values.
 
 Array letters: B environments, O observation.
 """
@@ -12,6 +12,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 from gymnasium.vector import AutoresetMode
+from gymnasium.wrappers.utils import RunningMeanStd
 from numpy.typing import NDArray
 
 import task_distributions
@@ -19,18 +20,19 @@ import task_distributions
 __all__ = ["Environment"]
 
 CLIP = 10.0
-"""Normalised observations lie within this many standard deviations."""
+"""Normalised observations are clipped to this many standard deviations."""
 
 
 class Environment:
-    """``batch_size`` copies of one environment; one alone speaks without the batch axis.
+    """``batch_size`` copies of one environment; a single one has no batch axis.
 
     Args:
-        name: an id of Gymnasium (``CartPole-v1``, ``task_distributions:MetaRL/ant-dir-v1``) or a
-            distribution of ours (``ant-dir``).
+        name: a Gymnasium id (``CartPole-v1``, ``task_distributions:MetaRL/ant-dir-v1``) or the name
+            of a task distribution (``ant-dir``).
         batch_size: environments stepped together.
-        normalize: scale observations by the running mean and spread of all that were seen.
-        options: for ``gymnasium.make``; ours take ``split``, ``task`` and ``horizon``.
+        normalize: standardise observations by their running mean and standard deviation.
+        options: for ``gymnasium.make``; task distributions take ``split``, ``task`` and their
+            settings, e.g. ``horizon``.
 
     Raises:
         ValueError: the name is not known, or ``batch_size`` is below 1.
@@ -42,10 +44,10 @@ class Environment:
         if batch_size < 1:
             raise ValueError(f"batch_size is {batch_size}; it must be at least 1")
         self.name, self.batch_size = name, batch_size
-        # One alone is reset by its user; of several, those that are over start again by themselves.
+        # The user resets a single environment; several reset themselves one by one.
         mode = AutoresetMode.DISABLED if batch_size == 1 else AutoresetMode.SAME_STEP
         self._envs = gymnasium.make_vec(
-            _known(name),
+            _gymnasium_id(name),
             batch_size,
             vectorization_mode="sync",
             vector_kwargs={"autoreset_mode": mode},
@@ -53,81 +55,64 @@ class Environment:
         )
         self.observation_space = self._envs.single_observation_space
         self.action_space = self._envs.single_action_space
-        self._seen = _Seen(self.observation_space.shape) if normalize else None
+        self._moments = (
+            RunningMeanStd(epsilon=0.0, shape=self.observation_space.shape) if normalize else None
+        )
 
     def reset(self, seed: int | None = None) -> NDArray[Any]:
-        """Start an episode everywhere; return the observation [O], of several [B, O].
+        """Start an episode in every environment, seeded with ``seed + b``.
 
-        Environment b is seeded with ``seed + b``.
+        Returns:
+            The observation [O], or [B, O] if there are several environments.
         """
-        obs: NDArray[Any] = self._out(self._scaled(self._envs.reset(seed=seed)[0]))
+        obs: NDArray[Any] = self._squeeze(self._update_and_scale(self._envs.reset(seed=seed)[0]))
         return obs
 
     def step(self, action: Any) -> tuple[NDArray[Any], Any, Any, dict[str, Any]]:
         """Advance by one step; return observation, reward, done and info.
 
-        ``info`` tells ``terminated`` from ``truncated``. Of several environments, those that are
-        done start again: the observation is that of the new episode, and row b of
-        ``info["final_obs"]`` the last one of the old. One alone must be reset.
+        ``info`` holds ``terminated`` and ``truncated``. If there are several environments, those
+        that are done reset themselves: the observation is the first of the new episode, and row b
+        of ``info["final_obs"]`` the last of the old one. A single environment must be reset.
         """
         actions = np.asarray(action)
         actions = actions[np.newaxis] if self.batch_size == 1 else actions
         if isinstance(self.action_space, gymnasium.spaces.Discrete):
             actions = actions.reshape(self.batch_size)
-        obs, reward, terminated, truncated, told = self._envs.step(actions)
-        info = dict(told)
+        obs, reward, terminated, truncated, infos = self._envs.step(actions)
+        info = dict(infos)
         if "final_obs" in info:
-            info["final_obs"] = [None if o is None else self._same(o) for o in info["final_obs"]]
+            info["final_obs"] = [None if o is None else self._scale(o) for o in info["final_obs"]]
         done = terminated | truncated
-        flags = {"terminated": self._out(terminated), "truncated": self._out(truncated)}
-        return self._out(self._scaled(obs)), self._out(reward), self._out(done), info | flags
+        info |= {"terminated": self._squeeze(terminated), "truncated": self._squeeze(truncated)}
+        obs = self._squeeze(self._update_and_scale(obs))
+        return obs, self._squeeze(reward), self._squeeze(done), info
 
     def close(self) -> None:
-        """Free what the environments hold."""
+        """Release the environments' resources."""
         self._envs.close()
 
-    def _scaled(self, obs: NDArray[Any]) -> NDArray[Any]:
-        if self._seen is None:
+    def _update_and_scale(self, obs: NDArray[Any]) -> NDArray[Any]:
+        if self._moments is not None:
+            self._moments.update(obs)
+        return self._scale(obs)
+
+    def _scale(self, obs: NDArray[Any]) -> NDArray[Any]:
+        if self._moments is None:
             return obs
-        self._seen.add(obs)
-        return self._seen.scaled(obs)
-
-    def _same(self, obs: NDArray[Any]) -> NDArray[Any]:
-        return obs if self._seen is None else self._seen.scaled(obs)
-
-    def _out(self, values: NDArray[Any]) -> Any:
-        if self.batch_size > 1:
-            return values
-        alone = values[0]
-        return alone.item() if np.ndim(alone) == 0 else alone
-
-
-class _Seen:
-    """Running mean and variance of observations (Chan's update of a batch)."""
-
-    def __init__(self, shape: Any) -> None:
-        self._count = 0
-        self._mean, self._square = np.zeros(shape), np.zeros(shape)
-
-    def add(self, obs: NDArray[Any]) -> None:
-        """Count the rows of ``obs`` [B, O]."""
-        rows = len(obs)
-        total, mean = self._count + rows, obs.mean(axis=0)
-        apart = mean - self._mean
-        self._square += np.square(obs - mean).sum(axis=0)
-        self._square += np.square(apart) * self._count * rows / total
-        self._mean += apart * rows / total
-        self._count = total
-
-    def scaled(self, obs: NDArray[Any]) -> NDArray[Any]:
-        """Return ``obs`` in standard deviations from the mean."""
-        spread = np.sqrt(self._square / max(self._count, 1)) + 1e-8
-        scaled: NDArray[Any] = np.clip((obs - self._mean) / spread, -CLIP, CLIP)
+        deviation = np.sqrt(self._moments.var) + 1e-8
+        scaled: NDArray[Any] = np.clip((obs - self._moments.mean) / deviation, -CLIP, CLIP)
         return scaled
 
+    def _squeeze(self, values: NDArray[Any]) -> Any:
+        if self.batch_size > 1:
+            return values
+        value = values[0]
+        return value.item() if np.ndim(value) == 0 else value
 
-def _known(name: str) -> str:
-    """Return the id that Gymnasium makes ``name`` from."""
+
+def _gymnasium_id(name: str) -> str:
+    """Return the Gymnasium id of the environment ``name``."""
     if name in task_distributions.names():
         version = task_distributions.load(name).version
         return f"task_distributions:MetaRL/{name}-v{version}"
@@ -138,11 +123,11 @@ def _known(name: str) -> str:
         gymnasium.spec(plain)
         return name
     except (gymnasium.error.Error, ModuleNotFoundError) as error:
-        every = [*task_distributions.names(), *gymnasium.registry]
-        near = difflib.get_close_matches(name, every, n=3)
-        meant = f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
+        choices = [*task_distributions.names(), *gymnasium.registry]
+        matches = difflib.get_close_matches(name, choices, n=3)
+        hint = f" Did you mean {' or '.join(map(repr, matches))}?" if matches else ""
         raise ValueError(
-            f"unknown environment {name!r} ({error}).{meant} Have: "
+            f"unknown environment {name!r} ({error}).{hint} Have: "
             f"{', '.join(task_distributions.names())}, and Gymnasium's {len(gymnasium.registry)} "
             "ids (gymnasium.registry)"
         ) from error

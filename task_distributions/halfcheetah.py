@@ -1,36 +1,69 @@
-"""Gymnasium's HalfCheetah-v5 as it is: one task, not one of the ten; for plain training.
+"""Gymnasium's HalfCheetah-v5, unchanged: a single task for plain training, not one of the ten.
 
-Train and test hold the same MDP: what is measured is the policy, not how it generalises.
+Train and test hold the same MDP, so scores measure the policy and not its generalisation.
 """
 
 from __future__ import annotations
 
-from task_distributions.base import SPLITS, EnvSpec, Split, Task
-from task_distributions.locomotion import Locomotion
-from task_distributions.locomotion_envs import Family
-from task_distributions.locomotion_rewards import forward
-from task_distributions.robots import HALFCHEETAH
-from task_distributions.task_lists import check_horizon
+from dataclasses import dataclass
+from typing import Any
 
-__all__ = ["halfcheetah"]
+from task_distributions.base import SPLITS, Positive, Split, Task
+from task_distributions.locomotion.distributions import Locomotion, locomotion
+from task_distributions.locomotion.envs import Family
+from task_distributions.locomotion.rewards import forward
+from task_distributions.locomotion.robots import HALFCHEETAH
+from task_distributions.task_lists import resolve_horizon
+
+__all__ = ["RECIPES", "HalfCheetahSettings", "halfcheetah"]
 
 HORIZON = 1000
 """Gymnasium's own limit."""
 
 
-def halfcheetah(horizon: int | None = None) -> Locomotion:
-    """Run as fast as possible; ``horizon`` control steps per episode, 1000 if None."""
-    # The one number that tells tasks apart is the same in both: gravity as it is.
-    params = (("gravity_scale", 1.0),)
+@dataclass(frozen=True)
+class HalfCheetahSettings:
+    """Settings of ``halfcheetah``."""
+
+    horizon: Positive | None = None
+    """Control steps per episode; 1000 if not given."""
+
+
+def halfcheetah(settings: HalfCheetahSettings = HalfCheetahSettings()) -> Locomotion:
+    """Run as fast as possible."""
+    params = (("gravity_scale", 1.0),)  # no change, the same in both tasks
     lists: dict[Split, tuple[Task, ...]] = {
         split: (Task("halfcheetah", 1, split, 0, f"{split}/0", params),) for split in SPLITS
     }
-    return Locomotion(
-        name="halfcheetah",
-        version=1,
-        family=Family(HALFCHEETAH, "gravity_scale", forward(control_cost=0.1)),
-        formula="reward v - 0.1|a|^2, one task",
-        bounds=None,
-        spec=EnvSpec(HALFCHEETAH.obs_dim, HALFCHEETAH.action_dim, check_horizon(horizon, HORIZON)),
-        _lists=lists,
-    )
+    family = Family(HALFCHEETAH, "gravity_scale", forward(control_cost=0.1))
+    horizon = resolve_horizon(settings.horizon, HORIZON)
+    return locomotion("halfcheetah", 1, family, "reward v - 0.1|a|^2, one task", lists, horizon)
+
+
+def _budget(env_steps: int, meta_batch_size: int, query_episodes: int) -> dict[str, Any]:
+    return {
+        "train": {"env_steps": env_steps},
+        "components": {"maml": {"meta_batch_size": meta_batch_size, "episodes_per_task": 4}},
+        "evaluation": {"query_episodes": query_episodes},
+    }
+
+
+# One task and long episodes: PPO's usual discount, and few episodes per iteration.
+_PPO = {"gamma": 0.99, "episodes_per_iteration": 16, "bptt_steps": 100}
+RECIPES: dict[str, dict[str, Any]] = {
+    "halfcheetah": {
+        "components": {
+            "maml": {"action_scale": 1.0},
+            **dict.fromkeys(("rl2", "multitask", "finetune", "scratch", "oracle"), _PPO),
+        },
+        "evaluation": {"zero_shot": True, "query_episodes": 10},
+        "min_jobs": 2,
+        "presets": {
+            "smoke": _budget(64_000, 2, 2),
+            "quick": _budget(2_000_000, 10, 10),
+            "standard": _budget(5_000_000, 10, 10),
+            "paper": _budget(10_000_000, 10, 10),
+        },
+    }
+}
+"""Settings that suit this distribution; see ``task_distributions.recipe``."""

@@ -1,27 +1,23 @@
-"""A point in the plane that must find a hidden goal on the unit circle: seconds to learn.
+"""A point in the plane that has to find a hidden goal on the unit circle; learned in seconds.
 
-The workhorse of tests and tutorials, not one of the benchmark's ten. The observation is the
-position alone, so the goal must be found out from the rewards.
+Made for tests and tutorials, not one of the ten benchmark distributions. The observation is the
+position alone, so the goal has to be inferred from the rewards.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
+from typing import Any
 
-import gymnasium
 import numpy as np
-from numpy.typing import NDArray
 
-from task_distributions.base import EnvSpec, Split, Task
-from task_distributions.episodes import BatchedEpisodes, SingleEpisode, expand_per_env
-from task_distributions.task_lists import check_horizon, check_own, check_split, draw_tasks
+from task_distributions.base import BoolArray, EnvSpec, FloatArray, Positive, Task
+from task_distributions.numpy_dynamics import NumpyDynamics
+from task_distributions.task_lists import draw_tasks, resolve_horizon
 
-__all__ = ["PointGoal", "PointGoalBatch", "PointGoalEnv", "point_goal"]
-
-FloatArray = NDArray[np.float64]
-BoolArray = NDArray[np.bool_]
+__all__ = ["RECIPES", "PointGoal", "PointGoalSettings", "point_goal"]
 
 HORIZON = 25
 STEP_LENGTH = 0.1
@@ -30,63 +26,9 @@ START_NOISE = 0.02
 """Standard deviation of the start around the origin."""
 
 
-def _start(rng: np.random.Generator) -> FloatArray:
-    return rng.normal(0.0, START_NOISE, 2)
-
-
-def _move(position: FloatArray, controls: FloatArray) -> FloatArray:
-    """Return where the points [..., 2] are after ``controls`` [..., 2]."""
-    return position + STEP_LENGTH * controls
-
-
-def _reward(position: FloatArray, goal: FloatArray) -> FloatArray:
-    """Return −|position − goal| [...] of points [..., 2]."""
-    dx, dy = (position - goal)[..., 0], (position - goal)[..., 1]
-    return np.asarray(-np.sqrt(dx * dx + dy * dy))
-
-
-class PointGoalEnv(SingleEpisode):
-    """One goal as an ordinary Gymnasium environment."""
-
-    def __init__(self, spec: EnvSpec, task: Task) -> None:
-        super().__init__(spec, task)
-        self._goal = _goals([task])[0]
-
-    def _start(self) -> FloatArray:
-        return _start(self.np_random)
-
-    def _advance(self, controls: FloatArray) -> tuple[FloatArray, float, bool]:
-        position = _move(self._obs, controls)
-        return position, float(_reward(position, self._goal)), False
-
-
-class PointGoalBatch(BatchedEpisodes):
-    """Episodes of N goals at once."""
-
-    def __init__(self, spec: EnvSpec, tasks: Sequence[Task], episodes_per_task: int) -> None:
-        super().__init__(spec, tasks, episodes_per_task)
-        self._goal = expand_per_env(_goals(tasks), episodes_per_task)
-
-    def _start(self, seeds: Sequence[int], obs: FloatArray) -> None:
-        for b, seed in enumerate(seeds):
-            obs[b] = _start(gymnasium.utils.seeding.np_random(seed)[0])
-
-    def _advance(
-        self, controls: FloatArray, valid: BoolArray, obs: FloatArray, reward: FloatArray
-    ) -> BoolArray:
-        np.copyto(obs, _move(obs, controls), where=valid[:, np.newaxis])
-        reward[:] = _reward(obs, self._goal)
-        return np.zeros_like(valid)
-
-
 @dataclass(frozen=True)
-class PointGoal:
+class PointGoal(NumpyDynamics):
     """The distribution of goals on the unit circle."""
-
-    spec: EnvSpec
-    _lists: dict[Split, tuple[Task, ...]] = field(repr=False)
-    name: str = "point_goal"
-    version: int = 1
 
     @property
     def protocol(self) -> str:
@@ -96,24 +38,24 @@ class PointGoal:
             f"unit circle, {self.spec.horizon} steps"
         )
 
-    def tasks(self, split: Split) -> tuple[Task, ...]:
-        """Return the fixed list of tasks of one split."""
-        check_split(split)
-        return self._lists[split]
+    def parameters(self, tasks: Sequence[Task]) -> FloatArray:
+        """Return the goals [B, 2]."""
+        return np.array([(task.param("goal_x"), task.param("goal_y")) for task in tasks])
 
-    def make_env(self, task: Task) -> PointGoalEnv:
-        """Return the ordinary Gymnasium environment of one task."""
-        check_own(self.name, self.version, [task])
-        return PointGoalEnv(self.spec, task)
+    def start(self, rng: np.random.Generator) -> FloatArray:
+        """Return a position [2] near the origin."""
+        return rng.normal(0.0, START_NOISE, 2)
 
-    def make_batch(self, tasks: Sequence[Task], episodes_per_task: int) -> PointGoalBatch:
-        """Return the batched engine of the same MDPs."""
-        check_own(self.name, self.version, tasks)
-        return PointGoalBatch(self.spec, tasks, episodes_per_task)
+    def step(
+        self, obs: FloatArray, controls: FloatArray, parameters: FloatArray
+    ) -> tuple[FloatArray, FloatArray, BoolArray]:
+        """Move the points [B, 2] by ``controls`` [B, 2]; see the base class."""
+        position = obs + STEP_LENGTH * controls
+        return position, _reward(position, parameters), np.zeros(len(obs), np.bool_)
 
     def non_adaptive_return(self, tasks: Sequence[Task]) -> float:
-        """Return the score of going straight to the point of least mean distance, and staying."""
-        goals = _goals(tasks)
+        """Return the score of moving straight to the point of least mean distance and staying."""
+        goals = self.parameters(tasks)
         best = _geometric_median(goals)
         steps_away = np.abs(best).max() / STEP_LENGTH
         steps = np.arange(1, self.spec.horizon + 1)
@@ -121,9 +63,10 @@ class PointGoal:
         return float(_reward(path[:, np.newaxis], goals).mean(axis=1).sum())
 
 
-def _goals(tasks: Sequence[Task]) -> FloatArray:
-    """Return the goals [N, 2]."""
-    return np.array([(task.param("goal_x"), task.param("goal_y")) for task in tasks])
+def _reward(position: FloatArray, goal: FloatArray) -> FloatArray:
+    """Return −|position − goal| [...] of points [..., 2]."""
+    dx, dy = (position - goal)[..., 0], (position - goal)[..., 1]
+    return np.asarray(-np.sqrt(dx * dx + dy * dy))
 
 
 def _geometric_median(points: FloatArray, iterations: int = 1000) -> FloatArray:
@@ -137,14 +80,37 @@ def _geometric_median(points: FloatArray, iterations: int = 1000) -> FloatArray:
 
 def _on_circle(task: Task) -> Task:
     angle = task.param("angle")
-    params = (("goal_x", math.cos(angle)), ("goal_y", math.sin(angle)))
-    return Task(task.dist, task.version, task.split, task.index, task.name, params)
+    return replace(task, params=(("goal_x", math.cos(angle)), ("goal_y", math.sin(angle))))
 
 
-def point_goal(horizon: int | None = None) -> PointGoal:
-    """Return the distribution; ``horizon`` control steps per episode, 25 if None."""
-    drawn = draw_tasks("point_goal", 1, "angle", 0.0, 2.0 * math.pi)
-    lists: dict[Split, tuple[Task, ...]] = {
-        split: tuple(_on_circle(task) for task in tasks) for split, tasks in drawn.items()
+@dataclass(frozen=True)
+class PointGoalSettings:
+    """Settings of ``point_goal``."""
+
+    horizon: Positive | None = None
+    """Control steps per episode; 25 if not given."""
+
+
+def point_goal(settings: PointGoalSettings = PointGoalSettings()) -> PointGoal:
+    """Return the distribution of goals on the unit circle."""
+    drawn = draw_tasks("point_goal", 1, {"angle": (0.0, 2.0 * math.pi)})
+    return PointGoal(
+        name="point_goal",
+        version=1,
+        spec=EnvSpec(2, 2, resolve_horizon(settings.horizon, HORIZON)),
+        task_lists={split: tuple(map(_on_circle, tasks)) for split, tasks in drawn.items()},
+    )
+
+
+RECIPES: dict[str, dict[str, Any]] = {
+    # Episodes are short: as many of them as elsewhere take an eighth of the steps.
+    "point_goal": {
+        "presets": {
+            "smoke": {"train": {"env_steps": 8_000}},
+            "quick": {"train": {"env_steps": 250_000}},
+            "standard": {"train": {"env_steps": 6_000_000}},
+            "paper": {"train": {"env_steps": 40_000_000}},
+        }
     }
-    return PointGoal(EnvSpec(2, 2, check_horizon(horizon, HORIZON)), lists)
+}
+"""Settings that suit this distribution; see ``task_distributions.recipe``."""

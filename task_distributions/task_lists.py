@@ -1,38 +1,99 @@
-"""Fixed task lists: the same in every process, on every machine, for ever within one version."""
+"""Fixed task lists, identical in every process and on every machine within one version."""
 
 from __future__ import annotations
 
 import zlib
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
-from task_distributions.base import SPLITS, Split, Task
+from task_distributions.base import SPLITS, EnvSpec, Split, Task
+from task_distributions.task_env import BatchedTaskEnv, TaskEnv
 
-__all__ = ["NUM_TASKS", "check_horizon", "check_own", "check_split", "draw_many", "draw_tasks"]
+__all__ = ["NUM_TASKS", "ListedTasks", "TaskLists", "draw_tasks", "resolve_horizon"]
 
+TaskLists = Mapping[Split, tuple[Task, ...]]
 NUM_TASKS: dict[Split, int] = {"train": 100, "test": 30}
-"""Tasks per split of the distributions with a continuous parameter (PEARL's split)."""
+"""Tasks per split of the distributions with continuous parameters (PEARL's split)."""
 
 
-def draw_tasks(
-    dist: str, version: int, parameter: str, low: float, high: float
-) -> dict[Split, tuple[Task, ...]]:
-    """Return both lists, the parameter drawn from U[low, high) by ``dist`` and ``version`` alone.
+@dataclass(frozen=True)
+class ListedTasks(ABC):
+    """A task distribution with enumerated tasks. Subclasses supply the environments."""
 
-    Stratified: each of n tasks has 1/n of the range to itself, in shuffled order. Thirty
+    name: str
+    version: int
+    spec: EnvSpec
+    task_lists: TaskLists = field(repr=False)
+
+    @property
+    @abstractmethod
+    def protocol(self) -> str:
+        """One line for table captions."""
+
+    def tasks(self, split: Split) -> tuple[Task, ...]:
+        """Return the fixed list of tasks of one split.
+
+        Raises:
+            ValueError: there is no such split.
+        """
+        if split not in SPLITS:
+            raise ValueError(f"unknown split {split!r}; have: {', '.join(SPLITS)}")
+        return self.task_lists[split]
+
+    def make_env(self, task: Task, **options: Any) -> TaskEnv:
+        """Return the ordinary Gymnasium environment of one task.
+
+        Args:
+            task: one of ``tasks(split)``.
+            options: ``render_mode``, where the environment can be rendered.
+
+        Raises:
+            ValueError: the task belongs to another distribution or version.
+        """
+        self._check([task])
+        return self._make_env(task, **options)
+
+    def make_batch(self, tasks: Sequence[Task], episodes_per_task: int) -> BatchedTaskEnv:
+        """Return the batched engine for the same MDPs.
+
+        Raises:
+            ValueError: a task belongs to another distribution or version, or there are none.
+        """
+        self._check(tasks)
+        return self._make_batch(tasks, episodes_per_task)
+
+    def non_adaptive_return(self, tasks: Sequence[Task]) -> float | None:
+        """Return the best mean return of any fixed behaviour over ``tasks``; None if unknown."""
+        return None
+
+    def _check(self, tasks: Sequence[Task]) -> None:
+        if not tasks:
+            raise ValueError(f"no tasks given to {self.name}; pass at least one of .tasks(split)")
+        for task in tasks:
+            if (task.dist, task.version) != (self.name, self.version):
+                raise ValueError(
+                    f"task {task.name!r} belongs to {task.dist}@{task.version}, not to "
+                    f"{self.name}@{self.version}; take tasks from load({self.name!r}).tasks(split)"
+                )
+
+    @abstractmethod  # implementations name the options they take
+    def _make_env(self, task: Task, *args: Any, **options: Any) -> TaskEnv: ...
+
+    @abstractmethod
+    def _make_batch(self, tasks: Sequence[Task], episodes_per_task: int) -> BatchedTaskEnv: ...
+
+
+def draw_tasks(dist: str, version: int, ranges: Mapping[str, tuple[float, float]]) -> TaskLists:
+    """Return both lists, each parameter drawn from its U[low, high) in ``ranges``.
+
+    The draws depend on ``dist`` and ``version`` alone. Every parameter is stratified and shuffled
+    on its own (a Latin hypercube): each of n tasks has 1/n of the range to itself. Thirty
     independent draws can leave a fifth of the range untested, and the non-adaptive return of one
     such test list was a third above its expectation.
-    """
-    return draw_many(dist, version, {parameter: (low, high)})
-
-
-def draw_many(
-    dist: str, version: int, ranges: Mapping[str, tuple[float, float]]
-) -> dict[Split, tuple[Task, ...]]:
-    """Return both lists with several parameters, each as ``draw_tasks`` draws one.
-
-    Every parameter is stratified and shuffled on its own (a Latin hypercube).
     """
     lists: dict[Split, tuple[Task, ...]] = {}
     for number, split in enumerate(SPLITS):
@@ -57,30 +118,12 @@ def draw_many(
     return lists
 
 
-def check_own(dist: str, version: int, tasks: Sequence[Task]) -> None:
-    """Refuse tasks that another distribution, or another version of this one, made.
+def resolve_horizon(horizon: int | None, default: int) -> int:
+    """Return ``horizon``, or ``default`` if it is None.
 
     Raises:
-        ValueError: one of ``tasks`` is not of ``dist`` at ``version``, or there are none.
+        ValueError: the horizon is below 1.
     """
-    if not tasks:
-        raise ValueError(f"no tasks given to {dist}; pass at least one of .tasks(split)")
-    for task in tasks:
-        if (task.dist, task.version) != (dist, version):
-            raise ValueError(
-                f"task {task.name!r} is of {task.dist}@{task.version}, not of {dist}@{version}; "
-                f"take tasks from load({dist!r}).tasks(split)"
-            )
-
-
-def check_split(split: str) -> None:
-    """Raise a ``ValueError`` unless ``split`` is one of ``SPLITS``."""
-    if split not in SPLITS:
-        raise ValueError(f"unknown split {split!r}; have: {', '.join(SPLITS)}")
-
-
-def check_horizon(horizon: int | None, default: int) -> int:
-    """Return ``horizon``, or ``default`` if None; raise a ``ValueError`` below 1."""
     if horizon is not None and horizon < 1:
         raise ValueError(f"horizon must be at least 1 control step, got {horizon}")
     return default if horizon is None else horizon

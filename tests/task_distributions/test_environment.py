@@ -1,4 +1,4 @@
-"""The short spelling says what Gymnasium says."""
+"""The short interface against Gymnasium's own."""
 
 import gymnasium
 import numpy as np

@@ -5,6 +5,8 @@ steps, a failure lasts the whole horizon: an evaluator that counts the first epi
 counts successes more often than they happen.
 """
 
+from dataclasses import dataclass
+
 import gymnasium
 import numpy as np
 
@@ -76,8 +78,13 @@ class LuckyClasses:
         return None
 
 
-def lucky(horizon=None):
-    return LuckyClasses(horizon)
+@dataclass(frozen=True)
+class LuckySettings:
+    horizon: int | None = None
+
+
+def lucky(settings: LuckySettings):
+    return LuckyClasses(settings.horizon)
 
 
 class LuckySingle(gymnasium.Env):

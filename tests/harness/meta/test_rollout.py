@@ -14,7 +14,7 @@ from harness.meta.rollouts.episode_loop import Clock, draw_noise, run_episodes
 from harness.meta.rollouts.normalizer import CLIP, Moments, Normalizer
 from policies.params import repeat
 from task_distributions import EnvSpec, Task
-from task_distributions.episodes import BatchedEpisodes
+from task_distributions.task_env import BatchedTaskEnv
 
 HORIZON, TASKS, EPISODES = 6, 2, 3
 # Environment b ends by itself after END[b] steps, or goes invalid at step INVALID[b] (from 0).
@@ -23,7 +23,7 @@ INVALID = np.array([99, 99, 3, 99, 99, 0])
 LENGTHS = [[6, 2, 4], [6, 4, 1]]
 
 
-class Scripted(BatchedEpisodes):
+class Scripted(BatchedTaskEnv):
     """Observation (step count, b); reward 1 a step and success from the third."""
 
     def _start(self, seeds, obs):

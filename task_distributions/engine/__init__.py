@@ -1,0 +1,1 @@
+"""MuJoCo stepping: the C API for compiled loops, and B simulations advanced together."""

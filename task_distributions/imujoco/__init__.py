@@ -1,0 +1,1 @@
+"""iMuJoCo (arXiv 2306.13554): robots with one part changed."""

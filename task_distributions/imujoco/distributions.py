@@ -1,0 +1,177 @@
+"""iMuJoCo: robots with one changed part, to be controlled without knowing which.
+
+iMuJoCo (Patacchiola et al. 2023, arXiv 2306.13554) has 53 variants of HalfCheetah. In each, the
+mass, length, joint range or friction of one limb is changed. Its XML files are a download.
+
+- ``imujoco-halfcheetah@1`` is a RECONSTRUCTION: 53 variants in the published naming scheme, built
+  from Gymnasium's HalfCheetah (see ``variants.py``), not the official files. The list of the
+  official 53 is not public outside the download. Friction is left out: a contact uses the larger
+  friction of foot and floor, so less friction of a foot alone changes nothing.
+- ``imujoco-halfcheetah@2`` uses all official files in a folder.
+- ``imujoco-ant@1`` applies the same recipe to the Ant, 59 variants. It is ours; iMuJoCo has no Ant.
+
+Reward, observation, reset noise and horizon are those of the base robot's task.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import zlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+
+import mujoco
+import numpy as np
+
+from task_distributions.base import Positive, Split, Task
+from task_distributions.engine.physics import DataPool
+from task_distributions.imujoco.variants import (
+    ANT_ANATOMY,
+    HALFCHEETAH_ANATOMY,
+    Anatomy,
+    build_model,
+)
+from task_distributions.imujoco.xml_files import MixedDataPool, OfficialFile, read_folder
+from task_distributions.locomotion.distributions import HORIZON, Locomotion, locomotion
+from task_distributions.locomotion.envs import Family
+from task_distributions.locomotion.rewards import forward
+from task_distributions.locomotion.robots import HALFCHEETAH
+from task_distributions.task_lists import TaskLists, resolve_horizon
+
+__all__ = [
+    "IMuJoCoAntSettings",
+    "IMuJoCoSettings",
+    "Member",
+    "VariantFamily",
+    "imujoco_ant",
+    "imujoco_halfcheetah",
+]
+
+
+@dataclass(frozen=True)
+class IMuJoCoSettings:
+    """Settings of ``imujoco-halfcheetah``."""
+
+    horizon: Positive | None = None
+    """Control steps per episode; 200 if not given."""
+    xml: str | None = None
+    """Folder with the official halfcheetah-*.xml files; the reconstruction if not given."""
+
+    def __post_init__(self) -> None:
+        # Workers have other working directories.
+        if self.xml is not None:
+            object.__setattr__(self, "xml", str(Path(self.xml).expanduser().absolute()))
+
+
+@dataclass(frozen=True)
+class IMuJoCoAntSettings:
+    """Settings of ``imujoco-ant``."""
+
+    horizon: Positive | None = None
+    """Control steps per episode; 200 if not given."""
+
+
+@dataclass(frozen=True)
+class Member:
+    """One robot of a distribution."""
+
+    name: str
+    params: tuple[tuple[str, float], ...]
+    """Its index as ``variant``, and a number that identifies the change."""
+    model: Callable[[], mujoco.MjModel] = field(repr=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class VariantFamily(Family):
+    """Tasks that differ in the robot itself."""
+
+    members: tuple[Member, ...]
+
+    def model(self, task: Task) -> mujoco.MjModel:
+        """Return the robot of ``task``; it is shared, so do not change it.
+
+        Raises:
+            ValueError: the task belongs to other robots, e.g. to another XML folder.
+        """
+        index = int(task.param("variant"))
+        if index >= len(self.members) or self.members[index].params != task.params:
+            raise ValueError(
+                f"task {task.name!r} is not variant {index} of these robots; "
+                "does it come from another iMuJoCo XML folder?"
+            )
+        return self.members[index].model()
+
+    def pool(self, models: Sequence[mujoco.MjModel]) -> DataPool:
+        """Return the pool that provides one simulation state for each of ``models``."""
+        return MixedDataPool(models)
+
+
+def imujoco_halfcheetah(settings: IMuJoCoSettings = IMuJoCoSettings()) -> Locomotion:
+    """Run as fast as possible on HalfCheetahs with one changed part.
+
+    Raises:
+        ValueError: the horizon is out of range, or a file in the folder cannot be used.
+    """
+    horizon = resolve_horizon(settings.horizon, HORIZON)
+    if settings.xml is None:
+        members, version = _reconstruct(HALFCHEETAH_ANATOMY), 1
+        note = (
+            f"{len(members)} variants of one part's mass, length or joint range: "
+            "reconstruction of the published naming scheme, not the official files"
+        )
+    else:
+        files = read_folder(settings.xml)
+        digest = hashlib.sha256("".join(f"{f.name} {f.sha256}\n" for f in files).encode())
+        members, version = tuple(map(_official_member, range(len(files)), files)), 2
+        note = f"official XML, {len(files)} files, sha256 {digest.hexdigest()[:12]}"
+    name, reward = "imujoco-halfcheetah", forward(control_cost=0.1)
+    family = VariantFamily(HALFCHEETAH, "variant", reward, members=members)
+    lists, formula = _split(name, version, members), f"reward v - 0.1|a|^2, {note}"
+    return locomotion(name, version, family, formula, lists, horizon)
+
+
+def imujoco_ant(settings: IMuJoCoAntSettings = IMuJoCoAntSettings()) -> Locomotion:
+    """Run along x as fast as possible on Ants with one changed part; not part of iMuJoCo."""
+    horizon = resolve_horizon(settings.horizon, HORIZON)
+    members = _reconstruct(ANT_ANATOMY)
+    formula = (
+        f"reward v_x + 1 - 0.5|a|^2, {len(members)} variants of one part's mass, length or joint "
+        "range: iMuJoCo's recipe on the Ant, our own, iMuJoCo has none"
+    )
+    name, reward = "imujoco-ant", forward(control_cost=0.5, bonus=1.0)
+    family = VariantFamily(ANT_ANATOMY.robot, "variant", reward, members=members)
+    return locomotion(name, 1, family, formula, _split(name, 1, members), horizon)
+
+
+def _reconstruct(anatomy: Anatomy) -> tuple[Member, ...]:
+    return tuple(
+        Member(
+            variant.name,
+            (("variant", float(index)), (f"{variant.quantity}_scale", variant.scale)),
+            partial(build_model, anatomy, variant),
+        )
+        for index, variant in enumerate(anatomy.variants())
+    )
+
+
+def _official_member(index: int, file: OfficialFile) -> Member:
+    # 48 bits of the digest, which a float holds exactly, tell tasks of other files apart.
+    fingerprint = float(int(file.sha256[:12], 16))
+    params = (("variant", float(index)), ("xml_sha256_48", fingerprint))
+    return Member(file.name, params, lambda: file.model)
+
+
+def _split(dist: str, version: int, members: Sequence[Member]) -> TaskLists:
+    """Return the members in an order fixed by ``dist`` and ``version``, split at 80 %."""
+    sequence = np.random.SeedSequence([zlib.crc32(dist.encode()), version])
+    order = np.random.Generator(np.random.PCG64(sequence)).permutation(len(members)).tolist()
+    cut = len(members) * 4 // 5
+    parts: dict[Split, list[int]] = {"train": order[:cut], "test": order[cut:]}
+    return {
+        split: tuple(
+            Task(dist, version, split, index, members[number].name, members[number].params)
+            for index, number in enumerate(part)
+        )
+        for split, part in parts.items()
+    }

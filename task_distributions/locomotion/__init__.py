@@ -1,0 +1,1 @@
+"""The six locomotion distributions, on Gymnasium's v5 robots."""

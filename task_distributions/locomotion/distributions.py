@@ -1,0 +1,155 @@
+"""The six locomotion distributions, on the MuJoCo robots of Gymnasium v5.
+
+The velocity families follow ProMP (arXiv 1810.06784) and PEARL (arXiv 1903.08254): targets from
+U[0, 3], horizon 200, 100 training and 30 test tasks. The healthy bonus of the robots that can fall
+equals the largest target, so living never scores below dying.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import mujoco
+import numpy as np
+
+from task_distributions.base import EnvSpec, Positive, Task
+from task_distributions.locomotion.envs import (
+    BatchedLocomotionEnv,
+    Family,
+    LocomotionEnv,
+    scale_gravity,
+    scale_mass,
+)
+from task_distributions.locomotion.rewards import forward, heading, tracking
+from task_distributions.locomotion.robots import ANT, HALFCHEETAH, WALKER2D
+from task_distributions.task_lists import ListedTasks, TaskLists, draw_tasks, resolve_horizon
+
+__all__ = [
+    "HORIZON",
+    "Locomotion",
+    "LocomotionSettings",
+    "ant_dir",
+    "ant_mass",
+    "ant_vel",
+    "halfcheetah_gravity",
+    "halfcheetah_vel",
+    "locomotion",
+    "walker2d_vel",
+]
+
+HORIZON = 200
+"""Control steps per episode, unless the settings override it."""
+
+
+@dataclass(frozen=True)
+class LocomotionSettings:
+    """Settings of a locomotion distribution."""
+
+    horizon: Positive | None = None
+    """Control steps per episode; 200 if not given."""
+
+
+@dataclass(frozen=True)
+class Locomotion(ListedTasks):
+    """One locomotion distribution: a family of tasks on one robot."""
+
+    family: Family
+    formula: str
+    """The reward per step and the varying parameter, for captions."""
+    bounds: tuple[float, float] | None
+    """Bounds of U[low, high), the distribution of the task parameter; None for listed tasks."""
+
+    @property
+    def protocol(self) -> str:
+        """One line for table captions."""
+        return (
+            f"{self.name}@{self.version}: {self.family.robot.name}, MuJoCo {mujoco.__version__}, "
+            f"{self.formula}, {self.spec.horizon} steps"
+        )
+
+    def non_adaptive_return(self, tasks: Sequence[Task]) -> float | None:
+        """Return the score of running at the median target at no cost; None without targets.
+
+        No fixed speed reaches it: acceleration from rest and the control cost are left out.
+        """
+        if self.family.parameter != "velocity":
+            return None
+        targets = np.array([task.param("velocity") for task in tasks])
+        distance = np.abs(targets - np.median(targets)).mean()
+        return float(self.spec.horizon * (self.family.reward.bonus - distance))
+
+    def _make_env(self, task: Task, render_mode: str | None = None) -> LocomotionEnv:
+        return LocomotionEnv(self.family, self.spec, task, render_mode)
+
+    def _make_batch(self, tasks: Sequence[Task], episodes_per_task: int) -> BatchedLocomotionEnv:
+        return BatchedLocomotionEnv(self.family, self.spec, tasks, episodes_per_task)
+
+
+def locomotion(
+    name: str,
+    version: int,
+    family: Family,
+    formula: str,
+    task_lists: TaskLists,
+    horizon: int,
+    bounds: tuple[float, float] | None = None,
+) -> Locomotion:
+    """Return the distribution of the tasks in ``task_lists``, as members of ``family``."""
+    spec = EnvSpec(family.robot.obs_dim, family.robot.action_dim, horizon)
+    return Locomotion(name, version, spec, task_lists, family, formula, bounds)
+
+
+def _draw(
+    name: str,
+    family: Family,
+    formula: str,
+    bounds: tuple[float, float],
+    settings: LocomotionSettings,
+) -> Locomotion:
+    lists = draw_tasks(name, 1, {family.parameter: bounds})
+    horizon = resolve_horizon(settings.horizon, HORIZON)
+    return locomotion(name, 1, family, formula, lists, horizon, bounds)
+
+
+def halfcheetah_vel(settings: LocomotionSettings = LocomotionSettings()) -> Locomotion:
+    """Run at a target speed; the field's standard (ProMP, PEARL, VariBAD)."""
+    family = Family(HALFCHEETAH, "velocity", tracking(control_cost=0.05))
+    formula = "reward -|v - v*| - 0.05|a|^2, v* ~ U[0, 3] m/s"
+    return _draw("halfcheetah-vel", family, formula, (0.0, 3.0), settings)
+
+
+def ant_vel(settings: LocomotionSettings = LocomotionSettings()) -> Locomotion:
+    """Run along x at a target speed without falling."""
+    family = Family(ANT, "velocity", tracking(control_cost=0.005, bonus=3.0))
+    formula = "reward -|v_x - v*| + 3 - 0.005|a|^2, v* ~ U[0, 3] m/s"
+    return _draw("ant-vel", family, formula, (0.0, 3.0), settings)
+
+
+def walker2d_vel(settings: LocomotionSettings = LocomotionSettings()) -> Locomotion:
+    """Walk at a target speed without falling."""
+    family = Family(WALKER2D, "velocity", tracking(control_cost=0.001, bonus=3.0))
+    formula = "reward -|v - v*| + 3 - 0.001|a|^2, v* ~ U[0, 3] m/s"
+    return _draw("walker2d-vel", family, formula, (0.0, 3.0), settings)
+
+
+def ant_dir(settings: LocomotionSettings = LocomotionSettings()) -> Locomotion:
+    """Run as fast as possible in a given direction of the plane."""
+    family = Family(ANT, "angle", heading(control_cost=0.5, bonus=1.0))
+    formula = "reward v.(cos t, sin t) + 1 - 0.5|a|^2, t ~ U[0, 2 pi)"
+    return _draw("ant-dir", family, formula, (0.0, 2.0 * math.pi), settings)
+
+
+def halfcheetah_gravity(settings: LocomotionSettings = LocomotionSettings()) -> Locomotion:
+    """Run as fast as possible under scaled gravity."""
+    family = Family(HALFCHEETAH, "gravity_scale", forward(control_cost=0.1), scale_gravity)
+    formula = "reward v - 0.1|a|^2, gravity x U[0.5, 1.5]"
+    return _draw("halfcheetah-gravity", family, formula, (0.5, 1.5), settings)
+
+
+def ant_mass(settings: LocomotionSettings = LocomotionSettings()) -> Locomotion:
+    """Run along x as fast as possible with heavier or lighter bodies."""
+    family = Family(ANT, "mass_scale", forward(control_cost=0.5, bonus=1.0), scale_mass)
+    formula = "reward v_x + 1 - 0.5|a|^2, mass and inertia x U[0.5, 1.5]"
+    return _draw("ant-mass", family, formula, (0.5, 1.5), settings)

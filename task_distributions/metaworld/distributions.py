@@ -1,0 +1,137 @@
+"""Meta-World's ML10 and ML45 (arXiv 1910.10897): tasks and rewards of metaworld 3.1.
+
+The goal is hidden, an episode has 500 steps and never terminates, and it is a success if the goal
+was reached at any step. ``batched_env.py`` lists the differences from metaworld's own ``step``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import mujoco
+
+from task_distributions.base import EnvSpec, Positive, Task
+from task_distributions.metaworld.goals import SEED, installed_version, read_task_lists
+from task_distributions.task_lists import ListedTasks, resolve_horizon
+
+if TYPE_CHECKING:  # metaworld takes a second to import
+    from task_distributions.metaworld.batched_env import BatchedMetaWorldEnv
+    from task_distributions.metaworld.single_env import MetaWorldEnv
+
+__all__ = ["RECIPES", "MetaWorld", "MetaWorldSettings", "metaworld_ml10", "metaworld_ml45"]
+
+HORIZON = 500
+"""Control steps per episode, unless the settings override it."""
+VERSIONS = {"v1": 1, "v2": 2}
+"""Reward version -> version of the distribution. A change of definition takes two new numbers."""
+
+
+@dataclass(frozen=True)
+class MetaWorldSettings:
+    """Settings of a Meta-World benchmark."""
+
+    horizon: Positive | None = None
+    """Control steps per episode; 500 if not given."""
+    reward_version: Literal["v1", "v2"] = "v2"
+    """v2: 0 to 10 per step; v1: the older, unbounded rewards of the same classes."""
+
+
+@dataclass(frozen=True)
+class MetaWorld(ListedTasks):
+    """One of Meta-World's meta-learning benchmarks."""
+
+    reward_version: str
+    metaworld_version: str
+
+    @property
+    def protocol(self) -> str:
+        """One line for table captions."""
+        return (
+            f"{self.name}@{self.version}: metaworld {self.metaworld_version} (seed {SEED}), MuJoCo "
+            f"{mujoco.__version__}, reward {self.reward_version}, goal hidden, success at any step "
+            f"of an episode, {self.spec.horizon} steps"
+        )
+
+    def _make_env(self, task: Task, render_mode: str | None = None) -> MetaWorldEnv:
+        from task_distributions.metaworld.single_env import MetaWorldEnv
+
+        return MetaWorldEnv(self.spec, task, self.reward_version, render_mode)
+
+    def _make_batch(self, tasks: Sequence[Task], episodes_per_task: int) -> BatchedMetaWorldEnv:
+        from task_distributions.metaworld.batched_env import BatchedMetaWorldEnv
+
+        return BatchedMetaWorldEnv(self.spec, tasks, episodes_per_task, self.reward_version)
+
+
+def _build(benchmark: str, settings: MetaWorldSettings) -> MetaWorld:
+    if settings.reward_version not in VERSIONS:
+        raise ValueError(
+            f"unknown reward_version {settings.reward_version!r}; have: {', '.join(VERSIONS)}"
+        )
+    name, version = f"metaworld-{benchmark}", VERSIONS[settings.reward_version]
+    horizon = resolve_horizon(settings.horizon, HORIZON)
+    return MetaWorld(
+        name=name,
+        version=version,
+        spec=EnvSpec(39, 4, horizon, has_success=True),
+        task_lists=read_task_lists(name, version, benchmark),
+        reward_version=settings.reward_version,
+        metaworld_version=installed_version(),
+    )
+
+
+def metaworld_ml10(settings: MetaWorldSettings = MetaWorldSettings()) -> MetaWorld:
+    """Train on 10 manipulation classes, test on 5 others: 500 and 250 tasks."""
+    return _build("ml10", settings)
+
+
+def metaworld_ml45(settings: MetaWorldSettings = MetaWorldSettings()) -> MetaWorld:
+    """Train on 45 manipulation classes, test on 5 others: 2250 and 250 tasks."""
+    return _build("ml45", settings)
+
+
+def _budget(
+    env_steps: int, maml: tuple[int, int], protocol: str, episodes: tuple[int, int], *splits: str
+) -> dict[str, Any]:
+    """Return a budget: maml's (tasks, episodes per task), evaluation's (support, query) episodes."""
+    return {
+        "train": {"env_steps": env_steps},
+        "components": {"maml": {"meta_batch_size": maml[0], "episodes_per_task": maml[1]}},
+        "evaluation": {
+            "protocol": protocol,
+            "splits": list(splits),
+            "episodes_per_shot": episodes[0],
+            "query_episodes": episodes[1],
+        },
+    }
+
+
+# Actions are offsets of the hand, so the usual action scale of 0.1 for maml would be too small.
+_ACTIONS: dict[str, Any] = {"components": {"maml": {"action_scale": 1.0}}}
+_BOTH = ("test", "train")
+
+RECIPES: dict[str, dict[str, Any]] = {
+    "metaworld-ml10": {
+        **_ACTIONS,
+        "presets": {
+            "smoke": _budget(80_000, (10, 2), "quick", (2, 1), *_BOTH),
+            "quick": _budget(2_000_000, (20, 4), "quick", (5, 3), *_BOTH),
+            "standard": _budget(10_000_000, (20, 10), "official", (10, 3), *_BOTH),
+            # The published budgets (Meta-World+): 20 M and 90 M steps.
+            "paper": _budget(20_000_000, (20, 10), "official", (10, 3), *_BOTH),
+        },
+    },
+    "metaworld-ml45": {
+        **_ACTIONS,
+        "presets": {
+            # Scoring 45 training classes would take most of the time: --splits test train adds them.
+            "smoke": _budget(80_000, (10, 2), "quick", (2, 1), "test"),
+            "quick": _budget(1_200_000, (20, 4), "quick", (4, 3), *_BOTH),
+            "standard": _budget(20_000_000, (20, 10), "official", (10, 3), *_BOTH),
+            "paper": _budget(90_000_000, (20, 10), "official", (10, 3), *_BOTH),
+        },
+    },
+}
+"""Settings that suit these distributions; see ``task_distributions.recipe``."""

@@ -1,0 +1,109 @@
+"""Metaworld's own environments: their start for a task, and as Gymnasium environments."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from dataclasses import dataclass
+from typing import Any
+
+import mujoco
+import numpy as np
+from metaworld.env_dict import ALL_V3_ENVIRONMENTS
+from metaworld.types import Task as MetaworldTask
+
+from task_distributions.base import EnvSpec, FloatArray, Task
+from task_distributions.engine.mujoco_capi import QuietMujoco, has_exploded
+from task_distributions.task_env import TaskEnv
+
+__all__ = ["NOT_STATE", "MetaWorldEnv", "OriginalEnv"]
+
+NOT_STATE = ("model", "data", "mujoco_renderer")
+_LIVE = ("init_left_pad", "init_right_pad")
+"""Attributes that are views of the simulation state after construction, and must remain so."""
+
+
+@dataclass(frozen=True)
+class _Initial:
+    """Everything a reset alters, as the constructor left it."""
+
+    attributes: dict[str, Any]
+    body_pos: FloatArray
+    site_pos: FloatArray
+
+
+class OriginalEnv:
+    """One of metaworld's environments, started every time as if newly constructed.
+
+    Metaworld's own ``reset`` starts from whatever the previous episode has left in the model, whose
+    bodies it moves, and in the attributes of the object.
+    """
+
+    def __init__(self, name: str, reward_version: str, render_mode: str | None = None) -> None:
+        env_class = ALL_V3_ENVIRONMENTS[name]
+        self.env: Any = env_class(reward_function_version=reward_version, render_mode=render_mode)
+        self._name, model = name, self.env.model
+        attributes = _copy_attributes(self._attributes())
+        self._initial = _Initial(attributes, model.body_pos.copy(), model.site_pos.copy())
+
+    def _attributes(self) -> dict[str, Any]:
+        return {key: value for key, value in vars(self.env).items() if key not in NOT_STATE}
+
+    def start(self, task: Task) -> FloatArray:
+        """Start an episode of ``task`` as a new environment would; return obs [39]."""
+        env, initial = self.env, self._initial
+        for key in self._attributes():
+            del vars(env)[key]
+        vars(env).update(_copy_attributes(initial.attributes))
+        env.model.body_pos[:], env.model.site_pos[:] = initial.body_pos, initial.site_pos
+        mujoco.mj_resetData(env.model, env.data)
+        mujoco.mj_forward(env.model, env.data)
+        vector = np.array([value for _, value in task.params])
+        content = {"rand_vec": vector, "partially_observable": True, "env_cls": type(env)}
+        env.set_task(MetaworldTask(self._name, pickle.dumps(content)))
+        obs, _ = env.reset()
+        return np.asarray(obs, np.float64)
+
+
+def _copy_attributes(attributes: dict[str, Any]) -> dict[str, Any]:
+    """Return a deep copy that keeps the live views."""
+    live = {id(attributes[key]): attributes[key] for key in _LIVE}
+    return copy.deepcopy(attributes, live)
+
+
+class MetaWorldEnv(TaskEnv):
+    """One Meta-World task on metaworld's own environment and its own ``step``."""
+
+    def __init__(
+        self, spec: EnvSpec, task: Task, reward_version: str, render_mode: str | None = None
+    ) -> None:
+        super().__init__(spec, task)
+        self._original = OriginalEnv(task.class_name, reward_version, render_mode)
+        self.metadata, self.render_mode = self._original.env.metadata, render_mode
+
+    @property
+    def original(self) -> Any:
+        """Metaworld's environment, for tests and videos."""
+        return self._original.env
+
+    def _start(self) -> FloatArray:
+        obs = self._original.start(self.task)
+        self._original.env.max_path_length = self._horizon
+        return obs
+
+    def _advance(self, controls: FloatArray) -> tuple[FloatArray, float, bool] | None:
+        env = self._original.env
+        with QuietMujoco():
+            obs, reward, _, _, info = env.step(controls)
+        if has_exploded(env.data):
+            return None
+        self._success |= bool(info["success"])
+        return obs, float(reward), False
+
+    def render(self) -> Any:
+        """Return a frame from metaworld's environment."""
+        return self._original.env.render()
+
+    def close(self) -> None:
+        """Close the renderer."""
+        self._original.env.close()

@@ -1,0 +1,106 @@
+"""Registry of the task distributions: their names, their settings, and how to build them."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import typing
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from task_distributions.base import TaskDistribution
+
+__all__ = ["REGISTRY", "load", "names", "options", "recipe", "settings_class"]
+
+REGISTRY: dict[str, str] = {
+    "halfcheetah-vel": "task_distributions.locomotion.distributions:halfcheetah_vel",
+    "ant-vel": "task_distributions.locomotion.distributions:ant_vel",
+    "walker2d-vel": "task_distributions.locomotion.distributions:walker2d_vel",
+    "ant-dir": "task_distributions.locomotion.distributions:ant_dir",
+    "halfcheetah-gravity": "task_distributions.locomotion.distributions:halfcheetah_gravity",
+    "ant-mass": "task_distributions.locomotion.distributions:ant_mass",
+    "imujoco-halfcheetah": "task_distributions.imujoco.distributions:imujoco_halfcheetah",
+    "imujoco-ant": "task_distributions.imujoco.distributions:imujoco_ant",
+    "metaworld-ml10": "task_distributions.metaworld.distributions:metaworld_ml10",
+    "metaworld-ml45": "task_distributions.metaworld.distributions:metaworld_ml45",
+    "halfcheetah": "task_distributions.halfcheetah:halfcheetah",
+    "point_goal": "task_distributions.point_goal:point_goal",
+    "cartpole": "task_distributions.cartpole:cartpole",
+}
+"""Name -> ``module:factory``.
+
+A factory takes one argument, ``settings``, annotated with a frozen dataclass whose fields all have
+defaults; one of them is ``horizon``.
+"""
+
+
+def names() -> tuple[str, ...]:
+    """Return the registered names, in registry order."""
+    return tuple(REGISTRY)
+
+
+def settings_class(name: str) -> type[Any]:
+    """Return the dataclass of settings that the factory of ``name`` takes.
+
+    Raises:
+        ValueError: the name is not registered.
+    """
+    settings: type[Any] = typing.get_type_hints(_factory(name))["settings"]
+    return settings
+
+
+def options(name: str) -> tuple[str, ...]:
+    """Return the names of the settings of the distribution ``name``.
+
+    Raises:
+        ValueError: the name is not registered.
+    """
+    return tuple(field.name for field in dataclasses.fields(settings_class(name)))
+
+
+def load(name: str, settings: Any = None, /, **changes: Any) -> TaskDistribution:
+    """Build the distribution ``name``.
+
+    Args:
+        name: a registered name.
+        settings: an instance of ``settings_class(name)``; its defaults if None.
+        changes: single settings that replace those of ``settings``, e.g. ``horizon=100``.
+
+    Raises:
+        ValueError: the name is not registered, or a setting is unknown or out of range.
+        TypeError: ``settings`` belong to another distribution.
+    """
+    expected = settings_class(name)
+    for unknown in changes.keys() - set(options(name)):
+        raise ValueError(f"{name} has no option {unknown!r}; have: {', '.join(options(name))}")
+    if settings is None:
+        settings = expected()
+    if not isinstance(settings, expected):
+        raise TypeError(f"{name} takes {expected.__name__}, got {type(settings).__name__}")
+    return _factory(name)(dataclasses.replace(settings, **changes))
+
+
+def recipe(name: str) -> Mapping[str, Any]:
+    """Return the training settings that suit the distribution ``name`` better than the defaults.
+
+    Modules of distributions declare them as ``RECIPES``, by name, nested like a run's settings.
+    ``components`` holds settings of learners and policies by kind, ``presets`` the budget of each
+    preset. Empty if the module declares none.
+
+    Raises:
+        ValueError: the name is not registered.
+    """
+    module = importlib.import_module(_factory(name).__module__)
+    recipes: Mapping[str, Mapping[str, Any]] = getattr(module, "RECIPES", {})
+    return recipes.get(name, {})
+
+
+def _factory(name: str) -> Callable[[Any], TaskDistribution]:
+    if name not in REGISTRY:
+        raise ValueError(
+            f"unknown task_dist {name!r}; have: {', '.join(names())}. "
+            "Register it in task_distributions/registry.py"
+        )
+    module, _, attribute = REGISTRY[name].partition(":")
+    factory: Callable[[Any], TaskDistribution] = getattr(importlib.import_module(module), attribute)
+    return factory

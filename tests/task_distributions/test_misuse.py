@@ -1,0 +1,60 @@
+"""Every registered distribution, used beyond the end of an episode or wrongly."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import task_distributions
+from task_distributions import Task, TaskDistribution
+
+pytestmark = pytest.mark.parametrize("name", task_distributions.names())
+
+
+@pytest.fixture
+def dist(name: str) -> TaskDistribution:
+    return task_distributions.load(name)
+
+
+def test_a_finished_batch_stands_still(name: str):
+    dist = task_distributions.load(name, horizon=2)
+    batch = dist.make_batch(dist.tasks("test")[:1], 2)
+    batch.reset([0, 1])
+    action = np.full((2, dist.spec.action_dim), 0.5)
+    batch.step(action)
+    last = batch.step(action).obs.copy()
+    out = batch.step(action)
+    np.testing.assert_array_equal(out.obs, last)
+    assert out.truncated.all()
+    assert not out.reward.any()
+
+
+def test_a_finished_environment_refuses_to_go_on(name: str):
+    dist = task_distributions.load(name, horizon=1)
+    env = dist.make_env(dist.tasks("test")[0])
+    action = 0 if dist.spec.discrete else np.zeros(dist.spec.action_dim)
+    with pytest.raises(RuntimeError):
+        env.step(action)
+    env.reset(seed=0)
+    env.step(action)
+    with pytest.raises(RuntimeError):
+        env.step(action)
+
+
+def test_misuse_is_refused_with_the_remedy(name: str, dist: TaskDistribution):
+    task = dist.tasks("test")[0]
+    with pytest.raises(ValueError, match=r"\b1\b.*\b2\b"):
+        dist.make_batch([task], 2).reset([0])
+    with pytest.raises(RuntimeError):
+        dist.make_batch([task], 1).step(np.zeros((1, dist.spec.action_dim)))
+    batch = dist.make_batch([task], 1)
+    batch.reset([0])
+    with pytest.raises(ValueError, match=r"\(2, .*\(1, "):
+        batch.step(np.zeros((2, dist.spec.action_dim)))
+    with pytest.raises(ValueError, match=r"episodes_per_task .*0"):
+        dist.make_batch([task], 0)
+    with pytest.raises(ValueError, match=name):
+        dist.make_batch([], 1)
+    stranger = Task("other", 1, "test", 0, "test/0", task.params)
+    with pytest.raises(ValueError, match=f"other@1, not to {name}@{dist.version}"):
+        dist.make_env(stranger)
