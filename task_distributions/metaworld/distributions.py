@@ -126,7 +126,7 @@ RECIPES: dict[str, dict[str, Any]] = {
     "metaworld-ml45": {
         **_ACTIONS,
         "presets": {
-            # Scoring 45 training classes would take most of the time; --splits test train adds them.
+            # Scoring 45 training classes takes most of the time; --splits test train adds them.
             "smoke": _budget(80_000, (10, 2), "quick", (2, 1), "test"),
             "quick": _budget(1_200_000, (20, 4), "quick", (4, 3), *_BOTH),
             "standard": _budget(20_000_000, (20, 10), "official", (10, 3), *_BOTH),
