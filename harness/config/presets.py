@@ -31,7 +31,7 @@ def _preset(
         "train": {"env_steps": env_steps},
         "components": {
             "maml": {"meta_batch_size": maml[0], "episodes_per_task": maml[1]},
-            **dict.fromkeys(_PPO, {"episodes_per_iteration": ppo}),
+            **{kind: {"episodes_per_iteration": ppo} for kind in _PPO},
         },
         "evaluation": {
             "few_shot": [1, 5, 10],
