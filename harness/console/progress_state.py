@@ -53,8 +53,9 @@ class CellProgress:
     def add(self, metrics: Metrics) -> None:
         """Record one iteration; its speed is measured on the cell's own training time."""
         seconds = metrics.wall_seconds - self.wall_seconds
-        if metrics.iteration == 1 or (seconds > 0 and self.wall_seconds > 0):
-            self.steps_per_second = (metrics.env_steps - self.env_steps) / max(seconds, 1e-9)
+        # After a resumption the time of the iterations before is unknown at first.
+        if seconds > 0 and (self.wall_seconds > 0 or not self.iteration):
+            self.steps_per_second = (metrics.env_steps - self.env_steps) / seconds
         self.iteration, self.env_steps = metrics.iteration, metrics.env_steps
         self.pre_return, self.post_return = metrics.pre_return, metrics.post_return
         self.wall_seconds = metrics.wall_seconds

@@ -191,7 +191,7 @@ def play(planned: Sequence[PlannedCell], options: RunOptions, listener: RunListe
         try:
             if queue.waiting:
                 interrupted = _play_queue(queue, options, cpus)
-        except HarnessError:
+        except (HarnessError, OSError):
             raise
         except Exception as error:
             raise crash(folder.path, error) from error
