@@ -91,6 +91,8 @@ def run_command(command: Callable[[], int], hint: str = "") -> int:
         return report(error, hint if error.code == ExitCode.BAD_INPUT else "")
     except KeyboardInterrupt:
         return ExitCode.INTERRUPTED
+    except OSError as error:  # a full disk, a missing permission: not a bug
+        return report(UsageError(f"{type(error).__name__}: {error}"))
     except Exception as error:  # noqa: BLE001 - the last safety net: no user sees a bare traceback
         traceback.print_exc()
         told = f"internal error: {type(error).__name__}: {error}. This is a bug in the harness: "

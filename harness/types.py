@@ -12,6 +12,11 @@ from jaxtyping import Bool, Float
 
 from task_distributions.base import Task
 
+REFERENCE = "reference"
+"""Learner of the records of reference lines."""
+REFERENCE_LINES = ("zero-action", "random-action")
+"""Policies of the measured reference lines: what any learner must beat."""
+
 
 @dataclass(frozen=True, slots=True)
 class Episodes:
@@ -85,10 +90,11 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class EvalRecord:
-    """One query episode, one row of ``records/<cell>.parquet``."""
+    """One query episode, one row of ``cells/<cell>/records.parquet``."""
 
     run: str
     cell: str
+    """Key of the cell in its run, and the name of its folder."""
     task_dist: str
     dist_version: int
     split: str
@@ -117,7 +123,7 @@ class EvalRecord:
 
 @dataclass(frozen=True, slots=True)
 class Metrics:
-    """One outer iteration of one cell, one row of ``curves/<cell>.parquet``."""
+    """One outer iteration of one cell, one row of ``cells/<cell>/curve.parquet``."""
 
     iteration: int
     """Outer iterations done, from 1."""

@@ -10,15 +10,15 @@ import contextlib
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any, Protocol
 
 from harness.config.schema import ExecutionConfig
 from harness.console.listener import RunListener
-from harness.reporting.store.records import RunFolder, read_records
-from harness.types import Cell, Metrics
+from harness.console.progress_state import RunProgress
+from harness.reporting.store.records import CellFolder
+from harness.types import REFERENCE, Metrics
 
 FLUSH_SECONDS = 5.0
 PROJECT = "metarl-harness"
@@ -42,12 +42,12 @@ class Sink(Protocol):
 
 
 class TensorBoard:
-    """An event file below ``tensorboard/<cell>``; written at once, so that a full disk is heard."""
+    """An event file in the cell's ``tensorboard`` folder, written at once to notice a full disk."""
 
-    def __init__(self, run: Path, cell: Cell) -> None:
+    def __init__(self, cell: CellFolder) -> None:
         from tensorboardX.record_writer import RecordWriter
 
-        folder = run / "tensorboard" / cell.id
+        folder = cell.path / "tensorboard"
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         self._file = RecordWriter(str(folder / f"events.out.tfevents.{time.time():.0f}"))
@@ -82,22 +82,22 @@ class TensorBoard:
 
 
 class WeightsAndBiases:
-    """An offline run below ``wandb/<cell>``; ``wandb sync`` is the user's to type."""
+    """An offline run below ``cells/<cell>/wandb``; ``wandb sync`` is the user's to type."""
 
-    def __init__(self, run: Path, cell: Cell) -> None:
+    def __init__(self, cell: CellFolder) -> None:
         import wandb
 
-        folder = run / "wandb" / cell.id
+        folder = cell.path / "wandb"
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         with _heard():
             self._run = wandb.init(
                 project=PROJECT,
-                group=run.name,
-                name=cell.id,
+                group=cell.path.parents[1].name,
+                name=cell.key,
                 dir=str(folder),
                 mode="offline",
-                config=asdict(cell),
+                config={"cell": cell.key},
                 reinit="create_new",  # else a cell's run that failed is given to the next one
                 settings=wandb.Settings(silent=True, console="off"),
             )
@@ -127,94 +127,99 @@ def _heard() -> Iterator[None]:
         raise OSError(f"wandb: {type(error).__name__}: {error}") from error
 
 
-def tracked(progress: RunListener, folder: RunFolder, execution: ExecutionConfig) -> RunListener:
-    """Return ``progress``, listening for the sinks that ``execution`` asks for as well."""
-    kinds: list[Callable[[Path, Cell], Sink]] = []
+@contextlib.contextmanager
+def tracked(
+    listener: RunListener, folder: CellFolder, execution: ExecutionConfig
+) -> Iterator[RunListener]:
+    """Yield ``listener`` with the sinks that ``execution`` asks for, for one cell."""
+    kinds: list[Callable[[CellFolder], Sink]] = []
     kinds += [TensorBoard] if execution.tensorboard else []
     kinds += [WeightsAndBiases] if execution.wandb else []
-    return TrackingListener(progress, folder, kinds) if kinds else progress
+    tracking = TrackingListener(listener, folder, kinds)
+    try:
+        yield tracking
+    finally:
+        tracking.close()
 
 
 @dataclass(slots=True)
 class TrackingListener:
-    """A ``RunListener`` that passes everything on and writes scalars on the way."""
+    """A ``RunListener`` of one cell that passes everything on and writes scalars on the way."""
 
     inner: RunListener
-    folder: RunFolder
-    kinds: list[Callable[[Path, Cell], Sink]]
-    _open: dict[Cell, list[Sink]] = field(default_factory=dict)
+    folder: CellFolder
+    kinds: list[Callable[[CellFolder], Sink]]
+    _open: list[Sink] | None = None
     _last: Metrics | None = None
     _zero: float = 0.0
     """When training would have begun, had it never stopped."""
 
-    def started(self, cells: Mapping[Cell, int]) -> None:
+    def started(self, progress: RunProgress) -> None:
         """Pass it on."""
-        self.inner.started(cells)
+        self.inner.started(progress)
 
-    def cell_started(self, cell: Cell, first_iteration: int) -> None:
+    def cell_started(self, key: str, first_iteration: int) -> None:
         """Write what the cell's curve holds already."""
-        self.inner.cell_started(cell, first_iteration)
-        curve = self.folder.read_curve(cell.id)[:first_iteration]
+        self.inner.cell_started(key, first_iteration)
+        curve = self.folder.read_curve()[:first_iteration]
         self._zero = time.time() - (curve[-1].wall_seconds if curve else 0.0)
-        self._begin(cell)
+        self._begin()
         for metrics in curve:
-            self._iteration(cell, metrics)
+            self._iteration(metrics)
 
-    def iteration(self, cell: Cell, metrics: Metrics) -> None:
+    def iteration(self, key: str, metrics: Metrics) -> None:
         """Write one iteration."""
-        self.inner.iteration(cell, metrics)
-        self._iteration(cell, metrics)
+        self.inner.iteration(key, metrics)
+        self._iteration(metrics)
 
-    def evaluating(self, cell: Cell, jobs_done: int, jobs: int) -> None:
+    def evaluating(self, key: str, jobs_done: int, jobs: int) -> None:
         """Pass it on."""
-        self.inner.evaluating(cell, jobs_done, jobs)
+        self.inner.evaluating(key, jobs_done, jobs)
 
-    def cell_finished(self, cell: Cell, status: str, reason: str = "") -> None:
+    def cell_finished(self, key: str, status: str, reason: str = "") -> None:
         """Write the scores of a cell that is complete."""
         if status == "ok":
-            if cell not in self._open:  # a checkpoint was scored: nothing was trained
-                self._begin(cell)
-            for shots, scalars in _scores(self.folder, cell):
-                self._tell(cell, partial(_tell_scores, scalars=scalars, shots=shots))
-        self._close(cell)
-        self.inner.cell_finished(cell, status, reason)
+            for shots, scalars in _scores(self.folder):
+                self._tell(partial(_tell_scores, scalars=scalars, shots=shots))
+        self.close()
+        self.inner.cell_finished(key, status, reason)
 
     def note(self, text: str) -> None:
         """Pass it on."""
         self.inner.note(text)
 
     def closed(self) -> None:
-        """Close what an interruption has left open."""
-        for cell in list(self._open):
-            self._close(cell)
+        """Pass it on."""
         self.inner.closed()
 
-    def _begin(self, cell: Cell) -> None:
-        self._close(cell)
-        self._open[cell], self._last = [], None
+    def close(self) -> None:
+        """Close what an interruption has left open."""
+        self._tell(lambda sink: sink.close())
+        self._open = None
+
+    def _begin(self) -> None:
+        self.close()
+        self._open, self._last = [], None
         for kind in self.kinds:
             try:
-                self._open[cell].append(kind(self.folder.path, cell))
+                self._open.append(kind(self.folder))
             except OSError as error:
-                self.inner.note(f"{kind.__name__} is left out for {cell.id}: {error}")
+                self.inner.note(f"{kind.__name__} is left out for {self.folder.key}: {error}")
 
-    def _iteration(self, cell: Cell, metrics: Metrics) -> None:
+    def _iteration(self, metrics: Metrics) -> None:
         scalars, wall_time = scalars_of(metrics, self._last), self._zero + metrics.wall_seconds
         self._last, steps = metrics, metrics.env_steps
-        self._tell(cell, lambda s: s.iteration(scalars, env_steps=steps, wall_time=wall_time))
+        self._tell(lambda s: s.iteration(scalars, env_steps=steps, wall_time=wall_time))
 
-    def _tell(self, cell: Cell, what: Callable[[Sink], None]) -> None:
-        """Have every sink do something; one that cannot is told of and left out from then on."""
-        for sink in list(self._open.get(cell, ())):
+    def _tell(self, what: Callable[[Sink], None]) -> None:
+        """Have every sink do something; one that cannot is noted and left out from then on."""
+        for sink in list(self._open or ()):
             try:
                 what(sink)
             except OSError as error:
-                self._open[cell].remove(sink)
-                self.inner.note(f"{type(sink).__name__} is left out for {cell.id}: {error}")
-
-    def _close(self, cell: Cell) -> None:
-        self._tell(cell, lambda sink: sink.close())
-        self._open.pop(cell, None)
+                assert self._open is not None
+                self._open.remove(sink)
+                self.inner.note(f"{type(sink).__name__} is left out for {self.folder.key}: {error}")
 
 
 def _tell_scores(sink: Sink, scalars: Scalars, shots: int) -> None:
@@ -233,10 +238,10 @@ def scalars_of(metrics: Metrics, before: Metrics | None) -> dict[str, float]:
     return found | {f"seconds/{name}": value for name, value in metrics.seconds.items()}
 
 
-def _scores(folder: RunFolder, cell: Cell) -> Iterator[tuple[int, dict[str, float]]]:
+def _scores(folder: CellFolder) -> Iterator[tuple[int, dict[str, float]]]:
     """Yield mean return and success rate of a cell by number of shots, over all valid episodes."""
-    frame = read_records(folder.path)
-    frame = frame[frame["cell"].eq(cell.id) & ~frame["invalid"]]
+    frame = folder.read_records().to_pandas()
+    frame = frame[~frame["invalid"] & frame["learner"].ne(REFERENCE)]
     for (split, shots), part in frame.groupby(["split", "shots"]):
         rates = {f"{split}/return by shots": float(part["return_"].mean())}
         rates[f"{split}/success by shots"] = float(part["success"].mean())

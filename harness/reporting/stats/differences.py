@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
-from typing import TypeAlias
 
 import pandas as pd
 
+from harness.errors import UsageError
+from harness.reporting.rebuild import sources
 from harness.reporting.render.blocks import (
     ROW_HEAD,
     Block,
@@ -25,54 +25,37 @@ from harness.reporting.stats.scores import (
     usable_records,
 )
 from harness.reporting.stats.statistics import Estimate
-from harness.reporting.store.manifest import Manifest
-from harness.reporting.store.records import read_records
-from harness.reporting.store.sweep_manifest import FILE
-from harness.reporting.store.sweep_parts import load_sweep, merged
-from harness.reporting.store.sweep_parts import records as records_of_part
 
-Source: TypeAlias = tuple[str, pd.DataFrame, Manifest]
-"""What the rows have in common, their records and their manifest."""
 UNPAIRED: Text = ("not the same", "seeds and tasks")
 
 
 def differences(folder: Path, against: str) -> list[Block]:
-    """Return a grid for every table of a run or sweep that has the row ``against``.
+    """Return a grid for every table of a run that has the row ``against``.
 
     Args:
-        folder: of the run or sweep.
+        folder: of the run.
         against: words that tell one row from all others, of its policy, learner and adapter.
 
     Raises:
-        ValueError: no table has exactly one such row, or there is no run.
+        UsageError: no table has exactly one such row, or there is no run.
         ArtefactError: a file of the run is malformed.
     """
     found, known = [], set()
-    for name, records, manifest in _sources(folder):
-        for split, part in usable_records(records, manifest).items():
+    for source in sources(folder):
+        for split, part in usable_records(source.records, source.manifest).items():
             rows = _rows(part)
             known |= {_label(row) for row in rows}
             chosen = [row for row in rows if set(against.split()) <= set(_label(row).split())]
             exact = [row for row in chosen if _label(row).split() == against.split()]
             if len(exact or chosen) == 1 and len(rows) > 1:
                 (base,) = exact or chosen
-                found.append(_block(f"{name}, {split} tasks", part, rows, base))
+                found.append(_block(f"{source.name}, {split} tasks", part, rows, base))
     if not found:
         have = ", ".join(sorted(known))
-        raise ValueError(
+        raise UsageError(
             f"--against {against!r} names no row, several, or the only one; have: {have}"
         )
     return found
-
-
-def _sources(folder: Path) -> Iterator[Source]:
-    if not (folder / FILE).exists():
-        manifest = Manifest.load(folder / "manifest.json")
-        yield manifest.dist_name, read_records(folder), manifest
-        return
-    sweep, parts = load_sweep(folder)
-    for part in parts:
-        yield part.name, records_of_part(folder, part), merged(sweep, part)
 
 
 def _rows(records: pd.DataFrame) -> list[Row]:

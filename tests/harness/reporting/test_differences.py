@@ -1,15 +1,11 @@
 """How the rows of a table differ from one of them."""
 
-from pathlib import Path
-
-import pandas as pd
 import pytest
 
 from harness.cli import tables
+from harness.errors import UsageError
 from harness.reporting.stats.differences import differences
-from tests.harness.reporting.synthetic_run import make_run
-
-PUBLISHED = Path(__file__).parents[3] / "results/published/halfcheetah-vel-5m-seeds"
+from tests.harness.reporting.synthetic_run import make_run, make_swept_run
 
 
 def test_rows_are_paired_by_seed_and_task(tmp_path):
@@ -30,16 +26,15 @@ def test_rows_with_other_seeds_have_no_difference(tmp_path):
     assert {text for text, _ in block.rows[0][1:]} == {"not the same"}
 
 
-def test_a_sweep_is_compared_like_a_run():
-    (block,) = differences(PUBLISHED, "multitask")
-    frame = pd.read_csv(PUBLISHED / "table.csv").query("learner != 'reference'")
-    frame = frame.set_index("learner")["return_1"]
-    base = frame["multitask"]
-    assert len(block.rows) == len(frame) - 1 == 2
-    for (_, row), _, (text, interval), *_ in block.rows:
-        assert float(text) == pytest.approx(frame[row.split(",")[0]] - base, abs=0.051)
-        low, high = map(float, interval.strip("[]").split(","))
-        assert low <= float(text) <= high
+def test_a_run_whose_settings_vary_is_compared_by_them(tmp_path):
+    run = make_swept_run(tmp_path / "run")
+    (block,) = differences(run, "ssm inner_lr=0.1")
+    found = {f"{name} {learner}": text for (name, learner), (text, _), *_ in block.rows}
+    assert found == {
+        "gru maml inner_lr=0.1, gradient": "-2.00",
+        "gru maml inner_lr=0.2, gradient": "-2.00",
+        "ssm maml inner_lr=0.2, gradient": "+0.00",
+    }
 
 
 @pytest.mark.parametrize("against", ["lstm", "maml", ""])
@@ -53,7 +48,6 @@ def test_a_row_that_is_not_there_or_not_alone_is_refused(tmp_path, capsys, monke
 
 
 def test_the_only_row_has_nothing_to_differ_from(tmp_path):
-    failed = [f"point_goal.gru.maml.s{seed}" for seed in range(3)]
-    run = make_run(tmp_path / "run", failed=failed).path
-    with pytest.raises(ValueError, match="or the only one; have: ssm maml gradient"):
-        differences(run, "ssm")
+    run = make_run(tmp_path / "run", pending=[f"point_goal.gru.maml.s{seed}" for seed in range(3)])
+    with pytest.raises(UsageError, match="or the only one; have: ssm maml gradient"):
+        differences(run.path, "ssm")

@@ -27,7 +27,7 @@ def _here(workplace):
 
 def scalars(run_dir):
     """The scalars in the event file of the cell: tag -> {step: value}."""
-    (path,) = (Path(run_dir) / "tensorboard" / CELL).iterdir()
+    (path,) = (Path(run_dir) / "cells" / CELL / "tensorboard").iterdir()
     body, found, offset = path.read_bytes(), {}, 0
     while offset < len(body):
         (length,) = struct.unpack_from("<Q", body, offset)
@@ -69,12 +69,12 @@ def test_a_resumed_run_has_its_curve_in_tensorboard_once(monkeypatch):
         assert played_locally("x") == 4
     assert played_locally("x", "--resume") == 0
     check(scalars("results/x"), expected())
-    (path,) = Path("results/x/checkpoints").glob("*/*3.safetensors")
+    (path,) = Path("results/x").glob("cells/*/checkpoints/*3.safetensors")
     argv = ["evaluate", "--checkpoint", str(path), "--backend", "local", "--name", "e"]
     assert run.main(argv) == 0
     assert set(scalars("results/e")) == {"test/return by shots", "test/success by shots"}
     assert run.main([*argv[:-1], "none", "--no-tensorboard"]) == 0
-    assert not Path("results/none/tensorboard").exists()
+    assert not list(Path("results/none").rglob("tensorboard"))
 
 
 def test_a_disk_that_is_full_costs_the_view_and_not_the_run(monkeypatch, capsys):
@@ -172,7 +172,7 @@ def test_a_cell_after_one_that_wandb_failed_in_has_a_run_of_its_own(monkeypatch,
     failed, whole = runs
     assert not failed.finished
     assert (len(whole.logged), whole.finished) == (1, True)
-    assert Path(whole.asked["dir"]).name == "point_goal.mlp.maml.s1"
+    assert whole.asked["name"] == "point_goal.mlp.maml.s1"
 
 
 def test_workers_are_ended_before_trackers_are_closed(monkeypatch):
@@ -190,7 +190,7 @@ def test_wandb_is_told_the_same_offline(runs):
     (told,) = runs
     assert told.finished
     assert told.asked["mode"] == "offline"
-    assert Path(told.asked["dir"]) == Path("results/x/wandb") / CELL
+    assert Path(told.asked["dir"]) == Path("results/x/cells").absolute() / CELL / "wandb"
     tags = {tag for row in told.logged for tag in row} - {"env_steps"}
     found = {tag: {row["env_steps"]: row[tag] for row in told.logged} for tag in tags}
     want = expected()
