@@ -14,7 +14,6 @@ from harness.cli import flags
 from harness.config import aliases, validation
 from harness.config.adapt import AdaptCommandConfig
 from harness.config.schema import STRICT, EvaluateConfig, RunConfig, UsageError
-from harness.meta.learners.traits import traits
 
 KeyPath = tuple[str, ...]
 PROG = "python -m harness.run"
@@ -168,8 +167,7 @@ def spelt_out(
             if name == "episodes":
                 value = _epochs(value, config)
             told.setdefault(path[0], {})[path[1]] = value
-    ppo = any(traits(learner).ppo for learner in config.learner)
-    if "lr" in short and config.train.outer == "trpo" and not ppo:
+    if "lr" in short and config.train.outer == "trpo" and set(config.learner) == {"maml"}:
         raise UsageError("--lr: the trpo outer step has none. Take --max-kl, or --outer ppo")
     return told
 

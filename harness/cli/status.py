@@ -21,7 +21,7 @@ from harness.config.schema import config_from_dict
 from harness.console.live_table import duration
 from harness.console.sweep_display import render
 from harness.console.sweep_view import CellView, SweepView
-from harness.meta.learners.traits import traits
+from harness.execution.cell_setup import build_setup
 from harness.reporting.render.writers import console
 from harness.reporting.store.files import ArtefactError
 from harness.reporting.store.json_io import brief
@@ -88,10 +88,10 @@ def run_view(folder: Path) -> SweepView:
 def _cell(folder: RunFolder, manifest: Manifest, cell: Cell) -> CellView:
     found: CellState = manifest.cells[cell.id]
     try:
-        config = traits(cell.learner).settings(config_from_dict(manifest.config))
+        budget = build_setup(cell, config_from_dict(manifest.config)).budget
     except ValidationError as error:
         raise ArtefactError(f"{folder.manifest_path}: {brief(error)}") from error
-    view = CellView(epochs=config.train.epochs, reason=found.reason)
+    view = CellView(epochs=budget.meta_iterations or 0, reason=found.reason)
     for metrics in folder.read_curve(cell.id)[-2:]:
         view.update(
             {

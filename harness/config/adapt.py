@@ -15,7 +15,7 @@ from harness.config.schema import (
     RunConfig,
     UsageError,
 )
-from harness.meta.learners.traits import traits
+from harness.meta import learners
 
 BOTH = "memory+gradient"
 """The adapter for which a policy is trained on other inputs than by itself."""
@@ -49,7 +49,7 @@ class AdaptCommandConfig(EvaluateConfig):
         chosen = super().applied_to(stored)
         shots = (self.adapt_steps,)
         scored = replace(chosen.evaluation, few_shot=shots, zero_shot=False)
-        context = any(traits(learner).context for learner in stored.learner)
+        context = any(learners.spec(learner).feeds_history for learner in stored.learner)
         adapter = self.adapter or stored.adapt.adapter
         if adapter in ("auto", "none"):
             adapter = "memory" if context else "gradient"

@@ -13,10 +13,10 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from harness.config import precedence, strict_yaml, sweep_space, validation
+from harness.config.defaults import resolve_defaults
 from harness.config.schema import STRICT, Count, Positive, RunConfig, UsageError, config_as_dict
 from harness.config.sweep_space import Axis, nested
 from harness.config.task_checks import KeyPath
-from harness.meta.learners.traits import spelled_out
 from harness.reporting.store.files import NAME
 from harness.reporting.store.manifest import config_hash
 from harness.types import Cell
@@ -204,7 +204,7 @@ def _each(
                     config, policy=(policy,), learner=(learner,), seed=(seed,)
                 )
                 # Each number is hashed, and stands in the file that plays the cell again.
-                one = spelled_out(one)
+                one = resolve_defaults(one)
                 yield PlannedCell(cell.id, cell, one, precedence.merged(given, own), settings)
 
 

@@ -20,7 +20,6 @@ import task_distributions
 from harness.config.schema import REPLAY, EvaluateConfig, ExecutionConfig, RunConfig, UsageError
 from harness.config.task_checks import KeyPath, Origins, check_tasks, origin_of, refuse_duplicates
 from harness.meta import learners
-from harness.meta.learners.traits import traits
 
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _RESERVED_NAMES = ("published", "README.md")
@@ -88,7 +87,7 @@ def _check_context(config: RunConfig, origins: Origins) -> None:
     train, length = config.train, config.ppo.episodes_in_context
     batches = 1 + config.adapt.adaptation_steps
     most = min(config.ppo.ppo_episodes, train.meta_batch_size * train.episodes_per_task * batches)
-    if length > most and any(traits(learner).context for learner in config.learner):
+    if length > most and any(learners.spec(learner).feeds_history for learner in config.learner):
         origin = origin_of(("ppo", "episodes_in_context"), origins)
         raise UsageError(
             f"{origin}: {length} episodes do not fit an iteration of {most}; lower it, or raise "
@@ -105,13 +104,13 @@ def _check_adapter(config: RunConfig, origins: Origins) -> None:
                 f"{origin_of(('adapt', name), origins)}: acts with --adapter hybrid "
                 "(--adaptation-mode hybrid) only: add that, or leave this out"
             )
-    for learner in config.learner:
-        kind = traits(learner)
+    for learner in config.learner if adapter not in ("auto", "none") else ():
+        kind = learners.spec(learner)
         fits = {
-            "gradient": not (kind.context or kind.goal),
-            "memory": kind.context,
-            "memory+gradient": not kind.ppo,
-            "hybrid": not (kind.context or kind.goal),
+            "gradient": not (kind.feeds_history or kind.feeds_task),
+            "memory": kind.feeds_history,
+            "memory+gradient": learner == "maml",
+            "hybrid": not (kind.feeds_history or kind.feeds_task),
         }
         if not fits.get(adapter, True):
             needs = {

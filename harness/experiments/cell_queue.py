@@ -15,7 +15,7 @@ from harness.config.schema import RunConfig, config_as_dict
 from harness.config.sweep_file import PlannedCell, TuneConfig
 from harness.console.sweep_view import SweepListener, SweepView
 from harness.experiments.trial import TrialSpec, first_manifest
-from harness.meta.learners.traits import traits
+from harness.meta import learners
 from harness.reporting.store.manifest import Manifest, Status, config_hash
 from harness.reporting.store.records import RunFolder
 from harness.reporting.store.sweep_manifest import CELLS, SweepManifest, replay_command
@@ -164,7 +164,7 @@ def twins(planned: Mapping[str, PlannedCell]) -> dict[str, str]:
     by_hash = {config_hash(config_as_dict(cell.config)): key for key, cell in planned.items()}
     found = {}
     for key, cell in planned.items():
-        learner = traits(cell.cell.learner).trained_as
+        learner = learners.spec(cell.cell.learner).shared_training
         if learner is not None:
             twin = dataclasses.replace(cell.config, learner=(learner,))
             other = by_hash.get(config_hash(config_as_dict(twin)))

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from harness.config.defaults import resolved_defaults
 from harness.config.distributions import open_distribution
 from harness.config.protocol import scored
 from harness.config.schema import (
@@ -27,7 +28,6 @@ from harness.execution.interrupt import InterruptedRunError, StopRequest
 from harness.execution.local import LocalBackend
 from harness.experiments.mirror import Mirror, mirrored
 from harness.experiments.run_loop import RunLoop
-from harness.meta.learners.traits import decided
 from harness.reporting.rebuild import rebuild
 from harness.reporting.render.writers import console, render
 from harness.reporting.store.files import ArtefactError, run_path
@@ -130,7 +130,7 @@ def taken_up(manifest: Manifest, config: RunConfig, info: DistInfo) -> Manifest:
     Raises:
         ValueError: it was begun with another configuration or distribution.
     """
-    manifest.check_resume(config_as_dict(config), decided(config))
+    manifest.check_resume(config_as_dict(config), resolved_defaults(config))
     if manifest.distributions != (info,):
         raise ValueError(
             f"cannot resume: {info.name} was defined otherwise when the run began "
@@ -171,7 +171,7 @@ def open_run(
         config_given=given,
         cells=planned,
         distributions=(info,),
-        decided=decided(config),
+        decided=resolved_defaults(config),
     )
     manifest.save(folder.manifest_path)
     return folder, manifest

@@ -14,12 +14,12 @@ from harness.console.listener import RunListener
 from harness.execution import checkpoint as checkpoints
 from harness.execution.backend import Backend, LearnerHandle, LostError
 from harness.execution.cell import CellRunner
+from harness.execution.cell_setup import build_setup
 from harness.execution.interrupt import InterruptedRunError, Stop
 from harness.execution.scoring import REFERENCE, REFERENCE_LINES, planned_env_steps
 from harness.execution.worker import JobError
-from harness.meta.cell_setup import CellSetup
+from harness.meta import learners
 from harness.meta.learners.base import DivergedError
-from harness.meta.learners.traits import traits
 from harness.reporting.store.manifest import Manifest
 from harness.reporting.store.records import RunFolder
 from harness.types import Cell, EvalRecord, Metrics
@@ -62,7 +62,7 @@ class RunLoop:
     def play(self, checkpoint: Path | None = None) -> None:
         """Play every cell that is not complete; with ``checkpoint``, only score that."""
         todo = [cell for cell in self._cells() if self.manifest.cells[cell.id].status != "ok"]
-        planned = {cell: self._runner(cell).config.train.epochs for cell in todo}
+        planned = {cell: self._runner(cell).setup.budget.meta_iterations or 0 for cell in todo}
         self.progress.started(dict.fromkeys(todo, 0) if checkpoint else planned)
         self.progress.note(f"writing to {self.folder.path}")
         if self.references:
@@ -115,14 +115,16 @@ class RunLoop:
 
     def _estimate(self, rate: float) -> str:
         ahead = (cell for cell in self._cells() if self.manifest.cells[cell.id].status != "ok")
-        steps = sum(planned_env_steps(CellSetup.build(cell, self.config)) for cell in ahead)
+        steps = sum(
+            planned_env_steps(build_setup(cell, self.config), self.config) for cell in ahead
+        )
         return (
             f"up to {steps / 1e6:.1f} M environment steps ahead, at {rate / 1e3:.0f} k/s without "
             f"a policy: {steps / rate / 60:.1f} min of physics, learning comes on top"
         )
 
     def _runner(self, cell: Cell) -> CellRunner:
-        return CellRunner(CellSetup.build(cell, self.config), self.backend)
+        return CellRunner(build_setup(cell, self.config), self.config, self.backend)
 
     def _cell(self, cell: Cell, checkpoint: Path | None) -> None:
         began = time.perf_counter()
@@ -157,15 +159,16 @@ class RunLoop:
         found = None if checkpoint else checkpoints.latest(store, self._damaged)
         if found is None and checkpoint is None:
             found = self._twin(cell)
-        path, first, wall = checkpoint, 0, 0.0
+        path, first, steps, wall = checkpoint, 0, 0, 0.0
         if found:
             path, saved = found
-            first, wall = int(saved.learner["iteration"]), float(saved.run["wall_seconds"])
+            first, steps = int(saved.learner["iteration"]), int(saved.learner["env_steps"])
+            wall = float(saved.run["wall_seconds"])
         # Absolute: the learner may have another working directory.
         learner = self.backend.start_learner(cell, path and path.resolve())
         if checkpoint is None:
             self.progress.cell_started(cell, first)
-            wall = self._train(cell, runner, learner, first, wall)
+            wall = self._train(cell, runner, learner, (first, steps, wall))
         began = time.perf_counter()
         records = runner.evaluate(learner, lambda done, jobs: self._scored(cell, done, jobs))
         self._write(cell.id, records)
@@ -173,7 +176,7 @@ class RunLoop:
 
     def _twin(self, cell: Cell) -> tuple[Path, checkpoints.Checkpoint] | None:
         """Return the last checkpoint of a finished cell that was trained as this one would be."""
-        learner = traits(cell.learner).trained_as
+        learner = learners.spec(cell.learner).shared_training
         if learner is None:
             return None
         twin = dataclasses.replace(cell, learner=learner)
@@ -192,17 +195,25 @@ class RunLoop:
         return found
 
     def _train(
-        self, cell: Cell, runner: CellRunner, learner: LearnerHandle, first: int, wall: float
+        self,
+        cell: Cell,
+        runner: CellRunner,
+        learner: LearnerHandle,
+        done: tuple[int, int, float],
     ) -> float:
-        """Train to the end; return the training seconds so far."""
+        """Train to the end; return the training seconds so far.
+
+        ``done`` is what is behind it: iterations, environment steps, seconds.
+        """
+        first, steps, wall = done
         curve = list(self.folder.read_curve(cell.id))[:first]
         if first and checkpoints.latest(self.folder.checkpoints / cell.id, self._damaged) is None:
             self._save(cell, learner, curve)  # its own, so that it can be scored alone
-        for metrics in runner.train(learner, first, wall):
+        for metrics in runner.train(learner, first, wall, steps):
             curve.append(metrics)
             wall = metrics.wall_seconds
             self.progress.iteration(cell, metrics)
-            last = metrics.iteration == runner.config.train.epochs
+            last = runner.setup.budget.exhausted(metrics.iteration, metrics.env_steps)
             due = metrics.iteration % self.config.execution.checkpoint_every == 0
             try:
                 self.stop.check()
