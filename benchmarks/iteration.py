@@ -33,13 +33,13 @@ def config_for(policy: str, learner: str, options: argparse.Namespace):  # noqa:
 def iterations(policy: str, learner_name: str, options: argparse.Namespace) -> Running:
     """Meta-iterations in one process, without Ray."""
     from harness.execution.cell import CellRunner, cells
+    from harness.execution.cell_setup import build_setup
     from harness.execution.local import LocalBackend
-    from harness.meta.cell_setup import CellSetup
 
     config = config_for(policy, learner_name, options)
     cell = cells(config)[0]
     backend = LocalBackend(config)
-    runner = CellRunner(CellSetup.build(cell, config), backend)
+    runner = CellRunner(build_setup(cell, config), config, backend)
     learner = backend.start_learner(cell, None)
     before = 0
 

@@ -20,11 +20,12 @@ from harness.cli import parser
 from harness.config.schema import RunConfig
 from harness.execution.backend import Handle, Work
 from harness.execution.cell import CellRunner, cells
+from harness.execution.cell_setup import build_setup
 from harness.execution.local import LocalBackend
 from harness.execution.ray import backend, serialization
 from harness.execution.worker import Receipt
-from harness.meta.cell_setup import CellSetup
-from harness.meta.learners.sums import FAN_IN, added, groups
+from harness.meta.learners.base import RequestKind
+from harness.meta.learners.sums import FAN_IN, add, groups
 
 HEADER = (
     "learner      policy        jobs  requests  parameters B  gradient B  report B  job B  "
@@ -55,15 +56,15 @@ class Scale(LocalBackend):
         """Do the jobs here; weigh what would have gone to the workers and come back."""
         receipts, results = super().run(work, on_done)
         self.requests, self.jobs = self.requests + 1, len(work.jobs)
-        answer = "report" if work.kind == "collect" else "gradient"
+        answer = "report" if work.request.kind is RequestKind.COLLECT else "gradient"
         for job, receipt, result in zip(work.jobs, receipts, results, strict=True):
-            self._weigh("payload", work.payload, "out")
+            self._weigh("payload", work.request.payload, "out")
             self._weigh("job", job, "out")
             self._weigh("receipt", receipt, "in")
             self._weigh(answer, result, "in")
         summed = list(results)
-        while work.summable and len(summed) > FAN_IN:
-            summed = [added(*group) for group in groups(summed)]
+        while work.request.summable and len(summed) > FAN_IN:
+            summed = [add(*group) for group in groups(summed)]
         self.total["summed"] += sum(map(size, (*summed, *receipts)))
         return receipts, results
 
@@ -89,7 +90,7 @@ def weighed(learner: str, policy: str, more: Sequence[str]) -> Scale:
     config = parser.load_config(argv)
     backend = Scale(config)
     (cell,) = cells(config)
-    runner = CellRunner(CellSetup.build(cell, config), backend)
+    runner = CellRunner(build_setup(cell, config), config, backend)
     next(iter(runner.train(backend.start_learner(cell, None), 0, 0.0)))
     return backend
 

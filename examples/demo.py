@@ -32,8 +32,8 @@ from torch import Tensor
 from harness.cli import run
 from harness.config.schema import config_from_dict
 from harness.execution import checkpoint
+from harness.execution.cell_setup import build_setup
 from harness.meta import learners
-from harness.meta.cell_setup import CellSetup
 from harness.toolkit import AdaptationConfig, ExperienceBuffer, HybridAdapter, StandardAdapter
 from harness.types import Cell
 from policies.heads import gaussian_log_prob
@@ -68,17 +68,18 @@ assert exit_code == 0
 
 # %%
 saved = checkpoint.read(max(Path("results", NAME, "checkpoints").glob("*/*.safetensors")))
-problem = CellSetup.build(Cell(**saved.run["cell"]), config_from_dict(saved.run["config"]))
-learner = learners.build(problem)
-trained = learner.policy_state(learner.restore(saved.tensors, saved.learner))
-dist, train = problem.dist, problem.config.train
+setup = build_setup(Cell(**saved.run["cell"]), config_from_dict(saved.run["config"]))
+state = learners.build(setup).init()
+state.load(saved.tensors, saved.learner)
+trained = state.snapshot()
+dist, train = setup.dist, setup.settings
 goals = dist.tasks("test")[:10]
 
 
 def fresh_policy() -> PolicyModule:
     """Return the meta-trained policy as a module of its own."""
     sizes = {"obs_dim": dist.spec.obs_dim, "action_dim": dist.spec.action_dim}
-    module = PolicyModule(problem.cell.policy, **sizes)
+    module = PolicyModule(setup.cell.policy, **sizes)
     module.load_state_dict(trained.params)
     return module
 
@@ -142,7 +143,7 @@ def loss_of(model: PolicyModule) -> Callable[[Tensor, Tensor], Tensor]:
 # %%
 SHOTS, EPISODES = 5, 8
 CONFIG = AdaptationConfig(
-    learning_rate=problem.config.adapt.inner_lr,
+    learning_rate=train.inner_lr,
     optimizer="sgd",
     max_grad_norm=None,
     experience_batch_size=EPISODES,

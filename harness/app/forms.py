@@ -13,11 +13,9 @@ from harness.config.distributions import open_distribution
 from harness.config.protocol import scored_tasks
 from harness.config.schema import EvaluateConfig, RunConfig
 from harness.errors import UsageError
+from harness.execution.cell_setup import build_setup
 from harness.execution.checkpoint import read
-from harness.execution.scoring import adapter_name
 from harness.experiments.evaluate import checkpoint_cell
-from harness.meta import learners
-from harness.meta.cell_setup import CellSetup
 from harness.reporting.store.files import run_path
 
 PROGRAM = "harness.run"
@@ -79,8 +77,7 @@ def load(text: str) -> Loaded:
     dist = open_distribution(config.task_dist, config.env)
     every = dist.tasks("test")
     tasks = tuple((f"{i}: {_told(every[i])}", i) for i in scored_tasks(dist, config, "test"))
-    problem = CellSetup.build(cell, config)
-    adapter = adapter_name(problem, learners.build(problem))
+    adapter = build_setup(cell, config).adapter
     iteration = read(path).learner.get("iteration", "?")
     how = {"none": "it does not adapt: before and after will be the same"}.get(
         adapter, f"it adapts by {adapter}"

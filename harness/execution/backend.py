@@ -9,49 +9,47 @@ from typing import Any, Protocol
 
 from harness.execution.jobs import Job
 from harness.execution.worker import Receipt
-from harness.meta.learners.base import IterationInfo
+from harness.meta.learners.base import IterationInfo, Request
 from harness.types import Cell
 
 
 class LostError(RuntimeError):
-    """An actor died, or died or hung more often than its work is tried again."""
+    """An actor died, or died or hung more often than its work is retried."""
 
     def __init__(self, message: str, *, learner: bool = False, memory: bool = False) -> None:
         super().__init__(message)
         self.memory = memory
         """It was killed because memory ran out."""
         self.learner = learner
-        """It was the learner: its last checkpoint can be taken up."""
+        """It was the learner: the cell can continue from its last checkpoint."""
 
 
 Handle = Any
-"""A value, or a reference to one that lives elsewhere; the driver passes it on unread."""
+"""A value, or a reference to one in another process; the driver passes it on unread."""
 
 
 @dataclass(frozen=True, slots=True)
-class Advance:
-    """Where the learner's iteration stands after it was sent results."""
+class LearnerStep:
+    """Where the learner stands after it was sent results."""
 
-    kind: str | None
-    """What every job is to be asked next; ``None`` when the iteration is over."""
+    request: Request | None
+    """Work for every job; its payload may be a reference. ``None`` when the iteration is over."""
     done: IterationInfo | None
     env_steps: int
     """Environment steps of training so far."""
     seconds: float
     """Learner time since the iteration began."""
-    summable: bool = False
-    """See ``Request``."""
 
 
 class LearnerHandle(Protocol):
-    """The learner of one cell, wherever it lives."""
+    """The learner of one cell, in this process or another."""
 
-    def advance(self, results: Sequence[Handle]) -> tuple[Advance, Handle]:
+    def advance(self, *results: Handle) -> LearnerStep:
         """Begin an iteration (no results), or answer its last request; return what comes next."""
         ...
 
-    def subject(self) -> Handle:
-        """Return what evaluation scores."""
+    def snapshot(self) -> Handle:
+        """Return the ``PolicySnapshot`` that evaluation scores."""
         ...
 
     def save(self, path: Path, run: dict[str, Any]) -> None:
@@ -63,17 +61,14 @@ class LearnerHandle(Protocol):
 class Work:
     """One request to every job of a list."""
 
-    kind: str
+    request: Request
     jobs: Sequence[Job]
-    payload: Handle
     origin: Handle = None
-    """The ``collect`` payload the jobs' kept data came from."""
-    summable: bool = False
-    """Sums of whole groups of results may be returned in their place (``sums.groups``)."""
+    """The ``COLLECT`` payload of the iteration, from which lost data can be collected again."""
 
 
 class Backend(Protocol):
-    """Workers and learners, in this process or elsewhere."""
+    """Workers and learners, in this process or in others."""
 
     num_workers: int
 
@@ -82,7 +77,8 @@ class Backend(Protocol):
     ) -> tuple[list[Receipt], list[Handle]]:
         """Do ``work``; return receipts and results in job order, each job exactly once.
 
-        ``on_done`` is told how many jobs are done, after each.
+        ``on_done`` is called with the number of finished jobs after each. If the request is
+        summable, sums of whole groups of results (``sums.groups``) may replace the results.
         """
         ...
 
@@ -91,7 +87,7 @@ class Backend(Protocol):
         ...
 
     def start_learner(self, cell: Cell, checkpoint: Path | None) -> LearnerHandle:
-        """Turn the learner to ``cell``, from ``checkpoint`` if given; the one before is over."""
+        """Start the learner of ``cell``, from ``checkpoint`` if given; it replaces the last one."""
         ...
 
     def close(self) -> None:

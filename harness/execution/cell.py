@@ -1,4 +1,4 @@
-"""Train one cell, then score it: the loop of the whole harness, whatever the learner and place."""
+"""Train one cell, then score it: the same loop for every learner and backend."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from harness.config.protocol import scored_splits
+from harness.config.protocol import scored_splits, scored_tasks
 from harness.config.schema import RunConfig
 from harness.execution import jobs
 from harness.execution.backend import Backend, Handle, LearnerHandle, Work
@@ -14,34 +14,36 @@ from harness.execution.jobs import Job
 from harness.execution.worker import Receipt
 from harness.meta import learners
 from harness.meta.cell_setup import CellSetup
-from harness.meta.learners.base import IterationInfo
+from harness.meta.learners.base import IterationInfo, Request, RequestKind
 from harness.types import Cell, EvalRecord, Metrics
 
 OnDone = Callable[[int, int], None]
+"""(jobs done, all jobs), after every job."""
 
 
 @dataclass(frozen=True, slots=True)
 class CellRunner:
-    """Plays one cell on a backend."""
+    """Runs one cell on a backend."""
 
-    problem: CellSetup
+    setup: CellSetup
+    config: RunConfig
     backend: Backend
 
-    @property
-    def config(self) -> RunConfig:
-        """The run's configuration."""
-        return self.problem.config
-
-    def train(self, learner: LearnerHandle, first: int, wall: float) -> Iterator[Metrics]:
-        """Run the outer iterations after ``first``, yielding after each.
+    def train(
+        self, learner: LearnerHandle, first: int, wall: float, env_steps: int = 0
+    ) -> Iterator[Metrics]:
+        """Run meta-iterations until the budget is exhausted, yielding after each.
 
         Args:
             learner: the learner to advance.
-            first: iterations already done (resumed).
+            first: iterations already done (when resumed).
             wall: training seconds already spent.
+            env_steps: environment steps already taken.
         """
-        for iteration in range(first, self.config.train.epochs):
+        iteration = first
+        while not self.setup.budget.exhausted(iteration, env_steps):
             metrics = self._iterate(learner, iteration, wall)
+            iteration, env_steps = metrics.iteration, metrics.env_steps
             wall = metrics.wall_seconds
             yield metrics
 
@@ -49,13 +51,12 @@ class CellRunner:
         began = time.perf_counter()
         pieces = self.training_jobs(iteration)
         receipts: list[Receipt] = []
-        step, payload = learner.advance([])
-        origin: Handle = payload
-        while step.kind is not None:
-            work = Work(step.kind, pieces, payload, origin, step.summable)
-            got, results = self.backend.run(work)
-            receipts += got
-            step, payload = learner.advance(results)
+        step = learner.advance()
+        origin: Handle = step.request and step.request.payload
+        while step.request is not None:
+            answered, results = self.backend.run(Work(step.request, pieces, origin))
+            receipts += answered
+            step = learner.advance(*results)
         assert isinstance(step.done, IterationInfo)
         spent = time.perf_counter() - began
         return Metrics(
@@ -69,19 +70,19 @@ class CellRunner:
         )
 
     def training_jobs(self, iteration: int) -> list[Job]:
-        """Return the work of one outer iteration."""
-        config, cell = self.config, self.problem.cell
-        episodes = learners.build(self.problem).episodes_per_task
+        """Return the work of one meta-iteration."""
+        cell, learner = self.setup.cell, learners.build(self.setup)
         indices = jobs.training_tasks(
-            cell.seed, iteration, self.problem.training_classes(), config.train.meta_batch_size
+            cell.seed, iteration, self.setup.training_classes(), learner.tasks_per_iteration
         )
-        size = jobs.ChunkSize.of(config, episodes)
+        size = jobs.ChunkSize.of(self.config, learner.envs_per_task)
         return jobs.cut(cell, "train", iteration, "train", indices, size)
 
     def evaluate(self, learner: LearnerHandle, on_done: OnDone) -> list[EvalRecord]:
         """Score the learner at every requested number of shots."""
+        request = Request(RequestKind.EVALUATE, learner.snapshot())
         episodes = jobs.evaluation_episodes(self.config.evaluation)
-        return self._score("evaluate", episodes, learner.subject(), on_done)[0]
+        return self._score(request, episodes, on_done)[0]
 
     def reference(self, on_done: OnDone) -> tuple[list[EvalRecord], float]:
         """Score the reference lines on the same tasks and seeds.
@@ -89,26 +90,26 @@ class CellRunner:
         Returns the records, and the environment steps per second that all workers together reach
         without a policy.
         """
-        episodes = self.config.evaluation.query_episodes
-        records, receipts = self._score("reference", episodes, None, on_done)
+        request = Request(RequestKind.REFERENCE, None)
+        records, receipts = self._score(request, self.config.evaluation.query_episodes, on_done)
         physics = sum(receipt.seconds["physics"] for receipt in receipts)
         steps = sum(record.length_steps for record in records)
         return records, steps / physics * self.backend.num_workers
 
-    def scoring_jobs(self, kind: str, episodes: int) -> list[Job]:
-        """Return the work of scoring ``kind`` with at most ``episodes`` environments a task."""
+    def scoring_jobs(self, phase: str, episodes: int) -> list[Job]:
+        """Return the work of a scoring phase with at most ``episodes`` environments per task."""
         size = jobs.ChunkSize.of(self.config, episodes)
         pieces: list[Job] = []
         for split in scored_splits(self.config.evaluation):
-            indices = self.problem.scored_indices(split)
-            pieces += jobs.cut(self.problem.cell, kind, 0, split, indices, size, len(pieces))
+            indices = scored_tasks(self.setup.dist, self.config, split)
+            pieces += jobs.cut(self.setup.cell, phase, 0, split, indices, size, len(pieces))
         return pieces
 
     def _score(
-        self, kind: str, episodes: int, subject: Handle, on_done: OnDone
+        self, request: Request, episodes: int, on_done: OnDone
     ) -> tuple[list[EvalRecord], list[Receipt]]:
-        pieces = self.scoring_jobs(kind, episodes)
-        work = Work(kind, pieces, subject)
+        pieces = self.scoring_jobs(request.kind.value, episodes)
+        work = Work(request, pieces)
         receipts, results = self.backend.run(work, lambda done: on_done(done, len(pieces)))
         return [record for part in self.backend.fetch(results) for record in part], receipts
 
@@ -116,7 +117,7 @@ class CellRunner:
 def _shares(
     receipts: Sequence[Receipt], learner: float, wall: float, backend: Backend
 ) -> dict[str, float]:
-    """Return worker-seconds by stage; idle is what no worker accounts for: transport, waiting."""
+    """Return worker-seconds by stage; idle is all else, such as transport and waiting."""
     shares: dict[str, float] = {}
     for receipt in receipts:
         for stage, seconds in receipt.seconds.items():
@@ -130,7 +131,7 @@ def _shares(
 
 
 def cells(config: RunConfig) -> list[Cell]:
-    """Return what a configuration trains, seed by seed so that a partial run compares."""
+    """Return the cells of a run, seed by seed, so that a partial run compares policies already."""
     return [
         Cell(config.task_dist, policy, learner, seed)
         for seed in config.seed

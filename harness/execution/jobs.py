@@ -1,6 +1,6 @@
-"""Work cut into pieces that do not depend on how many workers there are.
+"""Work cut into jobs, independently of the number of workers.
 
-Batch sizes change the last bits of a matrix product, so a piece is a fixed set of tasks: the same
+Batch sizes change the last bits of a matrix product, so a job is a fixed set of tasks: the same
 seed gives the same numbers on 1, 3 or 300 workers.
 """
 
@@ -20,22 +20,22 @@ from task_distributions import Split
 
 @dataclass(frozen=True, slots=True)
 class ChunkSize:
-    """How work is cut: by the configuration alone, never by the number of workers."""
+    """How work is cut, by the configuration alone."""
 
     tasks: int
-    """Most tasks of a job."""
+    """Tasks per job, at most."""
     least_jobs: int
-    """A short list is cut too, so that a few workers share it evenly."""
+    """Jobs that even a short list is cut into, so that a few workers share it evenly."""
 
     @classmethod
     def of(cls, config: RunConfig, episodes: int) -> ChunkSize:
-        """Return the cut for tasks of ``episodes`` environments each; at least one task a job."""
+        """Return the size for tasks of ``episodes`` environments each, at least one a job."""
         return cls(max(1, config.envs_per_job // episodes), config.least_jobs)
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One piece: everything it takes to do it, or to do it again, besides the parameters."""
+    """One piece of work: with the parameters, all it takes to do it, or to repeat it."""
 
     cell: Cell
     phase: str
@@ -47,11 +47,11 @@ class Job:
     task_indices: tuple[int, ...]
     seed_keys: tuple[int, ...]
     """One per task, its place in the seed tree: the slot in the meta-batch while training (a task
-    may be drawn twice), the task's index otherwise (a subset scores as it does in the whole)."""
+    may be drawn twice), otherwise the task's index (a subset scores as it does in the whole)."""
 
     @property
     def key(self) -> tuple[str, str, int, int]:
-        """What identifies the job among all jobs of a run."""
+        """Identifies the job among all jobs of a run."""
         return self.cell.id, self.phase, self.iteration, self.part
 
     def __str__(self) -> str:
@@ -70,7 +70,7 @@ def cut(
 ) -> list[Job]:
     """Cut a list of tasks into jobs of nearly equal size.
 
-    They are numbered from ``first`` on.
+    Jobs are numbered from ``first``.
     """
     keys = range(len(task_indices)) if phase == "train" else task_indices
     count = len(task_indices)
@@ -84,7 +84,7 @@ def cut(
 
 
 def evaluation_episodes(evaluation: EvalConfig) -> int:
-    """Return the most environments one task needs at once while it is scored."""
+    """Return how many environments one task needs at once while it is scored."""
     if evaluation.shots == (0,):
         return evaluation.query_episodes
     return max(evaluation.episodes_per_shot, evaluation.query_episodes)
@@ -93,10 +93,10 @@ def evaluation_episodes(evaluation: EvalConfig) -> int:
 def training_tasks(
     seed: int, iteration: int, classes: Sequence[Sequence[int]], count: int
 ) -> tuple[int, ...]:
-    """Draw the meta-batch of one iteration: of every class as many, give or take one.
+    """Draw the meta-batch of one iteration, balanced over classes to within one task.
 
     Every task of a class is drawn once before any is drawn again. A distribution without classes
-    has one.
+    counts as one class.
     """
     rng = seeding.generator(seed, "train/tasks", iteration)
     decks = [_shuffles(rng, indices) for indices in classes]
@@ -107,7 +107,7 @@ def training_tasks(
 
 
 def _shuffles(rng: np.random.Generator, values: Sequence[int]) -> Iterator[int]:
-    """Yield all ``values`` in a random order, then again in another, without end."""
+    """Yield all ``values`` in random order, then all again in another order, endlessly."""
     while True:
         for value in rng.permutation(values):
             yield int(value)

@@ -1,4 +1,4 @@
-"""What the learner actor does, as a plain class: owns one cell's state and plays its iterations."""
+"""The learner process as a plain class: it owns one cell's state and runs its iterations."""
 
 from __future__ import annotations
 
@@ -11,74 +11,75 @@ import torch
 
 from harness.config.schema import RunConfig
 from harness.execution import checkpoint as checkpoints
-from harness.execution.backend import Advance
-from harness.execution.scoring import PolicySnapshot
+from harness.execution.backend import LearnerStep
+from harness.execution.cell_setup import build_setup
 from harness.meta import learners
-from harness.meta.cell_setup import CellSetup
-from harness.meta.learners.base import IterationInfo, Learner, Request
+from harness.meta.learners.base import IterationInfo, Learner, PolicySnapshot, Request, State
 from harness.types import Cell
 
 
+def restored_state(learner: Learner[Any], checkpoint: Path) -> State:
+    """Return the state of ``learner`` that ``checkpoint`` holds.
+
+    Raises:
+        CheckpointError: the file is not a whole checkpoint, or not of this learner and policy.
+    """
+    saved = checkpoints.read(checkpoint)
+    state: State = learner.init()
+    try:
+        state.load(saved.tensors, saved.learner)
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:  # torch: shapes differ
+        raise checkpoints.CheckpointError(
+            f"{checkpoint} does not fit the cell it names: {error}"
+        ) from error
+    return state
+
+
 class LearnerHost:
-    """Drives one cell's learner by messages, so that driver and learner may be apart."""
+    """Drives one cell's learner by messages. Satisfies ``LearnerHandle``."""
 
     def __init__(self, config: RunConfig) -> None:
         torch.set_num_threads(1)
         self._config = config
-        self._learner: Learner | None = None
+        self._learner: Learner[Any] | None = None
         self._state: Any = None
-        self._playing: Generator[Request, list[Any], IterationInfo] | None = None
+        self._iteration: Generator[Request, list[Any], IterationInfo] | None = None
         self._seconds = 0.0
 
     def open(self, cell: Cell, checkpoint: Path | None) -> None:
-        """Turn to ``cell``, untrained or as ``checkpoint`` holds it; what was open is dropped."""
-        self._playing = None
-        self._learner = learners.build(CellSetup.build(cell, self._config))
+        """Turn to ``cell``, untrained or from ``checkpoint``; the previous cell is dropped."""
+        self._iteration = None
+        self._learner = learners.build(build_setup(cell, self._config))
         if checkpoint is None:
             self._state = self._learner.init()
         else:
-            self._state = self._restored(checkpoint)
+            self._state = restored_state(self._learner, checkpoint)
 
-    def _restored(self, checkpoint: Path) -> Any:
-        assert self._learner is not None
-        saved = checkpoints.read(checkpoint)
-        try:
-            return self._learner.restore(saved.tensors, saved.learner)
-        except (KeyError, TypeError, ValueError, RuntimeError) as error:  # torch: shapes differ
-            raise checkpoints.CheckpointError(
-                f"{checkpoint} does not fit the cell it names: {error}"
-            ) from error
-
-    def advance(self, *results: Any) -> tuple[Advance, Any]:
-        """Begin an iteration, or send it the results it asked for; return what it asks next."""
+    def advance(self, *results: Any) -> LearnerStep:
+        """Begin an iteration (no results), or answer its last request; return what comes next."""
         assert self._learner is not None
         began = time.perf_counter()
         request: Request | None = None
         done: IterationInfo | None = None
         try:
-            if self._playing is None:
+            if self._iteration is None:
                 self._seconds = 0.0
-                self._playing = self._learner.iterate(self._state)
-                request = next(self._playing)
+                self._iteration = self._learner.iterate(self._state)
+                request = next(self._iteration)
             else:
-                request = self._playing.send(list(results))
+                request = self._iteration.send(list(results))
         except StopIteration as stop:
-            self._playing, done = None, stop.value
+            self._iteration, done = None, stop.value
         self._seconds += time.perf_counter() - began
-        at, spent = int(self._state.env_steps), self._seconds
-        if request is None:
-            return Advance(None, done, at, spent), None
-        return Advance(request.kind, done, at, spent, request.summable), request.payload
+        return LearnerStep(request, done, int(self._state.env_steps), self._seconds)
 
-    def subject(self) -> PolicySnapshot:
-        """Return the meta-parameters as evaluation takes them."""
-        assert self._learner is not None
-        state = self._learner.policy_state(self._state)
-        return PolicySnapshot(state, int(self._state.env_steps))
+    def snapshot(self) -> PolicySnapshot:
+        """Return the policy at the meta-parameters."""
+        snapshot: PolicySnapshot = self._state.snapshot()
+        return snapshot
 
     def save(self, path: Path, run: dict[str, Any]) -> None:
-        """Write a checkpoint and drop all but the newest two."""
-        assert self._learner is not None
-        tensors, meta = self._learner.save(self._state)
+        """Write a checkpoint and delete all but the newest two."""
+        tensors, meta = self._state.save()
         checkpoints.write(path, checkpoints.Checkpoint(tensors, meta, run))
         checkpoints.prune(path.parent, keep=2)

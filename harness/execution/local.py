@@ -1,4 +1,4 @@
-"""LocalBackend: everything in this process, one job after the other; for tests and debuggers."""
+"""LocalBackend: everything in this process, one job at a time; for tests and debuggers."""
 
 from __future__ import annotations
 
@@ -7,33 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from harness.config.schema import RunConfig
-from harness.execution.backend import Advance, Handle, Work
+from harness.execution.backend import Handle, Work
 from harness.execution.learner_host import LearnerHost
 from harness.execution.worker import Receipt, Worker
 from harness.types import Cell
 
 
-class LocalLearner:
-    """A learner in this process."""
-
-    def __init__(self, host: LearnerHost) -> None:
-        self._host = host
-
-    def advance(self, results: Sequence[Handle]) -> tuple[Advance, Handle]:
-        """See ``LearnerHandle``."""
-        return self._host.advance(*results)
-
-    def subject(self) -> Handle:
-        """See ``LearnerHandle``."""
-        return self._host.subject()
-
-    def save(self, path: Path, run: dict[str, Any]) -> None:
-        """See ``LearnerHandle``."""
-        self._host.save(path, run)
-
-
 class LocalBackend:
-    """One worker, in process, on one thread. Satisfies ``Backend``."""
+    """One worker and one learner, in this process, on one thread. Satisfies ``Backend``."""
 
     num_workers = 1
 
@@ -47,8 +28,9 @@ class LocalBackend:
         """Do the jobs in order."""
         receipts: list[Receipt] = []
         results: list[Handle] = []
+        request = work.request
         for job in work.jobs:
-            receipt, result = self._worker.do(work.kind, job, work.payload, work.origin)
+            receipt, result = self._worker.do(request.kind, job, request.payload, work.origin)
             receipts.append(receipt)
             results.append(result)
             if on_done:
@@ -56,14 +38,14 @@ class LocalBackend:
         return receipts, results
 
     def fetch(self, handles: Sequence[Handle]) -> list[Any]:
-        """Return the handles: here they are the values."""
+        """Return the handles, which are the values."""
         return list(handles)
 
-    def start_learner(self, cell: Cell, checkpoint: Path | None) -> LocalLearner:
+    def start_learner(self, cell: Cell, checkpoint: Path | None) -> LearnerHost:
         """Start a learner in this process."""
         host = LearnerHost(self._config)
         host.open(cell, checkpoint)
-        return LocalLearner(host)
+        return host
 
     def close(self) -> None:
-        """Nothing was started."""
+        """Do nothing: no process was started."""

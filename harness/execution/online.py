@@ -12,13 +12,14 @@ from numpy.typing import NDArray
 
 from harness import seeding
 from harness.config.adapt import AdaptCommandConfig
+from harness.config.protocol import scored_tasks
 from harness.config.schema import RunConfig
 from harness.errors import UsageError
-from harness.execution import checkpoint as checkpoints
+from harness.execution.cell_setup import build_setup
+from harness.execution.learner_host import restored_state
 from harness.meta import learners
 from harness.meta.adapters.gradient import without_step_sizes
 from harness.meta.cell_setup import CellSetup
-from harness.meta.learners.base import PolicyState
 from harness.meta.rollouts.normalizer import Normalizer
 from harness.toolkit import TestTimeAdapter
 from harness.types import Cell
@@ -61,28 +62,28 @@ def returns(
     Raises:
         UsageError: the policy cannot adapt so.
     """
-    problem = CellSetup.build(cell, run)
-    _refuse(problem)
-    state = _state(config, problem)
+    setup = build_setup(cell, run)
+    _refuse(setup)
+    state = restored_state(learners.build(setup), config.checkpoint).snapshot()
     module = PolicyModule(
-        cell.network, obs_dim=problem.inputs.dim, action_dim=problem.dist.spec.action_dim
+        cell.network, obs_dim=setup.inputs.dim, action_dim=setup.dist.spec.action_dim
     )
     module.load_state_dict(without_step_sizes(state.params))
     count = run.evaluation.query_episodes
-    every = config.adapt_every or problem.dist.spec.horizon
-    never = count * problem.dist.spec.horizon + 1
+    every = config.adapt_every or setup.dist.spec.horizon
+    never = count * setup.dist.spec.horizon + 1
     adapter = TestTimeAdapter(
         module,
         adaptation_lr=config.adapt_lr or 1e-3,
         adaptation_steps=config.adapt_steps,
         buffer_size=config.buffer_size or 1000,
     )
-    indices = problem.scored_indices("test")
+    indices = scored_tasks(setup.dist, run, "test")
     played: list[tuple[list[float], ...]] = []
-    for done, task in enumerate(problem.tasks("test", indices)):
+    for done, task in enumerate(setup.tasks("test", indices)):
         seed = seeding.episode_seeds(cell.seed, "adapt/online", task.index, count=1)[0] % 2**31
         env = NormalizedEnv(
-            problem.dist.make_env(task), state.normalizer, problem.config.train.action_scale
+            setup.dist.make_env(task), state.normalizer, setup.settings.action_scale
         )
         pair = []
         for often in (never, every):
@@ -96,26 +97,15 @@ def returns(
     return before, after
 
 
-def _refuse(problem: CellSetup) -> None:
-    learner = problem.cell.learner
-    if problem.inputs.context or problem.inputs.goals:
+def _refuse(setup: CellSetup) -> None:
+    learner = setup.cell.learner
+    if setup.inputs.history or setup.inputs.goals:
         raise UsageError(
             f"--online: a policy of {learner!r} is fed more than the observation; it adapts by "
             "memory as it acts. Leave --online out"
         )
-    if getattr(problem.dist.spec, "discrete", False):
+    if getattr(setup.dist.spec, "discrete", False):
         raise UsageError(
-            f"--online: {problem.dist.name} has discrete actions, and this way of adapting is for "
+            f"--online: {setup.dist.name} has discrete actions, and this way of adapting is for "
             "continuous ones. Leave --online out"
         )
-
-
-def _state(config: AdaptCommandConfig, problem: CellSetup) -> PolicyState:
-    saved = checkpoints.read(config.checkpoint)
-    learner = learners.build(problem)
-    try:
-        return learner.policy_state(learner.restore(saved.tensors, saved.learner))
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:  # torch: shapes differ
-        raise checkpoints.CheckpointError(
-            f"{config.checkpoint} does not fit the cell it names: {error}"
-        ) from error

@@ -1,4 +1,4 @@
-"""What a rollout actor does, as a plain class: collect, compute beside the data, evaluate."""
+"""The rollout worker as a plain class: collect, compute beside the data, evaluate."""
 
 from __future__ import annotations
 
@@ -10,20 +10,21 @@ import torch
 
 from harness.config.schema import RunConfig
 from harness.execution import scoring
+from harness.execution.cell_setup import build_setup
 from harness.execution.jobs import Job
 from harness.meta import learners
 from harness.meta.cell_setup import CellSetup
-from harness.meta.learners.base import JobContext, Learner, PolicyState
+from harness.meta.learners.base import JobContext, Learner, PolicySnapshot, RequestKind
 from harness.meta.rollouts.episode_loop import Clock
 from harness.types import Cell
 
 
 class JobError(RuntimeError):
-    """A job failed by its own doing: says which, and how to see it happen again."""
+    """A job raised an error: names the job, and how to reproduce the error."""
 
     def __init__(self, job: Job, cause: str) -> None:
         super().__init__(
-            f"{job} failed: {cause}\nreplay in this process: the same command with "
+            f"{job} failed: {cause}\nreproduce it in this process: the same command with "
             f"--backend local --policy {job.cell.policy} --learner {job.cell.learner} "
             f"--seed {job.cell.seed}"
         )
@@ -40,10 +41,10 @@ def _rebuild(message: str) -> JobError:
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """The small part of a job's answer, read by the driver; results go past it."""
+    """The small part of a job's answer, read by the driver; results bypass the driver."""
 
     seconds: dict[str, float]
-    """physics, inference, adapt, gradient: where the worker's time went; total: all of it."""
+    """Where the worker's time went: physics, inference, adapt, gradient; total is all of it."""
 
 
 class Worker:
@@ -52,21 +53,21 @@ class Worker:
     def __init__(self, config: RunConfig) -> None:
         torch.set_num_threads(1)
         self._config = config
-        self._learners: dict[Cell, tuple[CellSetup, Learner]] = {}
-        self._kept: dict[tuple[str, str, int, int], Any] = {}
+        self._learners: dict[Cell, tuple[CellSetup, Learner[Any]]] = {}
+        self._collected: dict[tuple[str, str, int, int], Any] = {}
 
-    def do(self, kind: str, job: Job, payload: Any, origin: Any) -> tuple[Receipt, Any]:
-        """Answer the request ``kind`` for ``job``.
+    def do(self, kind: RequestKind, job: Job, payload: Any, origin: Any) -> tuple[Receipt, Any]:
+        """Answer a request for ``job``.
 
         Args:
-            kind: ``collect``, ``evaluate``, ``reference`` or what the learner's compute knows.
+            kind: what is asked for.
             job: the piece of work.
-            payload: what the request carries.
-            origin: the ``collect`` payload of this iteration, to collect the job's data again;
-                ``None`` where this worker has it.
+            payload: the payload of the request.
+            origin: the ``COLLECT`` payload of this iteration, to collect the job's data again;
+                ``None`` if this worker holds the data.
 
         Raises:
-            JobError: anything went wrong inside.
+            JobError: the job raised an error.
         """
         began = time.perf_counter()
         clock = Clock()
@@ -77,34 +78,36 @@ class Worker:
         clock.add("total", began)
         return Receipt(clock.seconds), result
 
-    def _answer(self, kind: str, job: Job, payload: Any, origin: Any, clock: Clock) -> Any:
-        problem, learner = self._built(job.cell)
-        if kind == "evaluate":
-            return scoring.evaluate(problem, learner, job, payload, clock)
-        if kind == "reference":
-            return scoring.reference(problem, job, clock)
-        if kind == "collect":
-            return self._collect(job, payload, clock)
-        if job.key not in self._kept:
-            self._collect(job, origin, clock)
-        began = time.perf_counter()
-        result = learner.compute(kind, self._kept[job.key], payload, clock)
-        clock.add("gradient", began)
-        return result
+    def _answer(self, kind: RequestKind, job: Job, payload: Any, origin: Any, clock: Clock) -> Any:
+        setup, learner = self._built(job.cell)
+        evaluation = self._config.evaluation
+        match kind:
+            case RequestKind.EVALUATE:
+                return scoring.evaluate(setup, evaluation, job, payload, clock)
+            case RequestKind.REFERENCE:
+                return scoring.reference(setup, evaluation, job, clock)
+            case RequestKind.COLLECT:
+                return self._collect(job, payload, clock)
+            case RequestKind.COMPUTE:
+                if job.key not in self._collected:
+                    self._collect(job, origin, clock)
+                began = time.perf_counter()
+                result = learner.compute(self._collected[job.key], payload, clock)
+                clock.add("gradient", began)
+                return result
 
-    def _collect(self, job: Job, payload: PolicyState, clock: Clock) -> Any:
-        problem, learner = self._built(job.cell)
-        stale = [key for key in self._kept if key[:3] != job.key[:3]]
-        for key in stale:
-            del self._kept[key]
-        tasks = problem.tasks(job.split, job.task_indices)
-        place = JobContext(job.iteration, job.seed_keys)
-        data, report = learner.collect(tasks, place, payload, clock)
-        self._kept[job.key] = data
+    def _collect(self, job: Job, policy: PolicySnapshot, clock: Clock) -> Any:
+        setup, learner = self._built(job.cell)
+        outdated = [key for key in self._collected if key[:3] != job.key[:3]]
+        for key in outdated:
+            del self._collected[key]
+        tasks = setup.tasks(job.split, job.task_indices)
+        context = JobContext(job.iteration, job.seed_keys)
+        self._collected[job.key], report = learner.collect(tasks, context, policy, clock)
         return report
 
-    def _built(self, cell: Cell) -> tuple[CellSetup, Learner]:
+    def _built(self, cell: Cell) -> tuple[CellSetup, Learner[Any]]:
         if cell not in self._learners:
-            problem = CellSetup.build(cell, self._config)
-            self._learners[cell] = (problem, learners.build(problem))
+            setup = build_setup(cell, self._config)
+            self._learners[cell] = (setup, learners.build(setup))
         return self._learners[cell]

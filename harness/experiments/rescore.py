@@ -11,11 +11,11 @@ from jaxtyping import Float
 from harness.config.schema import config_from_dict
 from harness.errors import UsageError
 from harness.execution.cell import CellRunner
+from harness.execution.cell_setup import build_setup
 from harness.execution.jobs import evaluation_episodes
 from harness.execution.learner_host import LearnerHost
 from harness.execution.local import LocalBackend
-from harness.execution.scoring import adapter_name, plan_of, play
-from harness.meta import adapters, learners
+from harness.execution.scoring import plan_of, play
 from harness.meta.cell_setup import CellSetup
 from harness.meta.rollouts.episode_loop import Clock
 from harness.reporting.store.manifest import Manifest
@@ -63,23 +63,21 @@ def rescore(run: Path, task_index: int) -> list[ScoredEpisode]:
     config = config_from_dict(manifest.config)
     (info,) = manifest.cells.values()
     cell = info.cell
-    problem = CellSetup.build(cell, config)
-    runner = CellRunner(problem, LocalBackend(config))
-    pieces = runner.scoring_jobs("evaluate", evaluation_episodes(config.evaluation))
+    setup, evaluation = build_setup(cell, config), config.evaluation
+    runner = CellRunner(setup, config, LocalBackend(config))
+    pieces = runner.scoring_jobs("evaluate", evaluation_episodes(evaluation))
     holding = [job for job in pieces if job.split == "test" and task_index in job.task_indices]
     if not holding:
         raise RescoreError(f"{run} did not score test task {task_index}: choose another")
     job, host = holding[0], LearnerHost(config)
     host.open(cell, Path(checkpoint))
-    adapter = adapters.build(adapter_name(problem, learners.build(problem)), config.adapt)
-    queries = play(problem, adapter, job, host.subject(), Clock()).query
+    queries = play(setup, evaluation, job, host.snapshot(), Clock()).query
     place = job.task_indices.index(task_index)
     _check(run, cell, task_index, {shots: query.returns[place] for shots, query in queries.items()})
-    seed = plan_of(problem, adapter, job).query_node.episode_seeds()
-    first = seed[place * config.evaluation.query_episodes]
+    seed = plan_of(evaluation, setup.scoring_adapter(), job).query_seeds.episode_seeds()
+    first = seed[place * evaluation.query_episodes]
     return [
-        _episode(problem, task_index, shots, first, query, place)
-        for shots, query in queries.items()
+        _episode(setup, task_index, shots, first, query, place) for shots, query in queries.items()
     ]
 
 
@@ -98,14 +96,14 @@ def _check(run: Path, cell: Cell, task_index: int, returns: dict[int, np.ndarray
 
 
 def _episode(
-    problem: CellSetup, task_index: int, shots: int, seed: int, query: Episodes, place: int
+    setup: CellSetup, task_index: int, shots: int, seed: int, query: Episodes, place: int
 ) -> ScoredEpisode:
-    (task,) = problem.tasks("test", (task_index,))
+    (task,) = setup.tasks("test", (task_index,))
     if query.invalid[place, 0]:
         raise RescoreError(f"{task.name} after {shots} shots: the physics went unstable")
     steps = int(query.lengths[place, 0])
     obs = np.concatenate([query.obs[place, 0, :steps], query.last_obs[place, :1]])
-    actions = query.actions[place, 0, :steps] * problem.config.train.action_scale
+    actions = query.actions[place, 0, :steps] * setup.settings.action_scale
     rewards = query.rewards[place, 0, :steps]
     return_ = float(query.returns[place, 0])
-    return ScoredEpisode(problem.dist, task, shots, seed, obs, actions, rewards, return_)
+    return ScoredEpisode(setup.dist, task, shots, seed, obs, actions, rewards, return_)

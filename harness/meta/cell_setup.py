@@ -1,19 +1,75 @@
-"""What a learner, a worker and an evaluation have in common: one cell made concrete."""
+"""One cell made concrete, as values: what a learner, a worker and an evaluation have in common."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-import policies
-from harness.config import protocol
-from harness.config.distributions import open_distribution
-from harness.config.schema import RunConfig
-from harness.meta.learners.traits import traits
-from harness.meta.rollouts.inputs import Goals, Inputs
+from harness.meta import adapters
+from harness.meta.adapters.base import Adapter
+from harness.meta.adapters.gradient import INNER_LR
+from harness.meta.learners.base import Learner, LearnerSettings, PolicySnapshot
+from harness.meta.rollouts.actor import Actor
+from harness.meta.rollouts.batch import AdvantageEstimator
+from harness.meta.rollouts.inputs import Inputs
 from harness.types import Cell
 from policies.base import Policy
 from task_distributions import Split, Task, TaskDistribution
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """How long a cell trains: until either limit is reached."""
+
+    env_steps: int | None = None
+    """Environment steps; the iteration that reaches them is the last one."""
+    meta_iterations: int | None = None
+    """Meta-iterations of the learner."""
+
+    def __post_init__(self) -> None:
+        """Refuse to train without end.
+
+        Raises:
+            ValueError: neither limit is given.
+        """
+        if self.env_steps is None and self.meta_iterations is None:
+            raise ValueError("a budget has neither env_steps nor meta_iterations: give one")
+
+    def fraction_done(self, iteration: int, env_steps: int) -> float:
+        """Return the part of the budget that is used up, from 0 to 1."""
+        limits = ((iteration, self.meta_iterations), (env_steps, self.env_steps))
+        parts = [done / max(limit, 1) for done, limit in limits if limit is not None]
+        return min(1.0, max(parts))
+
+    def exhausted(self, iteration: int, env_steps: int) -> bool:
+        """Return whether training is over after ``iteration`` iterations and ``env_steps``."""
+        limits = ((iteration, self.meta_iterations), (env_steps, self.env_steps))
+        return any(limit is not None and done >= limit for done, limit in limits)
+
+    def iterations(self, steps_per_iteration: int) -> int:
+        """Return the iterations it lasts if each takes ``steps_per_iteration``."""
+        by_steps = None if self.env_steps is None else -(-self.env_steps // steps_per_iteration)
+        return min(n for n in (self.meta_iterations, by_steps) if n is not None)
+
+
+@dataclass(frozen=True, slots=True)
+class LearnerSpec:
+    """A registered learner: its factory, and what is known about it before it is built."""
+
+    settings: type[LearnerSettings]
+    """Dataclass of its settings."""
+    build: Callable[[CellSetup], Learner[Any]]
+    adapter: str
+    """The adapter it trains for; it scores the cell unless another one is asked for."""
+    feeds_history: bool = False
+    """Its policy is fed previous action, reward and boundary; memory outlives the episode."""
+    feeds_task: bool = False
+    """Its policy is fed the task."""
+    shared_training: str | None = None
+    """A learner whose training is identical to the last bit; only the scoring differs."""
+    trains: bool = True
+    """False if its weights stay at their initial values."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,48 +77,56 @@ class CellSetup:
     """A cell with its distribution and policy built; the same in every process."""
 
     cell: Cell
-    config: RunConfig
-    """With the training settings of the cell's learner."""
     dist: TaskDistribution
     policy: Policy
     inputs: Inputs
-    """What the policy is fed."""
-
-    @classmethod
-    def build(cls, cell: Cell, config: RunConfig) -> CellSetup:
-        """Build what ``cell`` names."""
-        dist = open_distribution(cell.task_dist, config.env)
-        kind = traits(cell.learner)
-        config = kind.settings(config)
-        goals = Goals.of_distribution(dist) if kind.goal else None
-        context = kind.context or config.adapt.adapter == "memory+gradient"
-        inputs = Inputs(dist.spec, context, goals)
-        policy = policies.build(
-            cell.network,
-            obs_dim=inputs.dim,
-            action_dim=dist.spec.action_dim,
-            discrete=dist.spec.discrete,
-            init_std=config.train.init_std,
-        )
-        return cls(cell, config, dist, policy, inputs)
-
-    def task_indices(self, split: Split) -> tuple[int, ...]:
-        """Return the indices of the tasks of ``split`` that this run uses."""
-        return protocol.used_tasks(self.dist, self.config, split)
-
-    def training_classes(self) -> list[list[int]]:
-        """Return the indices of the training tasks of this run, class by class."""
-        indices = self.task_indices("train")
-        classes: dict[str, list[int]] = {}
-        for index, task in zip(indices, self.tasks("train", indices), strict=True):
-            classes.setdefault(task.class_name, []).append(index)
-        return list(classes.values())
-
-    def scored_indices(self, split: Split) -> tuple[int, ...]:
-        """Return the indices of the tasks of ``split`` that this run scores."""
-        return protocol.scored_tasks(self.dist, self.config, split)
+    """Assembles what the policy is fed."""
+    learner: LearnerSpec
+    settings: Any
+    """An instance of ``learner.settings``."""
+    adapter: str
+    """The adapter that scores the cell."""
+    adapter_settings: Any
+    """An instance of ``adapters.settings_class(adapter)``."""
+    budget: Budget
+    normalize_obs: bool
+    """Scale observations by running statistics of the training data, frozen when evaluating."""
+    train_tasks: tuple[int, ...]
+    """Indices of the training tasks."""
 
     def tasks(self, split: Split, indices: Sequence[int]) -> tuple[Task, ...]:
         """Return the tasks of ``split`` at ``indices``."""
         every = self.dist.tasks(split)
         return tuple(every[index] for index in indices)
+
+    def training_classes(self) -> list[list[int]]:
+        """Return the indices of the training tasks, class by class."""
+        classes: dict[str, list[int]] = {}
+        for index, task in zip(
+            self.train_tasks, self.tasks("train", self.train_tasks), strict=True
+        ):
+            classes.setdefault(task.class_name, []).append(index)
+        return list(classes.values())
+
+    def actor(self, snapshot: PolicySnapshot) -> Actor:
+        """Return the policy of ``snapshot``, ready for its first episode on any task."""
+        return Actor(
+            self.policy,
+            snapshot.params,
+            snapshot.normalizer,
+            1.0 if self.dist.spec.discrete else self.settings.action_scale,
+            self.inputs,
+            snapshot.reward_unit(self.settings.gamma),
+        )
+
+    def estimator(self, snapshot: PolicySnapshot) -> AdvantageEstimator:
+        """Return how the learner estimates advantages."""
+        settings: LearnerSettings = self.settings
+        return AdvantageEstimator(
+            settings.gamma, settings.gae_lambda, settings.baseline, snapshot.return_scale
+        )
+
+    def scoring_adapter(self) -> Adapter:
+        """Build the adapter that scores the cell."""
+        inner_lr = getattr(self.settings, "inner_lr", INNER_LR)
+        return adapters.build(self.adapter, self.adapter_settings, inner_lr=inner_lr)

@@ -40,16 +40,14 @@ from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 
 from harness.config.schema import RunConfig
 from harness.execution import checkpoint as checkpoints
-from harness.execution.backend import Advance, Handle, LostError, Work
+from harness.execution.backend import Handle, LearnerStep, LostError, Work
+from harness.execution.cell_setup import build_setup
 from harness.execution.local import LocalBackend
-from harness.execution.scoring import PolicySnapshot
 from harness.execution.worker import Receipt
 from harness.meta import learners
 from harness.meta.cell_setup import CellSetup
-from harness.meta.learners import traits
-from harness.meta.learners.base import DivergedError, IterationInfo
-from harness.meta.learners.iteration import concluded
-from harness.meta.learners.ppo import PPOLearner
+from harness.meta.learners.base import DivergedError, PolicySnapshot, RequestKind
+from harness.meta.learners.ppo import PPOLearner, PPOSettings
 from harness.rllib.run import NETWORK
 from harness.rllib.sequence_env import SequenceEnv, SequenceSource, assignments
 from harness.rllib.weights import from_rllib, to_rllib
@@ -81,7 +79,7 @@ class RllibBackend:
     ) -> tuple[list[Receipt], list[Handle]]:
         """Score; records tell the parameters that RLlib trained, its second bias too."""
         receipts, results = self._local.run(work, on_done)
-        if work.kind == "evaluate":
+        if work.request.kind is RequestKind.EVALUATE:
             assert self._learner is not None
             count = self._learner.num_params
             results = [[replace(row, num_params=count) for row in part] for part in results]
@@ -96,7 +94,7 @@ class RllibBackend:
         if checkpoint is not None:
             raise ValueError("RLlib's training is not taken up again from a checkpoint")
         self._stop_learner()
-        self._learner = RllibLearner(CellSetup.build(cell, self._config))
+        self._learner = RllibLearner(build_setup(cell, self._config))
         return self._learner
 
     def close(self) -> None:
@@ -114,16 +112,14 @@ class RllibBackend:
 class RllibLearner:
     """One cell's RLlib algorithm. Satisfies ``LearnerHandle``."""
 
-    def __init__(self, problem: CellSetup) -> None:
-        learner = learners.build(problem)
-        assert isinstance(learner, PPOLearner), problem.cell
-        self._problem = problem
+    def __init__(self, setup: CellSetup) -> None:
+        learner = learners.build(setup)
+        assert isinstance(learner, PPOLearner), setup.cell
+        self._setup = setup
         self._state = learner.init()
-        self.feed = SequenceSource(
-            problem, assignments(problem, learner), self._state.policy_state()
-        )
-        FEEDS[problem.cell.id] = self.feed
-        config = algorithm_config(problem, learner, problem.cell.id)
+        self.feed = SequenceSource(setup, assignments(setup, learner), self._state.snapshot())
+        FEEDS[setup.cell.id] = self.feed
+        config = algorithm_config(setup, learner, setup.cell.id)
         with warnings.catch_warnings():  # RLlib registers its environment anew for every algorithm
             warnings.filterwarnings("ignore", ".*already in registry")
             self._algorithm: Algorithm = config.build_algo()
@@ -149,7 +145,7 @@ class RllibLearner:
         ours = to_rllib(self._state.params)
         return sum(value.size for value in ours.values())
 
-    def advance(self, results: Sequence[Handle]) -> tuple[Advance, Handle]:
+    def advance(self, *results: Handle) -> LearnerStep:
         """Run one iteration of RLlib: it samples and learns, and asks for nothing.
 
         Raises:
@@ -167,16 +163,16 @@ class RllibLearner:
             raise DivergedError(f"RLlib's weights are not finite after {before} steps")
         self._state.params = params
         info = _losses(metrics) | {"std": float(params["log_std"].exp().mean())}
-        done: IterationInfo = concluded(self._state, reports, info)
+        done = self._state.finish_iteration(reports, info)
         self._state.env_steps = self.feed.env_steps
-        self.feed.state = self._state.policy_state()
+        self.feed.state = self._state.snapshot()
         spent = time.perf_counter() - began
-        return Advance(None, done, self._state.env_steps, spent), None
+        return LearnerStep(None, done, self._state.env_steps, spent)
 
-    def subject(self) -> PolicySnapshot:
+    def snapshot(self) -> PolicySnapshot:
         """Return RLlib's policy in our spelling, with the normaliser it was trained with."""
         self._state.params = from_rllib(self.weights())
-        return PolicySnapshot(self._state.policy_state(), self._state.env_steps)
+        return self._state.snapshot()
 
     def save(self, path: Path, run: dict[str, Any]) -> None:
         """Write what was learned, in our spelling, without RLlib's optimiser."""
@@ -188,7 +184,7 @@ class RllibLearner:
         """Stop the algorithm and remove the folder that it made below the home directory."""
         folder = Path(self._algorithm.logdir)
         self._algorithm.stop()
-        del FEEDS[self._problem.cell.id]
+        del FEEDS[self._setup.cell.id]
         shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -221,14 +217,14 @@ class RecurrentModule(DefaultPPOTorchRLModule):  # type: ignore[misc]  # ray is 
         self.pi = _StdPerAction(self.pi)  # type: ignore[has-type]
 
 
-def algorithm_config(problem: CellSetup, learner: PPOLearner, feed_key: str) -> PPOConfig:
+def algorithm_config(setup: CellSetup, learner: PPOLearner, feed_key: str) -> PPOConfig:
     """Return RLlib's settings that come nearest to those of our own PPO."""
-    train, ppo = problem.config.train, problem.config.ppo
-    count = train.meta_batch_size * learner.episodes_per_task
-    length = learner.episodes_in_sequence * problem.dist.spec.horizon
-    steps, longest = count * length, traits.chunk_steps(ppo, NETWORK)
+    ppo: PPOSettings = setup.settings
+    count = learner.tasks_per_iteration * learner.envs_per_task
+    length = ppo.episodes_in_sequence * setup.dist.spec.horizon
+    steps, longest = count * length, ppo.resolved_bptt_steps(NETWORK)
     chunk = chunk_steps(length, length if longest == "whole" else longest)
-    minibatch = max(chunk, math.ceil(count * (length + 1) / ppo.ppo_minibatches))
+    minibatch = max(chunk, math.ceil(count * (length + 1) / ppo.minibatches))
     return (
         PPOConfig()
         .framework("torch")
@@ -248,32 +244,32 @@ def algorithm_config(problem: CellSetup, learner: PPOLearner, feed_key: str) -> 
         .training(
             train_batch_size_per_learner=steps,
             minibatch_size=min(minibatch, steps),
-            num_epochs=ppo.ppo_passes,
+            num_epochs=ppo.update_epochs,
             shuffle_batch_per_epoch=True,
-            lr=[[0, ppo.ppo_lr], [max(train.epochs, 1) * steps, 0.0]],
-            gamma=train.gamma,
-            lambda_=train.gae_lambda,
-            clip_param=ppo.ppo_clip,
-            grad_clip=train.max_grad_norm,
+            lr=[[0, ppo.learning_rate], [max(setup.budget.iterations(steps), 1) * steps, 0.0]],
+            gamma=ppo.gamma,
+            lambda_=ppo.gae_lambda,
+            clip_param=ppo.clip,
+            grad_clip=ppo.max_grad_norm,
             grad_clip_by="global_norm",
-            entropy_coeff=ppo.ppo_entropy_coef,
+            entropy_coeff=ppo.entropy_coef,
             # Ours weighs a Huber loss, which begins as half the square.
-            vf_loss_coeff=0.5 * ppo.ppo_value_coef,
+            vf_loss_coeff=0.5 * ppo.value_coef,
             vf_clip_param=float("inf"),
             use_kl_loss=False,
         )
-        .rl_module(rl_module_spec=_module_spec(problem, chunk))
-        .debugging(seed=problem.cell.seed, log_level="ERROR")
+        .rl_module(rl_module_spec=_module_spec(setup, chunk))
+        .debugging(seed=setup.cell.seed, log_level="ERROR")
     )
 
 
-def _module_spec(problem: CellSetup, chunk: int) -> RLModuleSpec:
-    assert isinstance(problem.policy, ActorCritic)
+def _module_spec(setup: CellSetup, chunk: int) -> RLModuleSpec:
+    assert isinstance(setup.policy, ActorCritic)
     model = DefaultModelConfig(
-        fcnet_hiddens=[problem.policy.core.settings.encoder_dim],
+        fcnet_hiddens=[setup.policy.core.settings.encoder_dim],
         fcnet_activation="tanh",
         use_lstm=True,
-        lstm_cell_size=problem.policy.core.settings.hidden_dim,
+        lstm_cell_size=setup.policy.core.settings.hidden_dim,
         max_seq_len=chunk,
         vf_share_layers=True,
         free_log_std=True,

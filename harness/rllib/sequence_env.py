@@ -20,10 +20,9 @@ from jaxtyping import Float
 
 from harness.execution import jobs
 from harness.meta.cell_setup import CellSetup
-from harness.meta.learners.base import JobContext, PolicyState, Report
-from harness.meta.learners.iteration import training_plan
+from harness.meta.learners.base import CollectReport, PolicySnapshot
 from harness.meta.learners.ppo import PPOLearner
-from harness.meta.learners.reports import report_on
+from harness.meta.meta_episode import MetaEpisodePlan
 from harness.meta.rollouts.normalizer import CLIP
 from harness.types import Episodes
 from task_distributions import EnvSpec, Task
@@ -38,18 +37,20 @@ class Assignment:
     """Reset seeds, one per episode."""
 
 
-def assignments(problem: CellSetup, learner: PPOLearner) -> Iterator[Assignment]:
+def assignments(setup: CellSetup, learner: PPOLearner) -> Iterator[Assignment]:
     """Yield the sequences of one iteration after the other, those our own learner would play."""
-    shots, episodes = learner.episodes_in_sequence - 1, learner.episodes_per_task
-    count = problem.config.train.meta_batch_size
-    classes = problem.training_classes()
+    shots, episodes = learner.settings.episodes_in_sequence - 1, learner.envs_per_task
+    count = learner.tasks_per_iteration
+    classes = setup.training_classes()
     for iteration in itertools.count():
-        indices = jobs.training_tasks(problem.cell.seed, iteration, classes, count)
-        plan = training_plan(problem, JobContext(iteration, tuple(range(count))), shots, episodes)
-        nodes = (*(plan.support_node(shot) for shot in range(shots)), plan.query_node)
-        blocks = [node.episode_seeds() for node in nodes]
+        indices = jobs.training_tasks(setup.cell.seed, iteration, classes, count)
+        plan = MetaEpisodePlan.for_training(
+            setup.cell.seed, iteration, tuple(range(count)), shots, episodes
+        )
+        streams = (*(plan.support_seeds(shot) for shot in range(shots)), plan.query_seeds)
+        blocks = [stream.episode_seeds() for stream in streams]
         for position in range(count * episodes):
-            task = problem.tasks("train", indices)[position // episodes]
+            task = setup.tasks("train", indices)[position // episodes]
             yield Assignment(task, tuple(block[position] for block in blocks))
 
 
@@ -57,16 +58,16 @@ def assignments(problem: CellSetup, learner: PPOLearner) -> Iterator[Assignment]
 class SequenceSource:
     """What all environments of one process share: what comes next, and what has happened."""
 
-    problem: CellSetup
+    setup: CellSetup
     sequences: Iterator[Assignment]
-    state: PolicyState
+    state: PolicySnapshot
     """Its normaliser and return scale are those of every input until the next iteration."""
-    reports: list[Report] = field(default_factory=list)
+    reports: list[CollectReport] = field(default_factory=list)
     """Of the sequences played to their end."""
     env_steps: int = 0
     """Every step taken, those of sequences that were broken off too."""
 
-    def taken(self) -> list[Report]:
+    def taken(self) -> list[CollectReport]:
         """Return the reports so far and forget them."""
         taken, self.reports = self.reports, []
         return taken
@@ -83,12 +84,12 @@ class SequenceEnv(gymnasium.Env):  # type: ignore[misc]  # gymnasium is untyped 
     """
 
     def __init__(self, feed: SequenceSource) -> None:
-        spec = feed.problem.dist.spec
-        inputs = feed.problem.inputs
+        spec = feed.setup.dist.spec
+        inputs = feed.setup.inputs
         if inputs.goals is not None:
             raise ValueError("a policy that is told the task has no glued episodes")
-        self._feed, self._spec, self._context = feed, spec, inputs.context
-        self._scale = feed.problem.config.train.action_scale
+        self._feed, self._spec, self._context = feed, spec, inputs.history
+        self._scale = feed.setup.settings.action_scale
         self.observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (inputs.dim,), np.float32)
         self.action_space = gymnasium.spaces.Box(-1.0, 1.0, (spec.action_dim,), np.float32)
         self._env: gymnasium.Env | None = None
@@ -102,7 +103,7 @@ class SequenceEnv(gymnasium.Env):  # type: ignore[misc]  # gymnasium is untyped 
         """
         self.close()
         sequence = next(self._feed.sequences)
-        self._env = self._feed.problem.dist.make_env(sequence.task)
+        self._env = self._feed.setup.dist.make_env(sequence.task)
         self._seeds = iter(sequence.seeds)
         self._left = len(sequence.seeds)
         self._played: list[Episodes] = []
@@ -133,7 +134,7 @@ class SequenceEnv(gymnasium.Env):  # type: ignore[misc]  # gymnasium is untyped 
         self._played.append(self._tape.episodes(terminated, info))
         if self._left:
             return self._begin(), paid, False, False, {}
-        self._feed.reports.append(report_on(self._played, self._gamma))
+        self._feed.reports.append(CollectReport.on(self._played, self._gamma))
         return self._input(obs, begins=False), paid, terminated, truncated, {}
 
     def close(self) -> None:
@@ -144,7 +145,7 @@ class SequenceEnv(gymnasium.Env):  # type: ignore[misc]  # gymnasium is untyped 
 
     @property
     def _gamma(self) -> float:
-        return self._feed.problem.config.train.gamma
+        return self._feed.setup.settings.gamma
 
     def _input(self, obs: Float[np.ndarray, " O"], *, begins: bool) -> Float[np.ndarray, " I"]:
         state = self._feed.state

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from harness.config.schema import RunConfig
 from harness.errors import UsageError
-from harness.execution.backend import Advance, Handle, LostError, Work
+from harness.execution.backend import Handle, LearnerStep, LostError, Work
 from harness.execution.learner_host import LearnerHost
 from harness.execution.preflight import available_cpus
 from harness.execution.ray import serialization
@@ -69,7 +70,7 @@ class RayBackend:
         execution = self._config.execution
         landed = JobScheduler(self.crew, work, execution, self._report, on_done).play()
         receipts = [one.receipt for one in landed]
-        if work.summable and self.crew.crowd > execution.sum_beyond:
+        if work.request.summable and self.crew.crowd > execution.sum_beyond:
             return receipts, self._sums.reduced(landed)
         return receipts, [one.result for one in landed]
 
@@ -100,7 +101,7 @@ class RayBackend:
         # It waits while workers work, so it takes no CPU of its own. On the driver's node: it
         # reads and writes checkpoints in the driver's folders.
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-        made = ray.remote(num_cpus=0, max_restarts=0, **self._options)(LearnerHost)
+        made = ray.remote(num_cpus=0, max_restarts=0, **self._options)(_LearnerActor)
         learner = made.options(scheduling_strategy=here).remote(self._config_ref)
         serialization.prepare(learner)
         return learner
@@ -121,6 +122,18 @@ class RayBackend:
         self._notify(kind, fields)
 
 
+class _LearnerActor(LearnerHost):
+    """A learner whose payloads reach the workers by reference, past the driver."""
+
+    def advance_apart(self, *results: Any) -> tuple[LearnerStep, Any]:
+        """Do ``advance``; return the payload of the request beside the step, not in it."""
+        step = self.advance(*results)
+        if step.request is None:
+            return step, None
+        bare = replace(step.request, payload=None)
+        return replace(step, request=bare), step.request.payload
+
+
 class RayLearner:
     """The learner actor's handle."""
 
@@ -128,15 +141,17 @@ class RayLearner:
         self._actor = actor
         _get(actor.open.remote(cell, checkpoint))
 
-    def advance(self, results: Sequence[Handle]) -> tuple[Advance, Handle]:
+    def advance(self, *results: Handle) -> LearnerStep:
         """See ``LearnerHandle``; the results go from the workers' nodes to the learner's."""
-        step, payload = self._actor.advance.options(num_returns=2).remote(*results)
-        answer: Advance = _get(step)
-        return answer, payload
+        answer, payload = self._actor.advance_apart.options(num_returns=2).remote(*results)
+        step: LearnerStep = _get(answer)
+        if step.request is None:
+            return step
+        return replace(step, request=replace(step.request, payload=payload))
 
-    def subject(self) -> Handle:
+    def snapshot(self) -> Handle:
         """See ``LearnerHandle``."""
-        return self._actor.subject.remote()
+        return self._actor.snapshot.remote()
 
     def save(self, path: Path, run: dict[str, Any]) -> None:
         """See ``LearnerHandle``."""

@@ -79,9 +79,9 @@ class WorkerPool:
         """Send one job; return the references to its receipt and its result."""
         call = self._actors[worker].do.options(num_returns=2)
         # What is large is not sent twice, nor to one who has what would be collected with it.
-        known = work.origin is work.payload or self.home(job) == worker
+        known = work.origin is work.request.payload or self.home(job) == worker
         origin = None if known else work.origin
-        receipt, result = call.remote(work.kind, job, work.payload, origin)
+        receipt, result = call.remote(work.request.kind, job, work.request.payload, origin)
         return receipt, result
 
     def check(self, worker: int) -> None:

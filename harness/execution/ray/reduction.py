@@ -12,7 +12,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from harness.execution.backend import Handle
 from harness.execution.ray import serialization
 from harness.execution.ray.scheduler import CompletedJob
-from harness.meta.learners.sums import FAN_IN, PartialGradient, added, groups
+from harness.meta.learners.sums import FAN_IN, PartialGradient, add, groups
 
 
 class GradientReducer:
@@ -22,9 +22,9 @@ class GradientReducer:
         """Send tensors as arrays; said here, for Ray may start it again by itself."""
         serialization.tensors_as_arrays()
 
-    def add(self, *answers: PartialGradient) -> PartialGradient:
+    def add(self, *answers: PartialGradient[Any]) -> PartialGradient[Any]:
         """Return the sum of the jobs' answers, from the first to the last."""
-        return added(*answers)
+        return add(*answers)
 
 
 class NodeSums:

@@ -1,35 +1,32 @@
-"""Inner loops: how a policy changes with the shots it is given."""
+"""Inner loops: how a policy changes from shot to shot."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import importlib
+from typing import TYPE_CHECKING, Any
 
-from harness.config.schema import AdaptConfig
-from harness.meta.adapters.base import Adapter, NoAdapter
-from harness.meta.adapters.gradient import GradientAdapter
-from harness.meta.adapters.hybrid import HybridGradientAdapter
-from harness.meta.adapters.memory import MemoryAdapter
+if TYPE_CHECKING:  # names() must answer without the second that importing torch takes
+    from harness.meta.adapters.base import Adapter, AdapterSpec
 
-__all__ = ["REGISTRY", "Adapter", "GradientAdapter", "NoAdapter", "build", "names"]
+__all__ = ["REGISTRY", "build", "names", "settings_class", "spec"]
 
-REGISTRY: dict[str, Callable[[AdaptConfig], Adapter]] = {
-    "none": lambda config: NoAdapter(),
-    "gradient": lambda config: GradientAdapter(inner_lr=config.inner_lr),
-    "memory": lambda config: MemoryAdapter(),
-    "memory+gradient": lambda config: GradientAdapter(
-        inner_lr=config.inner_lr, name="memory+gradient", carries_memory=True
-    ),
-    "hybrid": lambda config: HybridGradientAdapter(inner_lr=config.inner_lr, **config.replay),
+REGISTRY: dict[str, str] = {
+    "none": "harness.meta.adapters.none:NONE",
+    "gradient": "harness.meta.adapters.gradient:GRADIENT",
+    "memory": "harness.meta.adapters.memory:MEMORY",
+    "memory+gradient": "harness.meta.adapters.gradient:MEMORY_AND_GRADIENT",
+    "hybrid": "harness.meta.adapters.hybrid:HYBRID",
 }
+"""Name -> ``module:AdapterSpec``."""
 
 
 def names() -> tuple[str, ...]:
-    """Return the registered names."""
+    """Return the registered names, in registry order."""
     return tuple(REGISTRY)
 
 
-def build(name: str, config: AdaptConfig) -> Adapter:
-    """Build the adapter ``name``.
+def spec(name: str) -> AdapterSpec:
+    """Return the spec registered as ``name``.
 
     Raises:
         ValueError: the name is not registered.
@@ -37,6 +34,32 @@ def build(name: str, config: AdaptConfig) -> Adapter:
     if name not in REGISTRY:
         raise ValueError(
             f"unknown adapter {name!r}; have: {', '.join(names())}. "
-            "Register it in harness/meta/adaptation/__init__.py"
+            "Register it in harness/meta/adapters/__init__.py"
         )
-    return REGISTRY[name](config)
+    module, _, attribute = REGISTRY[name].partition(":")
+    found: AdapterSpec = getattr(importlib.import_module(module), attribute)
+    return found
+
+
+def settings_class(name: str) -> type:
+    """Return the settings class of the adapter ``name``.
+
+    Raises:
+        ValueError: the name is not registered.
+    """
+    return spec(name).settings
+
+
+def build(name: str, settings: Any = None, *, inner_lr: float) -> Adapter:
+    """Build the adapter ``name``.
+
+    Args:
+        name: a registered name.
+        settings: an instance of ``settings_class(name)``; ``None`` means its defaults.
+        inner_lr: step size of the adapters that take gradient steps.
+
+    Raises:
+        ValueError: the name is not registered.
+    """
+    found = spec(name)
+    return found.build(found.settings() if settings is None else settings, inner_lr)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
 
 from harness.meta.rollouts.batch import Batch
 from policies.base import Params, Policy
@@ -11,7 +14,7 @@ from policies.base import Params, Policy
 
 @runtime_checkable
 class Adapter(Protocol):
-    """Turns the support batch of one shot into changed parameters, as values."""
+    """Turns the support batch of one shot into new parameters, as values."""
 
     @property
     def name(self) -> str:
@@ -20,33 +23,50 @@ class Adapter(Protocol):
 
     @property
     def needs_support(self) -> bool:
-        """Whether shots collect episodes at all."""
+        """Whether a shot collects support episodes at all."""
         ...
 
     @property
     def steps_per_shot(self) -> int:
-        """Gradient steps one shot takes."""
+        """Gradient steps per shot; with 0 no batch is prepared and ``adapt`` is not called."""
         ...
 
     @property
     def carries_memory(self) -> bool:
-        """Whether memory outlives the episode: every query goes on from a support episode."""
+        """Whether memory outlives the episode: each query episode continues a support episode."""
         ...
 
-    def adapt(self, policy: Policy, params: Params, batch: Batch) -> Params:
-        """Return the parameters after one more shot; never changes ``params``."""
+    def adapt(
+        self,
+        policy: Policy,
+        params: Params,
+        batch: Batch,
+        past: Sequence[Batch] = (),
+        rngs: Sequence[np.random.Generator] = (),
+    ) -> Params:
+        """Return the parameters after one more shot; never changes ``params`` in place.
+
+        Args:
+            policy: the policy that ``params`` belong to.
+            params: parameters [1, ...] or [N, ...] before the shot.
+            batch: the support batch of this shot, collected with ``params``.
+            past: the batches of the same tasks' earlier shots, oldest first.
+            rngs: a random generator per task, fresh for every shot.
+        """
         ...
+
+
+@dataclass(frozen=True)
+class NoSettings:
+    """Settings of an adapter without any."""
 
 
 @dataclass(frozen=True, slots=True)
-class NoAdapter:
-    """No adaptation: every number of shots scores the same parameters."""
+class AdapterSpec:
+    """What the registry holds."""
 
-    name: str = "none"
-    needs_support: bool = False
-    steps_per_shot: int = 0
-    carries_memory: bool = False
-
-    def adapt(self, policy: Policy, params: Params, batch: Batch) -> Params:
-        """Return ``params`` as they are."""
-        return params
+    build: Callable[[Any, float], Adapter]
+    """(settings, step size of gradient steps) -> adapter."""
+    settings: type = NoSettings
+    feeds_history: bool = False
+    """Needs a policy that is fed its previous action and reward, and remembers."""

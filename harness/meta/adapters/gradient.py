@@ -1,28 +1,33 @@
 """The gradient adapter: one policy-gradient step per shot, on parameters that differ per task.
 
-MAML's inner loop (arXiv 1703.03400, eq. 4) with the importance-weighted surrogate; Meta-SGD's
-(arXiv 1707.09835) where the parameters bring learned step sizes of their own.
+MAML's inner loop (arXiv 1703.03400, eq. 4) with the importance-weighted surrogate; Meta-SGD
+(arXiv 1707.09835) if the parameters include learned step sizes.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from harness.meta import objectives
+from harness.meta.adapters.base import AdapterSpec
 from harness.meta.rollouts.batch import Batch
 from policies.base import Params, Policy, PolicyOutput
 from policies.params import clone, repeat
 
+INNER_LR = 0.03
+"""Step size with learners that have none of their own."""
 STEP_SIZE = "step_size."
-"""Prefix of learned step sizes among the parameters: one per number of the parameter it names."""
+"""Prefix of learned step sizes among the parameters, each of the shape of what it scales."""
 
 
 def with_step_sizes(params: Params, inner_lr: float) -> Params:
-    """Return ``params`` with a step size for each of their numbers, ``inner_lr`` at first."""
+    """Return ``params`` and a step size for each of their entries, initially ``inner_lr``."""
     sizes = {STEP_SIZE + name: torch.full_like(value, inner_lr) for name, value in params.items()}
     return params | sizes
 
@@ -33,7 +38,7 @@ def without_step_sizes(params: Params) -> Params:
 
 
 def inner_loss(out: PolicyOutput, batch: Batch) -> Float[Tensor, " N"]:
-    """Return the surrogate that one shot descends, per task."""
+    """Return the surrogate that one shot minimises, per task."""
     log_probs = out.head.log_prob(batch.actions)
     return objectives.likelihood_ratio_loss(
         log_probs, batch.log_probs, batch.advantages, batch.mask
@@ -44,8 +49,8 @@ def inner_loss(out: PolicyOutput, batch: Batch) -> Float[Tensor, " N"]:
 class GradientAdapter:
     """theta' = theta − inner_lr · ∇ inner_loss(theta), once per shot.
 
-    Carrying memory too, the policy goes into the next episodes remembering those before: the
-    gradient pools all support episodes of a task, the memory is each lane's own.
+    If it also carries memory, the next episodes continue the support episodes: the gradient pools
+    all support episodes of a task, while each query episode continues one of them.
     """
 
     inner_lr: float
@@ -54,21 +59,27 @@ class GradientAdapter:
     steps_per_shot: int = 1
     carries_memory: bool = False
 
-    def adapt(self, policy: Policy, params: Params, batch: Batch) -> Params:
+    def adapt(
+        self,
+        policy: Policy,
+        params: Params,
+        batch: Batch,
+        past: Sequence[Batch] = (),
+        rngs: Sequence[np.random.Generator] = (),
+    ) -> Params:
         """Return the parameters [N, ...] after one shot on ``batch``, without a graph."""
-        num_tasks = batch.x.shape[0]
-        leaves = clone(repeat(params, num_tasks), requires_grad=True)
+        leaves = clone(repeat(params, batch.x.shape[0]), requires_grad=True)
         loss = inner_loss(batch.forward(policy, leaves), batch)
         return clone(self.step(leaves, loss, order=0))
 
     def step(self, params: Params, loss: Float[Tensor, " N"], *, order: int) -> Params:
-        """Return the parameters that one gradient step on ``loss`` leads to.
+        """Return the parameters after one gradient step on ``loss``.
 
         With ``order`` 2 the result is differentiable through the gradient; with 1 only through
         ``params`` themselves (first order, arXiv 1803.02999); with 0 the graph of ``loss`` is
-        freed. What the loss does not depend on (the value head, step sizes) stays as it is.
+        freed. What the loss does not depend on (the value head, step sizes) stays unchanged.
         """
-        # Tasks share nothing but the graph: the gradient of the sum is every task's own.
+        # Tasks share nothing but the graph: the gradient of the sum holds each task's own.
         gradients = torch.autograd.grad(
             loss.sum(),
             list(params.values()),
@@ -82,3 +93,14 @@ class GradientAdapter:
             else value - params.get(STEP_SIZE + name, self.inner_lr) * gradient
             for (name, value), gradient in zip(params.items(), gradients, strict=True)
         }
+
+
+def memory_and_gradient(inner_lr: float) -> GradientAdapter:
+    """Return the adapter whose shots both change the parameters and are remembered."""
+    return GradientAdapter(inner_lr, name="memory+gradient", carries_memory=True)
+
+
+GRADIENT = AdapterSpec(build=lambda settings, inner_lr: GradientAdapter(inner_lr))
+MEMORY_AND_GRADIENT = AdapterSpec(
+    build=lambda settings, inner_lr: memory_and_gradient(inner_lr), feeds_history=True
+)

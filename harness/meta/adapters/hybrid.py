@@ -1,82 +1,88 @@
-"""The hybrid adapter: a gradient step on the present shot and, with less weight, on the past ones.
+"""The hybrid adapter: a gradient step on the current shot and, with less weight, on earlier ones.
 
-The past are the task's own earlier shots, so that tasks share nothing. They were sampled by earlier
-parameters; the likelihood ratio of the surrogate accounts for that.
+Experience is a task's own: tasks share nothing. Earlier shots were sampled with earlier parameters;
+the likelihood ratio of the surrogate corrects for that.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
+from typing import Annotated
 
 import numpy as np
 import torch
+from annotated_types import Ge
 from jaxtyping import Bool
 from torch import Tensor
 
-from harness.config.schema import REPLAY
+from harness.meta.adapters.base import AdapterSpec
 from harness.meta.adapters.gradient import GradientAdapter, inner_loss
 from harness.meta.rollouts.batch import Batch
 from policies.base import Params, Policy
 from policies.params import clone, repeat
 
 
+@dataclass(frozen=True)
+class HybridSettings:
+    """Settings of the ``hybrid`` adapter."""
+
+    buffer_size: Annotated[int, Ge(1)] = 10_000
+    """Most recent environment steps of a task that are kept."""
+    experience_batch_size: Annotated[int, Ge(1)] = 32
+    """Kept steps sampled for each gradient step."""
+    experience_weight: Annotated[float, Ge(0)] = 0.1
+    """Weight of the loss on them."""
+
+
 @dataclass(frozen=True, slots=True)
 class HybridGradientAdapter(GradientAdapter):
-    """loss = loss(present shot) + experience_weight * loss(a sample of past steps)."""
+    """loss = loss(current shot) + experience_weight · loss(sampled past steps)."""
 
     name: str = "hybrid"
-    buffer_size: int = REPLAY["buffer_size"]
-    """Past environment steps of a task that are remembered, the latest ones."""
-    experience_batch_size: int = REPLAY["experience_batch_size"]
-    """Of them drawn for every gradient step."""
-    experience_weight: float = REPLAY["experience_weight"]
+    settings: HybridSettings = HybridSettings()
 
-    def adapt_with(
+    def adapt(
         self,
         policy: Policy,
         params: Params,
         batch: Batch,
-        past: Sequence[Batch],
-        draws: Sequence[np.random.Generator],
+        past: Sequence[Batch] = (),
+        rngs: Sequence[np.random.Generator] = (),
     ) -> Params:
-        """Return the parameters [N, ...] after one more shot; ``draws`` are one per task."""
+        """Return the parameters [N, ...] after one more shot."""
         leaves = clone(repeat(params, batch.x.shape[0]), requires_grad=True)
         loss = inner_loss(batch.forward(policy, leaves), batch)
         if past:
-            before = joined(past)
-            chosen = self.sample(before.mask, len(past), draws)
-            before = replace(before, mask=chosen)
-            loss = loss + self.experience_weight * inner_loss(
-                before.forward(policy, leaves), before
-            )
+            experience = Batch.concatenate(past)
+            sampled = self.sample(experience.mask, len(past), rngs)
+            experience = replace(experience, mask=sampled)
+            past_loss = inner_loss(experience.forward(policy, leaves), experience)
+            loss = loss + self.settings.experience_weight * past_loss
         return clone(self.step(leaves, loss, order=0))
 
     def sample(
-        self, mask: Bool[Tensor, "N E T"], shots: int, draws: Sequence[np.random.Generator]
+        self, mask: Bool[Tensor, "N E T"], shots: int, rngs: Sequence[np.random.Generator]
     ) -> Bool[Tensor, "N E T"]:
-        """Return which of the steps in ``mask`` are drawn; episodes lie shot after shot.
+        """Return a mask of the sampled steps among those in ``mask``; episodes lie shot by shot.
 
-        Steps of a shot are ordered in time first: its episodes were played side by side.
+        The buffer holds the latest steps. Within a shot, steps are ordered by time before episode,
+        because its episodes ran side by side.
         """
         tasks, episodes, steps = mask.shape
         per_shot = episodes // shots
-        chosen = torch.zeros_like(mask)
+        sampled = torch.zeros_like(mask)
         for n in range(tasks):
             in_time = mask[n].reshape(shots, per_shot, steps).transpose(1, 2)
-            shot, step, lane = (part.numpy() for part in in_time.nonzero(as_tuple=True))
-            kept = np.arange(len(shot))[-self.buffer_size :]
-            size = min(self.experience_batch_size, len(kept))
-            drawn = draws[n].choice(kept, size=size, replace=False)
-            chosen[n, shot[drawn] * per_shot + lane[drawn], step[drawn]] = True
-        return chosen
+            shot, step, episode = (part.numpy() for part in in_time.nonzero(as_tuple=True))
+            buffer = np.arange(len(shot))[-self.settings.buffer_size :]
+            size = min(self.settings.experience_batch_size, len(buffer))
+            drawn = rngs[n].choice(buffer, size=size, replace=False)
+            sampled[n, shot[drawn] * per_shot + episode[drawn], step[drawn]] = True
+        return sampled
 
 
-def joined(batches: Sequence[Batch]) -> Batch:
-    """Return the episodes of several batches as one batch."""
-    named = [entry.name for entry in fields(Batch) if entry.name != "memory"]
-    parts = {name: torch.cat([getattr(b, name) for b in batches], 1) for name in named}
-    memory = tuple(
-        torch.cat(pieces, 1) for pieces in zip(*(b.memory for b in batches), strict=True)
-    )
-    return Batch(**parts, memory=memory)
+HYBRID = AdapterSpec(
+    build=lambda settings, inner_lr: HybridGradientAdapter(inner_lr, settings=settings),
+    settings=HybridSettings,
+)

@@ -1,25 +1,39 @@
-"""The memory adapter: what the policy remembers of the episodes before is all that changes.
+"""The memory adapter: only what the policy remembers of earlier episodes changes.
 
-RL² (arXiv 1611.02779). A shot is one episode; every query episode has its own past.
+RL² (arXiv 1611.02779). A shot is one episode; every query episode has a history of its own.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
+from harness.meta.adapters.base import AdapterSpec
 from harness.meta.rollouts.batch import Batch
 from policies.base import Params, Policy
 
 
 @dataclass(frozen=True, slots=True)
 class MemoryAdapter:
-    """Parameters stay; the meta-episode's runner carries the memory from shot to shot."""
+    """Parameters stay; ``MetaEpisodeRunner`` carries the memory from shot to shot."""
 
     name: str = "memory"
     needs_support: bool = True
     steps_per_shot: int = 0
     carries_memory: bool = True
 
-    def adapt(self, policy: Policy, params: Params, batch: Batch) -> Params:
-        """Return ``params`` as they are."""
+    def adapt(
+        self,
+        policy: Policy,
+        params: Params,
+        batch: Batch,
+        past: Sequence[Batch] = (),
+        rngs: Sequence[np.random.Generator] = (),
+    ) -> Params:
+        """Return ``params`` unchanged."""
         return params
+
+
+MEMORY = AdapterSpec(build=lambda settings, inner_lr: MemoryAdapter(), feeds_history=True)

@@ -1,25 +1,25 @@
-"""The outer loops: what meta-training does with adapted policies and their query episodes."""
+"""The outer loops: how meta-training improves a policy from its adapted query episodes."""
 
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # names() must answer without the second that importing torch takes
-    from harness.meta.cell_setup import CellSetup
+    from harness.meta.cell_setup import CellSetup, LearnerSpec
     from harness.meta.learners.base import Learner
 
-__all__ = ["REGISTRY", "build", "names"]
+__all__ = ["REGISTRY", "build", "names", "spec"]
 
 REGISTRY: dict[str, str] = {
-    "maml": "harness.meta.learners.maml:build",
-    "rl2": "harness.meta.learners.rl2:build",
-    "multitask": "harness.meta.learners.controls:multitask",
-    "finetune": "harness.meta.learners.controls:finetune",
-    "scratch": "harness.meta.learners.controls:scratch",
-    "oracle": "harness.meta.learners.controls:oracle",
+    "maml": "harness.meta.learners.maml:MAML",
+    "rl2": "harness.meta.learners.ppo:RL2",
+    "multitask": "harness.meta.learners.ppo:MULTITASK",
+    "finetune": "harness.meta.learners.ppo:FINETUNE",
+    "scratch": "harness.meta.learners.ppo:SCRATCH",
+    "oracle": "harness.meta.learners.ppo:ORACLE",
 }
-"""Name -> ``module:factory``. A factory takes a ``CellSetup`` and returns a ``Learner``."""
+"""Name -> ``module:LearnerSpec``."""
 
 
 def names() -> tuple[str, ...]:
@@ -27,19 +27,22 @@ def names() -> tuple[str, ...]:
     return tuple(REGISTRY)
 
 
-def build(problem: CellSetup) -> Learner:
-    """Build the learner that the problem's cell names.
+def spec(name: str) -> LearnerSpec:
+    """Return the spec registered as ``name``.
 
     Raises:
         ValueError: the name is not registered.
     """
-    name = problem.cell.learner
     if name not in REGISTRY:
         raise ValueError(
             f"unknown learner {name!r}; have: {', '.join(names())}. "
             "Register it in harness/meta/learners/__init__.py"
         )
     module, _, attribute = REGISTRY[name].partition(":")
-    factory = getattr(importlib.import_module(module), attribute)
-    learner: Learner = factory(problem)
-    return learner
+    found: LearnerSpec = getattr(importlib.import_module(module), attribute)
+    return found
+
+
+def build(setup: CellSetup) -> Learner[Any]:
+    """Build the learner of ``setup``."""
+    return setup.learner.build(setup)

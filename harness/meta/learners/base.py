@@ -1,48 +1,104 @@
-"""The seam of outer loops: how a learner, its workers and whoever carries the messages talk.
+"""The seam of outer loops: the learner protocol and the messages between learner and workers.
 
-A learner has two sides. ``iterate`` runs in one place and owns the state: a generator that asks
-for work with ``Request`` and is sent the workers' results in job order. ``collect`` and
-``compute`` run on the workers, beside the data, and are pure functions of what they are given.
+A learner has two sides. ``iterate`` runs in one process and owns the state: a generator that yields
+``Request``s for work and is sent the workers' results in job order. ``collect`` and ``compute`` run
+on the workers, where the data is, and are pure functions of their arguments.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, runtime_checkable
+from enum import Enum
+from typing import Annotated, Any, Literal, Protocol, TypeVar, runtime_checkable
 
+import numpy as np
+import torch
+from annotated_types import Ge, Gt, Le
+from torch import Tensor
+
+from harness.meta import objectives
 from harness.meta.rollouts.episode_loop import Clock
 from harness.meta.rollouts.normalizer import Moments, Normalizer
+from harness.types import Episodes
 from policies.base import Params
 from task_distributions import Task
+
+PositiveInt = Annotated[int, Ge(1)]
+Positive = Annotated[float, Gt(0)]
+NonNegative = Annotated[float, Ge(0)]
+Unit = Annotated[float, Ge(0), Le(1)]
 
 
 class DivergedError(RuntimeError):
     """Too many updates in a row had a non-finite gradient: the cell has failed."""
 
 
+# --- messages ------------------------------------------------------------------------------------
+
+
+class RequestKind(Enum):
+    """What a worker is asked to do with a job."""
+
+    COLLECT = "collect"
+    """Play the job's meta-episodes and keep the data; the payload is a ``PolicySnapshot``."""
+    COMPUTE = "compute"
+    """Compute something on the kept data; the payload is the learner's own."""
+    EVALUATE = "evaluate"
+    """Score the job's tasks; the payload is a ``PolicySnapshot``."""
+    REFERENCE = "reference"
+    """Score the reference lines on the job's tasks; no payload."""
+
+
 @dataclass(frozen=True, slots=True)
-class PolicyState:
-    """All it takes to act: what goes out to the workers and into a checkpoint."""
+class Request:
+    """Work for every job of an iteration, the first of which is always ``COLLECT``."""
+
+    kind: RequestKind
+    payload: Any
+    """Sent to every worker. Outside the learner's process it may be a reference to the value."""
+    summable: bool = False
+    """Answers are summed by ``sums.tree_sum``: partial sums may be sent in their place."""
+
+
+@dataclass(frozen=True, slots=True)
+class GradientRequest:
+    """Payload that asks for a job's share of the gradient at ``params``, and of the losses."""
+
+    params: Params
+
+
+@dataclass(frozen=True, slots=True)
+class LossRequest:
+    """Payload that asks for a job's share of the losses at ``params`` alone."""
+
+    params: Params
+
+
+@dataclass(frozen=True, slots=True)
+class PolicySnapshot:
+    """A policy as it comes out of training: everything it takes to act, unchanged by updates."""
 
     params: Params
     """[1, ...]"""
     normalizer: Normalizer
     return_scale: float = 1.0
     """Running standard deviation of the discounted return, the value head's unit."""
+    env_steps: int = 0
+    """Environment steps of training behind it."""
 
     def reward_unit(self, gamma: float) -> float:
-        """Return what rewards are divided by where they are fed.
+        """Return what rewards are divided by before they are fed to the policy.
 
-        Of rewards that keep their value for the ``1 / (1 - gamma)`` steps ahead, it is the
-        standard deviation.
+        It is the standard deviation of a reward that persists for ``1 / (1 - gamma)`` steps.
         """
         return self.return_scale * max(1.0 - gamma, 1e-2)
 
 
 @dataclass(frozen=True, slots=True)
 class JobContext:
-    """Where in training a job's episodes stand: what their seeds are made of."""
+    """The place of a job's episodes in training, from which their seeds follow."""
 
     iteration: int
     seed_keys: tuple[int, ...]
@@ -50,92 +106,164 @@ class JobContext:
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
-    """Work for every job of the iteration; the first request of an iteration is ``collect``."""
+class ScalarMoments:
+    """Count, sum and sum of squares of numbers that are spread over several jobs."""
 
-    kind: str
-    payload: Any
-    """Sent to every worker: a PolicyState for ``collect``, else what ``compute`` expects."""
-    summable: bool = False
-    """The learner adds the answers up by ``sums.summed``: sums may be sent in their place."""
+    count: float = 0.0
+    total: float = 0.0
+    square: float = 0.0
+
+    @classmethod
+    def of(cls, values: np.ndarray | Tensor) -> ScalarMoments:
+        """Return the moments of ``values``, of one dimension."""
+        return cls(float(len(values)), float(values.sum()), float((values * values).sum()))
+
+    def __add__(self, other: ScalarMoments) -> ScalarMoments:
+        return ScalarMoments(
+            self.count + other.count, self.total + other.total, self.square + other.square
+        )
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
-    """What a worker tells of one collected job; the data itself stays with the worker."""
+class CollectReport:
+    """A worker's answer to ``COLLECT``; the data itself stays with the worker."""
 
     env_steps: int
     pre_returns: tuple[float, ...]
     """Mean return per task before adaptation; NaN where every episode was invalid."""
     post_returns: tuple[float, ...]
     invalid: int
-    """Invalid episodes among those collected."""
+    """Number of invalid episodes."""
     moments: Moments
-    return_moments: tuple[float, float, float]
-    """Count, sum and sum of squares of discounted returns."""
-    advantage_moments: tuple[float, float, float] = (0.0, 0.0, 0.0)
-    """The same of advantages, for learners that normalise them over all tasks."""
+    returns: ScalarMoments
+    """Moments of the discounted returns."""
+    advantages: ScalarMoments = ScalarMoments()
+    """Moments of the advantages, for learners that normalise them over all tasks."""
+
+    @classmethod
+    def on(
+        cls, blocks: Sequence[Episodes], gamma: float, advantages: ScalarMoments = ScalarMoments()
+    ) -> CollectReport:
+        """Report on ``blocks``, from the episodes before adaptation to those after it."""
+        rewards = torch.from_numpy(blocks[-1].rewards).double()
+        returns = objectives.discounted_returns(rewards, gamma).numpy()[blocks[-1].mask]
+        pre, post = (
+            tuple(nanmean(task.tolist()) for task in block.returns)
+            for block in (blocks[0], blocks[-1])
+        )
+        return cls(
+            env_steps=sum(block.env_steps for block in blocks),
+            pre_returns=pre,
+            post_returns=post,
+            invalid=sum(int(block.invalid.sum()) for block in blocks),
+            moments=sum((Moments.of(block) for block in blocks[1:]), Moments.of(blocks[0])),
+            returns=ScalarMoments.of(returns),
+            advantages=advantages,
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class IterationInfo:
-    """What one outer iteration reports."""
+    """The result of one meta-iteration."""
 
     pre_return: float
     post_return: float
     info: dict[str, float] = field(default_factory=dict)
 
 
-@runtime_checkable
-class Learner(Protocol):
-    """One outer loop; built by a factory that takes a ``CellSetup``."""
+def nanmean(values: Sequence[float]) -> float:
+    """Return the mean of the values that are not NaN; NaN if there are none."""
+    valid = [value for value in values if not math.isnan(value)]
+    return float(np.mean(valid)) if valid else math.nan
+
+
+# --- protocols -----------------------------------------------------------------------------------
+
+
+class LearnerSettings(Protocol):
+    """The settings that acting, adapting and scoring read; every learner's settings have them."""
 
     @property
-    def name(self) -> str:
-        """Registry name."""
+    def gamma(self) -> float:
+        """Discount factor per step."""
         ...
 
     @property
-    def adapter(self) -> str:
-        """The adapter this learner trains for; what ``--adapter auto`` takes."""
+    def gae_lambda(self) -> float:
+        """Lambda of generalised advantage estimation."""
+        ...
+
+    @property
+    def baseline(self) -> Literal["linear", "value"]:
+        """Advantage baseline."""
+        ...
+
+    @property
+    def action_scale(self) -> float:
+        """The environment receives the policy's action times this."""
+        ...
+
+    @property
+    def init_std(self) -> float:
+        """Initial standard deviation of the policy."""
+        ...
+
+
+class State(Protocol):
+    """The state of a learner between iterations."""
+
+    iteration: int
+    env_steps: int
+
+    def snapshot(self) -> PolicySnapshot:
+        """Return the policy at the meta-parameters, unchanged by later updates."""
+        ...
+
+    def save(self) -> tuple[Params, dict[str, Any]]:
+        """Return the whole state as named tensors and JSON values."""
+        ...
+
+    def load(self, tensors: Params, meta: dict[str, Any]) -> None:
+        """Restore what ``save`` returned."""
+        ...
+
+
+S = TypeVar("S", bound=State)
+
+
+@runtime_checkable
+class Learner(Protocol[S]):
+    """One outer loop, built from a ``CellSetup``."""
+
+    @property
+    def tasks_per_iteration(self) -> int:
+        """Tasks of one meta-iteration."""
+        ...
+
+    @property
+    def envs_per_task(self) -> int:
+        """Environments that one training task runs at once; jobs are sized by it."""
         ...
 
     @property
     def episodes_per_iteration(self) -> int:
-        """Episodes of one outer iteration, over all tasks and batches."""
+        """Episodes of one meta-iteration, over all tasks and batches."""
         ...
 
-    @property
-    def episodes_per_task(self) -> int:
-        """Environments one training task takes at once; jobs are cut to ``envs_per_job`` by it."""
-        ...
-
-    def init(self) -> Any:
+    def init(self) -> S:
         """Return the state of an untrained learner, a function of the cell's seed alone."""
         ...
 
-    def restore(self, tensors: Params, meta: dict[str, Any]) -> Any:
-        """Return the state that ``save`` returned these values for."""
-        ...
-
-    def save(self, state: Any) -> tuple[Params, dict[str, Any]]:
-        """Return the whole state as named tensors and JSON values."""
-        ...
-
-    def policy_state(self, state: Any) -> PolicyState:
-        """Return what acting with the meta-parameters takes."""
-        ...
-
-    def iterate(self, state: Any) -> Generator[Request, list[Any], IterationInfo]:
-        """Run one outer iteration, changing ``state``."""
+    def iterate(self, state: S) -> Generator[Request, list[Any], IterationInfo]:
+        """Run one meta-iteration, updating ``state``."""
         ...
 
     def collect(
-        self, tasks: Sequence[Task], where: JobContext, payload: PolicyState, clock: Clock
-    ) -> tuple[Any, Report]:
+        self, tasks: Sequence[Task], context: JobContext, policy: PolicySnapshot, clock: Clock
+    ) -> tuple[Any, CollectReport]:
         """Worker side: play the meta-episodes of one job; return the data to keep and a report."""
         ...
 
-    def compute(self, kind: str, data: Any, payload: Any, clock: Clock) -> Any:
-        """Worker side: answer a request on data kept from ``collect``."""
+    def compute(self, data: Any, payload: Any, clock: Clock) -> Any:
+        """Worker side: answer a ``COMPUTE`` request on data kept from ``collect``."""
         ...

@@ -1,18 +1,340 @@
-"""maml: the reward objective through the inner update (arXiv 1703.03400, 1810.06784)."""
+"""MAML for reinforcement learning, with exact second-order meta-gradients.
+
+Meta-training finds parameters theta from which one policy-gradient step per shot adapts to a task:
+
+    theta_i' = theta − alpha · ∇ L_i(theta)              inner step (arXiv 1703.03400, eq. 1 and 4)
+    min_theta  Σ_i L_i(theta_i') + eta · KL_i            meta-objective
+
+``outer="ppo"`` takes several Adam steps on a clipped L_i with the KL penalty: ProMP (arXiv
+1810.06784). ``outer="trpo"`` takes one natural-gradient step: MAML as published (``trpo.py``).
+"""
 
 from __future__ import annotations
 
-from harness.meta.cell_setup import CellSetup
-from harness.meta.learners.policy_gradient import PolicyGradientLearner
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from harness.meta import objectives
+from harness.meta.adapters.gradient import (
+    GradientAdapter,
+    inner_loss,
+    memory_and_gradient,
+    with_step_sizes,
+)
+from harness.meta.cell_setup import CellSetup, LearnerSpec
+from harness.meta.learners.base import (
+    CollectReport,
+    GradientRequest,
+    IterationInfo,
+    JobContext,
+    LossRequest,
+    NonNegative,
+    PolicySnapshot,
+    Positive,
+    PositiveInt,
+    Request,
+    RequestKind,
+    Unit,
+)
+from harness.meta.learners.state import LearnerState, norm
+from harness.meta.learners.sums import Losses, PartialGradient, sum_over_jobs
+from harness.meta.learners.trpo import HessianVectorRequest, hessian_vector_product, trpo_step
+from harness.meta.meta_episode import MetaEpisodePlan, MetaEpisodeRunner, Outcome
+from harness.meta.rollouts.batch import Batch, prepare
+from harness.meta.rollouts.episode_loop import Clock
+from policies.base import Params, Policy, PolicyOutput
+from policies.params import clone, repeat
+from task_distributions import Task
 
 
-def build(problem: CellSetup) -> PolicyGradientLearner:
-    """Build the learner that trains for K gradient steps, one per shot."""
-    config = problem.config
-    return PolicyGradientLearner(
-        problem=problem,
-        name="maml",
-        adapter="memory+gradient" if problem.inputs.context else "gradient",
-        adaptation_steps=config.adapt.adaptation_steps,
-        episodes_per_task=config.train.episodes_per_task,
-    )
+@dataclass(frozen=True)
+class MAMLSettings:
+    """Settings of ``maml``."""
+
+    meta_batch_size: PositiveInt = 20
+    """Tasks per meta-iteration."""
+    episodes_per_task: PositiveInt = 20
+    """Episodes per task in each support batch and in the query batch."""
+    adaptation_steps: PositiveInt = 1
+    """Inner gradient steps while meta-training (at test time, one per shot)."""
+    inner_lr: Positive = 0.1
+    """Step size of the inner gradient step."""
+    learned_inner_lr: bool = False
+    """Learn a step size per parameter, starting from inner_lr (Meta-SGD, arXiv 1707.09835)."""
+    outer: Literal["ppo", "trpo"] = "ppo"
+    """Outer step: clipped surrogate as in ProMP (arXiv 1810.06784), or TRPO as in MAML."""
+    learning_rate: Positive = 1e-3
+    """Adam step size of the ppo outer step."""
+    outer_updates: PositiveInt = 5
+    """Gradient steps of the ppo outer step on the data of one meta-iteration."""
+    clip: Positive = 0.3
+    """Likelihood-ratio clip of the ppo outer step."""
+    inner_kl: NonNegative = 5e-4
+    """Weight of the KL penalty that keeps the pre-adaptation policy near the sampling one."""
+    max_kl: Positive = 0.01
+    """Trust region of the trpo outer step."""
+    max_grad_norm: Positive = 1.0
+    """Clip of the meta-gradient's norm, in the ppo outer step."""
+    first_order: bool = False
+    """Drop the second derivatives of the inner step."""
+    gamma: Unit = 0.99
+    """Discount factor per step."""
+    gae_lambda: Unit = 1.0
+    """Lambda of generalised advantage estimation (arXiv 1506.02438)."""
+    baseline: Literal["linear", "value"] = "linear"
+    """Advantage baseline: linear features fitted per task, or the policy's value head."""
+    value_coef: NonNegative = 0.5
+    """Weight of the value loss, with the value baseline."""
+    action_scale: Positive = 0.1
+    """The environment receives the policy's action times this (0.1 in the published recipes)."""
+    init_std: Positive = 1.0
+    """Initial standard deviation of the policy, in its own action units."""
+    max_skipped: PositiveInt = 5
+    """Updates in a row that may be skipped for a non-finite gradient before the cell fails."""
+
+    def __post_init__(self) -> None:
+        """Refuse combinations without a meaning.
+
+        Raises:
+            ValueError: the trpo outer step is to fit a value head.
+        """
+        if self.outer == "trpo" and self.baseline == "value":
+            raise ValueError(
+                "baseline is 'value', but outer 'trpo' fits no value head. "
+                "Choose baseline 'linear', or outer 'ppo'"
+            )
+
+
+# --- meta-objective ------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class MetaBatch:
+    """One job's data, as the worker keeps it between the requests of an iteration."""
+
+    support: tuple[Batch, ...]
+    query: Batch
+    support_sampled: tuple[PolicyOutput, ...]
+    """Outputs of the sampling policies on their own support data, for the inner KL."""
+    query_sampled: PolicyOutput | None
+    """The same for the adapted policies on the query data; the trust region of TRPO."""
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """The terms of the meta-objective, per task; differentiable in the meta-parameters."""
+
+    surrogate: Float[Tensor, " N"]
+    """L_i(theta_i'): the outer policy loss on the query data."""
+    value: Float[Tensor, " N"]
+    """Squared error of the value head; 0 with the linear baseline."""
+    inner_kl: Float[Tensor, " N"]
+    """KL(sampling ‖ current) on the support data, summed over steps (arXiv 1810.06784, eq. 7)."""
+    outer_kl: Float[Tensor, " N"]
+    """KL(adapted at sampling ‖ adapted now) on the query data; 0 unless TRPO needs it."""
+
+
+@dataclass(frozen=True, slots=True)
+class MetaLosses(Losses):
+    """One job's share of the mean of each term over the meta-batch."""
+
+    surrogate: float
+    value_loss: float
+    inner_kl: float
+    outer_kl: float
+
+
+@dataclass(frozen=True, slots=True)
+class MetaObjective:
+    """The meta-objective as a function of the meta-parameters, on data collected before."""
+
+    policy: Policy
+    settings: MAMLSettings
+
+    def terms(self, theta: Params, data: MetaBatch, *, create_graph: bool) -> Terms:
+        """Return the terms at meta-parameters ``theta`` [1, ...].
+
+        ``create_graph`` false is for evaluation without derivatives (line search).
+        """
+        num_tasks = data.query.x.shape[0]
+        adapter = GradientAdapter(self.settings.inner_lr)
+        order = 2 if create_graph and not self.settings.first_order else 1
+        inner_kl = torch.zeros(num_tasks, dtype=data.query.x.dtype)
+        value = torch.zeros_like(inner_kl)
+        params = repeat(theta, num_tasks)
+        for batch, sampled in zip(data.support, data.support_sampled, strict=True):
+            out = batch.forward(self.policy, params)
+            inner_kl = inner_kl + objectives.masked_mean(sampled.head.kl(out.head), batch.mask)
+            value = value + self._value_loss(out, batch)
+            params = adapter.step(params, inner_loss(out, batch), order=order)
+        out = data.query.forward(self.policy, params)
+        return Terms(
+            surrogate=self._surrogate(out, data.query),
+            value=value + self._value_loss(out, data.query),
+            inner_kl=inner_kl,
+            outer_kl=self._outer_kl(out, data),
+        )
+
+    def loss(self, terms: Terms) -> Float[Tensor, " N"]:
+        """Return what the ppo outer step minimises, per task (arXiv 1810.06784, eq. 15)."""
+        settings = self.settings
+        return (
+            terms.surrogate + settings.inner_kl * terms.inner_kl + settings.value_coef * terms.value
+        )
+
+    def losses(self, terms: Terms) -> MetaLosses:
+        """Return the terms as numbers to report."""
+        scale = 1.0 / self.settings.meta_batch_size
+        return MetaLosses(
+            surrogate=float(terms.surrogate.sum().detach()) * scale,
+            value_loss=float(terms.value.sum().detach()) * scale,
+            inner_kl=float(terms.inner_kl.sum().detach()) * scale,
+            outer_kl=float(terms.outer_kl.sum().detach()) * scale,
+        )
+
+    def _surrogate(self, out: PolicyOutput, batch: Batch) -> Tensor:
+        log_probs = out.head.log_prob(batch.actions)
+        args = (log_probs, batch.log_probs, batch.advantages, batch.mask)
+        if self.settings.outer == "ppo":
+            return objectives.ppo_clip_loss(*args, clip=self.settings.clip)
+        return objectives.likelihood_ratio_loss(*args)
+
+    def _value_loss(self, out: PolicyOutput, batch: Batch) -> Tensor:
+        if self.settings.baseline == "linear":
+            return torch.zeros(batch.x.shape[0], dtype=batch.x.dtype)
+        error = (out.value - batch.value_targets).square()
+        return objectives.masked_mean(error, batch.mask)
+
+    @staticmethod
+    def _outer_kl(out: PolicyOutput, data: MetaBatch) -> Tensor:
+        if data.query_sampled is None:
+            return torch.zeros(data.query.x.shape[0], dtype=data.query.x.dtype)
+        return objectives.masked_mean(data.query_sampled.head.kl(out.head), data.query.mask)
+
+
+# --- outer step ----------------------------------------------------------------------------------
+
+
+def ppo_step(
+    state: LearnerState, settings: MAMLSettings
+) -> Generator[Request, list[Any], dict[str, float]]:
+    """Take ``outer_updates`` Adam steps on the clipped surrogate, all on the same data (ProMP)."""
+    info: dict[str, float] = {}
+    for _ in range(settings.outer_updates):
+        answer = yield from sum_over_jobs(GradientRequest(clone(state.params)))
+        size = norm(answer.gradient)
+        if not state.accepts(size, settings.max_skipped):
+            break
+        state.adam_step(answer.gradient, min(1.0, settings.max_grad_norm / (size + 1e-6)))
+        info = answer.losses.as_info() | {"grad_norm": size}
+    else:
+        # Only a whole update resets the count: the first step alone may always be finite.
+        state.skipped = 0
+    return info
+
+
+# --- learner -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class MAMLLearner:
+    """MAML with ``adaptation_steps`` inner steps. Satisfies ``Learner``."""
+
+    setup: CellSetup
+
+    @property
+    def settings(self) -> MAMLSettings:
+        """Its settings."""
+        settings: MAMLSettings = self.setup.settings
+        return settings
+
+    @property
+    def tasks_per_iteration(self) -> int:
+        """Tasks of one meta-iteration."""
+        return self.settings.meta_batch_size
+
+    @property
+    def envs_per_task(self) -> int:
+        """Episodes of one batch, which run at once."""
+        return self.settings.episodes_per_task
+
+    @property
+    def episodes_per_iteration(self) -> int:
+        """Episodes of one meta-iteration, over all tasks and batches."""
+        batches = 1 + self.settings.adaptation_steps
+        return self.tasks_per_iteration * self.envs_per_task * batches
+
+    def init(self) -> LearnerState:
+        """Return the untrained state."""
+        settings, setup = self.settings, self.setup
+        params = setup.policy.init_params(setup.cell.seed)
+        if settings.learned_inner_lr:
+            params = with_step_sizes(params, settings.inner_lr)
+        obs_dim = setup.dist.spec.obs_dim
+        return LearnerState.fresh(params, settings.learning_rate, obs_dim, setup.normalize_obs)
+
+    def iterate(self, state: LearnerState) -> Generator[Request, list[Any], IterationInfo]:
+        """Collect, then take the outer step."""
+        settings = self.settings
+        reports: list[CollectReport] = yield Request(RequestKind.COLLECT, state.snapshot())
+        if settings.outer == "trpo":
+            info = yield from trpo_step(state, settings.max_kl, settings.max_skipped)
+        else:
+            info = yield from ppo_step(state, settings)
+        return state.finish_iteration(reports, info)
+
+    def collect(
+        self, tasks: Sequence[Task], context: JobContext, policy: PolicySnapshot, clock: Clock
+    ) -> tuple[MetaBatch, CollectReport]:
+        """Play support -> adapt -> query with sampled actions and keep the batches."""
+        setup, settings = self.setup, self.settings
+        steps, estimator = settings.adaptation_steps, setup.estimator(policy)
+        make = memory_and_gradient if setup.inputs.history else GradientAdapter
+        runner = MetaEpisodeRunner(setup.dist, make(settings.inner_lr), estimator)
+        plan = MetaEpisodePlan.for_training(
+            setup.cell.seed, context.iteration, context.seed_keys, steps, self.envs_per_task
+        )
+        outcome = runner.run(tasks, setup.actor(policy), plan, clock)
+        episodes = outcome.episodes.query[steps]
+        query = prepare([episodes], outcome.adapted, tuple(tasks), estimator)
+        blocks = (*outcome.episodes.support, episodes)
+        return self._meta_batch(outcome, query), CollectReport.on(blocks, settings.gamma)
+
+    @torch.no_grad()
+    def _meta_batch(self, outcome: Outcome, query: Batch) -> MetaBatch:
+        """Return the data to keep, with the outputs of the policies that sampled it."""
+        policy, trpo = self.setup.policy, self.settings.outer == "trpo"
+        sampled = zip(outcome.support, outcome.samplers, strict=True)
+        return MetaBatch(
+            support=outcome.support,
+            query=query,
+            support_sampled=tuple(batch.forward(policy, params) for batch, params in sampled),
+            query_sampled=query.forward(policy, outcome.adapted.params) if trpo else None,
+        )
+
+    def compute(
+        self,
+        data: MetaBatch,
+        payload: GradientRequest | HessianVectorRequest | LossRequest,
+        clock: Clock,
+    ) -> PartialGradient[Any]:
+        """Return this job's share of what ``payload`` asks for, at its meta-parameters."""
+        objective = MetaObjective(self.setup.policy, self.settings)
+        theta = clone(payload.params, requires_grad=True)
+        create_graph = not isinstance(payload, LossRequest)
+        terms = objective.terms(theta, data, create_graph=create_graph)
+        if isinstance(payload, LossRequest):
+            return PartialGradient({}, objective.losses(terms))
+        if isinstance(payload, HessianVectorRequest):
+            kl = terms.outer_kl.sum() / self.settings.meta_batch_size
+            return hessian_vector_product(kl, theta, payload.vector)
+        share = objective.loss(terms).sum() / self.settings.meta_batch_size
+        return PartialGradient.of(share, theta, objective.losses(terms))
+
+
+MAML = LearnerSpec(settings=MAMLSettings, build=MAMLLearner, adapter="gradient")

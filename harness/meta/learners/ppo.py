@@ -1,35 +1,151 @@
-"""PPO over whole sequences (arXiv 1707.06347), and with memory across episodes RL² (1611.02779).
+"""PPO over whole sequences (arXiv 1707.06347): RL² (1611.02779) and the control learners.
 
-Every worker keeps the sequences it collected. A step of the optimiser asks each of them for the
-gradient on its share of one minibatch; the shares are added in a fixed order (sums.py).
+    L = E[ −min(ratio · A, clip(ratio, 1 ± clip) · A) + c_V · huber(V − R) − c_H · H ]
+
+A sequence is one episode, or with RL² several episodes of a task with memory across them. Workers
+keep the sequences they collected; each optimiser step asks every worker for its share of the
+gradient on one minibatch, and the shares are added in a fixed order (``sums.py``).
+
+The controls put the results of ``maml`` and ``rl2`` in context: ``multitask`` is one policy for all
+tasks without adaptation; ``oracle`` is multitask with the task as an input, an estimate of what
+knowing the task is worth; ``finetune`` is multitask that takes plain gradient steps when scored;
+``scratch`` takes them from random weights.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from harness import seeding
-from harness.meta import adapters, objectives
-from harness.meta.cell_setup import CellSetup
-from harness.meta.learners import outer, sequences
-from harness.meta.learners.base import IterationInfo, JobContext, PolicyState, Report, Request
-from harness.meta.learners.iteration import Keeper, acting, concluded, fresh_state, training_plan
-from harness.meta.learners.reports import report_on
-from harness.meta.learners.state import LearnerState
-from harness.meta.learners.sums import sum_of
-from harness.meta.learners.traits import chunk_steps
-from harness.meta.meta_episode import MetaEpisodeRunner
-from harness.meta.rollouts.batch import Batch
+from harness.meta import objectives
+from harness.meta.adapters.gradient import INNER_LR
+from harness.meta.adapters.memory import MemoryAdapter
+from harness.meta.adapters.none import NoAdapter
+from harness.meta.cell_setup import CellSetup, LearnerSpec
+from harness.meta.learners.base import (
+    CollectReport,
+    GradientRequest,
+    IterationInfo,
+    JobContext,
+    NonNegative,
+    PolicySnapshot,
+    Positive,
+    PositiveInt,
+    Request,
+    RequestKind,
+    ScalarMoments,
+    Unit,
+)
+from harness.meta.learners.state import LearnerState, norm
+from harness.meta.learners.sums import Losses, PartialGradient, sum_over_jobs
+from harness.meta.meta_episode import MetaEpisodePlan, MetaEpisodeRunner
+from harness.meta.rollouts.batch import Batch, cut_sequences, prepare
 from harness.meta.rollouts.episode_loop import Clock
 from policies.base import Params
 from policies.params import clone
 from task_distributions import Task
+
+BPTT_STEPS = 50
+"""Default of ``bptt_steps``, except for the policies below."""
+WHOLE_SEQUENCE_POLICIES = ("transformer",)
+"""Policies that learn from whole sequences by default. A chunk begins with a memory made by the
+parameters that acted: the shorter the chunks, the larger the stale part of a transformer's window.
+And attention costs the same in one chunk as in many, while a recurrent pass takes time in
+proportion to its length."""
+
+
+@dataclass(frozen=True)
+class PPOSettings:
+    """Settings of ``multitask`` and ``oracle``."""
+
+    learning_rate: Positive = 1e-3
+    """Adam step size at the start of training; it falls to zero linearly."""
+    episodes_per_iteration: PositiveInt = 100
+    """Episodes per iteration, over all tasks."""
+    tasks_per_iteration: PositiveInt = 50
+    """Tasks per iteration, at most."""
+    update_epochs: PositiveInt = 10
+    """Passes over the data of an iteration."""
+    minibatches: PositiveInt = 8
+    """Optimiser steps per pass."""
+    bptt_steps: PositiveInt | Literal["whole"] | None = None
+    """Steps that gradients flow back in time, or whole for the whole sequence; by default 50, and
+    whole for the transformer."""
+    clip: Positive = 0.2
+    """Likelihood-ratio clip."""
+    gamma: Unit = 0.97
+    """Discount factor per step."""
+    gae_lambda: Unit = 0.95
+    """Lambda of generalised advantage estimation."""
+    value_coef: NonNegative = 0.5
+    """Weight of the value loss."""
+    entropy_coef: NonNegative = 0.0
+    """Weight of the entropy bonus."""
+    max_grad_norm: Positive = 1.0
+    """Clip of the gradient's norm."""
+    action_scale: Positive = 1.0
+    """The environment receives the policy's action times this."""
+    init_std: Positive = 0.6
+    """Initial standard deviation of the policy, in its own action units."""
+    max_skipped: PositiveInt = 5
+    """Updates in a row that may be skipped for a non-finite gradient before the cell fails."""
+
+    @property
+    def episodes_in_sequence(self) -> int:
+        """Episodes of one training sequence."""
+        return 1
+
+    @property
+    def baseline(self) -> Literal["value"]:
+        """Advantages are always estimated with the value head."""
+        return "value"
+
+    def resolved_bptt_steps(self, policy: str) -> int | Literal["whole"]:
+        """Return ``bptt_steps``, or the default for the registered policy ``policy``."""
+        if self.bptt_steps is not None:
+            return self.bptt_steps
+        return "whole" if policy in WHOLE_SEQUENCE_POLICIES else BPTT_STEPS
+
+
+@dataclass(frozen=True)
+class RL2Settings(PPOSettings):
+    """Settings of ``rl2``."""
+
+    episodes_in_context: PositiveInt = 2
+    """Episodes of one training sequence; memory is kept across them."""
+
+    @property
+    def episodes_in_sequence(self) -> int:
+        """Episodes of one training sequence."""
+        return self.episodes_in_context
+
+    def __post_init__(self) -> None:
+        """Refuse sequences that do not fit into an iteration.
+
+        Raises:
+            ValueError: a sequence has more episodes than an iteration.
+        """
+        if self.episodes_in_context > self.episodes_per_iteration:
+            raise ValueError(
+                f"episodes_in_context is {self.episodes_in_context}, but an iteration has "
+                f"{self.episodes_per_iteration} episodes. Choose at most that, or raise "
+                "episodes_per_iteration"
+            )
+
+
+@dataclass(frozen=True)
+class FinetuneSettings(PPOSettings):
+    """Settings of ``finetune`` and ``scratch``."""
+
+    inner_lr: Positive = INNER_LR
+    """Step size of the gradient step per shot."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,127 +153,178 @@ class PPOData:
     """What a worker keeps of one job."""
 
     batch: Batch
-    """[1, S, T, ...]: advantages not yet normalised."""
-    where: JobContext
+    """[1, S, T, ...]: advantages are not normalised yet."""
+    context: JobContext
 
 
 @dataclass(frozen=True, slots=True)
-class PPOLearner(Keeper):
-    """PPO on sequences of ``episodes_in_sequence`` episodes. Satisfies ``Learner``."""
+class MinibatchRequest(GradientRequest):
+    """Payload that asks for the gradient at ``params`` on one minibatch."""
 
-    problem: CellSetup
-    name: str
-    adapter: str
-    """What scores it."""
-    episodes_in_sequence: int
-    episodes_per_task: int
-    """Sequences per task of an iteration."""
+    update_epoch: int
+    minibatch: int
+    advantage_mean: float
+    advantage_std: float
+    steps_per_minibatch: float
+
+
+@dataclass(frozen=True, slots=True)
+class PPOLosses(Losses):
+    """One job's share of the losses on a minibatch."""
+
+    surrogate: float = 0.0
+    value_loss: float = 0.0
+    approximate_kl: float = 0.0
+    sequences: float = 0.0
+    """Sequences (or chunks of them) in the job's share of the minibatch."""
+
+
+@dataclass(frozen=True, slots=True)
+class PPOLearner:
+    """PPO on sequences of episodes. Satisfies ``Learner``."""
+
+    setup: CellSetup
+
+    @property
+    def settings(self) -> PPOSettings:
+        """Its settings."""
+        settings: PPOSettings = self.setup.settings
+        return settings
+
+    @property
+    def tasks_per_iteration(self) -> int:
+        """Tasks of one iteration: at least one sequence each."""
+        s = self.settings
+        return max(
+            1, min(s.tasks_per_iteration, s.episodes_per_iteration // s.episodes_in_sequence)
+        )
+
+    @property
+    def envs_per_task(self) -> int:
+        """Sequences per task, which run at once."""
+        s = self.settings
+        one_each = self.tasks_per_iteration * s.episodes_in_sequence
+        return max(1, s.episodes_per_iteration // one_each)
 
     @property
     def episodes_per_iteration(self) -> int:
-        """Episodes of one outer iteration, over all tasks."""
-        tasks = self.problem.config.train.meta_batch_size
-        return tasks * self.episodes_per_task * self.episodes_in_sequence
+        """Episodes of one iteration, over all tasks."""
+        return self.tasks_per_iteration * self.envs_per_task * self.settings.episodes_in_sequence
 
     def init(self) -> LearnerState:
         """Return the untrained state."""
-        params = self.problem.policy.init_params(self.problem.cell.seed)
-        return fresh_state(self.problem, params)
+        setup = self.setup
+        params, obs_dim = setup.policy.init_params(setup.cell.seed), setup.dist.spec.obs_dim
+        learning_rate = self.settings.learning_rate
+        return LearnerState.fresh(params, learning_rate, obs_dim, setup.normalize_obs)
 
     def iterate(self, state: LearnerState) -> Generator[Request, list[Any], IterationInfo]:
         """Collect, then pass over the data in minibatches, one Adam step each."""
-        config, ppo = self.problem.config, self.problem.config.ppo
-        reports: list[Report] = yield Request("collect", state.policy_state())
-        left = 1.0 - state.iteration / max(config.train.epochs, 1)
+        s = self.settings
+        reports: list[CollectReport] = yield Request(RequestKind.COLLECT, state.snapshot())
+        done = self.setup.budget.fraction_done(state.iteration, state.env_steps)
         for group in state.optimizer.param_groups:
-            group["lr"] = ppo.ppo_lr * left
-        count, total, square = (
-            sum(report.advantage_moments[i] for report in reports) for i in range(3)
-        )
-        mean = total / max(count, 1.0)
-        std = max(square / max(count, 1.0) - mean * mean, 1e-16) ** 0.5
-        scale = {"mean": mean, "std": std, "steps": count / ppo.ppo_minibatches}
+            group["lr"] = s.learning_rate * (1.0 - done)
+        mean, std, steps = _advantage_statistics(reports)
         info: dict[str, float] = {}
-        for position in range(ppo.ppo_passes * ppo.ppo_minibatches):
-            payload = {"params": state.snapshot(), "position": position, **scale}
-            gradient, losses = yield from sum_of("gradient", payload)
-            if not losses.pop("rows"):
+        for epoch, minibatch in itertools.product(range(s.update_epochs), range(s.minibatches)):
+            theta = clone(state.params)
+            share = (theta, epoch, minibatch, mean, std, steps / s.minibatches)
+            answer = yield from sum_over_jobs(MinibatchRequest(*share))
+            losses = answer.losses.as_info()
+            if not losses.pop("sequences"):
                 continue  # fewer sequences than minibatches
-            info, norm = losses, outer.norm(gradient)
-            if not outer.accept(state, norm, config.train):
+            size = norm(answer.gradient)
+            info = losses | {"grad_norm": size}
+            if not state.accepts(size, s.max_skipped):
                 break
-            factor = min(1.0, config.train.max_grad_norm / (norm + 1e-6))
-            state.adam_step({name: value * factor for name, value in gradient.items()})
-            info["grad_norm"] = norm
+            state.adam_step(answer.gradient, min(1.0, s.max_grad_norm / (size + 1e-6)))
         else:
             state.skipped = 0
         if "log_std" in state.params:
             info["std"] = float(state.params["log_std"].exp().mean())
-        return concluded(state, reports, info)
+        return state.finish_iteration(reports, info)
 
     def collect(
-        self, tasks: Sequence[Task], where: JobContext, payload: PolicyState, clock: Clock
-    ) -> tuple[PPOData, Report]:
+        self, tasks: Sequence[Task], context: JobContext, policy: PolicySnapshot, clock: Clock
+    ) -> tuple[PPOData, CollectReport]:
         """Play the sequences with sampled actions and keep them with their advantages."""
-        problem, train = self.problem, self.problem.config.train
-        actor = acting(problem, payload)
-        last = self.episodes_in_sequence - 1
-        carrier = adapters.build("memory" if last else "none", problem.config.adapt)
-        runner = MetaEpisodeRunner(problem.dist, carrier, train, payload.return_scale)
-        plan = training_plan(problem, where, last, self.episodes_per_task)
-        played = runner.run(tasks, actor, plan, clock).episodes
-        blocks = (*played.support, played.query[last])
-        batch = sequences.learnable(blocks, actor, tuple(tasks), train, payload.return_scale)
-        longest = chunk_steps(problem.config.ppo, problem.cell.network)
-        batch = sequences.chunked(batch, actor, None if longest == "whole" else longest)
-        gained = batch.advantages[batch.mask].double()
-        moments = (float(gained.numel()), float(gained.sum()), float(gained.square().sum()))
-        return PPOData(batch, where), report_on(blocks, train.gamma, moments)
+        setup, settings = self.setup, self.settings
+        actor, estimator = setup.actor(policy), setup.estimator(policy)
+        last = settings.episodes_in_sequence - 1
+        carrier = MemoryAdapter() if last else NoAdapter()
+        plan = MetaEpisodePlan.for_training(
+            setup.cell.seed, context.iteration, context.seed_keys, last, self.envs_per_task
+        )
+        runner = MetaEpisodeRunner(setup.dist, carrier, estimator)
+        episodes = runner.run(tasks, actor, plan, clock).episodes
+        blocks = (*episodes.support, episodes.query[last])
+        batch = prepare(blocks, actor, tuple(tasks), estimator, normalize=False)
+        length = settings.resolved_bptt_steps(setup.policy.name)
+        batch = cut_sequences(batch, actor, None if length == "whole" else length)
+        advantages = ScalarMoments.of(batch.advantages[batch.mask].double())
+        report = CollectReport.on(blocks, settings.gamma, advantages)
+        return PPOData(batch, context), report
 
-    def compute(self, kind: str, data: PPOData, payload: dict[str, Any], clock: Clock) -> Any:
+    def compute(
+        self, data: PPOData, payload: MinibatchRequest, clock: Clock
+    ) -> PartialGradient[PPOLosses]:
         """Return this job's share of the gradient on one minibatch, and of the losses."""
-        assert kind == "gradient"
-        ppo = self.problem.config.ppo
-        passes, part = divmod(payload["position"], ppo.ppo_minibatches)
-        # Jobs begin their turns at different parts: the odd rows do not all fall into the first.
-        turn = (part + passes + data.where.seed_keys[0]) % ppo.ppo_minibatches
-        rows = np.array_split(self._shuffled(data, passes), ppo.ppo_minibatches)[turn]
-        leaves = clone(payload["params"], requires_grad=True)
+        theta = clone(payload.params, requires_grad=True)
+        rows = self._minibatch_rows(data, payload.update_epoch, payload.minibatch)
         if not len(rows):
-            return {name: torch.zeros_like(leaf) for name, leaf in leaves.items()}, _info()
-        batch = sequences.take(data.batch, rows.tolist())
-        loss, info = self._loss(batch, leaves, payload)
-        gradients = torch.autograd.grad(loss, list(leaves.values()))
-        return dict(zip(leaves, gradients, strict=True)), info
+            zeros = {name: torch.zeros_like(leaf) for name, leaf in theta.items()}
+            return PartialGradient(zeros, PPOLosses())
+        loss, losses = self._loss(data.batch.take(rows.tolist()), theta, payload)
+        return PartialGradient.of(loss, theta, losses)
 
-    def _shuffled(self, data: PPOData, passes: int) -> np.ndarray:
-        """Return an order of the job's sequences that depends on the job and the pass alone."""
-        path = (data.where.iteration, data.where.seed_keys[0], passes)
-        rng = seeding.generator(self.problem.cell.seed, "train/minibatches", *path)
-        return rng.permutation(data.batch.x.shape[1])
+    def _minibatch_rows(self, data: PPOData, epoch: int, minibatch: int) -> np.ndarray:
+        """Return the job's sequences that belong to a minibatch, reshuffled every epoch.
+
+        Jobs start at different parts of their permutation, so that leftover sequences do not all
+        fall into the first minibatch. The result depends on nothing but the job and the epoch.
+        """
+        iteration, job = data.context.iteration, data.context.seed_keys[0]
+        rng = seeding.generator(self.setup.cell.seed, "train/minibatches", iteration, job, epoch)
+        permutation = rng.permutation(data.batch.x.shape[1])
+        parts = np.array_split(permutation, self.settings.minibatches)
+        return parts[(minibatch + epoch + job) % len(parts)]
 
     def _loss(
-        self, batch: Batch, leaves: Params, payload: dict[str, Any]
-    ) -> tuple[Tensor, dict[str, float]]:
-        ppo, share = self.problem.config.ppo, batch.mask.sum() / payload["steps"]
-        out = batch.forward(self.problem.policy, leaves)
+        self, batch: Batch, theta: Params, request: MinibatchRequest
+    ) -> tuple[Tensor, PPOLosses]:
+        """Return the loss of arXiv 1707.06347, eq. 9, weighted by the batch's share of steps."""
+        s, share = self.settings, batch.mask.sum() / request.steps_per_minibatch
+        out = batch.forward(self.setup.policy, theta)
         log_probs = out.head.log_prob(batch.actions)
-        advantages = (batch.advantages - payload["mean"]) / payload["std"]
+        advantages = (batch.advantages - request.advantage_mean) / request.advantage_std
         args = (log_probs, batch.log_probs, advantages, batch.mask)
-        surrogate = objectives.ppo_clip_loss(*args, clip=ppo.ppo_clip).sum() * share
+        surrogate = objectives.ppo_clip_loss(*args, clip=s.clip).sum() * share
         error = torch.nn.functional.smooth_l1_loss(out.value, batch.value_targets, reduction="none")
         value = objectives.masked_mean(error, batch.mask).sum() * share
         entropy = out.head.entropy(batch.mask).sum() * share
         with torch.no_grad():
             kl = objectives.masked_mean(batch.log_probs - log_probs, batch.mask).sum() * share
-        loss = surrogate + ppo.ppo_value_coef * value - ppo.ppo_entropy_coef * entropy
-        return loss, _info(
-            float(surrogate.detach()), float(value.detach()), float(kl), batch.x.shape[1]
-        )
+        loss = surrogate + s.value_coef * value - s.entropy_coef * entropy
+        numbers = (float(surrogate.detach()), float(value.detach()), float(kl))
+        return loss, PPOLosses(*numbers, sequences=float(batch.x.shape[1]))
 
 
-def _info(
-    surrogate: float = 0.0, value: float = 0.0, kl: float = 0.0, rows: int = 0
-) -> dict[str, float]:
-    losses = {"surrogate": surrogate, "value_loss": value, "approximate_kl": kl}
-    return losses | {"rows": float(rows)}
+def _advantage_statistics(reports: Sequence[CollectReport]) -> tuple[float, float, float]:
+    """Return mean and standard deviation of all advantages, and the number of steps."""
+    moments = sum((report.advantages for report in reports), ScalarMoments())
+    count = max(moments.count, 1.0)
+    mean = moments.total / count
+    return mean, max(moments.square / count - mean * mean, 1e-16) ** 0.5, moments.count
+
+
+# --- specs ---------------------------------------------------------------------------------------
+
+
+RL2 = LearnerSpec(settings=RL2Settings, build=PPOLearner, adapter="memory", feeds_history=True)
+MULTITASK = LearnerSpec(settings=PPOSettings, build=PPOLearner, adapter="none")
+ORACLE = LearnerSpec(settings=PPOSettings, build=PPOLearner, adapter="none", feeds_task=True)
+FINETUNE = LearnerSpec(
+    settings=FinetuneSettings, build=PPOLearner, adapter="gradient", shared_training="multitask"
+)
+SCRATCH = LearnerSpec(settings=FinetuneSettings, build=PPOLearner, adapter="gradient", trains=False)

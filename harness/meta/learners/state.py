@@ -1,7 +1,8 @@
-"""What the learner side owns between iterations, and how it goes into a checkpoint and back."""
+"""The learner's state between iterations, and its way into a checkpoint and back."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,7 +10,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from harness.meta.learners.base import PolicyState, Report
+from harness.meta.learners.base import (
+    CollectReport,
+    DivergedError,
+    IterationInfo,
+    PolicySnapshot,
+    ScalarMoments,
+    nanmean,
+)
 from harness.meta.rollouts.normalizer import Moments, Normalizer
 from policies.base import Params
 from policies.params import clone
@@ -17,60 +25,76 @@ from policies.params import clone
 
 @dataclass(slots=True)
 class LearnerState:
-    """Meta-parameters, their optimiser, and the running statistics of the training data."""
+    """Meta-parameters, their optimiser, and running statistics of the training data."""
 
     params: Params
     optimizer: torch.optim.Adam
     moments: Moments
-    return_moments: tuple[float, float, float]
+    returns: ScalarMoments
     normalize_obs: bool
     iteration: int = 0
     env_steps: int = 0
     skipped: int = 0
-    """Updates skipped in a row for a non-finite gradient."""
+    """Updates skipped in a row because of a non-finite gradient."""
 
     @classmethod
     def fresh(cls, params: Params, lr: float, obs_dim: int, normalize_obs: bool) -> LearnerState:
         """Return the state before the first iteration."""
         leaves = clone(params)
         optimizer = torch.optim.Adam(list(leaves.values()), lr=lr)
-        return cls(leaves, optimizer, Moments.zero(obs_dim), (0.0, 0.0, 0.0), normalize_obs)
+        return cls(leaves, optimizer, Moments.zero(obs_dim), ScalarMoments(), normalize_obs)
 
-    def policy_state(self) -> PolicyState:
-        """Return a snapshot that later updates do not touch."""
-        count, total, square = self.return_moments
+    def snapshot(self) -> PolicySnapshot:
+        """Return the policy at the meta-parameters, unchanged by later updates."""
+        count, total, square = self.returns.count, self.returns.total, self.returns.square
         variance = square / count - (total / count) ** 2 if count else 1.0
-        obs_dim = len(self.moments.total)
-        normalizer = (
-            self.moments.normalizer() if self.normalize_obs else Normalizer.identity(obs_dim)
+        identity = Normalizer.identity(len(self.moments.total))
+        normalizer = self.moments.normalizer() if self.normalize_obs else identity
+        return PolicySnapshot(
+            clone(self.params), normalizer, max(variance, 1e-8) ** 0.5, self.env_steps
         )
-        return PolicyState(self.snapshot(), normalizer, max(variance, 1e-8) ** 0.5)
 
-    def snapshot(self) -> Params:
-        """Return a copy of the meta-parameters."""
-        return clone(self.params)
+    def accepts(self, gradient_norm: float, max_skipped: int) -> bool:
+        """Return whether to follow a gradient of this norm; count it if not.
 
-    def adam_step(self, gradient: Params) -> None:
-        """Take one Adam step along ``gradient``."""
+        Raises:
+            DivergedError: this was the ``max_skipped``-th non-finite gradient in a row.
+        """
+        if math.isfinite(gradient_norm):
+            return True
+        self.skipped += 1
+        if self.skipped >= max_skipped:
+            raise DivergedError(f"{self.skipped} updates in a row had a non-finite gradient")
+        return False
+
+    def adam_step(self, gradient: Params, scale: float = 1.0) -> None:
+        """Take one Adam step along ``gradient * scale``."""
         for name, value in self.params.items():
-            value.grad = gradient[name]
+            value.grad = gradient[name] * scale
         self.optimizer.step()
 
-    def absorb(self, reports: Sequence[Report]) -> None:
-        """Count one iteration's data; called once it has been learned from."""
+    def finish_iteration(
+        self, reports: Sequence[CollectReport], info: dict[str, float]
+    ) -> IterationInfo:
+        """Count the iteration and its data; return what the iteration reports."""
         self.iteration += 1
         for report in reports:
             self.env_steps += report.env_steps
             self.moments = self.moments + report.moments
-            old, new = self.return_moments, report.return_moments
-            self.return_moments = (old[0] + new[0], old[1] + new[1], old[2] + new[2])
+            self.returns = self.returns + report.returns
+        pre = [value for report in reports for value in report.pre_returns]
+        post = [value for report in reports for value in report.post_returns]
+        invalid = float(sum(report.invalid for report in reports))
+        info |= {"invalid_episodes": invalid, "skipped_in_a_row": float(self.skipped)}
+        return IterationInfo(nanmean(pre), nanmean(post), info)
 
     def save(self) -> tuple[Params, dict[str, Any]]:
-        """Return everything as named tensors and JSON values."""
+        """Return the whole state as named tensors and JSON values."""
+        names = list(self.params)
         tensors = {f"params/{name}": value for name, value in self.params.items()}
-        for name, value in self.params.items():
-            for key, moment in self.optimizer.state.get(value, {}).items():
-                tensors[f"adam/{key}/{name}"] = moment
+        for index, moments in self.optimizer.state_dict()["state"].items():
+            for key, value in moments.items():
+                tensors[f"adam/{key}/{names[index]}"] = value
         tensors["obs/total"] = torch.from_numpy(self.moments.total)
         tensors["obs/square"] = torch.from_numpy(self.moments.square)
         meta = {
@@ -78,25 +102,34 @@ class LearnerState:
             "env_steps": self.env_steps,
             "skipped": self.skipped,
             "obs_count": self.moments.count,
-            "return_moments": list(self.return_moments),
+            "return_moments": [self.returns.count, self.returns.total, self.returns.square],
         }
         return tensors, meta
 
     def load(self, tensors: Params, meta: dict[str, Any]) -> None:
-        """Become what ``save`` returned ``tensors`` and ``meta`` for."""
+        """Restore what ``save`` returned."""
+        names = list(self.params)
+        adam: dict[int, dict[str, torch.Tensor]] = {}
         for name, value in self.params.items():
             value.copy_(tensors[f"params/{name}"])
-            adam = {
-                key.split("/")[1]: tensor.clone()
-                for key, tensor in tensors.items()
-                if key.startswith("adam/") and key.split("/", 2)[2] == name
-            }
-            if adam:
-                self.optimizer.state[value] = adam
+        for key, tensor in tensors.items():
+            if key.startswith("adam/"):
+                _, moment, name = key.split("/", 2)
+                adam.setdefault(names.index(name), {})[moment] = tensor.clone()
+        self.optimizer.load_state_dict(self.optimizer.state_dict() | {"state": adam})
         total, square = tensors["obs/total"].numpy(), tensors["obs/square"].numpy()
         self.moments = Moments(float(meta["obs_count"]), np.array(total), np.array(square))
-        count, returns, squares = meta["return_moments"]
-        self.return_moments = (float(count), float(returns), float(squares))
+        self.returns = ScalarMoments(*map(float, meta["return_moments"]))
         self.iteration = int(meta["iteration"])
         self.env_steps = int(meta["env_steps"])
         self.skipped = int(meta["skipped"])
+
+
+def dot(x: Params, y: Params) -> float:
+    """Return the inner product of two sets of parameters, in double precision."""
+    return sum(float((x[name].double() * y[name].double()).sum()) for name in x)
+
+
+def norm(x: Params) -> float:
+    """Return the Euclidean norm of all parameters together."""
+    return math.sqrt(dot(x, x))

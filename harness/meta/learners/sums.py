@@ -1,35 +1,66 @@
 """Sums over jobs in one fixed order, so that no bit depends on who adds, or where.
 
-Answers are added by job number in groups of ``FAN_IN``, the groups' sums in groups again, and so
-on: a tree that the number of jobs alone decides. Whole levels of it may be added near the data.
+Answers are summed by job number in groups of ``FAN_IN``, the groups' sums in groups again, and so
+on: a tree that depends on the number of jobs alone. Whole levels of it may be summed near the data.
 """
 
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
-from typing import Any
+from dataclasses import dataclass, fields
+from typing import Any, Generic, TypeVar
 
-from harness.meta.learners.base import Request
+import torch
+from torch import Tensor
+
+from harness.meta.learners.base import Request, RequestKind
 from policies.base import Params
 
-Info = dict[str, float]
-PartialGradient = tuple[Params, Info]
-"""One job's share of a gradient and of the reported losses."""
-
 FAN_IN = 16
-"""Consecutive answers that are added to one; another number would change the last bits."""
+"""Consecutive answers that are summed into one; changing it changes the last bits of results."""
 
 
-def sum_of(kind: str, payload: Any) -> Generator[Request, list[Any], PartialGradient]:
-    """Ask every job for ``kind`` and return the sum of the answers."""
-    return summed((yield Request(kind, payload, summable=True)))
+@dataclass(frozen=True, slots=True)
+class Losses:
+    """Reported numbers that sum over jobs field by field; subclasses declare the fields."""
+
+    def as_info(self) -> dict[str, float]:
+        """Return the fields as a dictionary."""
+        return {entry.name: getattr(self, entry.name) for entry in fields(self)}
 
 
-def summed(answers: Sequence[PartialGradient]) -> PartialGradient:
-    """Add answers in job order along the tree; sums of whole levels may stand in their place."""
+L = TypeVar("L", bound=Losses)
+
+
+@dataclass(frozen=True, slots=True)
+class PartialGradient(Generic[L]):
+    """One job's share of a gradient and of the losses."""
+
+    gradient: Params
+    """Empty where only losses were asked for."""
+    losses: L
+
+    @classmethod
+    def of(cls, loss: Tensor, leaves: Params, losses: L) -> PartialGradient[L]:
+        """Differentiate ``loss``; its gradient is 0 in leaves that it does not depend on."""
+        gradients = torch.autograd.grad(loss, list(leaves.values()), allow_unused=True)
+        gradient = {
+            name: torch.zeros_like(leaf) if gradient is None else gradient.detach()
+            for (name, leaf), gradient in zip(leaves.items(), gradients, strict=True)
+        }
+        return cls(gradient, losses)
+
+
+def sum_over_jobs(payload: Any) -> Generator[Request, list[Any], PartialGradient[Any]]:
+    """Ask every job to compute ``payload`` and return the sum of the answers."""
+    return tree_sum((yield Request(RequestKind.COMPUTE, payload, summable=True)))
+
+
+def tree_sum(answers: Sequence[PartialGradient[L]]) -> PartialGradient[L]:
+    """Sum answers in job order along the tree; sums of whole levels may stand in their place."""
     while len(answers) > FAN_IN:
-        answers = [added(*group) for group in groups(answers)]
-    return added(*answers)
+        answers = [add(*group) for group in groups(answers)]
+    return add(*answers)
 
 
 def groups(values: Sequence[Any]) -> list[Sequence[Any]]:
@@ -37,10 +68,10 @@ def groups(values: Sequence[Any]) -> list[Sequence[Any]]:
     return [values[first : first + FAN_IN] for first in range(0, len(values), FAN_IN)]
 
 
-def added(*answers: PartialGradient) -> PartialGradient:
+def add(*answers: PartialGradient[L]) -> PartialGradient[L]:
     """Add answers from the first to the last."""
-    total, info = dict(answers[0][0]), dict(answers[0][1])
-    for params, losses in answers[1:]:
-        total = {name: value + params[name] for name, value in total.items()}
-        info = {name: value + losses[name] for name, value in info.items()}
-    return total, info
+    gradient, losses = dict(answers[0].gradient), answers[0].losses.as_info()
+    for answer in answers[1:]:
+        gradient = {name: value + answer.gradient[name] for name, value in gradient.items()}
+        losses = {name: value + getattr(answer.losses, name) for name, value in losses.items()}
+    return PartialGradient(gradient, type(answers[0].losses)(**losses))

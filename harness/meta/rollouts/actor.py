@@ -1,4 +1,4 @@
-"""A policy that acts: its parameters, what it is fed and what it remembers, on a batch of tasks.
+"""A policy that acts on a batch of tasks: its parameters, inputs and memory.
 
 Array letters: N tasks, E episodes per task, B = N·E, T horizon, O observation, A action.
 """
@@ -32,8 +32,8 @@ class Context:
     reward: Float[Tensor, "N E"]
     """The last one, in the actor's reward unit."""
 
-    def lanes(self, count: int) -> Context:
-        """Return the first ``count`` episodes of every task."""
+    def first_episodes(self, count: int) -> Context:
+        """Return the context of the first ``count`` episodes of every task."""
         memory = tuple(part[:, :count] for part in self.memory)
         return Context(memory, self.action[:, :count], self.reward[:, :count])
 
@@ -48,13 +48,13 @@ class Actor:
     action_scale: float
     """The environment receives the policy's action times this."""
     inputs: Inputs | None = None
-    """What is fed; the observation alone if None."""
+    """Assembles the policy's input; the observation alone if ``None``."""
     reward_unit: float = 1.0
-    """Rewards are fed divided by this."""
+    """Rewards are divided by this before they are fed to the policy."""
     context: Context | None = None
-    """Where the next episodes take up; a fresh memory if None."""
+    """What the next episodes continue from; a fresh memory if ``None``."""
 
-    def fresh(self, num_tasks: int, episodes: int) -> Context:
+    def fresh_context(self, num_tasks: int, episodes: int) -> Context:
         """Return the context before the first episode."""
         like = next(iter(self.params.values()))
         memory = self.policy.initial_memory(num_tasks, episodes, like)
@@ -70,29 +70,29 @@ def rollout(
     noise: Float[np.ndarray, "T N E A"] | None,
     clock: Clock,
 ) -> tuple[Episodes, Context]:
-    """Run one episode per environment; return them, and the context they lead to.
+    """Run one episode per environment; return the episodes and the context after them.
 
     Args:
         env: N·E environments.
-        actor: what acts; its context is where the episodes take up.
+        actor: the policy; the episodes continue from its context.
         seeds: one reset seed per environment, [B].
-        noise: what actions are drawn with (``rollout.draw_noise``); ``None`` takes the likeliest.
+        noise: from ``draw_noise``, to sample actions with; ``None`` takes the likeliest action.
         clock: charged with ``physics`` and ``inference``.
     """
-    player = _Player(actor, env, noise)
+    playing = _Playing(actor, env, noise)
     episodes = run_episodes(
         env,
-        player.act,
+        playing.act,
         seeds,
         action_scale=actor.action_scale,
         clock=clock,
-        watch=player.watch if player.keeps_context else None,
+        on_step=playing.observe if playing.feeds_history else None,
     )
-    return episodes, player.after(episodes)
+    return episodes, playing.context_after(episodes)
 
 
-class _Player:
-    """An actor in the middle of its episodes."""
+class _Playing:
+    """An actor in the middle of its episodes: the part of it that changes from step to step."""
 
     def __init__(
         self, actor: Actor, env: BatchedEnv, noise: Float[np.ndarray, "T N E A"] | None
@@ -101,47 +101,44 @@ class _Player:
         self._inputs = actor.inputs or Inputs(env.spec)
         self._dtype = next(iter(actor.params.values())).dtype
         num_tasks, episodes = len(env.tasks), env.episodes_per_task
-        self._before = self._now = actor.context or actor.fresh(num_tasks, episodes)
-        self._started = actor.context is not None
-        self._played = self._now
-        self.keeps_context = self._inputs.context
-        """Whether anything of these episodes is fed to the policy again."""
+        self._before = actor.context or actor.fresh_context(num_tasks, episodes)
+        self._now = self._acted = self._before
+        self._resets_memory = actor.context is None
+        self.feeds_history = self._inputs.history
         self._sampler = heads.sampler(actor.params.get("log_std"))
 
     def act(self, step: int, obs: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
         actor, now = self._actor, self._now
-        grid = obs.shape[:2]
         x = actor.normalizer(torch.from_numpy(obs)).unsqueeze(2).to(self._dtype)
-        begins = torch.full((*grid, 1), step == 0)
+        begins = torch.full((*obs.shape[:2], 1), step == 0)
         past = Past(now.action.unsqueeze(2), now.reward.unsqueeze(2), begins)
         x = self._inputs.assemble(x, past, self._tasks)
-        fresh = begins if not self._started else torch.zeros_like(begins)
-        out = actor.policy.forward(actor.params, x, fresh, now.memory)
+        first = begins if self._resets_memory else torch.zeros_like(begins)
+        out = actor.policy.forward(actor.params, x, first, now.memory)
         action_params = out.action_params.squeeze(2)
         if self._noise is None:
             actions, log_probs = self._sampler.mode(action_params), None
         else:
             actions, log_probs = self._sampler.draw(action_params, self._noise[step])
-        self._played = self._now = replace(now, memory=out.memory)
-        if self.keeps_context:
-            taken = torch.from_numpy(actions * actor.action_scale).clamp(-1.0, 1.0)
-            self._played = Context(out.memory, taken, now.reward)
-            self._now = now
+        if self.feeds_history:  # ``observe`` completes the context with the reward
+            sent = torch.from_numpy(actions * actor.action_scale).clamp(-1.0, 1.0)
+            self._acted = Context(out.memory, sent, now.reward)
+        else:
+            self._now = replace(now, memory=out.memory)
         return actions, log_probs
 
-    def watch(self, reward: np.ndarray, happened: np.ndarray) -> None:
-        """Take over what the last step led to, where it happened."""
+    def observe(self, reward: np.ndarray, happened: np.ndarray) -> None:
+        """Take over the context that the last step led to, in the episodes where it happened."""
         fed = torch.from_numpy(reward).to(self._dtype) / self._actor.reward_unit
-        played = replace(self._played, reward=fed)
-        self._now = select(torch.from_numpy(happened), played, self._now)
+        self._now = _select(torch.from_numpy(happened), replace(self._acted, reward=fed), self._now)
 
-    def after(self, episodes: Episodes) -> Context:
+    def context_after(self, episodes: Episodes) -> Context:
         """Return the context after the episodes; an invalid one leaves no trace."""
-        return select(torch.from_numpy(~episodes.invalid), self._now, self._before)
+        return _select(torch.from_numpy(~episodes.invalid), self._now, self._before)
 
 
-def select(where: Tensor, yes: Context, no: Context) -> Context:
-    """Return the context of ``yes`` where ``where`` [N, E] is set, else that of ``no``."""
+def _select(where: Tensor, yes: Context, no: Context) -> Context:
+    """Return the context ``yes`` where ``where`` [N, E] is set, else ``no``."""
     if where.all():
         return yes
 

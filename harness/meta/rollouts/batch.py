@@ -1,17 +1,20 @@
-"""Episodes made ready to learn from: inputs, advantages and value targets as tensors.
+"""Episodes as training data: inputs, advantages and value targets as tensors.
 
-Array letters: N tasks, E episodes per task, T time, I input, A action.
+Array letters: N tasks, E sequences per task (an episode, or several end to end), T time, I input,
+A action, S chunks of sequences.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields, replace
+from functools import partial
+from typing import Literal
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from harness.config.schema import TrainConfig
 from harness.meta import objectives
 from harness.meta.rollouts import trajectories
 from harness.meta.rollouts.actor import Actor
@@ -27,14 +30,13 @@ class Batch:
     x: Float[Tensor, "N E T I"]
     """Normalised policy inputs."""
     first: Bool[Tensor, "N E T"]
-    """Where memory starts anew."""
+    """Steps before which memory is reset."""
     actions: Float[Tensor, "N E T A"]
     log_probs: Float[Tensor, "N E T"]
     """Under the policy that sampled."""
     advantages: Float[Tensor, "N E T"]
-    """Normalised per task."""
     value_targets: Float[Tensor, "N E T"]
-    """Discounted returns in units of ``return_scale``; what the value head regresses on."""
+    """Targets of the value head, in units of ``return_scale``."""
     mask: Bool[Tensor, "N E T"]
     memory: Memory = ()
     """Before the first step; a fresh one if empty."""
@@ -44,40 +46,123 @@ class Batch:
         fresh = policy.initial_memory(self.x.shape[0], self.x.shape[1], self.x)
         return policy.forward(params, self.x, self.first, self.memory or fresh)
 
+    def map(self, function: Callable[[Tensor], Tensor]) -> Batch:
+        """Return the batch with ``function`` applied to each of its tensors."""
+        memory = tuple(function(part) for part in self.memory)
+        return Batch(**{name: function(getattr(self, name)) for name in _TENSORS}, memory=memory)
+
+    def take(self, rows: Sequence[int]) -> Batch:
+        """Return the given sequences of a batch [1, S, ...]."""
+        index = torch.tensor(rows, dtype=torch.long)
+        return self.map(lambda x: x[:, index])
+
+    @classmethod
+    def concatenate(cls, batches: Sequence[Batch]) -> Batch:
+        """Return the sequences of several batches as one batch."""
+        parts = {name: torch.cat([getattr(b, name) for b in batches], 1) for name in _TENSORS}
+        memories = zip(*(batch.memory for batch in batches), strict=True)
+        return cls(**parts, memory=tuple(torch.cat(memory, 1) for memory in memories))
+
+
+_TENSORS = [entry.name for entry in fields(Batch) if entry.name != "memory"]
+
+
+@dataclass(frozen=True, slots=True)
+class AdvantageEstimator:
+    """How advantages are estimated: GAE (arXiv 1506.02438) over one of two baselines."""
+
+    gamma: float
+    gae_lambda: float
+    baseline: Literal["linear", "value"]
+    return_scale: float = 1.0
+    """Rewards are divided by this wherever the value head is involved."""
+
+    def estimate(
+        self, played: trajectories.Trajectories, values: Float[Tensor, "N E U"] | None
+    ) -> tuple[Float[Tensor, "N E T"], Float[Tensor, "N E T"]]:
+        """Return advantages and value targets.
+
+        Args:
+            played: the trajectories.
+            values: the value head's predictions at every step and after the last one; not needed
+                with the linear baseline, which expects one episode per sequence.
+        """
+        if values is not None:
+            gae = (self.gamma, self.gae_lambda, self.return_scale)
+            advantages = trajectories.advantages(played, values, *gae)
+            return advantages, advantages + values[..., :-1]
+        targets = objectives.discounted_returns(played.rewards, self.gamma)
+        at = objectives.linear_baseline(played.obs, targets, played.mask)
+        fitted = objectives.Values(at, torch.zeros_like(at[..., 0]))
+        return (
+            objectives.gae(played.rewards, played.mask, fitted, self.gamma, self.gae_lambda),
+            targets,
+        )
+
 
 @torch.no_grad()
 def prepare(
-    episodes: Episodes,
+    blocks: Sequence[Episodes],
     actor: Actor,
     tasks: tuple[Task, ...],
-    train: TrainConfig,
-    return_scale: float,
+    estimator: AdvantageEstimator,
+    *,
+    normalize: bool = True,
 ) -> Batch:
-    """Compute inputs and advantages of ``episodes``; values, if used, are those of ``actor``.
+    """Put the episodes of ``blocks`` end to end and compute inputs, advantages and value targets.
 
-    ``actor`` is as it was before them. Its memory, where it brought one along, counts as given:
-    nothing is differentiated through it.
+    Args:
+        blocks: episodes in the order in which they were played.
+        actor: what played them, in the state before the first episode. Any memory it began with is
+            taken as given: nothing is differentiated through it.
+        tasks: one per row of the blocks.
+        estimator: how advantages are estimated; values are those of ``actor``.
+        normalize: give the advantages of each task mean 0 and standard deviation 1.
     """
-    lived = trajectories.pack([episodes], actor)
-    seen = trajectories.seen(lived, actor, tasks)
-    if train.baseline == "linear":
-        targets = objectives.discounted_returns(lived.rewards, train.gamma)
-        at = objectives.linear_baseline(lived.obs, targets, lived.mask)
-        values = objectives.Values(at, torch.zeros_like(at[..., 0]))
-        gained = objectives.gae(lived.rewards, lived.mask, values, train.gamma, train.gae_lambda)
-    else:
-        expected = seen.values(actor)
-        gained = trajectories.advantages(
-            lived, expected, train.gamma, train.gae_lambda, return_scale
-        )
-        targets = gained + expected[..., :-1]
+    played = trajectories.pack(blocks, actor)
+    inputs = trajectories.inputs_along(played, actor, tasks)
+    values = inputs.values(actor) if estimator.baseline == "value" else None
+    advantages, targets = estimator.estimate(played, values)
     return Batch(
-        x=seen.x[:, :, :-1],
-        first=seen.first[..., :-1],
-        actions=lived.actions,
-        log_probs=lived.log_probs,
-        advantages=objectives.normalized(gained, lived.mask),
+        x=inputs.x[:, :, :-1],
+        first=inputs.first[..., :-1],
+        actions=played.actions,
+        log_probs=played.log_probs,
+        advantages=objectives.normalized(advantages, played.mask) if normalize else advantages,
         value_targets=targets,
-        mask=lived.mask,
-        memory=seen.memory,
+        mask=played.mask,
+        memory=inputs.memory,
     )
+
+
+@torch.no_grad()
+def cut_sequences(batch: Batch, actor: Actor, length: int | None) -> Batch:
+    """Cut sequences [N, E, T] into chunks [1, S, length] for truncated backpropagation.
+
+    Each chunk starts from the memory that ``actor`` had there; gradients do not flow through it.
+    Chunks without any step are left out. ``None`` leaves sequences whole.
+    """
+    steps = batch.x.shape[2]
+    length = min(length or steps, steps)
+    memory, whole = batch.memory, replace(batch, memory=())
+    chunks = []
+    for start in range(0, steps, length):
+        chunk = whole.map(partial(_window, start=start, length=length))
+        chunks.append(replace(chunk, memory=memory).map(_merge_tasks))
+        if start + length < steps:
+            memory = actor.policy.forward(actor.params, chunk.x, chunk.first, memory).memory
+    joined = Batch.concatenate(chunks)
+    return joined.take(joined.mask[0].any(-1).nonzero().flatten().tolist())
+
+
+def _window(x: Tensor, start: int, length: int) -> Tensor:
+    """Return ``length`` steps of ``x`` [N, E, T, ...], padded with zeros past its end."""
+    window = x[:, :, start : start + length]
+    missing = length - window.shape[2]
+    if not missing:
+        return window
+    return torch.cat([window, window.new_zeros(*x.shape[:2], missing, *x.shape[3:])], 2)
+
+
+def _merge_tasks(x: Tensor) -> Tensor:
+    return x.reshape(1, -1, *x.shape[2:])

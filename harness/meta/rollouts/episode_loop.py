@@ -1,4 +1,4 @@
-"""Episodes of a batch of environments: the loop every number comes from.
+"""The episode loop: every return in the harness comes from here.
 
 Array letters: N tasks, E episodes per task, B = N·E, T horizon, O observation, A action.
 """
@@ -18,8 +18,8 @@ from task_distributions.base import BatchedEnv, EnvSpec
 
 Act = Callable[[int, Float[np.ndarray, "N E O"]], tuple[np.ndarray, np.ndarray | None]]
 """(step, observation) -> actions and their log-probabilities (``None`` when deterministic)."""
-SweepListener = Callable[[Float[np.ndarray, "N E"], np.ndarray], None]
-"""(reward, which steps happened [N, E]) after every step."""
+OnStep = Callable[[Float[np.ndarray, "N E"], np.ndarray], None]
+"""(reward, mask of the steps that happened), both [N, E], after every step."""
 
 
 @dataclass(slots=True)
@@ -38,7 +38,7 @@ class Clock:
 def draw_noise(
     generators: Sequence[np.random.Generator], spec: EnvSpec, episodes: int
 ) -> Float[np.ndarray, "T N E A"]:
-    """Draw the action noise of N tasks, each from its own generator."""
+    """Draw action noise for N tasks, each from its own generator."""
     shape = (spec.horizon, episodes, spec.action_dim)
     draws = [heads.noise(rng, shape, discrete=spec.discrete) for rng in generators]
     return np.stack(draws, axis=1)
@@ -51,28 +51,28 @@ def run_episodes(
     *,
     action_scale: float,
     clock: Clock,
-    watch: SweepListener | None = None,
+    on_step: OnStep | None = None,
 ) -> Episodes:
-    """Run one episode per environment with any ``act``; the loop every number comes from."""
-    tape = _EpisodeRecorder.empty(env)
+    """Run one episode per environment, with actions from ``act``."""
+    recorder = _EpisodeRecorder.empty(env)
     now = time.perf_counter()
     obs = env.reset(seeds)
     alive = np.ones(len(obs), dtype=np.bool_)
     for step in range(env.spec.horizon):
-        grid = tape.write_obs(step, obs)
+        grid = recorder.write_obs(step, obs)
         now = clock.add("physics", now)
         actions, log_probs = act(step, grid)
-        tape.write_action(step, actions, log_probs)
+        recorder.write_action(step, actions, log_probs)
         now = clock.add("inference", now)
         batch = env.step((actions * action_scale).reshape(len(obs), -1))
-        tape.write_step(step, batch.reward, alive)
-        if watch is not None:
-            watch(tape.rewards[step], tape.mask[step])
+        recorder.write_step(step, batch.reward, alive)
+        if on_step is not None:
+            on_step(recorder.rewards[step], recorder.mask[step])
         obs = batch.obs
         alive = ~(batch.terminated | batch.truncated | batch.invalid)
         if not alive.any():
             break
-    episodes = tape.episodes(obs, batch.terminated, batch.success, batch.invalid)
+    episodes = recorder.episodes(obs, batch.terminated, batch.success, batch.invalid)
     clock.add("physics", now)
     return episodes
 
@@ -121,7 +121,7 @@ class _EpisodeRecorder:
         lengths = self.mask.sum(0).astype(np.float64)
         last_obs = obs.reshape(*grid, -1).astype(np.float32)
         if invalid.any():
-            # Their numbers may be NaN, and 0 · NaN in a masked sum is NaN: blank them.
+            # They may hold NaN, and 0 · NaN in a masked sum is NaN: blank them.
             last_obs[invalid] = 0
             for array in (self.obs, self.actions, self.log_probs, self.rewards, self.mask):
                 array[:, invalid] = 0

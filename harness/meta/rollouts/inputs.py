@@ -1,9 +1,9 @@
-"""What goes into a policy: the observation, and for some learners what happened before or the task.
+"""Policy inputs: the observation and, for some learners, the history or the task.
 
 RL² (arXiv 1611.02779) feeds the previous action, the previous reward and a flag at the start of an
-episode, so that memory can find out the task. The oracle is told the task itself.
+episode, from which memory can infer the task. The oracle is fed the task itself.
 
-Array letters: N tasks, E episodes per task, T time, A action, G numbers that describe a task.
+Array letters: N tasks, E episodes per task, T time, A action, G features of a task.
 """
 
 from __future__ import annotations
@@ -21,29 +21,29 @@ from task_distributions import EnvSpec, Task, TaskDistribution
 
 @dataclass(frozen=True, slots=True)
 class Past:
-    """What happened just before each step."""
+    """The history that is fed at each step."""
 
     action: Float[Tensor, "N E T A"]
-    """In the environment's units, clipped to [-1, 1]; 0 before the first step ever."""
+    """In the environment's units, clipped to [-1, 1]; 0 before the very first step."""
     reward: Float[Tensor, "N E T"]
     boundary: Bool[Tensor, "N E T"]
-    """The step begins an episode."""
+    """Whether the step begins an episode."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Inputs:
-    """Puts a policy's input together; the same while acting and while learning."""
+    """Assembles a policy's input, identically while acting and while learning."""
 
     spec: EnvSpec
-    context: bool = False
-    """Previous action, reward and boundary are fed."""
+    history: bool = False
+    """Feed the previous action, the previous reward and the boundary."""
     goals: Goals | None = None
-    """The task is fed."""
+    """Feed the task."""
 
     @property
     def dim(self) -> int:
-        """Numbers per step."""
-        past = self.spec.action_dim + 2 if self.context else 0
+        """Width of the input."""
+        past = self.spec.action_dim + 2 if self.history else 0
         return self.spec.obs_dim + past + (self.goals.dim if self.goals else 0)
 
     def assemble(
@@ -51,7 +51,7 @@ class Inputs:
     ) -> Float[Tensor, "N E T I"]:
         """Return the input of every step; ``obs`` is normalised, rewards are in their unit."""
         parts = [obs]
-        if self.context:
+        if self.history:
             assert past is not None
             reward = past.reward.clamp(-CLIP, CLIP).unsqueeze(-1)
             parts += [past.action, reward, past.boundary.unsqueeze(-1)]
@@ -65,9 +65,9 @@ class Inputs:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Goals:
-    """A task as numbers: its class, one-hot, and its parameters, scaled by the training tasks'.
+    """Tasks as features: the class, one-hot, and the parameters, scaled by the training tasks'.
 
-    A class that is not trained on is no class at all here: nothing could be known of it.
+    A class without training tasks is encoded as all zeros.
     """
 
     classes: tuple[str, ...]
@@ -77,7 +77,7 @@ class Goals:
 
     @classmethod
     def of_distribution(cls, dist: TaskDistribution) -> Goals:
-        """Learn the scaling from the training tasks of ``dist``."""
+        """Fit the scaling to the training tasks of ``dist``."""
         train = dist.tasks("train")
         classes = tuple(dict.fromkeys(task.class_name for task in train))
         keys = tuple(dict.fromkeys(key for task in train for key, _ in task.params))
@@ -87,11 +87,11 @@ class Goals:
 
     @property
     def dim(self) -> int:
-        """Numbers per task."""
+        """Features per task."""
         return len(self.mean) + (len(self.classes) if len(self.classes) > 1 else 0)
 
     def of(self, tasks: tuple[Task, ...]) -> Float[Tensor, "N G"]:
-        """Describe ``tasks``."""
+        """Return the features of ``tasks``."""
         rows = (np.stack([_raw(task, self.keys) for task in tasks]) - self.mean) / self.std
         if len(self.classes) > 1:
             names = np.array([task.class_name for task in tasks])[:, np.newaxis]

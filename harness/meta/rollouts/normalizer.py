@@ -1,4 +1,4 @@
-"""Running observation statistics: gathered by training, frozen while adapting and scoring."""
+"""Running observation statistics: updated by training, frozen while adapting and scoring."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ CLIP = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Moments:
-    """Count, sum and sum of squares of observations: what workers report and the learner adds."""
+    """Count, sum and sum of squares of observations: workers report them, the learner adds them."""
 
     count: float
     total: Float[np.ndarray, " O"]
@@ -24,7 +24,7 @@ class Moments:
 
     @classmethod
     def zero(cls, obs_dim: int) -> Moments:
-        """Return the moments of nothing."""
+        """Return the moments of no observations."""
         return cls(0.0, np.zeros(obs_dim), np.zeros(obs_dim))
 
     @classmethod
@@ -39,7 +39,7 @@ class Moments:
         )
 
     def normalizer(self) -> Normalizer:
-        """Return the scaling these moments lead to; the identity while nothing was seen."""
+        """Return the scaling by these moments; the identity before any observation."""
         if self.count == 0:
             return Normalizer.identity(len(self.total))
         mean = self.total / self.count
@@ -57,7 +57,7 @@ class Normalizer:
 
     @classmethod
     def identity(cls, obs_dim: int) -> Normalizer:
-        """Return the scaling that changes nothing but the clip."""
+        """Return the normaliser that only clips."""
         return cls(torch.zeros(obs_dim), torch.ones(obs_dim))
 
     def __call__(self, obs: Float[Tensor, "... O"]) -> Float[Tensor, "... O"]:

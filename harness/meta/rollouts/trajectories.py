@@ -1,4 +1,4 @@
-"""Episodes as a policy lived through them: end to end, with what it was fed at every step.
+"""Played episodes end to end, with the policy's input at every step.
 
 Array letters: N tasks, E sequences per task, T time (of one episode or several), U = T + 1,
 O observation, I input, A action.
@@ -24,7 +24,7 @@ from task_distributions import Task
 
 @dataclass(frozen=True, slots=True)
 class Trajectories:
-    """Sequences packed to the left: what did not happen is left out, the rest follows on."""
+    """Sequences packed to the left: padding and invalid episodes are removed."""
 
     obs: Float[Tensor, "N E T O"]
     """Normalised."""
@@ -41,12 +41,12 @@ class Trajectories:
 
     @property
     def length(self) -> Int[Tensor, "N E"]:
-        """Steps that happened."""
+        """Number of steps."""
         return self.mask.sum(-1)
 
 
 def pack(blocks: Sequence[Episodes], actor: Actor) -> Trajectories:
-    """Put the episodes of ``blocks`` end to end; invalid ones and padding are left out."""
+    """Put the episodes of ``blocks`` end to end, without invalid ones and padding."""
     mask = torch.from_numpy(np.concatenate([block.mask for block in blocks], 2))
     order = torch.argsort((~mask).to(torch.uint8), dim=-1, stable=True)
 
@@ -60,8 +60,8 @@ def pack(blocks: Sequence[Episodes], actor: Actor) -> Trajectories:
     for number, block in enumerate(blocks):
         begins[..., number * horizon] = True
         last = torch.from_numpy(block.mask.sum(-1)).clamp(min=1).unsqueeze(-1) - 1
-        ended = torch.from_numpy(block.terminated & ~block.invalid).unsqueeze(-1)
-        ends.scatter_(2, last + number * horizon, ended)
+        terminated = torch.from_numpy(block.terminated & ~block.invalid).unsqueeze(-1)
+        ends.scatter_(2, last + number * horizon, terminated)
     dtype = next(iter(actor.params.values())).dtype
     return Trajectories(
         obs=actor.normalizer(packed("obs")).to(dtype),
@@ -84,72 +84,70 @@ def _last_obs(blocks: Sequence[Episodes]) -> Tensor:
     return torch.from_numpy(last)
 
 
-def inputs_of(
-    tape: Trajectories, actor: Actor, tasks: tuple[Task, ...]
-) -> Float[Tensor, "N E U I"]:
-    """Return what the policy was fed at every step, and would be fed after the last one.
+@dataclass(frozen=True, slots=True)
+class PolicyInputs:
+    """The policy's inputs along trajectories, and the memory it began with."""
 
-    ``actor`` is as it was before the first step, with the context of that moment.
-    """
+    x: Float[Tensor, "N E U I"]
+    """The last one is the input that would follow the last step."""
+    first: Bool[Tensor, "N E U"]
+    """Steps before which memory is reset."""
+    memory: Memory
+    """Before the first step."""
+
+    def values(self, actor: Actor) -> Float[Tensor, "N E U"]:
+        """Return the value head's predictions at every step and after the last one."""
+        value: Tensor = actor.policy.forward(actor.params, self.x, self.first, self.memory).value
+        return value
+
+
+def inputs_along(played: Trajectories, actor: Actor, tasks: tuple[Task, ...]) -> PolicyInputs:
+    """Return what was fed to ``actor``, given in its state before the first step."""
+    x = _assembled(played, actor, tasks)
+    first = torch.zeros(x.shape[:3], dtype=torch.bool)
+    first[..., 0] = actor.context is None
+    context = actor.context or actor.fresh_context(*x.shape[:2])
+    return PolicyInputs(x, first, context.memory)
+
+
+def _assembled(
+    played: Trajectories, actor: Actor, tasks: tuple[Task, ...]
+) -> Float[Tensor, "N E U I"]:
     before = actor.context
-    slot = tape.length.unsqueeze(-1)  # where the step after the last one goes
+    slot = played.length.unsqueeze(-1)  # index of the step that would follow the last one
 
     def extended(x: Tensor) -> Tensor:
         return torch.cat([x, torch.zeros_like(x[:, :, :1])], 2)
 
-    obs = extended(tape.obs)
+    obs = extended(played.obs)
     index = slot.unsqueeze(-1).expand(*slot.shape, obs.shape[-1])
-    obs = obs.scatter(2, index, tape.last_obs.unsqueeze(2))
+    obs = obs.scatter(2, index, played.last_obs.unsqueeze(2))
     if actor.inputs is None:
         return obs
     past = None
-    if actor.inputs.context:
-        taken = (tape.actions * actor.action_scale).clamp(-1.0, 1.0)
+    if actor.inputs.history:
+        sent = (played.actions * actor.action_scale).clamp(-1.0, 1.0)
+        rewards = played.rewards / actor.reward_unit
         past = Past(
-            action=_delayed(extended(taken), before.action if before else None),
-            reward=_delayed(
-                extended(tape.rewards / actor.reward_unit), before.reward if before else None
-            ),
-            boundary=extended(tape.begins) & (torch.arange(obs.shape[2]) < slot),
+            action=_delayed(extended(sent), before.action if before else None),
+            reward=_delayed(extended(rewards), before.reward if before else None),
+            boundary=extended(played.begins) & (torch.arange(obs.shape[2]) < slot),
         )
     return actor.inputs.assemble(obs, past, tasks)
 
 
 def _delayed(x: Tensor, before: Tensor | None) -> Tensor:
-    """Return ``x`` one step later; what was ``before`` comes first, or 0."""
+    """Return ``x`` one step later, starting with ``before``, or with 0."""
     start = torch.zeros_like(x[:, :, :1]) if before is None else before.unsqueeze(2)
     return torch.cat([start, x[:, :, :-1]], 2)
 
 
-@dataclass(frozen=True, slots=True)
-class Seen:
-    """What a policy was fed along a tape, and how it began."""
-
-    x: Float[Tensor, "N E U I"]
-    first: Bool[Tensor, "N E U"]
-    """Where memory starts anew."""
-    memory: Memory
-    """Before the first step."""
-
-    def values(self, actor: Actor) -> Float[Tensor, "N E U"]:
-        """Return what ``actor`` expects from every step on, and after the last one."""
-        value: Tensor = actor.policy.forward(actor.params, self.x, self.first, self.memory).value
-        return value
-
-
-def seen(tape: Trajectories, actor: Actor, tasks: tuple[Task, ...]) -> Seen:
-    """Return what ``actor``, as it was before the first step, was fed along ``tape``."""
-    x = inputs_of(tape, actor, tasks)
-    first = torch.zeros(x.shape[:3], dtype=torch.bool)
-    first[..., 0] = actor.context is None
-    context = actor.context or actor.fresh(*x.shape[:2])
-    return Seen(x, first, context.memory)
-
-
 def advantages(
-    tape: Trajectories, values: Float[Tensor, "N E U"], gamma: float, lam: float, scale: float
+    played: Trajectories, values: Float[Tensor, "N E U"], gamma: float, lam: float, scale: float
 ) -> Float[Tensor, "N E T"]:
-    """Return the generalised advantage estimates of rewards / ``scale`` along the tape."""
-    after = values.gather(2, tape.length.unsqueeze(-1)).squeeze(-1)
-    known = objectives.Values(values[..., :-1], after)
-    return objectives.gae(tape.rewards / scale, tape.mask, known, gamma, lam, tape.terminated)
+    """Return the generalised advantage estimates of rewards / ``scale``."""
+    after = values.gather(2, played.length.unsqueeze(-1)).squeeze(-1)
+    at_and_after = objectives.Values(values[..., :-1], after)
+    return objectives.gae(
+        played.rewards / scale, played.mask, at_and_after, gamma, lam, played.terminated
+    )
