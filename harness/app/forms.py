@@ -11,7 +11,8 @@ from pathlib import Path
 from harness.cli import parser
 from harness.config.distributions import open_distribution
 from harness.config.protocol import scored_tasks
-from harness.config.schema import EvaluateConfig, RunConfig
+from harness.config.schema import RunConfig
+from harness.config.scoring import EvaluateConfig
 from harness.errors import UsageError
 from harness.execution.cell_setup import build_setup
 from harness.execution.checkpoint import read

@@ -359,7 +359,8 @@ def _parse_evaluate(argv: Sequence[str], *, zero_shot: bool) -> EvaluateConfig:
     values, origins = _scoring(EvaluateConfig, argv, f"{PROG} evaluate", _EVALUATE)
     if zero_shot and not values.keys() & {"few_shot", "zero_shot"}:
         values["zero_shot"] = True
-    return _checked(EvaluateConfig, values, origins)
+    config: EvaluateConfig = _checked(EvaluateConfig, values, origins)
+    return config
 
 
 def _parse_adapt(argv: Sequence[str]) -> AdaptConfig:
@@ -370,7 +371,7 @@ def _parse_adapt(argv: Sequence[str]) -> AdaptConfig:
     values.pop("zero_shot", None)
     if few and "adapt_steps" not in values:
         values["adapt_steps"] = max(few)
-    config = _checked(AdaptConfig, values, origins)
+    config: AdaptConfig = _checked(AdaptConfig, values, origins)
     config.check()
     return config
 

@@ -1,4 +1,4 @@
-"""``python -m harness.run``: meta-train and compare policies, or score or export one checkpoint."""
+"""``python -m harness.run``: meta-train and compare policies, or score or export a checkpoint."""
 
 from __future__ import annotations
 
@@ -6,9 +6,7 @@ import sys
 from collections.abc import Sequence
 
 from harness.cli import parser
-from harness.cli.commands import ExportConfig
-from harness.config.adapt import AdaptCommandConfig
-from harness.config.schema import EvaluateConfig
+from harness.config.scoring import AdaptConfig, EvaluateConfig
 from harness.errors import run_command
 from harness.execution.preflight import preflight
 
@@ -20,33 +18,44 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _main(argv: list[str]) -> int:
-    invocation = parser.parse(argv)
-    if isinstance(invocation.config, ExportConfig):
-        return _export(invocation.config)
-    preflight(invocation.config.execution)
-    return _run(invocation, argv)
+    request = parser.parse(argv)
+    if isinstance(request, parser.Export):
+        from harness.execution import checkpoint
 
-
-def _run(invocation: parser.Invocation, argv: list[str]) -> int:
-    # Only now what costs seconds: bad input has been answered already.
+        checkpoint.write(request.to, checkpoint.read(request.checkpoint))
+        return 0
+    if isinstance(request, parser.Resume):
+        return _resume(request)
+    config = request.config if isinstance(request, parser.Run) else request
+    preflight(config.execution)
+    # Only now what takes seconds: bad input has been refused already.
     from harness.console.display import make_progress
     from harness.experiments.evaluate import adapt_checkpoint, evaluate_checkpoint
     from harness.experiments.run import run_experiment
 
-    config, listener = invocation.config, make_progress()
-    assert not isinstance(config, ExportConfig)
-    if isinstance(config, AdaptCommandConfig):
-        return adapt_checkpoint(config, argv=argv, listener=listener)
-    if isinstance(config, EvaluateConfig):
-        return evaluate_checkpoint(config, argv=argv, listener=listener)
-    return run_experiment(config, argv=argv, given=invocation.given, listener=listener)
+    listener = make_progress()
+    if isinstance(request, AdaptConfig):
+        return adapt_checkpoint(request, argv=argv, listener=listener)
+    if isinstance(request, EvaluateConfig):
+        return evaluate_checkpoint(request, argv=argv, listener=listener)
+    return run_experiment(request.config, argv=argv, given=request.given, listener=listener)
 
 
-def _export(config: ExportConfig) -> int:
-    from harness.execution import checkpoint
+def _resume(request: parser.Resume) -> int:
+    from harness.config.schema import folder
+    from harness.console.display import make_progress
+    from harness.experiments.run import RESULTS, resume
+    from harness.reporting.store.files import run_path
 
-    checkpoint.write(config.to, checkpoint.read(config.checkpoint))
-    return 0
+    execution = dict(request.execution)
+    storage = execution.pop("storage", None)
+    return resume(
+        run_path(folder(storage) if storage else RESULTS, request.name),
+        make_progress(),
+        retry_failed=True,
+        mirror=execution.pop("mirror", None),
+        **execution,
+    )
 
 
 if __name__ == "__main__":

@@ -65,7 +65,7 @@ class EvaluateConfig:
         """
         env, tasks = stored.env, stored.test_tasks
         if self.imujoco_xml is not None:
-            if "xml" not in fields(type(env)):
+            if "xml" not in fields(settings_class("env", stored.task_dist)):
                 raise UsageError(f"--imujoco-xml: {stored.task_dist} has no such setting")
             env = replace(env, xml=self.imujoco_xml)
         given = self._given(

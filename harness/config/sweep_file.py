@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import json
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,6 +18,7 @@ from harness.config.schema import STRICT, Count, LargeCount, Positive, RunConfig
 from harness.config.sweep_space import Axis
 from harness.config.validation import KeyPath
 from harness.errors import UsageError
+from harness.reporting.store.manifest import config_hash
 from harness.types import Cell
 
 MAX_CELLS = 10_000
@@ -81,13 +80,6 @@ class Sweep:
     cells: tuple[PlannedCell, ...]
 
 
-def config_hash(config: Mapping[str, Any]) -> str:
-    """Return the sha256 of everything in a configuration that can change a number."""
-    relevant = {key: value for key, value in config.items() if key != "execution"}
-    text = json.dumps(relevant, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
 def load(path: Path) -> Sweep:
     """Read the sweep file at ``path``.
 
@@ -97,7 +89,7 @@ def load(path: Path) -> Sweep:
     return expand(strict_yaml.read(path), str(path))
 
 
-def cells_of(
+def planned_cells(
     config: RunConfig, given: Layer, settings: Mapping[str, Any] | None = None
 ) -> list[PlannedCell]:
     """Return the cells of a run, seed by seed so that a partial run already compares."""
@@ -210,7 +202,7 @@ def _cells(
     for axis in swept:
         for end in range(1, len(axis.path) + 1):
             origins.setdefault(axis.path[:end], axis.where)
-    # Lists of names and seeds need no points of their own: cells_of crosses them.
+    # Lists of names and seeds need no points of their own: planned_cells crosses them.
     lists = {axis.path[0]: list(axis.values) for axis in swept if _is_list(axis)}
     others = [axis for axis in swept if not _is_list(axis)]
     for point in sweep_space.points(others, samples=tune.num_samples, seed=tune.seed):
@@ -224,7 +216,7 @@ def _cells(
             if path[0] not in ("seed", "task_dist") and path not in {(name,) for name in CHOICES}
         }
         given = precedence.merged(base, sweep_space.nested(nested))
-        yield from cells_of(config, {**given, **layer}, settings)
+        yield from planned_cells(config, {**given, **layer}, settings)
 
 
 def _is_list(axis: Axis) -> bool:

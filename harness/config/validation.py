@@ -20,7 +20,7 @@ from harness.config.distributions import open_distribution
 from harness.config.protocol import EVERY_TASK, PROTOCOLS, has_classes, with_classes
 from harness.config.schema import SECTIONS, ExecutionConfig, LargeCount, RunConfig
 from harness.errors import UsageError
-from harness.meta import learners
+from harness.meta import adapters, learners
 from task_distributions import Split, TaskDistribution
 
 KeyPath = tuple[str, ...]
@@ -262,7 +262,8 @@ def _check_adapter(config: RunConfig, origins: Origins) -> None:
     """Refuse an adapter that a chosen learner's policy cannot be scored with."""
     kind = config.adapter.kind
     for label, part in config.learner.items():
-        allowed = learners.spec(part.kind).adapters
+        spec = learners.spec(part.kind)
+        allowed = [name for name in adapters.names() if spec.fits(adapters.spec(name))]
         if kind not in ("auto", *allowed):
             raise UsageError(
                 f"{origin_of(('adapter',), origins)}: learner {label!r} cannot be scored with "
@@ -280,7 +281,7 @@ def _check_effect(config: RunConfig, origins: Origins) -> None:
     """Refuse settings that the user gave although other settings leave them without effect."""
     for family in ("policy", "learner"):
         for label, part in getattr(config, family).items():
-            unused = getattr(part.settings, "unused", dict)()
+            unused: Mapping[str, str] = getattr(part.settings, "unused", dict)()
             for name, reason in unused.items():
                 if (family, label, name) in origins:
                     origin = origins[family, label, name]

@@ -24,13 +24,13 @@ class ChunkSize:
 
     tasks: int
     """Tasks per job, at most."""
-    least_jobs: int
+    min_jobs: int
     """Jobs that even a short list is cut into, so that a few workers share it evenly."""
 
     @classmethod
     def of(cls, config: RunConfig, episodes: int) -> ChunkSize:
         """Return the size for tasks of ``episodes`` environments each, at least one a job."""
-        return cls(max(1, config.envs_per_job // episodes), config.least_jobs)
+        return cls(max(1, config.envs_per_job // episodes), config.min_jobs)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +74,7 @@ def cut(
     """
     keys = range(len(task_indices)) if phase == "train" else task_indices
     count = len(task_indices)
-    pieces_count = max(-(-count // size.tasks), min(count, size.least_jobs))
+    pieces_count = max(-(-count // size.tasks), min(count, size.min_jobs))
     bounds = [count * part // pieces_count for part in range(pieces_count + 1)]
     pieces = [slice(start, stop) for start, stop in pairwise(bounds)]
     return [

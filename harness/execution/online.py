@@ -11,9 +11,9 @@ import torch
 from numpy.typing import NDArray
 
 from harness import seeding
-from harness.config.adapt import AdaptCommandConfig
 from harness.config.protocol import scored_tasks
 from harness.config.schema import RunConfig
+from harness.config.scoring import AdaptConfig
 from harness.errors import UsageError
 from harness.execution.cell_setup import build_setup
 from harness.execution.learner_host import restored_state
@@ -50,7 +50,7 @@ class NormalizedEnv:
 
 
 def returns(
-    config: AdaptCommandConfig, cell: Cell, run: RunConfig, on_done: Callable[[int, int], None]
+    config: AdaptConfig, cell: Cell, run: RunConfig, on_done: Callable[[int, int], None]
 ) -> tuple[Returns, Returns]:
     """Play the same episodes with weights as they are, and adapting all the while.
 

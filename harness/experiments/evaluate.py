@@ -10,17 +10,16 @@ from pathlib import Path
 
 import numpy as np
 
-from harness.config.adapt import AdaptCommandConfig
-from harness.config.schema import EvaluateConfig, RunConfig, config_as_dict, config_from_dict
+from harness.config.schema import RunConfig
+from harness.config.scoring import AdaptConfig, EvaluateConfig, as_dict
 from harness.config.sweep_file import PlannedCell
-from harness.config.validation import check_run
+from harness.config.validation import check, config_from_dict
 from harness.console.listener import RunListener
 from harness.console.progress_state import CellProgress, RunProgress
 from harness.errors import ExitCode, UsageError
 from harness.execution import checkpoint as checkpoints
 from harness.execution import online
 from harness.execution.cell import cells
-from harness.experiments.planning import config_of_cell
 from harness.experiments.run import RunOptions, play
 from harness.reporting.rebuild import load_comparison
 from harness.reporting.render.writers import console
@@ -30,13 +29,13 @@ from harness.types import REFERENCE, Cell
 
 ADAPTATION_FILE = "adaptation.json"
 CHANGEABLE: dict[tuple[str, ...], str] = {
-    (section, name): f"--{name.replace('_', '-')}"
-    for section, names in (
-        ("adapt", ("adapter",)),
-        ("env", ("test_tasks", "imujoco_xml")),
-        ("evaluation", ("protocol", "splits", "episodes_per_shot", "query_episodes")),
-    )
-    for name in names
+    ("adapter",): "--adapter",
+    ("test_tasks",): "--test-tasks",
+    ("env", "xml"): "--imujoco-xml",
+    **{
+        ("evaluation", name): f"--{name.replace('_', '-')}"
+        for name in ("protocol", "splits", "episodes_per_shot", "query_episodes")
+    },
 }
 """Settings that scoring a checkpoint may change, and the flags that change them."""
 
@@ -52,9 +51,9 @@ def evaluate_checkpoint(
     """
     cell, stored = checkpoint_cell(config)
     chosen = config.applied_to(stored)
-    check_run(chosen, CHANGEABLE)
-    given = config_as_dict(config)
-    planned = PlannedCell(cell.id, cell, config_of_cell(chosen, cell), given, {})
+    check(chosen, CHANGEABLE)
+    given = as_dict(config)
+    planned = PlannedCell(cell.id, cell, chosen, given, {})
     options = RunOptions.of_execution(
         config.execution,
         chosen.task_dist,
@@ -89,8 +88,7 @@ def checkpoint_cell(config: EvaluateConfig) -> tuple[Cell, RunConfig]:
             f"{path} is of {named}, which is not a cell of the configuration it carries"
         )
     cell = planned[planned.index(named)]
-    own = {"policy": (cell.policy,), "learner": (cell.learner,), "seed": (cell.seed,)}
-    return cell, dataclasses.replace(stored, **own)
+    return cell, stored.one_cell(cell.policy, cell.learner, cell.seed)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -111,16 +109,14 @@ class Gain:
         shown = "; ".join(f"{name} {_shown(value)}" for name, value in parts)
         return f"return {shown}; gain {_shown(self.gain, sign='+')}"
 
-    def save(self, folder: Path, config: AdaptCommandConfig) -> None:
+    def save(self, folder: Path, config: AdaptConfig) -> None:
         """Write the estimates and the settings they were computed with to ``adaptation.json``."""
-        values = dataclasses.asdict(self) | {"config": config_as_dict(config)}
+        values = dataclasses.asdict(self) | {"config": as_dict(config)}
         text = json.dumps(_finite(values), indent=1, allow_nan=False)
         write_atomically(folder / ADAPTATION_FILE, text.encode())
 
 
-def adapt_checkpoint(
-    config: AdaptCommandConfig, *, argv: Sequence[str], listener: RunListener
-) -> int:
+def adapt_checkpoint(config: AdaptConfig, *, argv: Sequence[str], listener: RunListener) -> int:
     """Score a checkpoint before and after adaptation, print the gain; return the exit code.
 
     Raises:
@@ -156,7 +152,7 @@ def _gain(folder: Path, steps: int) -> Gain:
     return Gain(steps, column("return_0"), column(f"return_{steps}"), column(f"gain_{steps}"))
 
 
-def _online(config: AdaptCommandConfig, folder: Path, listener: RunListener) -> Gain:
+def _online(config: AdaptConfig, folder: Path, listener: RunListener) -> Gain:
     try:
         folder.mkdir(parents=True)
     except FileExistsError as error:

@@ -10,12 +10,14 @@ from typing import Any
 
 import yaml
 
+from harness.config.components import Component, fields
 from harness.config.distributions import open_distribution
 from harness.config.protocol import scored
-from harness.config.schema import RunConfig, config_as_dict, config_from_dict
+from harness.config.schema import RunConfig, config_as_dict
 from harness.config.sweep_file import PlannedCell
-from harness.execution.cell import cells
-from harness.meta.learners.traits import spelled_out, traits
+from harness.config.validation import config_from_dict
+from harness.execution.cell_setup import planned_iterations
+from harness.meta import learners
 from harness.reporting.store.files import NAME
 from harness.reporting.store.manifest import (
     SCORING,
@@ -26,23 +28,7 @@ from harness.reporting.store.manifest import (
     relevant,
     varied,
 )
-from harness.types import REFERENCE, Cell
-
-
-def planned_cells(config: RunConfig, given: Mapping[str, Any]) -> list[PlannedCell]:
-    """Return the cells of a plain run: policy × learner × seed, seed by seed."""
-    return [
-        PlannedCell(cell.id, cell, config_of_cell(config, cell), dict(given), {})
-        for cell in cells(config)
-    ]
-
-
-def config_of_cell(config: RunConfig, cell: Cell) -> RunConfig:
-    """Return the configuration of one cell of ``config``, with every default written out."""
-    own = dataclasses.replace(
-        config, policy=(cell.policy,), learner=(cell.learner,), seed=(cell.seed,)
-    )
-    return spelled_out(own)
+from harness.types import REFERENCE
 
 
 def plan(
@@ -76,7 +62,7 @@ def _info(planned: PlannedCell) -> CellInfo:
         seed=cell.seed,
         settings=planned.settings,
         table=", ".join([cell.task_dist, *shown]),
-        iterations=traits(cell.learner).settings(planned.config).train.epochs,
+        iterations=planned_iterations(cell, planned.config),
         config=config,
         config_hash=config_hash(config),
     )
@@ -124,15 +110,18 @@ def shared_training(planned: Mapping[str, PlannedCell]) -> dict[str, str]:
 
     finetune is multitask with another scoring, so it takes over the weights of its multitask.
     """
-    by_hash = {config_hash(config_as_dict(cell.config)): key for key, cell in planned.items()}
     shared = {}
     for key, cell in planned.items():
-        learner = traits(cell.cell.learner).trained_as
-        if learner is not None:
-            same = dataclasses.replace(cell.config, learner=(learner,))
-            other = by_hash.get(config_hash(config_as_dict(same)))
-            if other is not None:
-                shared[key] = other
+        part = cell.config.learner[cell.cell.learner]
+        kind = learners.spec(part.kind).shared_training
+        if kind is None:
+            continue
+        cls = learners.spec(kind).settings
+        settings = cls(**{name: getattr(part.settings, name) for name in fields(cls)})
+        same = Component(kind, settings)
+        for other_key, other in planned.items():
+            if dataclasses.replace(cell.config, learner={other.cell.learner: same}) == other.config:
+                shared[key] = other_key
     return shared
 
 

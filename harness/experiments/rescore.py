@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
-from harness.config.schema import config_from_dict
+from harness.config.validation import config_from_dict
 from harness.errors import UsageError
 from harness.execution.cell import CellRunner
 from harness.execution.cell_setup import build_setup

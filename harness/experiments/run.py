@@ -19,7 +19,7 @@ from pydantic import TypeAdapter
 from rich.console import Group
 
 from harness.config.schema import ExecutionConfig, RunConfig
-from harness.config.sweep_file import PlannedCell, TuneConfig
+from harness.config.sweep_file import PlannedCell, TuneConfig, planned_cells
 from harness.console.listener import RunListener
 from harness.errors import ExitCode, HarnessError, UsageError, crash
 from harness.execution.interrupt import InterruptedRunError, StopRequest
@@ -27,9 +27,8 @@ from harness.execution.preflight import available_cpus, check_tracking
 from harness.experiments.cell_queue import CellQueue
 from harness.experiments.lock import alone
 from harness.experiments.mirror import Mirror, mirrored
-from harness.experiments.planning import cells_of, plan, planned_cells
+from harness.experiments.planning import cells_of, plan
 from harness.experiments.trial import StartBackend, play_cell, start_backend
-from harness.meta.learners.traits import spelled_out
 from harness.reporting.rebuild import exit_code, rebuild
 from harness.reporting.render.writers import console, render
 from harness.reporting.store.files import remove_temporaries, run_path
@@ -80,8 +79,6 @@ class RunOptions:
         return cls(
             name,
             storage=execution.storage or RESULTS,
-            resume=execution.resume,
-            retry_failed=execution.resume,
             backend=execution.backend,
             address=execution.address,
             mirror=execution.mirror,
@@ -107,7 +104,7 @@ def run_experiment(
     options = RunOptions.of_execution(
         config.execution, config.task_dist, command=command, given=given
     )
-    return play(planned_cells(config, given), options, listener)
+    return play(planned_cells(config, dict(given)), options, listener)
 
 
 def resume(
@@ -282,10 +279,10 @@ def _one_by_one(queue: CellQueue, start: StartBackend, workers: int | None) -> N
     with contextlib.ExitStack() as stack:
         while (key := queue.next()) is not None:
             spec = queue.spec(key, workers)
-            config = _shared_settings(spec.config)
-            if used is None or _without_names(config) != _without_names(used):
+            if used is None or not _covers(used, spec.config):
                 stack.close()
-                backend, used = start(config, queue.folder, queue.listener), config
+                used = _shared_config(spec.config, queue)
+                backend = start(used, queue.folder, queue.listener)
                 stack.callback(backend.close)
                 # Only now: Ray installs handlers of its own while it starts.
                 stop = stack.enter_context(StopRequest(queue.request_stop))
@@ -293,14 +290,28 @@ def _one_by_one(queue: CellQueue, start: StartBackend, workers: int | None) -> N
             queue.running.discard(key)
 
 
-def _shared_settings(config: RunConfig) -> RunConfig:
-    """Return a cell's configuration with defaults left open that depend on its names alone."""
-    bare = dataclasses.replace(config, ppo=dataclasses.replace(config.ppo, chunk_steps=None))
-    return bare if spelled_out(bare) == spelled_out(config) else config
+def _shared_config(config: RunConfig, queue: CellQueue) -> RunConfig:
+    """Return ``config`` with the components of all cells that differ from it in these alone."""
+    policy, learner = dict(config.policy), dict(config.learner)
+    for planned in queue.planned.values():
+        other = dataclasses.replace(planned.config, execution=config.execution)
+        if _without_components(other) == _without_components(config):
+            policy = {**other.policy, **policy}
+            learner = {**other.learner, **learner}
+    return dataclasses.replace(config, policy=policy, learner=learner)
 
 
-def _without_names(config: RunConfig) -> RunConfig:
-    return dataclasses.replace(config, policy=("any",), learner=("any",), seed=(0,))
+def _covers(shared: RunConfig, config: RunConfig) -> bool:
+    """Return whether workers started with ``shared`` can play the cell of ``config``."""
+    return (
+        _without_components(shared) == _without_components(config)
+        and config.policy.items() <= shared.policy.items()
+        and config.learner.items() <= shared.learner.items()
+    )
+
+
+def _without_components(config: RunConfig) -> RunConfig:
+    return dataclasses.replace(config, policy={}, learner={}, seed=(0,))
 
 
 def _conclude(folder: Path, seconds: float) -> ExitCode:

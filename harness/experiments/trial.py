@@ -22,7 +22,7 @@ from harness.execution.local import LocalBackend
 from harness.execution.worker import JobError
 from harness.experiments.lock import alone
 from harness.experiments.planning import write_cell_config
-from harness.meta.cell_setup import CellSetup
+from harness.execution.cell_setup import build_setup
 from harness.meta.learners.base import DivergedError
 from harness.reporting.rebuild import CELL_CONFIG
 from harness.reporting.store.manifest import CELLS_DIR, CellState
@@ -140,7 +140,8 @@ class _Trial:
         return state
 
     def _runner(self) -> CellRunner:
-        return CellRunner(CellSetup.build(self.spec.cell, self.spec.config), self.backend)
+        setup = build_setup(self.spec.cell, self.spec.config)
+        return CellRunner(setup, self.spec.config, self.backend)
 
     def _reference(self) -> float:
         """Score the reference lines; return the wall seconds."""
@@ -211,7 +212,7 @@ class _Trial:
             except InterruptedRunError:
                 self._save(learner, curve)
                 raise
-            if due or metrics.iteration == runner.config.train.epochs:
+            if due or runner.setup.budget.exhausted(metrics.iteration, metrics.env_steps):
                 self._save(learner, curve)
         return wall
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness.meta import adapters
-from harness.meta.adapters.base import Adapter
+from harness.meta.adapters.base import Adapter, AdapterSpec
 from harness.meta.adapters.gradient import INNER_LR
 from harness.meta.learners.base import Learner, LearnerSettings, PolicySnapshot
 from harness.meta.rollouts.actor import Actor
@@ -70,6 +70,16 @@ class LearnerSpec:
     """A learner whose training is identical to the last bit; only the scoring differs."""
     trains: bool = True
     """False if its weights stay at their initial values."""
+    follows_adapter: bool = False
+    """It trains through the adapter that scores it, on the inputs that adapter needs."""
+
+    def fits(self, adapter: AdapterSpec) -> bool:
+        """Return whether ``adapter`` can score its policy."""
+        if not adapter.adapts:
+            return True
+        if adapter.trained_through:
+            return self.follows_adapter
+        return not self.feeds_task and adapter.feeds_history == self.feeds_history
 
 
 @dataclass(frozen=True, slots=True)

@@ -51,7 +51,7 @@ class RayBackend:
             )
         self._config_ref = ray.put(config)
         alone = self._owns_ray and config.execution.address is None
-        crowd = self.num_workers, config.execution.sum_beyond
+        crowd = self.num_workers, 16
         self._options = {} if alone else serialization.options(*crowd)
         # First: where memory runs out Ray ends the newest actors, and a learner costs the most.
         self._learner = self._start_learner()
@@ -70,7 +70,7 @@ class RayBackend:
         execution = self._config.execution
         landed = JobScheduler(self.crew, work, execution, self._report, on_done).play()
         receipts = [one.receipt for one in landed]
-        if work.request.summable and self.crew.crowd > execution.sum_beyond:
+        if work.request.summable and self.crew.crowd > 16:
             return receipts, self._sums.reduced(landed)
         return receipts, [one.result for one in landed]
 

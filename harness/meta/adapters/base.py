@@ -70,3 +70,7 @@ class AdapterSpec:
     settings: type = NoSettings
     feeds_history: bool = False
     """Needs a policy that is fed its previous action and reward, and remembers."""
+    trained_through: bool = False
+    """Scores only policies that were trained through it."""
+    adapts: bool = True
+    """False if shots change nothing."""

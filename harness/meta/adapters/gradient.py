@@ -102,5 +102,7 @@ def memory_and_gradient(inner_lr: float) -> GradientAdapter:
 
 GRADIENT = AdapterSpec(build=lambda settings, inner_lr: GradientAdapter(inner_lr))
 MEMORY_AND_GRADIENT = AdapterSpec(
-    build=lambda settings, inner_lr: memory_and_gradient(inner_lr), feeds_history=True
+    build=lambda settings, inner_lr: memory_and_gradient(inner_lr),
+    feeds_history=True,
+    trained_through=True,
 )

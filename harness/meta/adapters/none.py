@@ -33,4 +33,4 @@ class NoAdapter:
         return params
 
 
-NONE = AdapterSpec(build=lambda settings, inner_lr: NoAdapter())
+NONE = AdapterSpec(build=lambda settings, inner_lr: NoAdapter(), adapts=False)

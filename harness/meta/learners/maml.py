@@ -337,4 +337,6 @@ class MAMLLearner:
         return PartialGradient.of(share, theta, objective.losses(terms))
 
 
-MAML = LearnerSpec(settings=MAMLSettings, build=MAMLLearner, adapter="gradient")
+MAML = LearnerSpec(
+    settings=MAMLSettings, build=MAMLLearner, adapter="gradient", follows_adapter=True
+)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from harness.config.adapt import AdaptCommandConfig
+from harness.config.scoring import AdaptConfig
 
 from harness.cli import run
 from harness.config.schema import AdaptConfig, RunConfig
@@ -113,7 +113,7 @@ def test_an_adapter_that_the_checkpoint_was_not_trained_for_is_bad_input(place, 
         assert told in said
         assert not Path("results/no").exists()
     both = RunConfig(task_dist="point_goal", adapt=AdaptConfig(adapter="memory+gradient"))
-    asked = AdaptCommandConfig(Path("x"), adapter="gradient")
+    asked = AdaptConfig(Path("x"), adapter="gradient")
     with pytest.raises(UsageError, match="trained with --adapter memory\\+gradient"):
         asked.applied_to(both)
     assert dataclasses.replace(asked, adapter=None).applied_to(both).adapt == both.adapt
