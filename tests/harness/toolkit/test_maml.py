@@ -180,6 +180,20 @@ def test_a_loss_that_is_not_finite_takes_no_step():
     assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
     with pytest.raises(ValueError, match="task"):
         MetaMAML(model).meta_update([])
+    with pytest.raises(FloatingPointError):
+        MetaMAML(model).adapt_task(tasks[1][2], tasks[1][3])
+
+
+def test_adaptation_can_continue_from_an_earlier_one():
+    ((x, y, _, _),) = make_tasks(1)
+    maml = MetaMAML(make("ssm"), 0.3)
+
+    def loss(params):
+        return mse_loss(maml.functional_forward(x, params=params)[0], y)
+
+    continued = maml.minimize(loss, 1, start=maml.minimize(loss, 2))
+    for name, value in maml.adapt_task(x, y, num_steps=3).items():
+        torch.testing.assert_close(continued[name], value)
 
 
 def test_it_learns_to_learn():
