@@ -1,16 +1,16 @@
-"""The source of ``demo.ipynb``: ``python examples/make_notebook.py`` turns one into the other."""
+"""Source of ``demo.ipynb``; convert it with ``python examples/make_notebook.py``."""
 
 # %% [markdown]
-# # From meta-training to a task never seen
+# # From meta-training to unseen tasks
 #
-# A state-space policy is meta-trained to find hidden goals in the plane. On held-out goals it is
-# then adapted in two ways, **standard** (each gradient step on the newest episodes alone) and
-# **hybrid** (on the newest and, with less weight, on older ones), side by side from the same
-# weights, on the same goals, with the same seeds.
+# A state-space policy is meta-trained to find hidden goals in the plane. It is then adapted to
+# held-out goals in two ways: **standard** (each gradient step uses the newest episodes only) and
+# **hybrid** (each step also uses older episodes, with a smaller weight). Both start from the same
+# weights and use the same goals and seeds.
 #
 # ## Setup
 #
-# On a bare machine, or in Colab, once:
+# On a new machine, or in Colab, run once:
 #
 # ```
 # git clone <this repository> && cd metarl-harness
@@ -30,10 +30,10 @@ from IPython.display import display
 from torch import Tensor
 
 from harness.cli import run
-from harness.config.schema import config_from_dict
+from harness.config.validation import config_from_dict
 from harness.execution import checkpoint
 from harness.execution.cell_setup import build_setup
-from harness.meta import learners
+from harness.meta import learners, objectives
 from harness.toolkit import AdaptationConfig, ExperienceBuffer, HybridAdapter, StandardAdapter
 from harness.types import Cell
 from policies.heads import gaussian_log_prob
@@ -46,10 +46,10 @@ NAME = f"demo-{datetime.now():%Y%m%d-%H%M%S}"
 # %% [markdown]
 # ## Meta-training
 #
-# The command line of the harness, called from here: 15 iterations of second-order MAML on 100
-# training goals, in this process. It scores what it trained after 0, 1 and 3 shots on ten test
-# goals and prints the table; everything lies in `results/<name>/`. The budget is tiny. It is there
-# to show the way, not to compare policies by: that is what `--preset standard` is for.
+# This cell calls the command line of the harness: 15 iterations of second-order MAML on 100
+# training goals, in this process. The trained policy is scored after 0, 1 and 3 shots on ten test
+# goals, and the table is printed; all results are in `results/<name>/`. The budget is tiny: it
+# shows how a run works and is too small to compare policies. Use `--preset standard` for that.
 
 # %%
 COMMAND = """
@@ -63,11 +63,11 @@ assert exit_code == 0
 # %% [markdown]
 # ## The trained weights
 #
-# Checkpoints are safetensors with a checksum. The policy becomes an ordinary torch module; the
-# scaling of observations that training found stays as it is.
+# Checkpoints are safetensors files with a checksum. The policy becomes an ordinary torch module;
+# the observation normalizer stays as it was at the end of training.
 
 # %%
-saved = checkpoint.read(max(Path("results", NAME, "checkpoints").glob("*/*.safetensors")))
+saved = checkpoint.read(max(Path("results", NAME).glob("cells/*/checkpoints/*.safetensors")))
 setup = build_setup(Cell(**saved.run["cell"]), config_from_dict(saved.run["config"]))
 state = learners.build(setup).init()
 state.load(saved.tensors, saved.learner)
@@ -77,7 +77,7 @@ goals = dist.tasks("test")[:10]
 
 
 def fresh_policy() -> PolicyModule:
-    """Return the meta-trained policy as a module of its own."""
+    """Return a new module with the meta-trained weights."""
     sizes = {"obs_dim": dist.spec.obs_dim, "action_dim": dist.spec.action_dim}
     module = PolicyModule(setup.cell.policy, **sizes)
     module.load_state_dict(trained.params)
@@ -87,43 +87,39 @@ def fresh_policy() -> PolicyModule:
 sum(weight.numel() for weight in fresh_policy().parameters())
 
 # %% [markdown]
-# ## Playing, and what a step descends
+# ## Episodes and loss
 #
-# One shot is a batch of episodes played by the policy as it is then. Both adapters descend the same
-# loss, a policy gradient: minus the mean of `weight · log-density · advantage`. On new episodes the
-# weight is one, which makes it the gradient that the inner loop of MAML follows too. An action of
-# an older episode weighs less the less likely it has become, and never more than one (truncated
-# importance weights, as in arXiv 1802.01561).
+# One shot is a batch of episodes played by the current policy. Both adapters minimize the same
+# policy-gradient loss: minus the mean of `weight · log-density · advantage`. For new episodes the
+# weight is one, which gives the gradient of MAML's inner loop. For older episodes it is the
+# likelihood ratio between the current and the sampling policy, truncated at one (arXiv 1802.01561).
 
 
 # %%
 def play(model: PolicyModule, goal: Task, seeds: list[int], *, sample: bool) -> list[Tensor]:
-    """Return inputs, actions, their log-densities and rewards [episode, time, ...]."""
+    """Return inputs, actions, log-densities and rewards, each [episode, time, ...]."""
     env = dist.make_batch([goal], len(seeds))
     obs, memory, steps = env.reset(seeds), model.init_hidden(len(seeds)), []
     for _ in range(dist.spec.horizon):
         x = trained.normalizer(torch.tensor(obs, dtype=torch.float32))
         with torch.no_grad():
             action, log_prob, _, memory = model.get_action(x, memory, deterministic=not sample)
-        moved = env.step(train.action_scale * action.numpy())
-        steps.append((x, action, log_prob, torch.tensor(moved.reward, dtype=torch.float32)))
-        obs = moved.obs
+        result = env.step(train.action_scale * action.numpy())
+        steps.append((x, action, log_prob, torch.tensor(result.reward, dtype=torch.float32)))
+        obs = result.obs
     return [torch.stack(column, dim=1) for column in zip(*steps, strict=True)]
 
 
 def targets(actions: Tensor, log_probs: Tensor, rewards: Tensor) -> Tensor:
-    """Return what the loss needs of each step [episode, time, action and two more]."""
-    to_go = torch.zeros_like(rewards)
-    ahead = torch.zeros(len(rewards))
-    for t in reversed(range(rewards.shape[1])):
-        ahead = to_go[:, t] = rewards[:, t] + train.gamma * ahead
-    advantage = to_go - to_go.mean(0)  # the baseline of a step: the mean over the episodes
+    """Return actions, log-densities and advantages [episode, time, action_dim + 2]."""
+    returns = objectives.discounted_returns(rewards, train.gamma)
+    advantage = returns - returns.mean(0)  # baseline: the mean over episodes at each step
     advantage = advantage / (advantage.std() + 1e-8)
     return torch.cat([actions, log_probs.unsqueeze(-1), advantage.unsqueeze(-1)], dim=-1)
 
 
 def loss_of(model: PolicyModule) -> Callable[[Tensor, Tensor], Tensor]:
-    """Return the policy-gradient loss of the means ``model`` gives for the targets above."""
+    """Return the policy-gradient loss of mean actions and the targets above."""
 
     def loss(mean: Tensor, y: Tensor) -> Tensor:
         actions, old, advantage = y[..., :-2], y[..., -2], y[..., -1]
@@ -137,8 +133,8 @@ def loss_of(model: PolicyModule) -> Callable[[Tensor, Tensor], Tensor]:
 # %% [markdown]
 # ## Standard and hybrid
 #
-# Up to the first shot the two are the same: there is nothing older to learn from yet. After that,
-# hybrid's loss gains half the loss on eight older episodes of the same goal.
+# The two are identical up to the first shot, when there are no older episodes yet. After that, the
+# hybrid loss adds half the loss on eight older episodes from the same goal.
 
 # %%
 SHOTS, EPISODES = 5, 8
@@ -152,7 +148,7 @@ CONFIG = AdaptationConfig(
 
 
 def adapt(mode: str, goal: Task) -> tuple[list[float], list[Tensor]]:
-    """Return the mean query return after 0 to SHOTS shots, and the paths [3, time, 2] walked."""
+    """Return the mean query return and the paths [3, time, 2] after 0 to SHOTS shots."""
     torch.manual_seed(goal.index)
     model = fresh_policy()
     buffer = ExperienceBuffer(seed=goal.index)
@@ -167,31 +163,31 @@ def adapt(mode: str, goal: Task) -> tuple[list[float], list[Tensor]]:
         paths.append(x * trained.normalizer.std + trained.normalizer.mean)
         if shot < SHOTS:
             seeds = [1000 * (shot + 1) + episode for episode in range(EPISODES)]
-            x, *played = play(model, goal, seeds, sample=True)
-            y = targets(*played)
+            x, *steps = play(model, goal, seeds, sample=True)
+            y = targets(*steps)
             adapter.update_step(x, y)
             buffer.add(x, y)
     return returns, paths
 
 
-played = {mode: [adapt(mode, goal) for goal in goals] for mode in ("standard", "hybrid")}
-scores = {mode: np.array([returns for returns, _ in each]) for mode, each in played.items()}
+results = {mode: [adapt(mode, goal) for goal in goals] for mode in ("standard", "hybrid")}
+scores = {mode: np.array([returns for returns, _ in each]) for mode, each in results.items()}
 assert np.array_equal(scores["standard"][:, :2], scores["hybrid"][:, :2])
 
 # %% [markdown]
 # ## Side by side
 #
-# Mean return over the ten goals, and the difference with a 95 % bootstrap interval over the goals.
-# Where the interval covers zero, this run does not tell the two apart. One seed, ten goals: it says
-# nothing about other trainings.
+# Mean return over the ten goals, and the difference with a 95 % bootstrap interval over goals. If
+# the interval contains zero, this run does not separate the two. With one seed and ten goals, it
+# says nothing about other training runs.
 
 
 # %%
 def interval(differences: np.ndarray) -> str:
     """Return the mean of ``differences`` and its 95 % bootstrap interval."""
     rng = np.random.default_rng(0)
-    drawn = rng.choice(differences, (10_000, len(differences))).mean(1)
-    low, high = np.percentile(drawn, [2.5, 97.5])
+    means = rng.choice(differences, (10_000, len(differences))).mean(1)
+    low, high = np.percentile(means, [2.5, 97.5])
     return f"{differences.mean():+.2f} [{low:+.2f}, {high:+.2f}]"
 
 
@@ -201,7 +197,7 @@ table = pd.DataFrame(
         "standard": scores["standard"].mean(0).round(2),
         "hybrid": scores["hybrid"].mean(0).round(2),
         "hybrid − standard": [interval(column) for column in difference.T],
-        "hybrid's gain over 0 shots": [
+        "gain of hybrid over 0 shots": [
             interval(column) for column in (scores["hybrid"] - scores["hybrid"][:, :1]).T
         ],
     },
@@ -213,12 +209,14 @@ display(table)
 figure, (curve, plane) = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
 for mode, values in scores.items():
     curve.plot(values.mean(0), marker="o", label=mode)
-curve.axhline(dist.non_adaptive_return(goals), color="grey", ls="--", label="best without adapting")
+curve.axhline(
+    dist.non_adaptive_return(goals), color="grey", ls="--", label="best without adaptation"
+)
 curve.set(xlabel="shots", ylabel="return", title="Adaptation, mean of ten goals")
 curve.legend(loc="right")
 for mode, marker in (("standard", "-"), ("hybrid", "--")):
     for number, goal in enumerate(goals[:4]):
-        _, paths = played[mode][number]
+        _, paths = results[mode][number]
         plane.plot(*paths[-1][0].T, marker, color=f"C{number}", label=mode if not number else None)
         plane.plot(goal.param("goal_x"), goal.param("goal_y"), "*", color=f"C{number}", ms=12)
 title = f"Paths to four goals (stars) after {SHOTS} shots"

@@ -1,6 +1,6 @@
-"""Write ``demo.ipynb`` from ``demo.py``: ``# %%`` begins a cell, ``# %% [markdown]`` one of text.
+"""Write ``demo.ipynb`` from ``demo.py``: ``# %%`` starts a cell, ``# %% [markdown]`` a text cell.
 
-The notebook is kept without outputs: numbers are cited from ``results/published`` alone.
+The notebook is committed without outputs.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
 
 
 def notebook(source: str) -> NotebookNode:
-    """Return the notebook that ``source`` describes; what stands before its first cell is left out.
+    """Return the notebook for ``source``, which determines it byte for byte.
 
-    The same source always gives the same notebook.
+    Text before the first cell is dropped.
     """
     parts = re.split(r"^# %%(.*)\n", source, flags=re.MULTILINE)[1:]
     cells = []
@@ -35,7 +35,7 @@ def notebook(source: str) -> NotebookNode:
 
 
 def main() -> None:
-    """Write the file."""
+    """Write the notebook."""
     nbformat.write(notebook((HERE / "demo.py").read_text()), HERE / "demo.ipynb")
 
 

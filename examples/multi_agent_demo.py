@@ -1,9 +1,9 @@
-"""Several agents on the tasks of one distribution, side by side, each adapting in its own way.
+"""Several agents side by side, each on its own task and with its own way of adapting.
 
     python examples/multi_agent_demo.py [--task-dist point_goal] [--episodes 4] [--mode threads]
 
-Policies here are untrained, so that the script runs in seconds: watch the machinery, not the
-returns. ``python -m harness.run`` meta-trains.
+The policies are untrained, so that the script finishes in seconds; the returns are not meaningful.
+Use ``python -m harness.run`` for meta-training.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from policies.modules import PolicyModule
 
 
 def make_agent(number: int, policy: str, env: gymnasium.Env) -> tuple[str, Agent]:
-    """Return an agent and its name; every other one adapts in place, the others as MAML does."""
+    """Return a name and an agent: one using MAML for even numbers, an adapter for odd ones."""
     torch.manual_seed(number)
     model = PolicyModule(
         policy, obs_dim=env.observation_space.shape[0], action_dim=env.action_space.shape[0]
@@ -39,7 +39,7 @@ def make_agent(number: int, policy: str, env: gymnasium.Env) -> tuple[str, Agent
 
 
 def main(arguments: list[str] | None = None) -> dict[str, list[float]]:
-    """Play, print and return every agent's returns."""
+    """Play and print the episodes; return each agent's returns."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--task-dist", default="point_goal")
     parser.add_argument("--policies", nargs="+", default=["ssm", "gru", "lstm", "transformer"])

@@ -17,12 +17,12 @@ from harness.console.listener import RunListener
 from harness.execution import checkpoint as checkpoints
 from harness.execution.backend import Backend, LearnerHandle, LostError
 from harness.execution.cell import CellRunner
+from harness.execution.cell_setup import build_setup
 from harness.execution.interrupt import InterruptedRunError, Stop
 from harness.execution.local import LocalBackend
 from harness.execution.worker import JobError
 from harness.experiments.lock import alone
 from harness.experiments.planning import write_cell_config
-from harness.execution.cell_setup import build_setup
 from harness.meta.learners.base import DivergedError
 from harness.reporting.rebuild import CELL_CONFIG
 from harness.reporting.store.manifest import CELLS_DIR, CellState

@@ -1,28 +1,23 @@
 """Test-time adaptation and MAML for any torch module, and agents built on them.
 
-The learners and adapters of the benchmark itself are in ``harness.meta``.
+The benchmark's own learners and adapters are in ``harness.meta``.
 """
 
-from harness.toolkit.agents import (
-    AdaptationAgent,
-    Agent,
-    AgentCoordinator,
-    MetaMAMLAgent,
-    ModuleAgent,
-)
-from harness.toolkit.experience import ExperienceBuffer
-from harness.toolkit.features import MetaFeatures
-from harness.toolkit.hooks import MetaRLHook, SSMHook
-from harness.toolkit.hybrid import HybridAdapter, StandardAdapter
-from harness.toolkit.module_adapter import Adapter, create_adapter
-from harness.toolkit.online import OnlineLoss, TestTimeAdapter
-from harness.toolkit.settings import AdaptationConfig
-from harness.toolkit.strategies import (
+from harness.toolkit.adaptation import (
+    AdaptationConfig,
     AdaptationStrategy,
+    Adapter,
+    MetaFeatures,
+    create_adapter,
     register_adaptation_strategy,
     strategy_names,
 )
-from harness.toolkit.supervised import MetaMAML, SupervisedTask
+from harness.toolkit.agents import AdaptationAgent, Agent, MetaMAMLAgent, ModuleAgent
+from harness.toolkit.coordinator import AgentCoordinator
+from harness.toolkit.hooks import MetaRLHook, SSMHook
+from harness.toolkit.hybrid import ExperienceBuffer, HybridAdapter, StandardAdapter
+from harness.toolkit.maml import MetaMAML, SupervisedTask
+from harness.toolkit.online import OnlineLoss, TestTimeAdapter
 
 __all__ = [
     "AdaptationAgent",

@@ -1,4 +1,4 @@
-"""Where an adapter meets a model: features from inside it, and losses of a policy."""
+"""Hooks between an adapter and a model: internal features, and actor-critic losses."""
 
 from __future__ import annotations
 
@@ -9,65 +9,67 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from harness.toolkit.module_adapter import Adapter
+from harness.meta import objectives
+from harness.toolkit.adaptation import Adapter
 
 FEATURES: tuple[str, ...] = ("features", "hidden_state", "hidden_states", "logits")
-"""Keys of a mapping of outputs in which features are looked for, in this order."""
+"""Keys searched for features in a mapping of outputs, in this order."""
 
 
 class SSMHook:
-    """Watches what a model computes: its hidden state, or the output of one of its layers."""
+    """Records a model's hidden state, or the output of one of its layers, at every call."""
 
     def __init__(self, adapter: Adapter) -> None:
         self.adapter = adapter
         self._handle: RemovableHandle | None = None
         self._model: nn.Module | None = None
-        self._seen: Tensor | None = None
+        self._features: Tensor | None = None
 
     def attach(self, model: nn.Module, layer: str = "") -> SSMHook:
-        """Watch ``layer`` (its dotted name) or the whole of ``model``; return this hook."""
+        """Record the outputs of ``model``, or of its submodule ``layer``; return this hook."""
         self.detach()
         self._model = model
-        self._handle = model.get_submodule(layer).register_forward_hook(self._watch)
+        self._handle = model.get_submodule(layer).register_forward_hook(self._record)
         return self
 
     def detach(self) -> None:
-        """Stop watching."""
+        """Stop recording."""
         if self._handle is not None:
             self._handle.remove()
-        self._handle = self._seen = self._model = None
+        self._handle = self._features = self._model = None
 
     def features(self, batch: Any) -> Tensor:
-        """Return the features ``[..., F]`` of the last call, cut from its graph.
+        """Return the features ``[..., F]`` of the last call, detached from its graph.
 
-        A model not called yet since ``attach`` is called on ``batch``.
+        If the model was not called since ``attach``, it is called on ``batch``.
 
         Raises:
-            RuntimeError: not attached.
+            RuntimeError: the hook is not attached.
         """
         if self._model is None:
             raise RuntimeError("the hook is not attached; call attach(model) first")
-        if self._seen is None:
+        if self._features is None:
             with torch.no_grad():
                 _ = self._model(**batch) if isinstance(batch, Mapping) else self._model(batch)
-        assert self._seen is not None
-        return self._seen
+        assert self._features is not None
+        return self._features
 
-    def _watch(self, module: nn.Module, inputs: Any, outputs: Any) -> None:
-        self._seen = _features(outputs).detach()
+    def _record(self, module: nn.Module, inputs: Any, outputs: Any) -> None:
+        self._features = _features(outputs).detach()
 
 
 class MetaRLHook:
-    """Losses of an actor-critic that has ``evaluate_actions``, for an adapter to descend.
+    """Adapts an actor-critic that has ``evaluate_actions`` by its policy and value losses.
 
-    policy + value_coef * value - entropy_coef * entropy, the policy part the clipped surrogate of
-    PPO (arXiv 1707.06347, eq. 7) where the batch knows how likely its actions were, else the plain
-    policy gradient.
+    loss = policy + value_coef * value - entropy_coef * entropy
+
+    The policy loss is PPO's clipped surrogate if the batch has the ``log_probs`` at sampling time,
+    and the plain policy gradient otherwise.
 
     Args:
         adapter: of the policy.
-        clip: of the likelihood ratio.
-        value_coef: weight of the squared error of the value head.
+        clip: range of the likelihood ratio (arXiv 1707.06347, eq. 7).
+        value_coef: weight of the value head's squared error.
         entropy_coef: weight of the entropy bonus.
     """
 
@@ -82,20 +84,22 @@ class MetaRLHook:
         self._clip, self._value_coef, self._entropy_coef = clip, value_coef, entropy_coef
 
     def outputs(self, batch: Mapping[str, Any]) -> tuple[Tensor, Tensor, Tensor]:
-        """Return log-densities, values and entropies at the ``obs`` and ``actions`` of a batch."""
-        found: tuple[Tensor, Tensor, Tensor] = self.adapter.model.evaluate_actions(  # type: ignore[operator]
+        """Return log-densities, values and entropies for the batch's ``obs`` and ``actions``."""
+        outputs: tuple[Tensor, Tensor, Tensor] = self.adapter.model.evaluate_actions(  # type: ignore[operator]
             batch["obs"], batch["actions"], batch.get("hidden_state"), batch.get("first")
         )
-        return found
+        return outputs
 
     def loss(self, outputs: tuple[Tensor, Tensor, Tensor], batch: Mapping[str, Any]) -> Tensor:
-        """Return the loss of a batch with ``advantages``, ``returns`` and perhaps ``log_probs``."""
+        """Return the loss of a batch with ``advantages``, ``returns`` and maybe ``log_probs``."""
         log_probs, values, entropy = outputs
         advantages = batch["advantages"]
         if "log_probs" in batch:
-            ratio = torch.exp(log_probs - batch["log_probs"])
-            clipped = ratio.clamp(1 - self._clip, 1 + self._clip)
-            policy = -torch.minimum(ratio * advantages, clipped * advantages).mean()
+            new, old, gain = (
+                x.reshape(1, 1, -1) for x in (log_probs, batch["log_probs"], advantages)
+            )
+            mask = torch.ones_like(new, dtype=torch.bool)
+            policy = objectives.ppo_clip_loss(new, old, gain, mask, self._clip)[0]
         else:
             policy = -(log_probs * advantages).mean()
         value = (values - batch["returns"]).square().mean()
@@ -103,7 +107,7 @@ class MetaRLHook:
         return total
 
     def adapt(self, batch: Mapping[str, Any]) -> dict[str, float]:
-        """Adapt the policy on ``batch``; return what ``Adapter.adapt`` does."""
+        """Adapt the policy on ``batch``; return the result of ``Adapter.adapt``."""
         return self.adapter.adapt(self.loss, batch, fwd_fn=self.outputs)
 
 

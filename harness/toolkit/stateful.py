@@ -1,8 +1,8 @@
-"""Calling any torch module, with or without a hidden state and with parameters of one's own.
+"""Calling conventions for torch modules with or without hidden state.
 
-A module with a hidden state is called ``module(x, hidden)`` and returns its output first and the
-next hidden state last; one without is called ``module(x)``. A hidden state is a tensor or a tuple
-or list of them.
+A module with hidden state is called as ``module(x, hidden)`` and returns its output first and the
+next hidden state last; one without is called as ``module(x)``. A hidden state is a tensor, or a
+tuple or list of hidden states.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ Hidden = Any
 
 
 def initial_hidden(model: nn.Module, batch: int) -> Hidden:
-    """Return ``model.init_hidden(batch)``, or None for a module that has no such method."""
-    make = getattr(model, "init_hidden", None)
-    return None if make is None else make(batch)
+    """Return ``model.init_hidden(batch)``, or None if the module has no such method."""
+    init_hidden = getattr(model, "init_hidden", None)
+    return None if init_hidden is None else init_hidden(batch)
 
 
 def call(
@@ -30,10 +30,10 @@ def call(
     """Return the output of ``model`` and its next hidden state.
 
     Args:
-        model: what is called.
+        model: called as described above.
         x: its input.
-        hidden: its hidden state; None calls it without.
-        tensors: parameters and buffers to take the place of the module's own.
+        hidden: its hidden state; not passed if None.
+        tensors: parameters and buffers to use in place of the module's own.
     """
     return split(call_whole(model, x, hidden, tensors))
 
@@ -41,7 +41,7 @@ def call(
 def call_whole(
     model: nn.Module, x: Tensor, hidden: Hidden, tensors: Mapping[str, Tensor] | None = None
 ) -> Any:
-    """Return all that ``model`` returns; see ``call``."""
+    """Return everything that ``model`` returns; arguments as for ``call``."""
     arguments = (x,) if hidden is None else (x, hidden)
     if tensors is None:
         return model(*arguments)
@@ -49,14 +49,14 @@ def call_whole(
 
 
 def split(result: Any) -> tuple[Any, Hidden]:
-    """Return output and next hidden state of what a module returned; None if it has none."""
+    """Return output and next hidden state (or None) from the return value of a module."""
     if not isinstance(result, tuple):
         return result, None
     return result[0], result[-1]
 
 
 def map_hidden(function: Callable[[Tensor], Tensor], hidden: Hidden) -> Hidden:
-    """Return ``hidden`` with every tensor replaced by ``function`` of it."""
+    """Return ``hidden`` with ``function`` applied to every tensor."""
     if hidden is None:
         return None
     if isinstance(hidden, Tensor):
@@ -65,48 +65,57 @@ def map_hidden(function: Callable[[Tensor], Tensor], hidden: Hidden) -> Hidden:
 
 
 def detach(hidden: Hidden) -> Hidden:
-    """Return ``hidden`` cut from the graph that made it."""
+    """Return ``hidden`` detached from its graph."""
     return map_hidden(torch.Tensor.detach, hidden)
 
 
 def share(
     model: nn.Module, hidden: Hidden, sizes: Sequence[tuple[int, int]]
 ) -> list[tuple[Hidden, Hidden]]:
-    """Return every task's hidden states before its support and its query data.
+    """Return each task's hidden states before its support and its query data.
+
+    The number of rows of ``hidden`` decides how they are shared. The first match applies:
+
+    - the size of every batch: each batch starts from all rows;
+    - one: every sequence starts from it;
+    - the number of sequences of all tasks: they are distributed in order;
+    - the number of tasks: each task's sequences start from its row.
 
     Args:
-        model: whose hidden state it is.
-        hidden: None for fresh ones. Else its rows are, in this order of preference: as many as
-            every task's batch, and every task starts from all of them; one, and everything starts
-            from it; as many as all tasks' sequences together, dealt out in order; one per task.
-        sizes: sequences in the support and the query data of each task.
+        model: the module the hidden state belongs to.
+        hidden: rows to share; None gives initial hidden states.
+        sizes: number of support and query sequences of each task.
 
     Raises:
-        ValueError: the rows are none of these.
+        ValueError: the number of rows is none of these.
     """
     if hidden is None:
         return [(initial_hidden(model, a), initial_hidden(model, b)) for a, b in sizes]
-    dims = list(_batch_dims(model, hidden))
-    rows = next(_leaves(hidden)).shape[dims[0]]
-    each = _rows_of(rows, sizes)
-    return [(_take(hidden, dims, a), _take(hidden, dims, b)) for a, b in each]
+    batch_dims = list(_batch_dims(model, hidden))
+    num_rows = next(_leaves(hidden)).shape[batch_dims[0]]
+    return [
+        (_select(hidden, batch_dims, support), _select(hidden, batch_dims, query))
+        for support, query in _rows_by_task(num_rows, sizes)
+    ]
 
 
-def _rows_of(rows: int, sizes: Sequence[tuple[int, int]]) -> list[tuple[list[int], list[int]]]:
-    if {rows} == {size for pair in sizes for size in pair}:
-        return [(list(range(rows)), list(range(rows))) for _ in sizes]
-    if rows == 1:
+def _rows_by_task(
+    num_rows: int, sizes: Sequence[tuple[int, int]]
+) -> list[tuple[list[int], list[int]]]:
+    if {num_rows} == {size for pair in sizes for size in pair}:
+        return [(list(range(num_rows)), list(range(num_rows))) for _ in sizes]
+    if num_rows == 1:
         return [([0] * a, [0] * b) for a, b in sizes]
-    if rows == sum(a for a, _ in sizes) and all(a == b for a, b in sizes):
-        ends = torch.tensor([a for a, _ in sizes]).cumsum(0).tolist()
-        dealt = [list(range(end - a, end)) for end, (a, _) in zip(ends, sizes, strict=True)]
-        return [(part, part) for part in dealt]
-    if rows == len(sizes):
+    if num_rows == sum(a for a, _ in sizes) and all(a == b for a, b in sizes):
+        rows = iter(range(num_rows))
+        parts = [[next(rows) for _ in range(a)] for a, _ in sizes]
+        return [(part, part) for part in parts]
+    if num_rows == len(sizes):
         return [([task] * a, [task] * b) for task, (a, b) in enumerate(sizes)]
     raise ValueError(
-        f"the hidden state has {rows} rows; tasks have (support, query) batches of {list(sizes)}. "
-        "Have as many rows as every batch, or one, or one per sequence of all tasks, or one per "
-        "task"
+        f"the hidden state has {num_rows} rows, but the tasks have (support, query) batches of "
+        f"{list(sizes)}. Pass as many rows as every batch has, or one, or one per sequence of all "
+        "tasks, or one per task"
     )
 
 
@@ -119,27 +128,25 @@ def _leaves(hidden: Hidden) -> Iterator[Tensor]:
 
 
 def _batch_dims(model: nn.Module, hidden: Hidden) -> Iterator[int]:
-    """Yield for every tensor of ``hidden`` which axis is the batch."""
+    """Yield the batch dimension of every tensor in ``hidden``."""
     if isinstance(model, nn.RNNBase):
         yield from (leaf.dim() - 2 for leaf in _leaves(hidden))
     elif hasattr(model, "init_hidden"):
-        pairs = zip(
+        # The dimension in which the initial states of one and of two sequences differ.
+        for one, two in zip(
             _leaves(initial_hidden(model, 1)), _leaves(initial_hidden(model, 2)), strict=True
-        )
-        for one, two in pairs:
-            differs = (
-                i for i, (a, b) in enumerate(zip(one.shape, two.shape, strict=True)) if a != b
-            )
-            yield next(differs)
+        ):
+            sizes = zip(one.shape, two.shape, strict=True)
+            yield next(dim for dim, (a, b) in enumerate(sizes) if a != b)
     else:
         yield from (0 for _ in _leaves(hidden))
 
 
-def _take(hidden: Hidden, dims: Sequence[int], rows: list[int]) -> Hidden:
-    each = iter(dims)
+def _select(hidden: Hidden, batch_dims: Sequence[int], rows: list[int]) -> Hidden:
+    dims = iter(batch_dims)
 
-    def pick(leaf: Tensor) -> Tensor:
+    def select(leaf: Tensor) -> Tensor:
         index = torch.tensor(rows, device=leaf.device)
-        return leaf.detach().index_select(next(each), index)
+        return leaf.detach().index_select(next(dims), index)
 
-    return map_hidden(pick, hidden)
+    return map_hidden(select, hidden)

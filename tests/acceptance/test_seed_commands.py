@@ -1,7 +1,7 @@
-"""The command lines of the seed documents, with nothing but the program's name mapped.
+"""The command lines of the seed documents, as written there except for the program's name.
 
-``seed_commands.txt`` has each once, on one line; ``refused:`` marks those that are answered with
-the reason instead. They are played for real with the numbers made small.
+Each line of ``seed_commands.txt`` is a promise (docs/parity.md) and a command, marked ``refused``
+if the harness rejects it with a reason. The commands run for real, with small numbers.
 """
 
 import re
@@ -14,79 +14,89 @@ from harness.cli.parser import parse
 from harness.errors import UsageError
 
 LINES = (Path(__file__).parent / "seed_commands.txt").read_text().splitlines()
-RUNS = [line for line in LINES if not line.startswith("refused: ")]
+COMMANDS = [
+    pytest.param(number, command, id=f"{promise}-{number}")
+    for number, line in enumerate(LINES)
+    for promise, command in [line.split(": ", 1)]
+    if not command.startswith("refused: ")
+]
+REFUSED = [
+    pytest.param(command, id=promise)
+    for promise, command in (line.split(": refused: ") for line in LINES if ": refused: " in line)
+]
 PROGRAMS = {
     "python main.py": [],
     "python experiments/serious_benchmark.py": [],
     "python benchmarks/simple_improved_benchmark.py": ["--mode", "improved"],
 }
-TINY = {"--num_epochs": "1", "--epochs": "1", "--outer-steps": "2", "--adapt-steps": "1"}
-CHECKPOINTS = ["eval", "adapt"]
+"""Programs of the documents -> arguments that ``python -m harness.run`` needs for the same."""
+SMALL = {
+    "--num_epochs": "1",
+    "--epochs": "1",
+    "--outer-steps": "2",
+    "--adapt-steps": "1",
+    "--episodes": "2",
+}
+"""Numbers that replace those of the documents."""
 
 
-def mapped(line):
-    program = next(name for name in PROGRAMS if line.startswith(name))
-    argv = line.removeprefix(program).split()
-    return argv[:1] * (argv[0] in (*CHECKPOINTS, "train")) + [
-        *PROGRAMS[program],
-        *argv[argv[0] in (*CHECKPOINTS, "train") :],
-    ]
+def arguments(command):
+    """Return the command's arguments for ``python -m harness.run``."""
+    program = next(name for name in PROGRAMS if command.startswith(name))
+    return command.removeprefix(program).split() + PROGRAMS[program]
 
 
-def small(argv, name):
-    """The same flags with small numbers, and a small budget for what is not said."""
-    kept = list(argv)
-    for at, token in enumerate(argv):
-        if token in TINY:
-            kept[at + 1] = TINY[token]
-        if token == "--episodes":
-            kept[at + 1] = "2"
-    kept = re.sub("step_100", "step_2", " ".join(kept)).split()
-    kept += ["--backend", "local", "--name", name]
-    if argv[0] in CHECKPOINTS:
-        return [*kept, "--test-tasks", "0", "1"]
-    sizes = {"--horizon": "6", "--episodes-per-shot": "2", "--query-episodes": "1"}
-    sizes |= {"--episodes-per-task": "2", "--checkpoint-every": "1"}
-    if not {"--tasks-per-batch", "--tasks_per_epoch"} & set(argv):
+def shortened(command, name):
+    """Return the same arguments with small numbers, and small values for all other budgets."""
+    argv = arguments(command.replace("step_100", "step_2"))
+    for flag, number in SMALL.items():
+        if flag in argv:
+            argv[argv.index(flag) + 1] = number
+    flags = set(re.findall(r"--\S+", command)) | set(argv)
+    argv += ["--backend", "local", "--name", name]
+    if argv[0] in ("eval", "adapt"):
+        return [*argv, "--test-tasks", "0", "1"]
+    sizes = {"--horizon": "6", "--query-episodes": "1", "--episodes-per-task": "2"}
+    sizes["--checkpoint-every"] = "1"
+    sizes["--episodes-per-shot"] = "1" if "metaworld" in command else "2"
+    if not flags & {"--tasks-per-batch", "--tasks_per_epoch"}:
         sizes["--meta-batch-size"] = "2"
-    if not {"--method", "--mode"} & set(kept):
+    if not flags & {"--method", "--mode"}:
         sizes["--policy"] = "ssm"
-    if not {"--few-shot", "--zero-shot"} & set(argv):
+    if not flags & {"--few-shot", "--zero-shot"}:
         sizes["--few-shot"] = "1"
-    if "--test-tasks" not in argv:
+    if "--test-tasks" not in flags:
         sizes["--test-tasks"] = "0"
-    if "metaworld" in " ".join(argv):
-        sizes["--episodes-per-shot"] = "1"
-    return [*kept, *(part for pair in sizes.items() for part in pair)]
+    return argv + [part for pair in sizes.items() for part in pair]
 
 
-@pytest.mark.parametrize("line", LINES)
-def test_every_flag_is_understood_or_refused_with_the_reason(line, tmp_path, monkeypatch):
+@pytest.mark.parametrize(("number", "command"), COMMANDS)
+def test_every_flag_is_accepted_as_written(number, command, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("checkpoints").mkdir()
     for name in ("latest", "step_100"):
         Path(f"checkpoints/{name}.npz").touch()
-    refused, argv = line.startswith("refused: "), mapped(line.removeprefix("refused: "))
-    if refused:
-        with pytest.raises(UsageError, match=r"have: .*halfcheetah"):
-            parse(argv)
-    else:
-        parse(argv)
+    parse(arguments(command))
+
+
+@pytest.mark.parametrize("command", REFUSED)
+def test_an_unknown_environment_is_refused_with_the_known_ones(command):
+    with pytest.raises(UsageError, match="halfcheetah"):
+        parse(arguments(command))
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory):
+def shared_folder(tmp_path_factory):
+    """Run every command in one folder: ``eval`` and ``adapt`` read what ``train`` writes."""
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp_path_factory.mktemp("seeds"))
         yield
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("line", RUNS, ids=[str(number) for number in range(len(RUNS))])
-def test_every_command_plays_to_the_end(line, place, request):
-    # In the order of the file: what train leaves, eval and adapt read.
-    name = f"run-{request.node.callspec.id}"
-    assert run.main(small(mapped(line), name)) == 0
-    assert (
-        Path("results") / name / ("table.md" if "--online" not in line else "adaptation.json")
-    ).exists()
+@pytest.mark.parametrize(("number", "command"), COMMANDS)
+def test_every_command_runs_to_the_end(number, command, shared_folder):
+    name = f"run-{number}"
+    assert run.main(shortened(command, name)) == 0
+    output = "adaptation.json" if "--online" in command else "table.md"
+    assert Path("results", name, output).exists()

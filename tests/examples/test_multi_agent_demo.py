@@ -1,4 +1,4 @@
-"""The demonstration of several agents runs and prints a line for each."""
+"""The multi-agent demo runs and prints a line per agent."""
 
 import runpy
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 DEMO = Path(__file__).parents[2] / "examples/multi_agent_demo.py"
 
 
-def test_it_plays_in_either_mode(capsys):
+def test_both_modes_give_the_same_returns(capsys):
     main = runpy.run_path(str(DEMO))["main"]
     threads = main(["--episodes", "3"])
     shown = capsys.readouterr().out
@@ -16,7 +16,7 @@ def test_it_plays_in_either_mode(capsys):
     assert main(["--episodes", "3", "--mode", "sequence"]) == threads
 
 
-def test_it_plays_a_real_robot():
+def test_it_runs_on_a_mujoco_task():
     main = runpy.run_path(str(DEMO))["main"]
     returns = main(
         ["--task-dist", "halfcheetah-vel", "--policies", "ssm", "gru", "--episodes", "2"]

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from harness.config.scoring import AdaptConfig
 
 from harness.cli import run
 from harness.config.schema import AdaptConfig, RunConfig
+from harness.config.scoring import AdaptConfig
 from harness.errors import UsageError
 from tests.harness.execution.execution_cases import assert_same, records, trained
 

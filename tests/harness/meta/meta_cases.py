@@ -3,6 +3,7 @@
 from itertools import pairwise
 
 import torch
+from harness.meta.learners.surrogate import Collected, MetaObjective
 
 import policies
 from harness.config.schema import AdaptConfig, PPOConfig, RunConfig, TrainConfig
@@ -10,7 +11,6 @@ from harness.meta import learners
 from harness.meta.adapters import GradientAdapter
 from harness.meta.cell_setup import CellSetup
 from harness.meta.learners.base import IterationInfo, JobContext, PolicyState
-from harness.meta.learners.surrogate import Collected, MetaObjective
 from harness.meta.rollouts.batch import Batch
 from harness.meta.rollouts.episode_loop import Clock
 from harness.types import Cell

@@ -7,6 +7,8 @@ import math
 import numpy as np
 import pytest
 import torch
+from harness.meta.learners.iteration import acting, training_plan
+from harness.meta.learners.surrogate import Collected
 
 import policies
 from harness.execution.jobs import Job
@@ -14,8 +16,6 @@ from harness.execution.scoring import reference
 from harness.meta import adapters, learners
 from harness.meta.adapters import GradientAdapter
 from harness.meta.learners.base import JobContext
-from harness.meta.learners.iteration import acting, training_plan
-from harness.meta.learners.surrogate import Collected
 from harness.meta.meta_episode import MetaEpisodeRunner
 from harness.meta.rollouts.batch import Batch
 from harness.meta.rollouts.episode_loop import Clock

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 import torch
+from harness.meta.learners.sequences import chunked, learnable, take
 
 import policies
 from harness.config.schema import TrainConfig
-from harness.meta.learners.sequences import chunked, learnable, take
 from harness.meta.rollouts.actor import Actor, rollout
 from harness.meta.rollouts.episode_loop import Clock, draw_noise
 from harness.meta.rollouts.inputs import Goals, Inputs

@@ -1,4 +1,4 @@
-"""Adapting modules at test time: every setting acts, every guard holds."""
+"""Test-time adaptation of modules: every setting has an effect and every guard holds."""
 
 import copy
 
@@ -10,9 +10,6 @@ from torch.nn.functional import mse_loss
 from harness.toolkit import (
     AdaptationConfig,
     Adapter,
-    ExperienceBuffer,
-    HybridAdapter,
-    StandardAdapter,
     create_adapter,
 )
 from policies.ssm import StateSpaceModel
@@ -37,7 +34,7 @@ def flat(model: nn.Module) -> torch.Tensor:
 
 
 def adapted(calls: int = 1, start_seed: int = 1, **settings) -> torch.Tensor:
-    """Parameters after some calls; big steps unless said otherwise, and no guard."""
+    """Return the parameters after some calls, by default with large steps and no guard."""
     settings = {"learning_rate": 0.1, "max_grad_norm": None} | settings
     adapter = Adapter(make_model(), AdaptationConfig(**settings))
     for call in range(calls):
@@ -49,7 +46,7 @@ def moved(**settings) -> torch.Tensor:
     return adapted(**settings) - flat(make_model())
 
 
-def test_a_plain_step_is_that_of_the_optimiser():
+def test_a_step_without_guards_is_the_optimizers():
     model, (x, y, hidden) = make_model(), make_data()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     for _ in range(3):
@@ -65,8 +62,8 @@ def test_a_plain_step_is_that_of_the_optimiser():
     assert not torch.allclose(flat(model), adapted(optimizer="adam", num_steps=3))
 
 
-def test_every_inner_step_starts_from_the_given_state():
-    """And nothing of its graph is kept: states may be handed on from call to call."""
+def test_every_gradient_step_starts_from_the_given_state():
+    """And is detached, so that states can be passed from call to call."""
     model, (x, y, _) = make_model(), make_data()
     adapter = Adapter(model, AdaptationConfig(0.05, 5))
     hidden = model.init_hidden(4)
@@ -79,7 +76,7 @@ def test_every_inner_step_starts_from_the_given_state():
     assert losses[-1] < 0.2 * losses[0]
 
 
-def test_without_a_state_a_fresh_one_is_used():
+def test_without_a_hidden_state_the_initial_one_is_used():
     x, y, _ = make_data()
     losses = [
         Adapter(make_model()).update_step(x, y, hidden)[0]
@@ -105,21 +102,21 @@ def test_learning_rate_is_also_lr():
         AdaptationConfig(learning_rate=0.2, lr=0.1)
 
 
-def test_adapt_every_passes_calls_over():
+def test_adapt_every_skips_calls():
     model = make_model()
     adapter = Adapter(model, AdaptationConfig(0.1, adapt_every=3))
-    steps, stands = [], []
+    steps, unchanged = [], []
     for _ in range(6):
         before = flat(model)
         loss, taken = adapter.update_step(*make_data())
         assert loss > 0
         steps.append(taken)
-        stands.append(torch.equal(before, flat(model)))
+        unchanged.append(torch.equal(before, flat(model)))
     assert steps == [1, 0, 0, 1, 0, 0]
-    assert stands == [False, True, True, False, True, True]
+    assert unchanged == [False, True, True, False, True, True]
 
 
-def test_select_names_what_may_move():
+def test_select_limits_the_adapted_parameters():
     model, before = make_model(), make_model()
     Adapter(model, AdaptationConfig(0.1, select=("C", "log_*"))).update_step(*make_data())
     changed = {
@@ -128,12 +125,12 @@ def test_select_names_what_may_move():
         if not torch.equal(p, q)
     }
     assert changed == {"C", "log_a", "log_dt"}
-    with pytest.raises(ValueError, match=r"matches no parameter; have: .*log_dt"):
+    with pytest.raises(ValueError, match=r"norm\*.*log_dt"):
         Adapter(model, AdaptationConfig(select=("norm*",)))
 
 
 def test_guard_gradient_clip():
-    """One SGD step is as long as learning rate times the clipped norm."""
+    """One SGD step has the length of the learning rate times the clipped norm."""
     free = moved(optimizer="sgd")
     held = moved(optimizer="sgd", max_grad_norm=0.01)
     assert free.norm() > 0.1 * 0.02
@@ -141,7 +138,7 @@ def test_guard_gradient_clip():
     torch.testing.assert_close(held / held.norm(), free / free.norm(), atol=1e-3, rtol=0)
 
 
-def test_guard_step_per_parameter():
+def test_guard_step_per_entry():
     free, held = moved(), moved(max_param_step=0.003)
     assert free.abs().max() > 0.05
     assert held.abs().max() == pytest.approx(0.003, rel=1e-3)
@@ -153,14 +150,14 @@ def test_guard_trust_region():
     assert moved(calls=5, trust_radius=0.2).norm() == pytest.approx(0.2, rel=1e-3)
 
 
-def test_guard_average_is_what_the_trust_region_follows():
-    """A moving anchor lets parameters leave the first ball, but slower than without a radius."""
+def test_guard_trust_region_around_the_moving_average():
+    """A moving anchor lets parameters leave the initial region, but slower than without one."""
     fixed = moved(calls=8, trust_radius=0.2).norm()
     following = moved(calls=8, trust_radius=0.2, ema_decay=0.5).norm()
     assert fixed * 1.1 < following < 8 * 0.2
 
 
-def test_the_average_can_be_run_in_place_of_the_parameters():
+def test_the_moving_average_can_replace_the_parameters():
     adapter = Adapter(make_model(), AdaptationConfig(0.1, 4, ema_decay=0.9))
     start = flat(adapter.model)
     adapter.update_step(*make_data())
@@ -175,7 +172,7 @@ def test_the_average_can_be_run_in_place_of_the_parameters():
         assert torch.equal(flat(model), start)
 
 
-def test_a_loss_that_is_not_finite_moves_nothing():
+def test_a_loss_that_is_not_finite_changes_nothing():
     model, (x, y, hidden) = make_model(), make_data()
     adapter = Adapter(model, AdaptationConfig(num_steps=2))
     before = flat(model)
@@ -190,7 +187,7 @@ def test_context_is_all_or_nothing():
     model = make_model()
     adapter = create_adapter(model, AdaptationConfig(0.1))
     adapter.update_step(*make_data())
-    before, twin = flat(model), copy.deepcopy(adapter)
+    before, copied = flat(model), copy.deepcopy(adapter)
 
     def adapt_and_fail():
         with torch.no_grad(), adapter.context(model):
@@ -201,14 +198,14 @@ def test_context_is_all_or_nothing():
     with pytest.raises(KeyError):
         adapt_and_fail()
     assert torch.equal(flat(model), before)
-    for each in (adapter, twin):  # the optimiser's moments are back, too
+    for each in (adapter, copied):  # the optimizer's moments are restored, too
         each.update_step(*make_data(seed=5))
-    assert torch.equal(flat(model), flat(twin.model))
-    with pytest.raises(ValueError, match="another model"), adapter.context(make_model()):
+    assert torch.equal(flat(model), flat(copied.model))
+    with pytest.raises(ValueError), adapter.context(make_model()):  # noqa: PT011
         pass
 
 
-def test_reset_brings_the_start_back():
+def test_reset_restores_the_start():
     adapter = Adapter(make_model(), AdaptationConfig(0.1, 3))
     first = adapter.update_step(*make_data())
     after = flat(adapter.model)
@@ -224,42 +221,6 @@ def test_reset_brings_the_start_back():
     [{"num_steps": 0}, {"lr": -1.0}, {"ema_decay": 1.0}, {"optimizer": "x"}, {"adapt_every": 0}],
 )
 def test_settings_out_of_range_are_refused(settings):
-    with pytest.raises(ValueError, match=r"it must be|have: adam, sgd"):
+    (name,) = settings
+    with pytest.raises(ValueError, match="learning_rate" if name == "lr" else name):
         AdaptationConfig(**settings)
-
-
-def hybrid(buffer: ExperienceBuffer, **settings) -> torch.Tensor:
-    config = AdaptationConfig(0.1, optimizer="sgd", max_grad_norm=None, **settings)
-    adapter = HybridAdapter(make_model(), config, buffer)
-    adapter.update_step(*make_data())
-    return flat(adapter.model)
-
-
-def test_hybrid_descends_present_and_past_together():
-    model, (x, y, hidden), (x_past, y_past, _) = make_model(), make_data(), make_data(8, seed=9)
-    buffer = ExperienceBuffer(100)
-    buffer.add(x_past, y_past)
-    loss = mse_loss(model(x, hidden)[0], y) + 0.3 * mse_loss(model(x_past)[0], y_past)
-    loss.backward()
-    expected = torch.cat([(p - 0.1 * p.grad).detach().flatten() for p in model.parameters()])
-    torch.testing.assert_close(hybrid(buffer, experience_weight=0.3), expected)
-
-
-def test_hybrid_without_a_past_or_its_weight_is_standard():
-    config = AdaptationConfig(0.1, optimizer="sgd", max_grad_norm=None)
-    standard = StandardAdapter(make_model(), config)
-    standard.update_step(*make_data())
-    buffer = ExperienceBuffer(100)
-    torch.testing.assert_close(hybrid(buffer), flat(standard.model))
-    buffer.add(*make_data(8, seed=9)[:2])
-    torch.testing.assert_close(hybrid(buffer, experience_weight=0.0), flat(standard.model))
-    assert not torch.allclose(hybrid(buffer), flat(standard.model))
-
-
-def test_hybrid_takes_as_many_past_experiences_as_said():
-    buffer, asked = ExperienceBuffer(100), []
-    buffer.add(*make_data(50, seed=9)[:2])
-    plain = buffer.get_batch
-    buffer.get_batch = lambda size: asked.append(size) or plain(size)
-    hybrid(buffer, experience_batch_size=7, num_steps=3)
-    assert asked == [7, 7, 7]

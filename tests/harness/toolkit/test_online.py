@@ -1,4 +1,4 @@
-"""A policy that adapts while it acts, on Gymnasium environments."""
+"""Online adaptation on Gymnasium environments."""
 
 import gymnasium
 import numpy as np
@@ -24,7 +24,7 @@ def make_policy(name: str = "ssm"):
 
 
 class Short:
-    """An ``Environment``: the observation alone, four values a step; over after three steps."""
+    """Three steps with the interface of ``Environment``: bare observations, four values a step."""
 
     def __init__(self, cut: bool = False) -> None:
         self._cut, self.actions = cut, []
@@ -42,7 +42,7 @@ class Short:
 
 
 @pytest.mark.parametrize("name", ["improved", "ssm", "lstm", "gru", "transformer", "mlp"])
-def test_it_plays_and_adapts(name):
+def test_every_policy_plays_and_adapts(name):
     policy = make_policy(name)
     before = torch.nn.utils.parameters_to_vector(policy.parameters()).clone()
     adapter = TestTimeAdapter(policy, adaptation_lr=1e-3, adaptation_steps=3, buffer_size=40)
@@ -59,7 +59,7 @@ def test_it_plays_and_adapts(name):
 
 
 @pytest.mark.parametrize("setting", ["adaptation_lr", "adaptation_steps"])
-def test_rate_and_steps_act(setting):
+def test_learning_rate_and_steps_take_effect(setting):
     def drift(**settings):
         torch.manual_seed(3)
         adapter = TestTimeAdapter(make_policy(), **{"adaptation_steps": 2} | settings)
@@ -77,8 +77,8 @@ def test_guards_of_the_config_hold():
     assert stats[-1]["drift"] == pytest.approx(0.01, rel=1e-3)
 
 
-def test_the_ratio_begins_at_one_for_policies_with_memory():
-    """What was stored fits what is unrolled: over episodes, and from the middle of one."""
+def test_the_likelihood_ratio_starts_at_one_for_recurrent_policies():
+    """The stored likelihoods match the recomputed ones, even from the middle of an episode."""
     policy = make_policy("gru")
     adapter = TestTimeAdapter(policy, 1e-9, 1, buffer_size=33)
     adapter.adapt_online(point_goal(), num_episodes=3, adapt_every=75, seed=0)
@@ -92,7 +92,7 @@ def test_the_ratio_begins_at_one_for_policies_with_memory():
 
 
 @pytest.mark.parametrize("cut", [False, True])
-def test_only_a_cut_episode_is_bootstrapped(cut):
+def test_only_truncated_episodes_are_bootstrapped(cut):
     policy = make_policy()
     loss = OnlineLoss(gamma=0.5, gae_lambda=1.0)
     adapter = TestTimeAdapter(policy, 1e-9, 1, loss=loss)
