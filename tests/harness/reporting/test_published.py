@@ -4,11 +4,11 @@ import json
 from pathlib import Path
 
 import pytest
+from harness.reporting.sweeps import sweep_tables
 
 from harness.cli import parser
 from harness.config.schema import config_as_dict
 from harness.reporting.render.writers import to_markdown
-from harness.reporting.sweeps import sweep_tables
 
 ROOT = Path(__file__).parents[3]
 SWEEPS = sorted(path.parent for path in (ROOT / "results/published").glob("*/sweep.json"))

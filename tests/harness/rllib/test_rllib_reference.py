@@ -7,8 +7,6 @@ import numpy as np
 import pytest
 import torch
 from harness.experiments.run_loop import RunLoop
-from harness.meta.learners.iteration import training_plan
-from harness.meta.learners.reports import report_on
 
 from harness import seeding
 from harness.cli.parser import load_config
@@ -18,6 +16,8 @@ from harness.execution.local import LocalBackend
 from harness.meta import adapters, learners
 from harness.meta.cell_setup import CellSetup
 from harness.meta.learners.base import DivergedError, JobContext, PolicyState
+from harness.meta.learners.iteration import training_plan
+from harness.meta.learners.reports import report_on
 from harness.meta.meta_episode import MetaEpisodeRunner
 from harness.meta.rollouts.actor import Actor
 from harness.meta.rollouts.episode_loop import Clock
@@ -154,7 +154,7 @@ def test_rllib_computes_what_our_lstm_computes(start):
     first = torch.zeros(1, 3, 7, dtype=torch.bool)
     ours = problem.policy.forward(params, x[None], first, (h[None], c[None]))
     mean, log_std = theirs["action_dist_inputs"].chunk(2, -1)
-    torch.testing.assert_close(ours.action_params[0], mean, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(ours.mean[0], mean, atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(ours.log_std.expand(1, 3, 7, -1)[0], log_std)
     torch.testing.assert_close(ours.value[0], value, atol=1e-5, rtol=1e-5)
     again = from_rllib(to_rllib(params))
