@@ -57,8 +57,8 @@ class Budget:
 class LearnerSpec:
     """A registered learner: its factory, and what is known about it before it is built."""
 
-    settings: type[LearnerSettings]
-    """Dataclass of its settings."""
+    settings: type
+    """Dataclass of its settings, which satisfies ``LearnerSettings``."""
     build: Callable[[CellSetup], Learner[Any]]
     adapter: str
     """The adapter it trains for; it scores the cell unless another one is asked for."""
@@ -102,9 +102,8 @@ class CellSetup:
     def training_classes(self) -> list[list[int]]:
         """Return the indices of the training tasks, class by class."""
         classes: dict[str, list[int]] = {}
-        for index, task in zip(
-            self.train_tasks, self.tasks("train", self.train_tasks), strict=True
-        ):
+        tasks = self.tasks("train", self.train_tasks)
+        for index, task in zip(self.train_tasks, tasks, strict=True):
             classes.setdefault(task.class_name, []).append(index)
         return list(classes.values())
 

@@ -180,6 +180,7 @@ def nanmean(values: Sequence[float]) -> float:
 # --- protocols -----------------------------------------------------------------------------------
 
 
+@runtime_checkable
 class LearnerSettings(Protocol):
     """The settings that acting, adapting and scoring read; every learner's settings have them."""
 
@@ -209,6 +210,7 @@ class LearnerSettings(Protocol):
         ...
 
 
+@runtime_checkable
 class State(Protocol):
     """The state of a learner between iterations."""
 

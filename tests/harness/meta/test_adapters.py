@@ -4,9 +4,9 @@ import pytest
 import torch
 
 import policies
-from harness.config.schema import AdaptConfig
 from harness.meta import adapters
-from harness.meta.adapters import Adapter, GradientAdapter
+from harness.meta.adapters.base import Adapter
+from harness.meta.adapters.gradient import GradientAdapter
 from harness.meta.rollouts.batch import Batch
 from policies.base import Params
 from policies.params import clone, repeat, select
@@ -85,7 +85,7 @@ def test_the_step_is_the_negative_gradient_times_inner_lr():
 
 @pytest.mark.parametrize("name", adapters.names())
 def test_registered_adapters_keep_the_protocol(name):
-    adapter = adapters.build(name, AdaptConfig())
+    adapter = adapters.build(name, inner_lr=INNER_LR)
     assert isinstance(adapter, Adapter)
     assert adapter.name == name
     assert adapter.needs_support == (adapter.steps_per_shot > 0 or adapter.carries_memory)
@@ -97,5 +97,5 @@ def test_registered_adapters_keep_the_protocol(name):
 
 
 def test_an_unknown_adapter_is_refused_by_name():
-    with pytest.raises(ValueError, match=r"unknown adapter 'sgd'; have: none, gradient"):
-        adapters.build("sgd", AdaptConfig())
+    with pytest.raises(ValueError, match="'sgd'"):
+        adapters.build("sgd", inner_lr=INNER_LR)
