@@ -7,10 +7,11 @@ import pytest
 
 from harness.cli import parser, sweep
 from harness.config import precedence, schema, strict_yaml, sweep_file
+from harness.config.defaults import resolved_defaults
 from harness.config.schema import UsageError, config_as_dict
 from harness.experiments.cell_queue import reference_cells, twins
 from harness.experiments.sweep_run import describe
-from harness.meta.learners import traits
+from harness.meta.learners import ppo
 from harness.reporting.store.manifest import config_hash
 from harness.reporting.store.sweep_manifest import settings_of
 
@@ -75,7 +76,7 @@ def test_the_replay_file_makes_the_same_cell_whatever_the_defaults_become(
     monkeypatch.setattr(schema, "REPLAY", dict.fromkeys(schema.REPLAY, 3))
     again = parser.load_config(["--config", str(path)])
     assert config_hash(config_as_dict(again)) == config_hash(config_as_dict(planned.config))
-    assert not traits.decided(again), "something is left to the code that reads the file"
+    assert not resolved_defaults(again), "something is left to the code that reads the file"
 
 
 def test_the_replay_settings_are_hashed_whether_given_or_not():
@@ -92,7 +93,7 @@ def test_a_sweep_is_not_resumed_where_the_code_has_other_defaults_now(monkeypatc
     text = POINT + "  learner: [maml, rl2]\nsweep: {policy: [gru, transformer]}"
     before = describe(expand(text), [])
     before.check_resume(describe(expand(text), []))
-    monkeypatch.setattr(traits, "CHUNK_STEPS", 77)
+    monkeypatch.setattr(ppo, "BPTT_STEPS", 77)
     with pytest.raises(ValueError, match=r"1 cells changed \(.*gru.rl2.*chunk_steps: 50 then, 77"):
         before.check_resume(describe(expand(text), []))
 
