@@ -9,7 +9,7 @@ from typing import Any
 from harness.meta import adapters
 from harness.meta.adapters.base import Adapter
 from harness.meta.adapters.gradient import INNER_LR
-from harness.meta.learners.base import Learner, LearnerSettings, PolicySnapshot
+from harness.meta.learners.base import Learner, PolicySnapshot
 from harness.meta.rollouts.actor import Actor
 from harness.meta.rollouts.batch import AdvantageEstimator
 from harness.meta.rollouts.inputs import Inputs
@@ -58,7 +58,8 @@ class LearnerSpec:
     """A registered learner: its factory, and what is known about it before it is built."""
 
     settings: type
-    """Dataclass of its settings, which satisfies ``LearnerSettings``."""
+    """Dataclass of its settings. Among them, acting and adapting read ``gamma``, ``gae_lambda``,
+    ``baseline``, ``action_scale``, ``init_std`` and, where there is one, ``inner_lr``."""
     build: Callable[[CellSetup], Learner[Any]]
     adapter: str
     """The adapter it trains for; it scores the cell unless another one is asked for."""
@@ -120,10 +121,8 @@ class CellSetup:
 
     def estimator(self, snapshot: PolicySnapshot) -> AdvantageEstimator:
         """Return how the learner estimates advantages."""
-        settings: LearnerSettings = self.settings
-        return AdvantageEstimator(
-            settings.gamma, settings.gae_lambda, settings.baseline, snapshot.return_scale
-        )
+        s = self.settings
+        return AdvantageEstimator(s.gamma, s.gae_lambda, s.baseline, snapshot.return_scale)
 
     def scoring_adapter(self) -> Adapter:
         """Build the adapter that scores the cell."""

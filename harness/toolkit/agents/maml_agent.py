@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor
 from torch.nn.functional import mse_loss
 
+from harness.meta.adapters.base import Shot
 from harness.meta.adapters.gradient import GradientAdapter, inner_loss
 from harness.meta.rollouts.batch import Batch
 from harness.toolkit.agents.base import ModuleAgent, lock_of
@@ -100,7 +101,7 @@ class MetaMAMLAgent(ModuleAgent):
         loss = inner_loss(batch.forward(self.model.policy, params), batch).item()
         adapter = GradientAdapter(self.maml.inner_lr)
         for _ in range(steps):
-            params = adapter.adapt(self.model.policy, params, batch)
+            params = adapter.adapt(self.model.policy, params, Shot(batch))
         self._fast = params
         self.trail.clear()
         return {"steps": float(steps), "loss": loss}

@@ -8,6 +8,7 @@ import torch
 import policies
 import task_distributions
 from harness.meta import adapters, learners
+from harness.meta.adapters.base import Shot
 from harness.meta.adapters.gradient import GradientAdapter
 from harness.meta.cell_setup import Budget, CellSetup
 from harness.meta.learners.base import IterationInfo, JobContext, PolicySnapshot, RequestKind
@@ -83,7 +84,7 @@ def collected(policy: Policy, params: Params, steps: int) -> MetaBatch:
         support.append(batch)
         with torch.no_grad():
             old.append(batch.forward(policy, current))
-        current = adapter.adapt(policy, current, batch)
+        current = adapter.adapt(policy, current, Shot(batch))
     query = make_batch(policy, current, 99)
     with torch.no_grad():
         query_old = query.forward(policy, current)

@@ -13,6 +13,7 @@ from harness.config.schema import EvalConfig
 from harness.execution.jobs import Job
 from harness.execution.scoring import reference
 from harness.meta import learners
+from harness.meta.adapters.base import Shot
 from harness.meta.adapters.gradient import GradientAdapter
 from harness.meta.learners.maml import MetaBatch
 from harness.meta.meta_episode import MetaEpisodePlan, MetaEpisodeRunner
@@ -116,7 +117,7 @@ def test_the_meta_gradient_is_that_of_the_adapted_objective():
     }
     direction = {name: draw(*value.shape) for name, value in params.items()}
     support, support_old = random_batch(policy, repeat(params, 2), draw)
-    adapted = GradientAdapter(0.1).adapt(policy, params, support)
+    adapted = GradientAdapter(0.1).adapt(policy, params, Shot(support))
     query, query_old = random_batch(policy, adapted, draw)
     data = MetaBatch((support,), query, (support_old,), query_old)
     objective = make_objective(policy, outer="trpo", inner_kl=0.7)

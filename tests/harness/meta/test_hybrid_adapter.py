@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from harness.meta import learners
+from harness.meta.adapters.base import Shot
 from harness.meta.adapters.gradient import GradientAdapter, inner_loss
 from harness.meta.adapters.hybrid import HybridGradientAdapter, HybridSettings
 from harness.meta.rollouts.batch import Batch
@@ -35,7 +36,7 @@ def test_it_descends_the_present_and_the_weighted_past(case):
     policy, params, present, past = case
     adapter = hybrid(experience_batch_size=7, experience_weight=0.3)
     count = present.x.shape[0]
-    got = adapter.adapt(policy, params, present, [past, present], generators(count))
+    got = adapter.adapt(policy, params, Shot(present, [past, present], generators(count)))
     chosen = adapter.sample(Batch.concatenate([past, present]).mask, 2, generators(count))
     assert chosen.sum((1, 2)).tolist() == [7] * count
     gradients = []
@@ -54,9 +55,9 @@ def test_it_descends_the_present_and_the_weighted_past(case):
 
 def test_without_a_past_it_is_the_gradient_adapter(case):
     policy, params, present, _ = case
-    args = (policy, params, present)
+    args = (policy, params, Shot(present))
     plain = GradientAdapter(inner_lr=0.5).adapt(*args)
-    alike = hybrid().adapt(*args, [], [])
+    alike = hybrid().adapt(*args)
     assert all(torch.equal(plain[name], alike[name]) for name in plain)
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from harness.meta.adapters.base import Shot
 from harness.meta.adapters.gradient import GradientAdapter
 from harness.meta.adapters.none import NoAdapter
 from harness.meta.meta_episode import MetaEpisodePlan, MetaEpisodeRunner, Outcome
@@ -93,7 +94,7 @@ def test_each_shot_is_collected_with_the_parameters_of_the_shots_before(played):
         noise, seeds = stream.noise(setup.dist.spec), stream.episode_seeds()
         assert_same(rollout(env, now, seeds, noise, Clock())[0], support, atol=1e-6)
         assert_params(outcome.samplers[shot], params)
-        params = adapter.adapt(actor.policy, params, outcome.support[shot])
+        params = adapter.adapt(actor.policy, params, Shot(outcome.support[shot]))
     assert_params(outcome.adapted.params, params)
 
 

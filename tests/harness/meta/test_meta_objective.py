@@ -4,6 +4,7 @@ import pytest
 import torch
 
 import policies
+from harness.meta.adapters.base import Shot
 from harness.meta.adapters.gradient import STEP_SIZE, GradientAdapter, inner_loss, with_step_sizes
 from harness.meta.learners.maml import Terms
 from harness.meta.rollouts.batch import Batch
@@ -211,7 +212,8 @@ def test_a_step_size_scales_the_step_of_its_own_number():
     doubled = {**params, key: params[key].clone()}
     doubled[key][..., 0] *= 2
     steps = [
-        adapter.adapt(policy, p, batch)["mean.bias"] - p["mean.bias"] for p in (params, doubled)
+        adapter.adapt(policy, p, Shot(batch))["mean.bias"] - p["mean.bias"]
+        for p in (params, doubled)
     ]
     assert steps[0].abs().min() > 1e-6
     torch.testing.assert_close(steps[1][..., 0], 2 * steps[0][..., 0])

@@ -154,7 +154,7 @@ def test_value_after_the_last_step_bootstraps_truncated_episodes_only(ended):
     actor = make_actor()
     played = trajectories.pack([ended], actor)
     values = trajectories.inputs_along(played, actor, tuple(tasks())).values(actor)
-    advantages = trajectories.advantages(played, values, gamma=0.5, lam=0.0, scale=1.0)
+    advantages, _ = AdvantageEstimator(0.5, 0.0, "value").estimate(played, values)
     # Episode [0, 0] was truncated at the horizon: unroll it by hand one step further.
     whole = torch.cat([torch.from_numpy(a) for a in (ended.obs, ended.last_obs[:, :, None])], 2)
     first = torch.zeros(whole.shape[:3], dtype=torch.bool)
