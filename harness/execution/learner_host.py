@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Generator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +73,14 @@ class LearnerHost:
             self._iteration, done = None, stop.value
         self._seconds += time.perf_counter() - began
         return LearnerStep(request, done, int(self._state.env_steps), self._seconds)
+
+    def advance_apart(self, *results: Any) -> tuple[LearnerStep, Any]:
+        """Do ``advance``; return the request's payload beside the step, for workers elsewhere."""
+        step = self.advance(*results)
+        if step.request is None:
+            return step, None
+        bare = replace(step.request, payload=None)
+        return replace(step, request=bare), step.request.payload
 
     def snapshot(self) -> PolicySnapshot:
         """Return the policy at the meta-parameters."""

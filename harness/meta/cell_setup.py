@@ -9,7 +9,7 @@ from typing import Any
 from harness.meta import adapters
 from harness.meta.adapters.base import Adapter, AdapterSpec
 from harness.meta.adapters.gradient import INNER_LR
-from harness.meta.learners.base import Learner, LearnerSettings, PolicySnapshot
+from harness.meta.learners.base import Learner, PolicySnapshot
 from harness.meta.rollouts.actor import Actor
 from harness.meta.rollouts.batch import AdvantageEstimator
 from harness.meta.rollouts.inputs import Inputs
@@ -57,8 +57,9 @@ class Budget:
 class LearnerSpec:
     """A registered learner: its factory, and what is known about it before it is built."""
 
-    settings: type[LearnerSettings]
-    """Dataclass of its settings."""
+    settings: type
+    """Dataclass of its settings. Among them, acting and adapting read ``gamma``, ``gae_lambda``,
+    ``baseline``, ``action_scale``, ``init_std`` and, where there is one, ``inner_lr``."""
     build: Callable[[CellSetup], Learner[Any]]
     adapter: str
     """The adapter it trains for; it scores the cell unless another one is asked for."""
@@ -112,9 +113,8 @@ class CellSetup:
     def training_classes(self) -> list[list[int]]:
         """Return the indices of the training tasks, class by class."""
         classes: dict[str, list[int]] = {}
-        for index, task in zip(
-            self.train_tasks, self.tasks("train", self.train_tasks), strict=True
-        ):
+        tasks = self.tasks("train", self.train_tasks)
+        for index, task in zip(self.train_tasks, tasks, strict=True):
             classes.setdefault(task.class_name, []).append(index)
         return list(classes.values())
 
@@ -131,10 +131,8 @@ class CellSetup:
 
     def estimator(self, snapshot: PolicySnapshot) -> AdvantageEstimator:
         """Return how the learner estimates advantages."""
-        settings: LearnerSettings = self.settings
-        return AdvantageEstimator(
-            settings.gamma, settings.gae_lambda, settings.baseline, snapshot.return_scale
-        )
+        s = self.settings
+        return AdvantageEstimator(s.gamma, s.gae_lambda, s.baseline, snapshot.return_scale)
 
     def scoring_adapter(self) -> Adapter:
         """Build the adapter that scores the cell."""

@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Float
 
 from harness import seeding
-from harness.meta.adapters.base import Adapter
+from harness.meta.adapters.base import Adapter, Shot
 from harness.meta.rollouts.actor import Actor, Context, rollout
 from harness.meta.rollouts.batch import AdvantageEstimator, Batch, prepare
 from harness.meta.rollouts.episode_loop import Clock, draw_noise
@@ -145,11 +145,11 @@ class MetaEpisodeRunner:
                 began = time.perf_counter()
                 if self.adapter.steps_per_shot:
                     batch = prepare([episodes], actor, tuple(tasks), self.estimator)
-                    rngs = plan.adapter_rngs(shots)
-                    samplers.append(actor.params)
-                    adapted = self.adapter.adapt(actor.policy, actor.params, batch, batches, rngs)
-                    actor = replace(actor, params=adapted)
+                    shot = Shot(batch, tuple(batches), plan.adapter_rngs(shots))
+                    params = self.adapter.adapt(actor.policy, actor.params, shot)
                     batches.append(batch)
+                    samplers.append(actor.params)
+                    actor = replace(actor, params=params)
                 if self.adapter.carries_memory:
                     actor = replace(actor, context=context)
                 spent += clock.add("adapt", began) - began

@@ -1,7 +1,7 @@
 """Returns, advantages and surrogate objectives: pure functions.
 
 Array letters: N tasks, E episodes per task, T time, O observation, A action.
-Losses are per task, [N]: to be minimised; a mean over the steps that happened (``mask``).
+Losses are per task, [N], to be minimised: means over the steps that happened (``mask``).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def discounted_returns(
 ) -> Float[Tensor, "N E T"]:
     """Return the discounted sum of rewards from each step on, bootstrapped with ``last``.
 
-    ``gamma`` may differ from step to step: it is what the sum after a step counts at that step.
+    ``gamma`` may differ from step to step: it discounts everything after that step.
     """
     running = torch.zeros_like(rewards[..., 0]) if last is None else last
     steps = rewards.shape[-1]
@@ -46,7 +46,7 @@ class Values:
 
     at: Float[Tensor, "N E T"]
     after: Float[Tensor, "N E"]
-    """0 where the episode terminated, or where the baseline models the finite horizon itself."""
+    """0 where the episode terminated, or if the baseline models the finite horizon itself."""
 
 
 def gae(
@@ -59,9 +59,9 @@ def gae(
 ) -> Float[Tensor, "N E T"]:
     """Return generalised advantage estimates (arXiv 1506.02438, eq. 16).
 
-    The value after the last masked step is ``values.after``; padded steps get 0. Where episodes
-    stand end to end the estimates run on from one to the next, but not past a step that ``ended``
-    the MDP: falling must not earn what the next episode brings.
+    The value after the last masked step is ``values.after``; padded steps get 0. If episodes lie
+    end to end, estimates continue from one into the next, but not past a step that ``ended`` the
+    MDP: a fall must not be credited with the rewards of the next episode.
     """
     last_step = mask & ~torch.nn.functional.pad(mask[..., 1:], (0, 1))
     following = torch.nn.functional.pad(values.at[..., 1:], (0, 1))
@@ -86,10 +86,10 @@ def linear_baseline(
     mask: Bool[Tensor, "N E T"],
     ridge: float = 1e-5,
 ) -> Float[Tensor, "N E T"]:
-    """Fit returns by linear features of each task's own data and predict them (arXiv 1604.06778).
+    """Fit returns linearly on each task's own data and return the predictions (arXiv 1604.06778).
 
-    Features: o, o², t/100, its square and cube, 1. With time among the features the prediction is
-    of the rest of a finite episode: nothing is bootstrapped after the horizon.
+    Features: o, o², t/100, its square and cube, 1. As time is a feature, predictions are of the
+    remaining return of a finite episode: nothing is bootstrapped after the horizon.
     """
     features = _features(obs.double()) * mask.unsqueeze(-1)
     flat = features.flatten(1, 2)
@@ -117,9 +117,9 @@ def likelihood_ratio_loss(
 ) -> Float[Tensor, " N"]:
     """Return the importance-weighted surrogate −E[π/π_old · A].
 
-    Its gradient is the policy gradient, and unlike that of ``log_prob · A`` its derivative with
-    respect to the parameters that sampled the data is the right one: the term of the
-    meta-gradient that differentiates the inner update stays unbiased (arXiv 1810.06784, sec. 4).
+    Its gradient is the policy gradient. Unlike with ``log_prob · A``, its second derivative is
+    correct too, so the term of the meta-gradient that differentiates the inner update is unbiased
+    (arXiv 1810.06784, sec. 4).
     """
     ratio = torch.exp(log_probs - sampled_log_probs)
     return -masked_mean(ratio * advantages, mask)

@@ -101,7 +101,7 @@ class RayBackend:
         # It waits while workers work, so it takes no CPU of its own. On the driver's node: it
         # reads and writes checkpoints in the driver's folders.
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-        made = ray.remote(num_cpus=0, max_restarts=0, **self._options)(_LearnerActor)
+        made = ray.remote(num_cpus=0, max_restarts=0, **self._options)(LearnerHost)
         learner = made.options(scheduling_strategy=here).remote(self._config_ref)
         serialization.prepare(learner)
         return learner
@@ -120,18 +120,6 @@ class RayBackend:
     def _report(self, kind: str, **fields: Any) -> None:
         """Tell whoever watches of a fault."""
         self._notify(kind, fields)
-
-
-class _LearnerActor(LearnerHost):
-    """A learner whose payloads reach the workers by reference, past the driver."""
-
-    def advance_apart(self, *results: Any) -> tuple[LearnerStep, Any]:
-        """Do ``advance``; return the payload of the request beside the step, not in it."""
-        step = self.advance(*results)
-        if step.request is None:
-            return step, None
-        bare = replace(step.request, payload=None)
-        return replace(step, request=bare), step.request.payload
 
 
 class RayLearner:

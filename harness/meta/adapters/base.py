@@ -12,6 +12,18 @@ from harness.meta.rollouts.batch import Batch
 from policies.base import Params, Policy
 
 
+@dataclass(frozen=True, slots=True)
+class Shot:
+    """The data that one shot adapts on."""
+
+    batch: Batch
+    """The support batch, collected with the parameters before the shot."""
+    past: Sequence[Batch] = ()
+    """Batches of the same tasks' earlier shots, oldest first."""
+    rngs: Sequence[np.random.Generator] = ()
+    """A random generator per task, fresh for every shot."""
+
+
 @runtime_checkable
 class Adapter(Protocol):
     """Turns the support batch of one shot into new parameters, as values."""
@@ -36,22 +48,10 @@ class Adapter(Protocol):
         """Whether memory outlives the episode: each query episode continues a support episode."""
         ...
 
-    def adapt(
-        self,
-        policy: Policy,
-        params: Params,
-        batch: Batch,
-        past: Sequence[Batch] = (),
-        rngs: Sequence[np.random.Generator] = (),
-    ) -> Params:
-        """Return the parameters after one more shot; never changes ``params`` in place.
+    def adapt(self, policy: Policy, params: Params, shot: Shot) -> Params:
+        """Return the parameters after one more shot.
 
-        Args:
-            policy: the policy that ``params`` belong to.
-            params: parameters [1, ...] or [N, ...] before the shot.
-            batch: the support batch of this shot, collected with ``params``.
-            past: the batches of the same tasks' earlier shots, oldest first.
-            rngs: a random generator per task, fresh for every shot.
+        ``params`` [1, ...] or [N, ...] are those that collected the shot, and are not changed.
         """
         ...
 

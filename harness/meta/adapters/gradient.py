@@ -6,16 +6,14 @@ MAML's inner loop (arXiv 1703.03400, eq. 4) with the importance-weighted surroga
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from harness.meta import objectives
-from harness.meta.adapters.base import AdapterSpec
+from harness.meta.adapters.base import AdapterSpec, Shot
 from harness.meta.rollouts.batch import Batch
 from policies.base import Params, Policy, PolicyOutput
 from policies.params import clone, repeat
@@ -59,15 +57,9 @@ class GradientAdapter:
     steps_per_shot: int = 1
     carries_memory: bool = False
 
-    def adapt(
-        self,
-        policy: Policy,
-        params: Params,
-        batch: Batch,
-        past: Sequence[Batch] = (),
-        rngs: Sequence[np.random.Generator] = (),
-    ) -> Params:
-        """Return the parameters [N, ...] after one shot on ``batch``, without a graph."""
+    def adapt(self, policy: Policy, params: Params, shot: Shot) -> Params:
+        """Return the parameters [N, ...] after one more shot, without a graph."""
+        batch = shot.batch
         leaves = clone(repeat(params, batch.x.shape[0]), requires_grad=True)
         loss = inner_loss(batch.forward(policy, leaves), batch)
         return clone(self.step(leaves, loss, order=0))

@@ -16,7 +16,7 @@ from annotated_types import Ge
 from jaxtyping import Bool
 from torch import Tensor
 
-from harness.meta.adapters.base import AdapterSpec
+from harness.meta.adapters.base import AdapterSpec, Shot
 from harness.meta.adapters.gradient import GradientAdapter, inner_loss
 from harness.meta.rollouts.batch import Batch
 from policies.base import Params, Policy
@@ -42,20 +42,14 @@ class HybridGradientAdapter(GradientAdapter):
     name: str = "hybrid"
     settings: HybridSettings = HybridSettings()
 
-    def adapt(
-        self,
-        policy: Policy,
-        params: Params,
-        batch: Batch,
-        past: Sequence[Batch] = (),
-        rngs: Sequence[np.random.Generator] = (),
-    ) -> Params:
+    def adapt(self, policy: Policy, params: Params, shot: Shot) -> Params:
         """Return the parameters [N, ...] after one more shot."""
+        batch = shot.batch
         leaves = clone(repeat(params, batch.x.shape[0]), requires_grad=True)
         loss = inner_loss(batch.forward(policy, leaves), batch)
-        if past:
-            experience = Batch.concatenate(past)
-            sampled = self.sample(experience.mask, len(past), rngs)
+        if shot.past:
+            experience = Batch.concatenate(shot.past)
+            sampled = self.sample(experience.mask, len(shot.past), shot.rngs)
             experience = replace(experience, mask=sampled)
             past_loss = inner_loss(experience.forward(policy, leaves), experience)
             loss = loss + self.settings.experience_weight * past_loss

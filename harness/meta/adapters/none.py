@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
-from harness.meta.adapters.base import AdapterSpec
-from harness.meta.rollouts.batch import Batch
+from harness.meta.adapters.base import AdapterSpec, Shot
 from policies.base import Params, Policy
 
 
@@ -21,14 +17,7 @@ class NoAdapter:
     steps_per_shot: int = 0
     carries_memory: bool = False
 
-    def adapt(
-        self,
-        policy: Policy,
-        params: Params,
-        batch: Batch,
-        past: Sequence[Batch] = (),
-        rngs: Sequence[np.random.Generator] = (),
-    ) -> Params:
+    def adapt(self, policy: Policy, params: Params, shot: Shot) -> Params:
         """Return ``params`` unchanged."""
         return params
 

@@ -11,7 +11,7 @@ import math
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Annotated, Any, Literal, Protocol, TypeVar, runtime_checkable
+from typing import Annotated, Any, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 import torch
@@ -180,35 +180,7 @@ def nanmean(values: Sequence[float]) -> float:
 # --- protocols -----------------------------------------------------------------------------------
 
 
-class LearnerSettings(Protocol):
-    """The settings that acting, adapting and scoring read; every learner's settings have them."""
-
-    @property
-    def gamma(self) -> float:
-        """Discount factor per step."""
-        ...
-
-    @property
-    def gae_lambda(self) -> float:
-        """Lambda of generalised advantage estimation."""
-        ...
-
-    @property
-    def baseline(self) -> Literal["linear", "value"]:
-        """Advantage baseline."""
-        ...
-
-    @property
-    def action_scale(self) -> float:
-        """The environment receives the policy's action times this."""
-        ...
-
-    @property
-    def init_std(self) -> float:
-        """Initial standard deviation of the policy."""
-        ...
-
-
+@runtime_checkable
 class State(Protocol):
     """The state of a learner between iterations."""
 

@@ -42,8 +42,13 @@ from harness.meta.learners.base import (
     Unit,
 )
 from harness.meta.learners.state import LearnerState, norm
-from harness.meta.learners.sums import Losses, PartialGradient, sum_over_jobs
-from harness.meta.learners.trpo import HessianVectorRequest, hessian_vector_product, trpo_step
+from harness.meta.learners.sums import PartialGradient, sum_over_jobs
+from harness.meta.learners.trpo import (
+    HessianVectorRequest,
+    TrustRegionLosses,
+    hessian_vector_product,
+    trpo_step,
+)
 from harness.meta.meta_episode import MetaEpisodePlan, MetaEpisodeRunner, Outcome
 from harness.meta.rollouts.batch import Batch, prepare
 from harness.meta.rollouts.episode_loop import Clock
@@ -140,13 +145,11 @@ class Terms:
 
 
 @dataclass(frozen=True, slots=True)
-class MetaLosses(Losses):
+class MetaLosses(TrustRegionLosses):
     """One job's share of the mean of each term over the meta-batch."""
 
-    surrogate: float
     value_loss: float
     inner_kl: float
-    outer_kl: float
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,6 +37,18 @@ class HessianVectorRequest:
     vector: Params
 
 
+@dataclass(frozen=True, slots=True)
+class TrustRegionLosses(Losses):
+    """What the line search looks at."""
+
+    surrogate: float
+    outer_kl: float
+    """KL of the adapted policies from those that sampled the query data."""
+
+
+Answer = PartialGradient[TrustRegionLosses]
+
+
 # --- learner side --------------------------------------------------------------------------------
 
 
@@ -45,7 +57,7 @@ def trpo_step(
 ) -> Generator[Request, list[Any], Info]:
     """Take one natural-gradient step inside the KL ball of the adapted policies."""
     old = clone(state.params)
-    answer = yield from sum_over_jobs(GradientRequest(old))
+    answer: Answer = yield from sum_over_jobs(GradientRequest(old))
     gradient, before = answer.gradient, answer.losses
     info = {"grad_norm": norm(gradient)}
     if not state.accepts(info["grad_norm"], max_skipped):
@@ -59,7 +71,8 @@ def trpo_step(
     for attempt in range(BACKTRACKS):
         step = length * BACKTRACK_RATIO**attempt
         trial = {name: value - step * direction[name] for name, value in old.items()}
-        after = (yield from sum_over_jobs(LossRequest(trial))).losses
+        tried: Answer = yield from sum_over_jobs(LossRequest(trial))
+        after = tried.losses
         if after.outer_kl <= max_kl and after.surrogate < before.surrogate:
             for name, value in state.params.items():
                 value.copy_(trial[name])

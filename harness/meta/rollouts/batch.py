@@ -87,17 +87,17 @@ class AdvantageEstimator:
             values: the value head's predictions at every step and after the last one; not needed
                 with the linear baseline, which expects one episode per sequence.
         """
+        gae = (self.gamma, self.gae_lambda)
         if values is not None:
-            gae = (self.gamma, self.gae_lambda, self.return_scale)
-            advantages = trajectories.advantages(played, values, *gae)
-            return advantages, advantages + values[..., :-1]
+            after = values.gather(2, played.length.unsqueeze(-1)).squeeze(-1)
+            rewards, at = played.rewards / self.return_scale, values[..., :-1]
+            expected = objectives.Values(at, after)
+            advantages = objectives.gae(rewards, played.mask, expected, *gae, played.terminated)
+            return advantages, advantages + at
         targets = objectives.discounted_returns(played.rewards, self.gamma)
         at = objectives.linear_baseline(played.obs, targets, played.mask)
         fitted = objectives.Values(at, torch.zeros_like(at[..., 0]))
-        return (
-            objectives.gae(played.rewards, played.mask, fitted, self.gamma, self.gae_lambda),
-            targets,
-        )
+        return objectives.gae(played.rewards, played.mask, fitted, *gae), targets
 
 
 @torch.no_grad()

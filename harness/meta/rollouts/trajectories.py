@@ -14,7 +14,6 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from harness.meta import objectives
 from harness.meta.rollouts.actor import Actor
 from harness.meta.rollouts.inputs import Past
 from harness.types import Episodes
@@ -140,14 +139,3 @@ def _delayed(x: Tensor, before: Tensor | None) -> Tensor:
     """Return ``x`` one step later, starting with ``before``, or with 0."""
     start = torch.zeros_like(x[:, :, :1]) if before is None else before.unsqueeze(2)
     return torch.cat([start, x[:, :, :-1]], 2)
-
-
-def advantages(
-    played: Trajectories, values: Float[Tensor, "N E U"], gamma: float, lam: float, scale: float
-) -> Float[Tensor, "N E T"]:
-    """Return the generalised advantage estimates of rewards / ``scale``."""
-    after = values.gather(2, played.length.unsqueeze(-1)).squeeze(-1)
-    at_and_after = objectives.Values(values[..., :-1], after)
-    return objectives.gae(
-        played.rewards / scale, played.mask, at_and_after, gamma, lam, played.terminated
-    )

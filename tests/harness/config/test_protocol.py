@@ -13,8 +13,9 @@ from harness.config.protocol import first_goals, scored
 from harness.config.schema import EvalConfig, RunConfig
 from harness.errors import UsageError
 from harness.execution.cell import CellRunner, cells
+from harness.execution.cell_setup import build_setup
 from harness.execution.scoring import planned_env_steps
-from harness.meta.cell_setup import CellSetup
+from harness.meta.learners.base import Request, RequestKind
 from tests.harness.meta.lucky_classes import LuckyClasses
 
 ML10, ML45 = ["--task-dist", "metaworld-ml10"], ["--task-dist", "metaworld-ml45"]
@@ -102,7 +103,7 @@ def test_budgets_of_meta_world_keep_their_promise(key):
     assert len(first) == 4
     tasks = sum(len(chosen) for chosen in scored(config).values())
     reference = 2 * tasks * config.evaluation.query_episodes * 500
-    steps = sum(planned_env_steps(CellSetup.build(cell, config)) for cell in first) + reference
+    steps = sum(planned_env_steps(build_setup(cell, config), config) for cell in first) + reference
     assert steps < {"smoke": 2e6, "quick": 12e6}.get(preset, 1e9)
     assert config.evaluation.protocol == ("quick" if preset in ("smoke", "quick") else "official")
     assert config.train.action_scale == 1.0
@@ -114,10 +115,10 @@ def test_budgets_of_meta_world_keep_their_promise(key):
 def test_budgets_of_plain_halfcheetah_are_those_of_its_comments(preset, steps):
     argv = ["--task-dist", "halfcheetah", "--policy", "ssm", "--learner", "multitask"]
     config = load_config([*argv, "--preset", preset])
-    problem = CellSetup.build(cells(config)[0], config)
+    setup = build_setup(cells(config)[0], config)
     scoring = config.evaluation.query_episodes * 1000
     assert config.evaluation.shots == (0,)
-    assert planned_env_steps(problem) - scoring == pytest.approx(steps, rel=0.02)
+    assert planned_env_steps(setup, config) - scoring == pytest.approx(steps, rel=0.02)
 
 
 class _Recorder:
@@ -136,7 +137,8 @@ class _Recorder:
 def test_both_splits_are_scored_in_jobs_of_their_own(lucky):
     argv = [*lucky, "--splits", "train", "test", "--protocol", "quick", "--policy", "mlp"]
     config, backend = load_config(argv), _Recorder()
-    CellRunner(CellSetup.build(cells(config)[0], config), backend)._score("evaluate", 1, None, None)
+    runner = CellRunner(build_setup(cells(config)[0], config), config, backend)
+    runner._score(Request(RequestKind.EVALUATE, None), 1, None)
     assert len({job.key for job in backend.jobs}) == len(backend.jobs)
     asked = [(job.split, index) for job in backend.jobs for index in job.task_indices]
     assert asked == [("test", n) for n in (*range(4), *range(50, 54))] + [

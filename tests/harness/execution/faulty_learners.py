@@ -6,12 +6,16 @@ Most happen once: where the file of that name was not made yet in ``$FAULTS_DIR`
 import os
 import signal
 import time
+from dataclasses import fields, replace
 from pathlib import Path
 
 import torch
 
+from harness.config.schema import RunConfig
 from harness.meta import learners
-from harness.meta.learners.policy_gradient import PolicyGradientLearner
+from harness.meta.cell_setup import LearnerSpec
+from harness.meta.learners.maml import MAMLLearner, MAMLSettings
+from harness.meta.learners.state import LearnerState
 
 NAMES = (
     "dies-in-collect",
@@ -37,7 +41,7 @@ def install():
     """Register the faults beside the real learners (in a Ray worker: its set-up hook)."""
     for name in NAMES:
         attribute = name.replace("-", "_")
-        globals()[attribute] = build
+        globals()[attribute] = FAULTY
         learners.REGISTRY[name] = f"{__name__}:{attribute}"
 
 
@@ -76,12 +80,38 @@ def wait_for_the_others(where, jobs):
         time.sleep(0.01)
 
 
-class Faulty(PolicyGradientLearner):
+class FaultyState(LearnerState):
+    """The state of a learner that fails when it is asked for it."""
+
+    __slots__ = ("iterating", "name")
+
+    def snapshot(self):
+        if not self.iterating and self.name == "learner-dies-before-evaluation" and once(self.name):
+            die()
+        return super().snapshot()
+
+    def save(self):
+        if self.name == "disk-full":
+            raise OSError(28, "No space left on device")
+        return super().save()
+
+
+class Faulty(MAMLLearner):
     """maml, except for the fault it is named after."""
+
+    @property
+    def name(self):
+        return self.setup.cell.learner
+
+    def init(self):
+        fresh = super().init()
+        state = FaultyState(*(getattr(fresh, entry.name) for entry in fields(fresh)))
+        state.name, state.iterating = self.name, False
+        return state
 
     def collect(self, tasks, where, payload, clock):
         if self.name == "first-job-last":
-            wait_for_the_others(where, jobs=self.problem.config.least_jobs)
+            wait_for_the_others(where, jobs=RunConfig().least_jobs)
         answer = super().collect(tasks, where, payload, clock)
         if self.name == "dies-always" or (self.name == "dies-in-collect" and once(self.name)):
             die()
@@ -93,18 +123,20 @@ class Faulty(PolicyGradientLearner):
             raise FloatingPointError("<boom>")
         return answer
 
-    def compute(self, kind, data, payload, clock):
-        params, info = super().compute(kind, data, payload, clock)
+    def compute(self, data, payload, clock):
+        answer = super().compute(data, payload, clock)
         if self.name == "dies-in-gradient" and once(self.name):
             die()
         if self.name == "slow-gradient":
             time.sleep(2.5)
         if self.name == "nan-always" or (self.name == "nan-once" and once(self.name)):
-            params = {key: torch.full_like(value, torch.nan) for key, value in params.items()}
-        return params, info
+            gradient = {k: torch.full_like(v, torch.nan) for k, v in answer.gradient.items()}
+            return replace(answer, gradient=gradient)
+        return answer
 
     def iterate(self, state):
         inner = super().iterate(state)
+        state.iterating = True
         result = yield next(inner)
         second = state.iteration == 1
         if self.name == "learner-dies-always" or (
@@ -115,19 +147,8 @@ class Faulty(PolicyGradientLearner):
             while True:
                 result = yield inner.send(result)
         except StopIteration as stop:
+            state.iterating = False
             return stop.value
 
-    def policy_state(self, state):
-        if self.name == "learner-dies-before-evaluation" and once(self.name):
-            die()
-        return super().policy_state(state)
 
-    def save(self, state):
-        if self.name == "disk-full":
-            raise OSError(28, "No space left on device")
-        return super().save(state)
-
-
-def build(problem):
-    train = problem.config.train
-    return Faulty(problem, problem.cell.learner, "gradient", 1, train.episodes_per_task)
+FAULTY = LearnerSpec(settings=MAMLSettings, build=Faulty, adapter="gradient")

@@ -4,7 +4,7 @@ import pytest
 
 from harness.cli.run import main
 from harness.meta import learners
-from harness.meta.learners import traits
+from harness.meta.learners import ppo
 from tests.harness.execution.execution_cases import (
     assert_same,
     curves,
@@ -84,7 +84,7 @@ def test_finetune_trained_alone_has_the_same_numbers(finished):
 def test_a_run_is_not_resumed_where_the_code_has_other_defaults_now(finished, monkeypatch, capsys):
     argv = ["all", "--resume", "--learner", *EVERY]
     assert played_locally(*argv, policy=("gru",)) == 0
-    monkeypatch.setattr(traits, "CHUNK_STEPS", 77)
+    monkeypatch.setattr(ppo, "BPTT_STEPS", 77)
     assert played_locally(*argv, policy=("gru",)) == 2
     assert "chunk_steps: 50 then, 77 now" in capsys.readouterr().err
 

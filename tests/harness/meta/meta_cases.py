@@ -1,18 +1,21 @@
-"""Small problems for the tests of harness.meta: random batches, collected data, a cell to train."""
+"""Small cases for the tests of harness.meta: random batches, collected data, a cell to train."""
 
+from dataclasses import fields
 from itertools import pairwise
 
 import torch
-from harness.meta.learners.surrogate import Collected, MetaObjective
 
 import policies
-from harness.config.schema import AdaptConfig, PPOConfig, RunConfig, TrainConfig
-from harness.meta import learners
-from harness.meta.adapters import GradientAdapter
-from harness.meta.cell_setup import CellSetup
-from harness.meta.learners.base import IterationInfo, JobContext, PolicyState
+import task_distributions
+from harness.meta import adapters, learners
+from harness.meta.adapters.base import Shot
+from harness.meta.adapters.gradient import GradientAdapter
+from harness.meta.cell_setup import Budget, CellSetup
+from harness.meta.learners.base import IterationInfo, JobContext, PolicySnapshot, RequestKind
+from harness.meta.learners.maml import MAMLSettings, MetaBatch, MetaObjective
 from harness.meta.rollouts.batch import Batch
 from harness.meta.rollouts.episode_loop import Clock
+from harness.meta.rollouts.inputs import Goals, Inputs
 from harness.types import Cell
 from policies.base import Params, Policy
 from policies.params import clone, repeat
@@ -23,8 +26,7 @@ INNER_LR = 0.1
 
 def make_policy(name: str) -> Policy:
     options = {"transformer": {"context": 3}}.get(name, {})
-    settings = policies.settings_class(name)(**options)
-    return policies.build(name, obs_dim=OBS, action_dim=ACTIONS, settings=settings)
+    return policies.build(name, obs_dim=OBS, action_dim=ACTIONS, **options)
 
 
 def make_params(policy: Policy, seed: int = 0, spread: float = 0.05) -> Params:
@@ -57,7 +59,7 @@ def make_batch(policy: Policy, params: Params, seed: int) -> Batch:
     first = torch.zeros(N, E, T, dtype=torch.bool)
     first[..., 0] = True
     out = policy.forward(params, x, first, policy.initial_memory(N, E, x))
-    actions = out.action_params + out.log_std.exp() * draw(N, E, T, ACTIONS)
+    actions = out.mean + out.log_std.exp() * draw(N, E, T, ACTIONS)
     return Batch(
         x=x,
         first=first,
@@ -70,10 +72,10 @@ def make_batch(policy: Policy, params: Params, seed: int) -> Batch:
 
 
 def make_objective(policy: Policy, **settings) -> MetaObjective:
-    return MetaObjective(policy, GradientAdapter(INNER_LR), TrainConfig(**settings))
+    return MetaObjective(policy, MAMLSettings(inner_lr=INNER_LR, **settings))
 
 
-def collected(policy: Policy, params: Params, steps: int) -> Collected:
+def collected(policy: Policy, params: Params, steps: int) -> MetaBatch:
     """What a worker would keep: each batch sampled after the steps before it."""
     adapter, current = GradientAdapter(INNER_LR), repeat(params, N)
     support, old = [], []
@@ -82,11 +84,11 @@ def collected(policy: Policy, params: Params, steps: int) -> Collected:
         support.append(batch)
         with torch.no_grad():
             old.append(batch.forward(policy, current))
-        current = adapter.adapt(policy, current, batch)
+        current = adapter.adapt(policy, current, Shot(batch))
     query = make_batch(policy, current, 99)
     with torch.no_grad():
         query_old = query.forward(policy, current)
-    return Collected(tuple(support), query, tuple(old), query_old)
+    return MetaBatch(tuple(support), query, tuple(old), query_old)
 
 
 def moved(params: Params, scale: float = 0.02, seed: int = 5) -> Params:
@@ -114,50 +116,83 @@ def along(params: Params, direction: Params, step: float) -> Params:
     return {key: value.detach() + step * direction[key] for key, value in params.items()}
 
 
-def make_problem(
+SMALL = {
+    "meta_batch_size": 4,
+    "episodes_per_task": 3,
+    "episodes_per_iteration": 24,
+    "tasks_per_iteration": 4,
+    "update_epochs": 2,
+    "minibatches": 2,
+    "action_scale": 1.0,
+}
+"""24 episodes per iteration, of 4 tasks, for every learner whose settings have these names."""
+
+
+def accepted(learner: str, settings: dict) -> dict:
+    """Those of ``settings`` that the learner has."""
+    names = {entry.name for entry in fields(learners.spec(learner).settings)}
+    return {name: value for name, value in settings.items() if name in names}
+
+
+def make_setup(
     learner: str = "maml",
     *,
     policy: str = "mlp",
     task_dist: str = "point_goal",
-    adapt=None,
-    minibatches: int = 2,
-    **train,
+    adapter: str | None = None,
+    normalize_obs: bool = True,
+    **settings,
 ) -> CellSetup:
-    """A cell on ``task_dist``, 4 tasks of 3 episodes an iteration unless told otherwise."""
-    settings = {"meta_batch_size": 4, "episodes_per_task": 3, "action_scale": 1.0, **train}
-    config = RunConfig(
-        task_dist=task_dist,
-        policy=(policy,),
-        learner=(learner,),
-        train=TrainConfig(**settings),
-        ppo=PPOConfig(ppo_episodes=24, ppo_tasks=4, ppo_passes=2, ppo_minibatches=minibatches),
-        adapt=AdaptConfig(**(adapt or {})),
+    """A cell on ``task_dist``, of the small settings above and those given."""
+    spec, dist = learners.spec(learner), task_distributions.load(task_dist)
+    chosen = spec.settings(**accepted(learner, SMALL) | settings)
+    adapter = adapter or spec.adapter
+    history = spec.feeds_history or adapters.spec(adapter).feeds_history
+    inputs = Inputs(dist.spec, history, Goals.of_distribution(dist) if spec.feeds_task else None)
+    return CellSetup(
+        cell=Cell(task_dist, policy, learner, 0),
+        dist=dist,
+        policy=policies.build(
+            policy,
+            obs_dim=inputs.dim,
+            action_dim=dist.spec.action_dim,
+            discrete=dist.spec.discrete,
+            init_std=chosen.init_std,
+        ),
+        inputs=inputs,
+        learner=spec,
+        settings=chosen,
+        adapter=adapter,
+        adapter_settings=adapters.settings_class(adapter)(),
+        budget=Budget(meta_iterations=100),
+        normalize_obs=normalize_obs,
+        train_tasks=tuple(range(len(dist.tasks("train")))),
     )
-    return CellSetup.build(Cell(task_dist, policy, learner, 0), config)
 
 
-def collect(problem: CellSetup, payload: PolicyState, jobs: int, iteration: int = 0):
-    """Collect an iteration's data on ``jobs`` jobs; return what each keeps and the reports."""
-    learner = learners.build(problem)
-    size = problem.config.train.meta_batch_size
+def collect(setup: CellSetup, snapshot: PolicySnapshot, jobs: int, iteration: int = 0):
+    """Collect an iteration's data in ``jobs`` jobs; return what each keeps and the reports."""
+    learner = learners.build(setup)
+    size = learner.tasks_per_iteration
     bounds = [part * size // jobs for part in range(jobs + 1)]
     pairs = [
-        learner.collect(problem.tasks("train", keys), JobContext(iteration, keys), payload, Clock())
+        learner.collect(setup.tasks("train", keys), JobContext(iteration, keys), snapshot, Clock())
         for keys in (tuple(range(*pair)) for pair in pairwise(bounds))
     ]
     return [data for data, _ in pairs], [report for _, report in pairs]
 
 
-def iterate(problem: CellSetup, state, jobs: int, iteration: int = 0) -> IterationInfo:
-    """Play one outer iteration by hand on ``jobs`` jobs; return what it reports."""
-    learner = learners.build(problem)
-    playing = learner.iterate(state)
-    request = next(playing)
-    assert request.kind == "collect"
-    data, results = collect(problem, request.payload, jobs, iteration)
+def iterate(setup: CellSetup, state, jobs: int, iteration: int = 0) -> IterationInfo:
+    """Run one meta-iteration by hand in ``jobs`` jobs; return what it reports."""
+    learner = learners.build(setup)
+    steps = learner.iterate(state)
+    request = next(steps)
+    assert request.kind is RequestKind.COLLECT
+    data, results = collect(setup, request.payload, jobs, iteration)
     while True:
         try:
-            request = playing.send(results)
+            request = steps.send(results)
         except StopIteration as stop:
             return stop.value
-        results = [learner.compute(request.kind, kept, request.payload, Clock()) for kept in data]
+        assert request.kind is RequestKind.COMPUTE
+        results = [learner.compute(kept, request.payload, Clock()) for kept in data]

@@ -7,72 +7,69 @@ import math
 import numpy as np
 import pytest
 import torch
-from harness.meta.learners.iteration import acting, training_plan
-from harness.meta.learners.surrogate import Collected
 
 import policies
+from harness.config.schema import EvalConfig
 from harness.execution.jobs import Job
 from harness.execution.scoring import reference
-from harness.meta import adapters, learners
-from harness.meta.adapters import GradientAdapter
-from harness.meta.learners.base import JobContext
-from harness.meta.meta_episode import MetaEpisodeRunner
+from harness.meta import learners
+from harness.meta.adapters.base import Shot
+from harness.meta.adapters.gradient import GradientAdapter
+from harness.meta.learners.maml import MetaBatch
+from harness.meta.meta_episode import MetaEpisodePlan, MetaEpisodeRunner
 from harness.meta.rollouts.batch import Batch
 from harness.meta.rollouts.episode_loop import Clock
-from policies.mlp import MLPSettings
 from policies.params import clone, repeat
-from tests.harness.meta.meta_cases import collect, dot, iterate, make_objective, make_problem
+from tests.harness.meta.meta_cases import collect, dot, iterate, make_objective, make_setup
 
-LEARNERS = [
-    *(("maml", "ppo", name) for name in policies.names()),
-    ("maml", "trpo", "mlp"),
-    *(("rl2", "ppo", name) for name in ("ssm", "lstm", "transformer")),
-    *((name, "ppo", "mlp") for name in ("multitask", "finetune", "oracle")),
+CASES = [
+    *((name, "mlp", {}) for name in learners.names()),
+    *(("maml", name, {}) for name in policies.names() if name != "mlp"),
+    *(("rl2", name, {}) for name in ("ssm", "lstm", "transformer")),
+    ("maml", "mlp", {"outer": "trpo"}),
 ]
 
 
-@pytest.mark.parametrize(("learner", "outer", "policy"), LEARNERS)
-def test_an_iteration_learns(learner: str, outer: str, policy: str):
-    problem = make_problem(learner, task_dist="cartpole", policy=policy, outer=outer)
-    state = learners.build(problem).init()
+@pytest.mark.parametrize(("learner", "policy", "settings"), CASES)
+def test_an_iteration_learns(learner: str, policy: str, settings: dict):
+    setup = make_setup(learner, task_dist="cartpole", policy=policy, **settings)
+    state = learners.build(setup).init()
     before = clone(state.params)
-    done = iterate(problem, state, jobs=2)
+    done = iterate(setup, state, jobs=2)
     assert "log_std" not in state.params
     assert all(math.isfinite(value) for value in done.info.values())
     assert done.info["invalid_episodes"] == 0
     assert 8 < done.pre_return < 60  # as long as a pole stands that nobody balances
     for name, value in state.params.items():
         assert value.isfinite().all()
-        if not name.startswith("value") or learner != "maml":
+        if not name.startswith("value") or setup.settings.baseline == "value":
             assert (value != before[name]).any(), name
 
 
-def played(problem, tasks):
+def played(setup, tasks):
     """One adapting meta-episode on the training tasks ``tasks``, as maml collects it."""
-    learner = learners.build(problem)
-    actor = acting(problem, learner.policy_state(learner.init()))
-    adapter = adapters.build(learner.adapter, problem.config.adapt)
-    runner = MetaEpisodeRunner(problem.dist, adapter, problem.config.train)
-    plan = training_plan(problem, JobContext(0, tasks), 1, 3)
-    return runner.run(problem.tasks("train", tasks), actor, plan, Clock())
+    snapshot = learners.build(setup).init().snapshot()
+    runner = MetaEpisodeRunner(setup.dist, setup.scoring_adapter(), setup.estimator(snapshot))
+    plan = MetaEpisodePlan.for_training(setup.cell.seed, 0, tasks, 1, 3)
+    return runner.run(setup.tasks("train", tasks), setup.actor(snapshot), plan, Clock())
 
 
 def test_actions_are_one_hot_and_their_probability_is_recorded():
-    problem = make_problem("maml", task_dist="cartpole", policy="gru")
-    outcome = played(problem, (0, 1, 2))
+    setup = make_setup("maml", task_dist="cartpole", policy="gru")
+    outcome = played(setup, (0, 1, 2))
     episodes = outcome.episodes.support[0]
     taken = episodes.actions[episodes.mask]
     np.testing.assert_array_equal(np.sort(taken, -1), np.tile([0.0, 1.0], (len(taken), 1)))
     assert 0.3 < taken[:, 1].mean() < 0.7
     (batch,) = outcome.support
-    again = batch.forward(problem.policy, outcome.samplers[0]).head.log_prob(batch.actions)
+    again = batch.forward(setup.policy, outcome.samplers[0]).head.log_prob(batch.actions)
     torch.testing.assert_close(again[batch.mask], batch.log_probs[batch.mask], atol=1e-5, rtol=0)
 
 
 def test_draws_do_not_depend_on_the_batch_they_are_in():
-    problem = make_problem("maml", task_dist="cartpole")
-    together = played(problem, (4, 7, 9)).episodes.support[0]
-    alone = played(problem, (7,)).episodes.support[0]
+    setup = make_setup("maml", task_dist="cartpole")
+    together = played(setup, (4, 7, 9)).episodes.support[0]
+    alone = played(setup, (7,)).episodes.support[0]
     happened = alone.mask[0]  # a batch goes on until its last episode is over
     np.testing.assert_array_equal(together.mask[1], happened)
     np.testing.assert_array_equal(together.actions[1][happened], alone.actions[0][happened])
@@ -82,7 +79,7 @@ def test_draws_do_not_depend_on_the_batch_they_are_in():
 
 def test_action_scale_means_nothing():
     unscaled, scaled = (
-        played(make_problem("maml", task_dist="cartpole", action_scale=scale), (0, 1))
+        played(make_setup("maml", task_dist="cartpole", action_scale=scale), (0, 1))
         for scale in (1.0, 0.1)
     )
     for a, b in zip(unscaled.support, scaled.support, strict=True):
@@ -93,10 +90,10 @@ def test_action_scale_means_nothing():
 
 
 def test_rl2_is_fed_the_choice_before_as_one_hot():
-    problem = make_problem("rl2", task_dist="cartpole", policy="gru", action_scale=0.1)
-    state = learners.build(problem).init()
-    (kept,), _ = collect(problem, learners.build(problem).policy_state(state), jobs=1)
-    batch, obs_dim = kept.batch, problem.dist.spec.obs_dim
+    setup = make_setup("rl2", task_dist="cartpole", policy="gru", action_scale=0.1)
+    state = learners.build(setup).init()
+    (kept,), _ = collect(setup, state.snapshot(), jobs=1)
+    batch, obs_dim = kept.batch, setup.dist.spec.obs_dim
     previous = batch.x[..., obs_dim : obs_dim + 2]
     for row in range(batch.x.shape[1]):
         steps = int(batch.mask[0, row].sum())
@@ -108,9 +105,7 @@ def test_rl2_is_fed_the_choice_before_as_one_hot():
 
 def test_the_meta_gradient_is_that_of_the_adapted_objective():
     """Central differences of the whole meta-objective, through the inner step."""
-    policy = policies.build(
-        "mlp", obs_dim=3, action_dim=3, discrete=True, settings=MLPSettings(hidden_dim=5)
-    )
+    policy = policies.build("mlp", obs_dim=3, action_dim=3, discrete=True, hidden_dim=5)
     generator = torch.Generator().manual_seed(0)
 
     def draw(*shape: int) -> torch.Tensor:
@@ -122,9 +117,9 @@ def test_the_meta_gradient_is_that_of_the_adapted_objective():
     }
     direction = {name: draw(*value.shape) for name, value in params.items()}
     support, support_old = random_batch(policy, repeat(params, 2), draw)
-    adapted = GradientAdapter(0.1).adapt(policy, params, support)
+    adapted = GradientAdapter(0.1).adapt(policy, params, Shot(support))
     query, query_old = random_batch(policy, adapted, draw)
-    data = Collected((support,), query, (support_old,), query_old)
+    data = MetaBatch((support,), query, (support_old,), query_old)
     objective = make_objective(policy, outer="trpo", inner_kl=0.7)
 
     def total(at) -> torch.Tensor:
@@ -148,8 +143,7 @@ def random_batch(policy, params, draw):
     """Random inputs with actions drawn by ``params``; and what ``params`` put out on them."""
     x, first = draw(2, 2, 4, 3), torch.zeros(2, 2, 4, dtype=torch.bool)
     out = policy.forward(params, x, first, ())
-    noisy = out.action_params + draw(2, 2, 4, 3)
-    chosen = torch.nn.functional.one_hot(noisy.argmax(-1), 3).double()
+    chosen = torch.nn.functional.one_hot((out.mean + draw(2, 2, 4, 3)).argmax(-1), 3).double()
     log_probs = out.head.log_prob(chosen)
     mask = torch.ones(2, 2, 4, dtype=torch.bool)
     mask[0, 0, 2:] = False
@@ -157,9 +151,11 @@ def random_batch(policy, params, draw):
 
 
 def test_reference_lines_are_action_0_and_a_fair_choice():
-    problem = make_problem("maml", task_dist="cartpole")
+    setup = make_setup("maml", task_dist="cartpole")
     tasks = tuple(range(30))
-    rows = reference(problem, Job(problem.cell, "reference", 0, 0, "test", tasks, tasks), Clock())
+    rows = reference(
+        setup, EvalConfig(), Job(setup.cell, "reference", 0, 0, "test", tasks, tasks), Clock()
+    )
     zero, random = (
         np.array([row.return_ for row in rows if row.policy == line])
         for line in ("zero-action", "random-action")

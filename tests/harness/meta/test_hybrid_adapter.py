@@ -1,4 +1,4 @@
-"""memory+gradient: every shot both teaches the parameters and is remembered."""
+"""The hybrid adapter: the loss it minimises and the experience it keeps."""
 
 import dataclasses
 
@@ -6,75 +6,65 @@ import numpy as np
 import pytest
 import torch
 
-from harness.execution.cell import CellRunner
-from harness.execution.local import LocalBackend
 from harness.meta import learners
-from harness.meta.adapters.gradient import inner_loss
-from policies.params import repeat
-from tests.harness.meta.meta_cases import collect, make_problem
-
-BOTH = {"adapter": "memory+gradient", "inner_lr": 1.0}
-
-
-@pytest.fixture(params=["ssm", "gru", "transformer"])
-def problem(request):
-    return make_problem(policy=request.param, adapt=BOTH, init_std=0.5)
+from harness.meta.adapters.base import Shot
+from harness.meta.adapters.gradient import GradientAdapter, inner_loss
+from harness.meta.adapters.hybrid import HybridGradientAdapter, HybridSettings
+from harness.meta.rollouts.batch import Batch
+from policies.params import clone, repeat
+from tests.harness.meta.meta_cases import collect, make_setup
 
 
-def test_acting_and_learning_agree_after_a_shot_of_both(problem):
-    """The likelihoods stored while acting are those of the recomputed, adapted, remembering one."""
-    learner = learners.build(problem)
-    payload = learner.policy_state(learner.init())
-    (data,), _ = collect(problem, payload, jobs=1)
-    params = repeat(payload.params, data.query.x.shape[0])
-    (support,) = data.support
-    loss = inner_loss(support.forward(problem.policy, leaves := _leaves(params)), support)
-    adapted = learner.objective.adapter.step(leaves, loss, order=0)
-    got = data.query.forward(problem.policy, adapted).head.log_prob(data.query.actions)
-    torch.testing.assert_close(got, data.query.log_probs, atol=2e-4, rtol=0)
-    unadapted = data.query.forward(problem.policy, params).head.log_prob(data.query.actions)
-    assert (unadapted - data.query.log_probs).abs().max() > 1e-3
+def hybrid(**settings):
+    return HybridGradientAdapter(inner_lr=0.5, settings=HybridSettings(**settings))
 
 
-def test_the_query_goes_on_where_the_support_ended(problem):
-    learner = learners.build(problem)
-    (data,), _ = collect(problem, learner.policy_state(learner.init()), jobs=1)
-    (support,), query = data.support, data.query
-    assert support.first[..., 0].all()
-    assert not query.first.any()
-    assert any(part.abs().max() > 0 for part in query.memory)
-    obs_dim, action_dim = problem.dist.spec.obs_dim, problem.dist.spec.action_dim
-    past = slice(obs_dim, obs_dim + action_dim)
-    assert not support.x[:, :, 0, past].any()
-    last = support.actions[:, :, -1].clamp(-1, 1)
-    torch.testing.assert_close(query.x[:, :, 0, past], last)
+def generators(count):
+    return [np.random.default_rng(n) for n in range(count)]
 
 
-def test_both_parts_of_a_shot_change_what_is_scored():
-    """Against the same weights scored with a step size of nothing: the memory alone."""
-    problem = make_problem(policy="gru", adapt=BOTH, init_std=0.5)
-    evaluation = dataclasses.replace(
-        problem.config.evaluation, few_shot=(1,), episodes_per_shot=4, query_episodes=2
-    )
-    scores = {}
-    for inner_lr in (1.0, 1e-12):
-        adapt = dataclasses.replace(problem.config.adapt, inner_lr=inner_lr)
-        config = dataclasses.replace(problem.config, adapt=adapt, evaluation=evaluation)
-        runner = CellRunner(dataclasses.replace(problem, config=config), LocalBackend(config))
-        host = runner.backend.start_learner(problem.cell, None)
-        records = runner.evaluate(host, lambda done, jobs: None)
-        assert {row.adapter for row in records} == {"memory+gradient"}
-        assert {row.support_env_steps for row in records if row.shots} == {
-            4 * problem.dist.spec.horizon
-        }
-        scores[inner_lr] = {
-            shots: np.array([row.return_ for row in records if row.shots == shots])
-            for shots in (0, 1)
-        }
-    assert (scores[1.0][0] == scores[1e-12][0]).all()
-    assert (scores[1e-12][1] != scores[1e-12][0]).all()
-    assert (scores[1.0][1] != scores[1e-12][1]).all()
+@pytest.fixture(scope="module")
+def case():
+    setup = make_setup(policy="gru")
+    learner = learners.build(setup)
+    payload = learner.init().snapshot()
+    (data,), _ = collect(setup, payload, jobs=1)
+    return setup.policy, payload.params, data.support[0], data.query
 
 
-def _leaves(params):
-    return {name: value.clone().requires_grad_() for name, value in params.items()}
+def test_it_descends_the_present_and_the_weighted_past(case):
+    policy, params, present, past = case
+    adapter = hybrid(experience_batch_size=7, experience_weight=0.3)
+    count = present.x.shape[0]
+    got = adapter.adapt(policy, params, Shot(present, [past, present], generators(count)))
+    chosen = adapter.sample(Batch.concatenate([past, present]).mask, 2, generators(count))
+    assert chosen.sum((1, 2)).tolist() == [7] * count
+    gradients = []
+    for batch in (present, dataclasses.replace(Batch.concatenate([past, present]), mask=chosen)):
+        leaves = clone(repeat(params, count), requires_grad=True)
+        loss = inner_loss(batch.forward(policy, leaves), batch).sum()
+        grads = torch.autograd.grad(loss, list(leaves.values()), allow_unused=True)
+        gradients.append(dict(zip(leaves, grads, strict=True)))
+    for name, value in repeat(params, count).items():
+        if gradients[0][name] is None:
+            torch.testing.assert_close(got[name], value)
+            continue
+        step = gradients[0][name] + 0.3 * gradients[1][name]
+        torch.testing.assert_close(got[name], value - 0.5 * step, rtol=1e-4, atol=1e-6)
+
+
+def test_without_a_past_it_is_the_gradient_adapter(case):
+    policy, params, present, _ = case
+    args = (policy, params, Shot(present))
+    plain = GradientAdapter(inner_lr=0.5).adapt(*args)
+    alike = hybrid().adapt(*args)
+    assert all(torch.equal(plain[name], alike[name]) for name in plain)
+
+
+def test_only_the_latest_steps_are_remembered():
+    mask = torch.ones(2, 4, 5, dtype=torch.bool)  # two shots of two episodes of five steps
+    mask[1, 2:, 3:] = False
+    adapter = hybrid(buffer_size=4, experience_batch_size=99)
+    chosen = adapter.sample(mask, 2, generators(2))
+    assert chosen[0].nonzero().tolist() == [[2, 3], [2, 4], [3, 3], [3, 4]]
+    assert chosen[1].nonzero().tolist() == [[2, 1], [2, 2], [3, 1], [3, 2]]

@@ -6,13 +6,16 @@ import numpy as np
 import pytest
 import torch
 
-from harness.meta.adapters import GradientAdapter, NoAdapter
+from harness.meta.adapters.base import Shot
+from harness.meta.adapters.gradient import GradientAdapter
+from harness.meta.adapters.none import NoAdapter
 from harness.meta.meta_episode import MetaEpisodePlan, MetaEpisodeRunner, Outcome
 from harness.meta.rollouts.actor import Actor, rollout
+from harness.meta.rollouts.batch import AdvantageEstimator
 from harness.meta.rollouts.episode_loop import Clock
 from harness.meta.rollouts.normalizer import Normalizer
 from harness.types import Episodes
-from tests.harness.meta.meta_cases import make_problem
+from tests.harness.meta.meta_cases import make_setup
 
 SUPPORT, QUERY = 3, 2
 ARRAYS = ("obs", "actions", "log_probs", "rewards", "mask", "last_obs")
@@ -32,11 +35,11 @@ def make_plan(keys, query_after=(0, 1, 2), **changes) -> MetaEpisodePlan:
 
 
 def play(keys=(0, 1, 2), policy="gru", adapter=None, seed=0, **plan) -> tuple[Outcome, Actor]:
-    problem = make_problem(policy=policy)
+    setup = make_setup(policy=policy)
     adapter = adapter or GradientAdapter(0.5)
-    actor = Actor(problem.policy, problem.policy.init_params(seed), Normalizer.identity(2), 1.0)
-    runner = MetaEpisodeRunner(problem.dist, adapter, problem.config.train)
-    tasks = problem.tasks("test", keys)
+    actor = Actor(setup.policy, setup.policy.init_params(seed), Normalizer.identity(2), 1.0)
+    runner = MetaEpisodeRunner(setup.dist, adapter, AdvantageEstimator(0.99, 1.0, "linear"))
+    tasks = setup.tasks("test", keys)
     return runner.run(tasks, actor, make_plan(keys, **plan), Clock()), actor
 
 
@@ -81,17 +84,17 @@ def test_a_query_does_not_depend_on_the_shots_scored_before_it(played):
 
 def test_each_shot_is_collected_with_the_parameters_of_the_shots_before(played):
     outcome, actor = played
-    problem, adapter = make_problem(), GradientAdapter(0.5)
+    setup, adapter = make_setup(), GradientAdapter(0.5)
     params, plan = actor.params, make_plan((0, 1, 2))
-    tasks = problem.tasks("test", (0, 1, 2))
+    tasks = setup.tasks("test", (0, 1, 2))
     for shot, support in enumerate(outcome.episodes.support):
-        env = problem.dist.make_batch(tasks, SUPPORT)
-        node = plan.support_node(shot)
+        env = setup.dist.make_batch(tasks, SUPPORT)
+        stream = plan.support_seeds(shot)
         now = dataclasses.replace(actor, params=params)
-        noise = node.noise(problem.dist.spec)
-        assert_same(rollout(env, now, node.episode_seeds(), noise, Clock())[0], support, atol=1e-6)
+        noise, seeds = stream.noise(setup.dist.spec), stream.episode_seeds()
+        assert_same(rollout(env, now, seeds, noise, Clock())[0], support, atol=1e-6)
         assert_params(outcome.samplers[shot], params)
-        params = adapter.adapt(actor.policy, params, outcome.support[shot])
+        params = adapter.adapt(actor.policy, params, Shot(outcome.support[shot]))
     assert_params(outcome.adapted.params, params)
 
 
@@ -143,19 +146,19 @@ def test_policies_meet_the_same_episodes(played):
 
 @pytest.mark.parametrize("change", [{"seed": 1}, {"phase": "train"}, {"iteration": 1}])
 def test_another_place_in_the_seed_tree_is_another_draw(played, change):
-    problem = make_problem()
+    setup = make_setup()
     plan, other = make_plan((0, 1)), make_plan((0, 1), **change)
     for mine, theirs in (
-        (plan.query_node, other.query_node),
-        (plan.support_node(0), other.support_node(0)),
-        (plan.support_node(0), plan.support_node(1)),
-        (plan.query_node, plan.support_node(0)),
+        (plan.query_seeds, other.query_seeds),
+        (plan.support_seeds(0), other.support_seeds(0)),
+        (plan.support_seeds(0), plan.support_seeds(1)),
+        (plan.query_seeds, plan.support_seeds(0)),
     ):
         assert not set(mine.episode_seeds()) & set(theirs.episode_seeds())
         assert not np.array_equal(
-            mine.noise(problem.dist.spec)[:, :, :2], theirs.noise(problem.dist.spec)[:, :, :2]
+            mine.noise(setup.dist.spec)[:, :, :2], theirs.noise(setup.dist.spec)[:, :, :2]
         )
-    seeds = plan.query_node.episode_seeds()
+    seeds = plan.query_seeds.episode_seeds()
     assert len(set(seeds)) == len(seeds) == 2 * QUERY
 
 

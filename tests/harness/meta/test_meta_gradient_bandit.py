@@ -10,7 +10,7 @@ import math
 import torch
 
 from harness.meta import objectives
-from harness.meta.adapters import GradientAdapter
+from harness.meta.adapters.gradient import GradientAdapter
 from policies.base import PolicyOutput
 
 THETA, GOAL, STD, ALPHA = 0.5, 1.5, 0.8, 0.15

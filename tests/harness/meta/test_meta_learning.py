@@ -6,8 +6,8 @@ import pytest
 import task_distributions
 from harness.config.schema import AdaptConfig, EnvConfig, EvalConfig, RunConfig, TrainConfig
 from harness.execution.cell import CellRunner
+from harness.execution.cell_setup import build_setup
 from harness.execution.local import LocalBackend
-from harness.meta.cell_setup import CellSetup
 from harness.types import Cell
 
 
@@ -31,11 +31,11 @@ def returns_by_shots(learner: str, epochs: int, policy: str = "mlp") -> dict[int
         adapt=AdaptConfig(inner_lr=0.3),
         evaluation=EvalConfig(few_shot=(1,), episodes_per_shot=10, query_episodes=2),
     )
-    problem = CellSetup.build(Cell("point_goal", policy, learner, 0), config)
+    setup = build_setup(Cell("point_goal", policy, learner, 0), config)
     backend = LocalBackend(config)
-    runner, host = CellRunner(problem, backend), backend.start_learner(problem.cell, None)
+    runner, host = CellRunner(setup, config, backend), backend.start_learner(setup.cell, None)
     iterations = [metrics.iteration for metrics in runner.train(host, 0, 0.0)]
-    assert len(iterations) == problem.config.train.epochs >= epochs
+    assert len(iterations) == setup.budget.meta_iterations >= epochs
     records = runner.evaluate(host, lambda done, count: None)
     assert len(records) == 2 * 10 * 2
     return {

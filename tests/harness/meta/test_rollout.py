@@ -6,10 +6,9 @@ import torch
 
 import policies
 import task_distributions
-from harness.config.schema import TrainConfig
 from harness.meta.rollouts import trajectories
 from harness.meta.rollouts.actor import Actor, rollout
-from harness.meta.rollouts.batch import prepare
+from harness.meta.rollouts.batch import AdvantageEstimator, prepare
 from harness.meta.rollouts.episode_loop import Clock, draw_noise, run_episodes
 from harness.meta.rollouts.normalizer import CLIP, Moments, Normalizer
 from policies.params import repeat
@@ -37,6 +36,9 @@ class Scripted(BatchedTaskEnv):
         reward[:] = 1.0
         self._success |= valid & (self.count >= 3)
         return self.count >= END
+
+
+LINEAR = AdvantageEstimator(0.99, 1.0, "linear")
 
 
 def tasks() -> list[Task]:
@@ -117,7 +119,7 @@ def test_stored_log_probs_equal_the_unrolled_ones(name):
     actor = make_actor(name, normalizer=normalizer)
     env = dist.make_batch(dist.tasks("train")[:TASKS], EPISODES)
     episodes = rollout(env, actor, list(range(6)), noise_of(env.spec), Clock())[0]
-    batch = prepare(episodes, actor, tuple(env.tasks), TrainConfig(), 1.0)
+    batch = prepare([episodes], actor, tuple(env.tasks), LINEAR)
     out = batch.forward(actor.policy, actor.params)
     got = out.head.log_prob(batch.actions)
     torch.testing.assert_close(got, batch.log_probs, atol=1e-4, rtol=0)
@@ -142,7 +144,7 @@ def test_action_scale_reaches_the_environment_and_not_the_record():
 def test_deterministic_actions_are_the_means():
     env, actor = scripted_env(), make_actor()
     episodes = rollout(env, actor, list(range(6)), None, Clock())[0]
-    batch = prepare(episodes, actor, tuple(env.tasks), TrainConfig(), 1.0)
+    batch = prepare([episodes], actor, tuple(env.tasks), LINEAR)
     out = batch.forward(actor.policy, actor.params)
     torch.testing.assert_close(
         out.action_params[batch.mask], batch.actions[batch.mask], atol=1e-5, rtol=0
@@ -152,9 +154,9 @@ def test_deterministic_actions_are_the_means():
 def test_value_after_the_last_step_bootstraps_truncated_episodes_only(ended):
     """The value at the step behind the last, with memory carried there; 0 where the MDP ended."""
     actor = make_actor()
-    lived = trajectories.pack([ended], actor)
-    values = trajectories.seen(lived, actor, tuple(tasks())).values(actor)
-    gained = trajectories.advantages(lived, values, gamma=0.5, lam=0.0, scale=1.0)
+    played = trajectories.pack([ended], actor)
+    values = trajectories.inputs_along(played, actor, tuple(tasks())).values(actor)
+    advantages, _ = AdvantageEstimator(0.5, 0.0, "value").estimate(played, values)
     # Episode [0, 0] was truncated at the horizon: unroll it by hand one step further.
     whole = torch.cat([torch.from_numpy(a) for a in (ended.obs, ended.last_obs[:, :, None])], 2)
     first = torch.zeros(whole.shape[:3], dtype=torch.bool)
@@ -163,20 +165,19 @@ def test_value_after_the_last_step_bootstraps_truncated_episodes_only(ended):
     value = actor.policy.forward(actor.params, whole, first, memory).value
     truncated = ~torch.from_numpy(ended.terminated) & torch.from_numpy(ended.lengths == HORIZON)
     assert truncated.any()
-    got, at, after = (x[truncated] for x in (gained[..., -1], value[..., -2], value[..., -1]))
+    got, at, after = (x[truncated] for x in (advantages[..., -1], value[..., -2], value[..., -1]))
     torch.testing.assert_close(got, 1.0 + 0.5 * after - at)
     # Episode [0, 1] terminated after two steps.
     assert ended.terminated[0, 1]
     assert ended.lengths[0, 1] == 2
-    torch.testing.assert_close(gained[0, 1, 1], 1.0 - value[0, 1, 1])
-    assert not gained[~lived.mask].any()
+    torch.testing.assert_close(advantages[0, 1, 1], 1.0 - value[0, 1, 1])
+    assert not advantages[~played.mask].any()
 
 
 @pytest.mark.parametrize("baseline", ["linear", "value"])
 def test_prepare_hides_what_did_not_happen(ended, baseline):
-    batch = prepare(
-        ended, make_actor(), tuple(tasks()), TrainConfig(baseline=baseline), return_scale=2.0
-    )
+    estimator = AdvantageEstimator(0.99, 1.0, baseline, return_scale=2.0)
+    batch = prepare([ended], make_actor(), tuple(tasks()), estimator)
     assert torch.equal(batch.mask, torch.from_numpy(ended.mask))
     assert not batch.advantages[~batch.mask].any()
     for n in range(TASKS):
@@ -188,20 +189,20 @@ def test_prepare_hides_what_did_not_happen(ended, baseline):
 
 def test_value_targets_are_returns_in_units_of_the_return_scale(ended):
     """With lambda 1 and an episode that terminated, nothing of the value head is left in them."""
-    train = TrainConfig(baseline="value", gamma=0.5, gae_lambda=1.0)
-    batch = prepare(ended, make_actor(), tuple(tasks()), train, return_scale=4.0)
+    estimator = AdvantageEstimator(0.5, 1.0, "value", return_scale=4.0)
+    batch = prepare([ended], make_actor(), tuple(tasks()), estimator)
     assert batch.value_targets[0, 1, :2].tolist() == pytest.approx([1.5 / 4, 1 / 4], abs=1e-6)
 
 
 def test_moments_add_and_ignore_what_is_masked(ended):
     moments = Moments.of(ended)
-    seen = ended.obs[ended.mask].astype(np.float64)
-    assert moments.count == len(seen) == 6 + 2 + 6 + 4
+    obs = ended.obs[ended.mask].astype(np.float64)
+    assert moments.count == len(obs) == 6 + 2 + 6 + 4
     twice = moments + moments
     assert twice.count == 2 * moments.count
     for got in (moments.normalizer(), twice.normalizer(), (Moments.zero(2) + moments).normalizer()):
-        np.testing.assert_allclose(got.mean, seen.mean(0), rtol=1e-6)
-        np.testing.assert_allclose(got.std, seen.std(0) + 1e-2, rtol=1e-5)
+        np.testing.assert_allclose(got.mean, obs.mean(0), rtol=1e-6)
+        np.testing.assert_allclose(got.std, obs.std(0) + 1e-2, rtol=1e-5)
 
 
 def test_normalizer_is_the_identity_before_anything_was_seen():

@@ -1,18 +1,17 @@
-"""Learning from sequences sees what acting saw: inputs, memory, advantages, what is left out."""
+"""Learning from sequences meets the inputs, memory and log-probabilities of acting."""
 
 import numpy as np
 import pytest
 import torch
-from harness.meta.learners.sequences import chunked, learnable, take
 
 import policies
-from harness.config.schema import TrainConfig
 from harness.meta.rollouts.actor import Actor, rollout
+from harness.meta.rollouts.batch import AdvantageEstimator, Batch, cut_sequences, prepare
 from harness.meta.rollouts.episode_loop import Clock, draw_noise
 from harness.meta.rollouts.inputs import Goals, Inputs
 from harness.meta.rollouts.normalizer import Normalizer
 from task_distributions import EnvSpec, Task, load
-from task_distributions.task_env import BatchedTaskEnv
+from task_distributions.episodes import BatchedEpisodes
 
 HORIZON, TASKS, SEQUENCES = 5, 2, 3
 NEVER = 99
@@ -22,7 +21,7 @@ INVALID = ([NEVER, NEVER, 3, NEVER, NEVER, NEVER], [NEVER, NEVER, NEVER, 0, NEVE
 SPEC = EnvSpec(3, 2, HORIZON)
 
 
-class Scripted(BatchedTaskEnv):
+class Scripted(BatchedEpisodes):
     """Observations and rewards drawn at random; episodes end as the lists say."""
 
     def __init__(self, episode: int):
@@ -42,9 +41,9 @@ class Scripted(BatchedTaskEnv):
         return self.count >= np.array(ENDS[self.episode])
 
 
-def play(policy_name: str, *, context: bool = True):
+def play(policy_name: str, *, history: bool = True):
     """Two episodes per sequence from one memory; return the blocks and the actor."""
-    inputs = Inputs(SPEC, context=context)
+    inputs = Inputs(SPEC, history=history)
     policy = policies.build(policy_name, obs_dim=inputs.dim, action_dim=2)
     generator = torch.Generator().manual_seed(1)
     params = {
@@ -64,15 +63,16 @@ def play(policy_name: str, *, context: bool = True):
     return blocks, actor, tuple(env.tasks)
 
 
-def train(**settings) -> TrainConfig:
-    return TrainConfig(**{"gamma": 0.9, "gae_lambda": 0.8, "baseline": "value", **settings})
+def learnable(blocks, actor, tasks, return_scale: float = 1.0) -> Batch:
+    estimator = AdvantageEstimator(0.9, 0.8, "value", return_scale)
+    return prepare(blocks, actor, tasks, estimator, normalize=False)
 
 
 @pytest.mark.parametrize("policy", policies.names())
 def test_unrolling_gives_the_log_probabilities_of_acting(policy):
     """Inputs, memory and order are the same, with early ends and invalid episodes in between."""
     blocks, actor, tasks = play(policy)
-    batch = learnable(blocks, actor, tasks, train(), return_scale=1.0)
+    batch = learnable(blocks, actor, tasks)
     out = batch.forward(actor.policy, actor.params)
     again = out.head.log_prob(batch.actions)
     torch.testing.assert_close(again[batch.mask], batch.log_probs[batch.mask], rtol=0, atol=1e-4)
@@ -81,7 +81,7 @@ def test_unrolling_gives_the_log_probabilities_of_acting(policy):
 
 def test_memory_and_past_matter_to_the_second_episode():
     blocks, actor, tasks = play("gru")
-    batch = learnable(blocks[1:], actor, tasks, train(), return_scale=1.0)
+    batch = learnable(blocks[1:], actor, tasks)
     out = batch.forward(actor.policy, actor.params)
     gap = (out.head.log_prob(batch.actions) - batch.log_probs)[batch.mask].abs()
     assert gap.max() > 1e-2
@@ -89,7 +89,7 @@ def test_memory_and_past_matter_to_the_second_episode():
 
 def test_an_invalid_episode_is_left_out_and_leaves_no_trace():
     blocks, actor, tasks = play("gru")
-    batch = learnable(blocks, actor, tasks, train(), return_scale=1.0)
+    batch = learnable(blocks, actor, tasks)
     assert batch.mask.sum(-1).tolist() == [[5 + 3, 2 + 5, 0 + 5], [4 + 0, 5 + 2, 1 + 5]]
     boundary = batch.x[..., -1].bool() & batch.mask
     assert [torch.where(row)[0].tolist() for row in boundary.flatten(0, 1)] == [
@@ -107,7 +107,7 @@ def test_an_invalid_episode_is_left_out_and_leaves_no_trace():
 
 def test_what_is_fed_is_the_clipped_action_and_the_scaled_reward():
     blocks, actor, tasks = play("gru")
-    x = learnable(blocks, actor, tasks, train(), return_scale=1.0).x
+    x = learnable(blocks, actor, tasks).x
     actions, rewards = blocks[0].actions[0, 0, :4], blocks[0].rewards[0, 0, :4]
     np.testing.assert_allclose(x[0, 0, 1:5, 3:5], np.clip(actions * 0.8, -1, 1), atol=1e-6)
     np.testing.assert_allclose(x[0, 0, 1:5, 5], rewards / 0.5, rtol=1e-5)
@@ -116,7 +116,7 @@ def test_what_is_fed_is_the_clipped_action_and_the_scaled_reward():
 def test_advantages_by_hand():
     """They run on into the next episode, stop where the MDP ended, and bootstrap at the end."""
     blocks, actor, tasks = play("mlp")
-    batch = learnable(blocks, actor, tasks, train(), return_scale=2.0)
+    batch = learnable(blocks, actor, tasks, return_scale=2.0)
     values = batch.forward(actor.policy, actor.params).value
     for n, e, ends in [(0, 1, {1}), (1, 0, {3}), (0, 0, {7}), (1, 1, {6})]:
         length = int(batch.mask[n, e].sum())
@@ -147,8 +147,8 @@ def _value_after(blocks, actor, n, e) -> float:
 
 def test_whole_chunks_are_the_sequences_themselves():
     blocks, actor, tasks = play("gru")
-    batch = learnable(blocks, actor, tasks, train(), return_scale=1.0)
-    rows = take(chunked(batch, actor, None), [4, 1])
+    batch = learnable(blocks, actor, tasks)
+    rows = cut_sequences(batch, actor, None).take([4, 1])
     assert torch.equal(rows.x[0, 0], batch.x[1, 1])
     assert torch.equal(rows.advantages[0, 1], batch.advantages[0, 1])
 
@@ -157,8 +157,8 @@ def test_whole_chunks_are_the_sequences_themselves():
 @pytest.mark.parametrize("length", [1, 3, 5])
 def test_chunks_bring_the_memory_of_acting_and_lose_no_step(policy, length):
     blocks, actor, tasks = play(policy)
-    batch = learnable(blocks, actor, tasks, train(), return_scale=1.0)
-    chunks = chunked(batch, actor, length)
+    batch = learnable(blocks, actor, tasks)
+    chunks = cut_sequences(batch, actor, length)
     assert chunks.x.shape[2] == length
     assert chunks.mask.any(-1).all()
     assert chunks.mask.sum() == batch.mask.sum()

@@ -1,6 +1,6 @@
 """RLlib's reference: what it is fed, its weights and its scores are those of our own protocol."""
 
-from dataclasses import replace
+from dataclasses import astuple, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,17 +12,19 @@ from harness import seeding
 from harness.cli.parser import load_config
 from harness.execution.backend import LostError
 from harness.execution.cell import CellRunner
+from harness.execution.cell_setup import build_setup
 from harness.execution.local import LocalBackend
 from harness.meta import adapters, learners
-from harness.meta.cell_setup import CellSetup
-from harness.meta.learners.base import DivergedError, JobContext, PolicyState
-from harness.meta.learners.iteration import training_plan
-from harness.meta.learners.reports import report_on
-from harness.meta.meta_episode import MetaEpisodeRunner
-from harness.meta.rollouts.actor import Actor
+from harness.meta.learners.base import (
+    CollectReport,
+    DivergedError,
+    PolicySnapshot,
+    ScalarMoments,
+)
+from harness.meta.meta_episode import MetaEpisodePlan, MetaEpisodeRunner
 from harness.meta.rollouts.episode_loop import Clock
 from harness.meta.rollouts.normalizer import Normalizer
-from harness.meta.rollouts.trajectories import inputs_of, pack
+from harness.meta.rollouts.trajectories import inputs_along, pack
 from harness.reporting.store.manifest import Manifest
 from harness.reporting.store.records import read_curves, read_records
 from harness.rllib import command, run
@@ -49,12 +51,12 @@ def planned(learner, *argv, task_dist="point_goal", horizon=8):
     return reference_cells(config)[0], config
 
 
-def state_of(problem):
+def state_of(setup):
     """A state in which every unit shows: shifted, scaled, and of actions beyond the bounds."""
-    params = problem.policy.init_params(3)
+    params = setup.policy.init_params(3)
     params["mean.weight"] = 50 * params["mean.weight"]
-    mean = torch.linspace(-0.2, 0.1, problem.dist.spec.obs_dim)
-    return PolicyState(params, Normalizer(mean, mean.abs() + 0.05), return_scale=7.0)
+    mean = torch.linspace(-0.2, 0.1, setup.dist.spec.obs_dim)
+    return PolicySnapshot(params, Normalizer(mean, mean.abs() + 0.05), return_scale=7.0)
 
 
 @pytest.mark.parametrize(
@@ -66,28 +68,26 @@ def test_glued_episodes_show_what_our_policy_is_fed(task_dist, learner):
     horizon = 100 if task_dist == "walker2d-vel" else 8
     flags = ["--ppo-action-scale", "0.7", "--least-jobs", "1"]
     cell, config = planned(learner, *flags, task_dist=task_dist, horizon=horizon)
-    problem = CellSetup.build(cell, config)
-    ppo, state, train = learners.build(problem), state_of(problem), problem.config.train
-    unit = state.reward_unit(train.gamma)
-    args = (problem.policy, state.params, state.normalizer, train.action_scale)
-    actor = Actor(*args, problem.inputs, unit)
-    (job,) = CellRunner(problem, LocalBackend(config)).training_jobs(0)
-    tasks = problem.tasks("train", job.task_indices)
-    last = ppo.episodes_in_sequence - 1
-    carrier = adapters.build("memory" if last else "none", problem.config.adapt)
-    plan = training_plan(problem, JobContext(0, job.seed_keys), last, ppo.episodes_per_task)
-    runner = MetaEpisodeRunner(problem.dist, carrier, train, state.return_scale)
+    setup = build_setup(cell, config)
+    ppo, state = learners.build(setup), state_of(setup)
+    actor, estimator = setup.actor(state), setup.estimator(state)
+    (job,) = CellRunner(setup, config, LocalBackend(config)).training_jobs(0)
+    tasks = setup.tasks("train", job.task_indices)
+    last = ppo.settings.episodes_in_sequence - 1
+    carrier = adapters.build("memory" if last else "none", inner_lr=0.1)
+    plan = MetaEpisodePlan.for_training(cell.seed, 0, job.seed_keys, last, ppo.envs_per_task)
+    runner = MetaEpisodeRunner(setup.dist, carrier, estimator)
     played = runner.run(tasks, actor, plan, Clock()).episodes
     blocks = (*played.support, played.query[last])
-    tape = pack(blocks, actor)
-    inputs = inputs_of(tape, actor, tuple(tasks)).numpy()
+    trajectories = pack(blocks, actor)
+    inputs = inputs_along(trajectories, actor, tuple(tasks)).x.numpy()
 
-    feed = SequenceSource(problem, assignments(problem, ppo), state)
+    feed = SequenceSource(setup, assignments(setup, ppo), state)
     env = SequenceEnv(feed)
     for n in range(len(tasks)):
-        for e in range(ppo.episodes_per_task):
+        for e in range(ppo.envs_per_task):
             seen, paid, over = [env.reset()[0]], [], (False, False)
-            for action in tape.actions[n, e, : tape.length[n, e]].numpy():
+            for action in trajectories.actions[n, e, : trajectories.length[n, e]].numpy():
                 assert over == (False, False)
                 x, reward, *over, _ = env.step(action)
                 over = tuple(over)
@@ -96,23 +96,23 @@ def test_glued_episodes_show_what_our_policy_is_fed(task_dist, learner):
             ended = bool(blocks[-1].terminated[n, e])
             assert over == (ended, not ended)
             np.testing.assert_allclose(np.stack(seen), inputs[n, e, : len(seen)], atol=1e-5)
-            expected = tape.rewards[n, e, : len(paid)].numpy() / state.return_scale
+            expected = trajectories.rewards[n, e, : len(paid)].numpy() / state.return_scale
             np.testing.assert_allclose(paid, expected, atol=1e-6)
     if task_dist == "walker2d-vel":
         assert any(block.terminated.any() for block in blocks)
     if learner == "rl2":  # the last reward of an episode is seen at the first step of the next
         first = int(played.support[0].lengths[0, 0])
         assert inputs[0, 0, first, -1] == 1
-        reward = np.clip(played.support[0].rewards[0, 0, first - 1] / unit, -10, 10)
+        reward = np.clip(played.support[0].rewards[0, 0, first - 1] / actor.reward_unit, -10, 10)
         assert inputs[0, 0, first, -2] == pytest.approx(reward)
         assert reward != 0
 
-    ours, theirs = report_on(blocks, train.gamma), feed.taken()
+    ours, theirs = CollectReport.on(blocks, setup.settings.gamma), feed.taken()
     assert feed.env_steps == sum(report.env_steps for report in theirs) == ours.env_steps
     total = sum(report.moments.total for report in theirs)
     np.testing.assert_allclose(total, ours.moments.total, rtol=1e-5, atol=1e-3)
-    squares = sum(np.array(report.return_moments) for report in theirs)
-    np.testing.assert_allclose(squares, ours.return_moments, rtol=1e-5)
+    returns = sum((report.returns for report in theirs), ScalarMoments())
+    np.testing.assert_allclose(astuple(returns), astuple(ours.returns), rtol=1e-5)
 
 
 @pytest.fixture
@@ -136,23 +136,23 @@ def start(_ray):
 def test_rllib_computes_what_our_lstm_computes(start):
     cell, config = planned("rl2")
     _, learner = start(cell, config)
-    learner.advance([])
+    learner.advance()
     weights = {name: torch.from_numpy(value.copy()) for name, value in learner.weights().items()}
     for name in [*weights]:
         if "const" not in name:
             weights[name] += 0.1 * torch.randn(weights[name].shape)
-    problem = CellSetup.build(cell, config)
+    setup = build_setup(cell, config)
     params = from_rllib({name: value.numpy() for name, value in weights.items()})
     module = learner._algorithm.get_module()
     module.load_state_dict(weights)
-    x = torch.randn(3, 7, problem.inputs.dim)
+    x = torch.randn(3, 7, setup.inputs.dim)
     h, c = torch.randn(2, 3, params["value.weight"].shape[1])
     batch = {"obs": x, "state_in": {"h": h[:, None], "c": c[:, None]}}
     with torch.no_grad():
         theirs = module.forward_train(batch)
         value = module.compute_values(batch)
     first = torch.zeros(1, 3, 7, dtype=torch.bool)
-    ours = problem.policy.forward(params, x[None], first, (h[None], c[None]))
+    ours = setup.policy.forward(params, x[None], first, (h[None], c[None]))
     mean, log_std = theirs["action_dist_inputs"].chunk(2, -1)
     torch.testing.assert_close(ours.mean[0], mean, atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(ours.log_std.expand(1, 3, 7, -1)[0], log_std)
@@ -164,7 +164,7 @@ def test_rllib_computes_what_our_lstm_computes(start):
 @pytest.mark.ray
 def test_training_begins_at_our_weights_on_our_tasks_and_seeds(start, monkeypatch):
     cell, config = planned("rl2")
-    problem = CellSetup.build(cell, config)
+    setup = build_setup(cell, config)
     played, reset = [], SequenceEnv.reset
 
     def noted(env, **kwargs):
@@ -175,12 +175,13 @@ def test_training_begins_at_our_weights_on_our_tasks_and_seeds(start, monkeypatc
     monkeypatch.setattr(SequenceEnv, "reset", noted)
     _, learner = start(cell, config)
     runner = learner._algorithm.get_module().get_state()
-    for name, value in to_rllib(problem.policy.init_params(cell.seed)).items():
+    for name, value in to_rllib(setup.policy.init_params(cell.seed)).items():
         np.testing.assert_array_equal(learner.weights()[name], value)
         np.testing.assert_array_equal(runner[name], value)
-    step, _ = learner.advance([])
-    count = problem.config.train.meta_batch_size * problem.config.train.episodes_per_task
-    ahead = assignments(problem, learners.build(problem))
+    step = learner.advance()
+    ours = learners.build(setup)
+    count = ours.tasks_per_iteration * ours.envs_per_task
+    ahead = assignments(setup, ours)
     assert played == [next(ahead).task for _ in range(count)]
     assert step.env_steps == count * 3 * 8
     assert step.done.pre_return < 0
@@ -195,7 +196,7 @@ def test_a_policy_that_stands_still_scores_as_zero_action_does(start, learner):
     backend, handle = start(cell, config)
     still = {name: np.zeros_like(handle.weights()[name]) for name in WEIGHTS_OF_MEAN}
     handle._set_weights(still)
-    runner = CellRunner(CellSetup.build(cell, config), backend)
+    runner = CellRunner(build_setup(cell, config), config, backend)
     scored = runner.evaluate(handle, lambda done, jobs: None)
     lines, _ = runner.reference(lambda done, jobs: None)
     zero = {(r.task, r.query_episode): r.return_ for r in lines if r.policy == "zero-action"}
@@ -217,11 +218,11 @@ def test_nothing_sampled_and_weights_that_are_not_numbers_fail_the_cell(start, m
     broken = {"vf.net.mlp.0.bias": np.full(1, np.nan, np.float32)}
     learner._set_weights(broken)
     with pytest.raises(DivergedError):
-        learner.advance([])
+        learner.advance()
     _, learner = start(*planned("rl2"))
     monkeypatch.setattr(learner._algorithm, "train", dict)
     with pytest.raises(LostError, match="no sequence"):
-        learner.advance([])
+        learner.advance()
 
 
 @pytest.mark.ray
@@ -281,9 +282,9 @@ def test_an_interrupted_run_of_rllib_is_not_told_to_resume(monkeypatch, capsys, 
 
 def test_seeds_of_a_sequence_are_leaves_of_our_tree():
     cell, config = planned("rl2")
-    problem = CellSetup.build(cell, config)
-    sequence = next(assignments(problem, learners.build(problem)))
-    count = problem.config.train.episodes_per_task
+    setup = build_setup(cell, config)
+    ours = learners.build(setup)
+    sequence, count = next(assignments(setup, ours)), ours.envs_per_task
     first = seeding.episode_seeds(5, "train/support", 0, 0, 0, count=count)[0]
     last = seeding.episode_seeds(5, "train/query", 0, 0, count=count)[0]
     assert (sequence.seeds[0], sequence.seeds[-1]) == (first, last)

@@ -15,6 +15,7 @@ from harness.config.schema import ExecutionConfig
 from harness.execution.backend import LostError, Work
 from harness.execution.jobs import Job
 from harness.execution.ray import scheduler
+from harness.meta.learners.base import Request, RequestKind
 from harness.reporting.store.manifest import Manifest
 from harness.types import Cell
 from tests.harness.execution.execution_cases import (
@@ -78,7 +79,7 @@ def play(monkeypatch, *ends):
 
     job = Job(Cell("point_goal", "mlp", "maml", 0), "train", 0, 0, "train", (0,), (0,))
     round_ = scheduler.JobScheduler(
-        crew, Work("collect", [job], None), ExecutionConfig(), report, None
+        crew, Work(Request(RequestKind.COLLECT, None), [job]), ExecutionConfig(), report, None
     )
     return round_, crew, events
 

@@ -13,9 +13,9 @@ import torch
 from harness.cli import parser
 from harness.execution.backend import Work
 from harness.execution.cell import CellRunner, cells
+from harness.execution.cell_setup import build_setup
 from harness.execution.local import LocalBackend
 from harness.execution.ray.backend import RayBackend
-from harness.meta.cell_setup import CellSetup
 from harness.reporting.store.manifest import Manifest
 from tests.harness.execution.execution_cases import (
     SIZES,
@@ -163,34 +163,33 @@ def test_the_driver_gets_references_and_reads_receipts_only(config, monkeypatch)
     try:
         (cell,) = cells(config)
         learner = backend.start_learner(cell, None)
-        pieces = CellRunner(CellSetup.build(cell, config), backend).training_jobs(0)
-        step, payload = learner.advance([])
-        receipts, results = backend.run(Work(step.kind, pieces, payload, payload))
-        learner.advance(results)
+        pieces = CellRunner(build_setup(cell, config), config, backend).training_jobs(0)
+        request = learner.advance().request
+        receipts, results = backend.run(Work(request, pieces, request.payload))
+        learner.advance(*results)
     finally:
         backend.close()
     assert len(receipts) == len(results) == len(pieces) > 1
-    assert all(isinstance(result, ray.ObjectRef) for result in (*results, payload))
+    assert all(isinstance(result, ray.ObjectRef) for result in (*results, request.payload))
     # str: where a worker is, if it was asked by now.
     names = {type(value).__name__ for value in read}
-    assert names - {"str"} == {"NoneType", "Advance", "Receipt"}
+    assert names - {"str"} == {"NoneType", "LearnerStep", "Receipt"}
 
 
 def one_iteration(backend, config):
     """The parameters after one iteration, how many results each request had, and the jobs."""
     (cell,) = cells(config)
     learner = backend.start_learner(cell, None)
-    pieces = CellRunner(CellSetup.build(cell, config), backend).training_jobs(0)
+    pieces = CellRunner(build_setup(cell, config), config, backend).training_jobs(0)
     sent = []
-    step, payload = learner.advance([])
-    origin = payload
-    while step.kind is not None:
-        work = Work(step.kind, pieces, payload, origin, step.summable)
-        _, results = backend.run(work)
+    request = learner.advance().request
+    origin = request.payload
+    while request is not None:
+        _, results = backend.run(Work(request, pieces, origin))
         sent.append(len(results))
-        step, payload = learner.advance(results)
-    (subject,) = backend.fetch([learner.subject()])
-    return subject.state.params, sent, pieces
+        request = learner.advance(*results).request
+    (snapshot,) = backend.fetch([learner.snapshot()])
+    return snapshot.params, sent, pieces
 
 
 def assert_same_params(left, right):

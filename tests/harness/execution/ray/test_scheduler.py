@@ -7,6 +7,7 @@ from harness.config.schema import ExecutionConfig
 from harness.execution.backend import LostError, Work
 from harness.execution.jobs import Job
 from harness.execution.ray import scheduler
+from harness.meta.learners.base import Request, RequestKind
 from harness.types import Cell
 
 CELL = Cell("point_goal", "mlp", "maml", 0)
@@ -63,7 +64,7 @@ def play(monkeypatch, crew):
     def report(kind, **fields):
         crew.log.append((kind, fields["job"], fields["attempt"]))
 
-    work = Work("gradient", JOBS, "payload")
+    work = Work(Request(RequestKind.COMPUTE, "payload"), JOBS)
     return scheduler.JobScheduler(crew, work, ExecutionConfig(), report, None).play()
 
 

@@ -6,10 +6,12 @@ import pytest
 import torch
 
 import policies
-from harness.config.schema import RunConfig, TrainConfig
-from harness.meta.learners import outer
-from harness.meta.learners.base import DivergedError
+from harness.meta.learners import trpo
+from harness.meta.learners.base import DivergedError, GradientRequest, LossRequest
+from harness.meta.learners.maml import MAMLSettings, ppo_step
 from harness.meta.learners.state import LearnerState
+from harness.meta.learners.sums import Losses, PartialGradient
+from harness.meta.learners.trpo import HessianVectorRequest, TrustRegionLosses, trpo_step
 from policies.params import clone
 from tests.harness.meta.meta_cases import (
     along,
@@ -22,27 +24,24 @@ from tests.harness.meta.meta_cases import (
     moved,
 )
 
-PER_TASK = RunConfig(train=TrainConfig(meta_batch_size=2, outer="trpo"))
-
 
 def drive(generator, answer):
-    """Answer every request of ``generator``; return its value and the requests' kinds."""
+    """Answer every request of ``generator``; return its value and the payloads' types."""
     kinds = []
     try:
         request = next(generator)
         while True:
-            kinds.append(request.kind)
+            kinds.append(type(request.payload))
             request = generator.send(answer(request))
     except StopIteration as stop:
         return stop.value, kinds
 
 
-@pytest.mark.parametrize("steps", [0, 1])
 @pytest.mark.parametrize("name", policies.names())
-def test_hvp_equals_finite_differences_of_the_kl_gradient(name, steps):
+def test_hvp_equals_finite_differences_of_the_kl_gradient(name):
     policy = make_policy(name)
     start = make_params(policy)
-    data = collected(policy, start, steps)
+    data = collected(policy, start, 1)
     objective = make_objective(policy, outer="trpo")
     params, vector = moved(start), directions(start, 1)
 
@@ -56,8 +55,9 @@ def test_hvp_equals_finite_differences_of_the_kl_gradient(name, steps):
         }
 
     ends = [kl_gradient(along(params, vector, h)) for h in (1e-6, -1e-6)]
-    payload = {"params": params, "vector": vector}
-    product, _ = outer.answer_hvp(objective, data, payload, PER_TASK)
+    leaves = clone(params, requires_grad=True)
+    kl = objective.terms(leaves, data, create_graph=True).outer_kl.mean()
+    product = trpo.hessian_vector_product(kl, leaves, vector).gradient
     for seed in range(3):
         probe = directions(start, 10 + seed)
         expected = (dot(ends[0], probe) - dot(ends[1], probe)) / 2e-6
@@ -85,15 +85,15 @@ def test_conjugate_gradient_solves_a_known_system():
     matrix, right = spd_system()
 
     def answer(request):
-        product = split(matrix @ joined(request.payload["vector"]))
+        product = split(matrix @ joined(request.payload.vector))
         shares = [{key: share * value for key, value in product.items()} for share in (0.3, 0.7)]
-        return [(shares[0], {}), (shares[1], {})]
+        return [PartialGradient(share, Losses()) for share in shares]
 
     zeros = split(torch.zeros_like(right))
-    solution, kinds = drive(outer._conjugate_gradient(zeros, split(right)), answer)
-    expected = torch.linalg.solve(matrix + outer.CG_DAMPING * torch.eye(6), right)
+    solution, kinds = drive(trpo.conjugate_gradient(zeros, split(right)), answer)
+    expected = torch.linalg.solve(matrix + trpo.CG_DAMPING * torch.eye(6), right)
     torch.testing.assert_close(joined(solution), expected, rtol=1e-5, atol=1e-6)
-    assert set(kinds) == {"hvp"}
+    assert set(kinds) == {HessianVectorRequest}
     assert len(kinds) <= 8
 
 
@@ -107,22 +107,20 @@ class Quadratic:
         self.matrix, self.slope = spd_system()
         self.start, self.curvature = start, curvature
 
-    def losses(self, params) -> dict[str, float]:
+    def losses(self, params) -> TrustRegionLosses:
         d = joined(params).double() - self.start
         surrogate = float(self.slope @ d + 0.5 * self.curvature * d @ d)
-        return {
-            "surrogate": surrogate,
-            "outer_kl": self.kl_factor * float(0.5 * d @ self.matrix @ d),
-        }
+        return TrustRegionLosses(surrogate, self.kl_factor * float(0.5 * d @ self.matrix @ d))
 
     def __call__(self, request):
         payload = request.payload
-        if request.kind == "hvp":
-            return [(split(self.matrix @ joined(payload["vector"]).double()), {})]
-        losses = self.losses(payload["params"])
-        if request.kind == "gradient":
-            return [(split(self.slope), losses)]
-        return [({}, losses)]
+        if isinstance(payload, HessianVectorRequest):
+            product = split(self.matrix @ joined(payload.vector).double())
+            return [PartialGradient(product, Losses())]
+        losses = self.losses(payload.params)
+        if isinstance(payload, GradientRequest):
+            return [PartialGradient(split(self.slope), losses)]
+        return [PartialGradient({}, losses)]
 
 
 def fresh_state(values: torch.Tensor) -> LearnerState:
@@ -133,46 +131,44 @@ def fresh_state(values: torch.Tensor) -> LearnerState:
 def test_trpo_step_stays_in_the_ball_and_decreases_the_surrogate(curvature, backtracks):
     start = torch.arange(6, dtype=torch.float64)
     state, worker = fresh_state(start), Quadratic(start, curvature)
-    train = TrainConfig(outer="trpo", max_kl=0.02)
-    info, kinds = drive(outer.trpo_step(state, train), worker)
+    max_kl = 0.02
+    info, kinds = drive(trpo_step(state, max_kl, 5), worker)
     after = worker.losses(state.params)
-    assert after["outer_kl"] <= train.max_kl
-    assert after["surrogate"] < 0
-    assert info["surrogate"] == pytest.approx(after["surrogate"])
-    assert kinds[0] == "gradient"
-    assert kinds.count("losses") <= backtracks
+    assert after.outer_kl <= max_kl
+    assert after.surrogate < 0
+    assert info["surrogate"] == pytest.approx(after.surrogate)
+    assert kinds[0] is GradientRequest
+    assert kinds.count(LossRequest) <= backtracks
     if curvature == 0:
         # Linear surrogate, quadratic KL: the first or second trial fills the ball.
-        assert after["outer_kl"] > 0.6 * train.max_kl
-        best = -math.sqrt(
-            2 * train.max_kl * float(worker.slope @ worker.matrix.inverse() @ worker.slope)
-        )
-        assert after["surrogate"] < 0.75 * best
+        assert after.outer_kl > 0.6 * max_kl
+        best = -math.sqrt(2 * max_kl * float(worker.slope @ worker.matrix.inverse() @ worker.slope))
+        assert after.surrogate < 0.75 * best
 
 
 def test_trpo_step_backtracks_into_the_ball_where_the_quadratic_model_is_too_hopeful():
     start = torch.arange(6, dtype=torch.float64)
     state, worker = fresh_state(start), Quadratic(start, 0.0)
     worker.kl_factor = 5.0
-    train = TrainConfig(outer="trpo", max_kl=0.02)
-    info, _ = drive(outer.trpo_step(state, train), worker)
-    assert 0 < worker.losses(state.params)["outer_kl"] <= train.max_kl
+    max_kl = 0.02
+    info, _ = drive(trpo_step(state, max_kl, 5), worker)
+    assert 0 < worker.losses(state.params).outer_kl <= max_kl
     assert info["backtracks"] == 4  # 0.8^(2 * 4) < 1/5 < 0.8^(2 * 3)
 
 
 def test_trpo_step_that_finds_nothing_better_changes_nothing():
     start = torch.arange(6, dtype=torch.float64)
     state, worker = fresh_state(start), Quadratic(start, curvature=1e9)
-    info, kinds = drive(outer.trpo_step(state, TrainConfig(outer="trpo")), worker)
+    info, kinds = drive(trpo_step(state, 0.01, 5), worker)
     assert torch.equal(joined(state.params), start)
-    assert kinds.count("losses") == outer.BACKTRACKS == info["backtracks"]
+    assert kinds.count(LossRequest) == trpo.BACKTRACKS == info["backtracks"]
 
 
 def test_trpo_step_with_a_non_finite_curvature_changes_nothing():
     start = torch.arange(6, dtype=torch.float64)
     state, worker = fresh_state(start), Quadratic(start, curvature=0.0)
     worker.matrix = worker.matrix * math.nan
-    drive(outer.trpo_step(state, TrainConfig(outer="trpo")), worker)
+    drive(trpo_step(state, 0.01, 5), worker)
     assert torch.equal(joined(state.params), start)
 
 
@@ -188,65 +184,71 @@ def same(left, right) -> bool:
 def gradient_of(value: float):
     gradient = split(torch.full((6,), 1.0))
     gradient["b"][0, 1] = value
-    return lambda request: [(gradient, {"surrogate": 0.0})]
+    return lambda request: [PartialGradient(gradient, TrustRegionLosses(0.0, 0.0))]
+
+
+def step_of(state: LearnerState, settings: MAMLSettings):
+    if settings.outer == "trpo":
+        return trpo_step(state, settings.max_kl, settings.max_skipped)
+    return ppo_step(state, settings)
 
 
 @pytest.mark.parametrize("outer_step", ["ppo", "trpo"])
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
 def test_a_non_finite_gradient_is_skipped_counted_and_in_the_end_fatal(outer_step, bad):
     state = fresh_state(torch.ones(6))
-    train = TrainConfig(outer_steps=2, max_skipped=3, outer=outer_step)
+    settings = MAMLSettings(outer_updates=2, max_skipped=3, outer=outer_step)
     if outer_step == "ppo":
-        drive(outer.ppo_step(state, train), gradient_of(0.5))
+        drive(ppo_step(state, settings), gradient_of(0.5))
     before, _ = adam_bytes(state)
     for skipped in (1, 2):
-        _, kinds = drive(outer.STEPS[outer_step](state, train), gradient_of(bad))
-        assert kinds == ["gradient"]
+        _, kinds = drive(step_of(state, settings), gradient_of(bad))
+        assert kinds == [GradientRequest]
         assert state.skipped == skipped
         assert same(adam_bytes(state)[0], before)
-    with pytest.raises(DivergedError, match="3 updates in a row"):
-        drive(outer.STEPS[outer_step](state, train), gradient_of(bad))
+    with pytest.raises(DivergedError):
+        drive(step_of(state, settings), gradient_of(bad))
     assert same(adam_bytes(state)[0], before)
 
 
 def test_a_finite_gradient_forgives_the_skipped_ones():
     state = fresh_state(torch.ones(6))
-    train = TrainConfig(outer_steps=1, max_skipped=2)
+    settings = MAMLSettings(outer_updates=1, max_skipped=2)
     for value in (math.nan, 1.0, math.nan, 1.0):
-        drive(outer.ppo_step(state, train), gradient_of(value))
+        drive(ppo_step(state, settings), gradient_of(value))
     assert state.skipped == 0
 
 
 def test_a_second_step_that_is_always_nan_is_fatal_too():
     state = fresh_state(torch.ones(6))
-    train = TrainConfig(outer_steps=2, max_skipped=2)
-    values = iter((1.0, math.nan) * train.max_skipped)
+    settings = MAMLSettings(outer_updates=2, max_skipped=2)
+    values = iter((1.0, math.nan) * settings.max_skipped)
 
     def answers(request):
         return gradient_of(next(values))(request)
 
-    drive(outer.ppo_step(state, train), answers)
-    with pytest.raises(DivergedError, match="2 updates in a row"):
-        drive(outer.ppo_step(state, train), answers)
+    drive(ppo_step(state, settings), answers)
+    with pytest.raises(DivergedError):
+        drive(ppo_step(state, settings), answers)
 
 
 def test_ppo_step_asks_with_new_parameters_and_clips_the_norm():
     state = fresh_state(torch.ones(6))
     asked, stepped = [], []
-    step, state_step = outer.ppo_step, LearnerState.adam_step
+    state_step = LearnerState.adam_step
     big = gradient_of(100.0)
 
     def answer(request):
-        asked.append(joined(request.payload["params"]))
+        asked.append(joined(request.payload.params))
         return big(request)
 
-    def record(self, gradient):
-        stepped.append(float(joined(gradient).norm()))
-        state_step(self, gradient)
+    def record(self, gradient, scale):
+        stepped.append(scale * float(joined(gradient).norm()))
+        state_step(self, gradient, scale)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(LearnerState, "adam_step", record)
-        info, _ = drive(step(state, TrainConfig(outer_steps=3, max_grad_norm=0.5)), answer)
+        info, _ = drive(ppo_step(state, MAMLSettings(outer_updates=3, max_grad_norm=0.5)), answer)
     assert len(asked) == 3
     assert not torch.equal(asked[0], asked[1])
     assert torch.equal(asked[0], torch.ones(6))

@@ -4,9 +4,9 @@ import pytest
 import torch
 
 import policies
-from harness.config.schema import AdaptConfig
 from harness.meta import adapters
-from harness.meta.adapters import Adapter, GradientAdapter
+from harness.meta.adapters.base import Adapter, Shot
+from harness.meta.adapters.gradient import GradientAdapter
 from harness.meta.rollouts.batch import Batch
 from policies.base import Params
 from policies.params import clone, repeat, select
@@ -30,14 +30,14 @@ def start_of(name: str) -> tuple:
 def test_each_task_adapts_as_if_it_were_alone(name):
     policy, params, batch = start_of(name)
     adapter = GradientAdapter(INNER_LR)
-    both: Params = adapter.adapt(policy, params, batch)
+    both: Params = adapter.adapt(policy, params, Shot(batch))
     assert all(value.shape[0] == N for value in both.values())
-    again = adapter.adapt(policy, both, batch)
+    again = adapter.adapt(policy, both, Shot(batch))
     for task in range(N):
-        alone = adapter.adapt(policy, params, part(batch, task))
+        alone = adapter.adapt(policy, params, Shot(part(batch, task)))
         one = slice(task, task + 1)
         torch.testing.assert_close(select(both, one), alone, rtol=0, atol=1e-11)
-        twice = adapter.adapt(policy, alone, part(batch, task))
+        twice = adapter.adapt(policy, alone, Shot(part(batch, task)))
         torch.testing.assert_close(select(again, one), twice, rtol=0, atol=1e-11)
     assert (both["mean.weight"][0] - both["mean.weight"][1]).abs().max() > 1e-6
 
@@ -46,7 +46,7 @@ def test_each_task_adapts_as_if_it_were_alone(name):
 def test_adapting_makes_new_parameters_and_spares_the_value_head(name):
     policy, params, batch = start_of(name)
     before = clone(params)
-    after = GradientAdapter(INNER_LR).adapt(policy, params, batch)
+    after = GradientAdapter(INNER_LR).adapt(policy, params, Shot(batch))
     assert all(torch.equal(params[key], before[key]) for key in params)
     assert not any(value.requires_grad for value in after.values())
     own = {params[key].data_ptr() for key in params}
@@ -66,7 +66,7 @@ def test_rewarded_actions_become_likelier_and_the_others_less(name):
     shared = repeat(params, N)
     good = torch.rand(batch.mask.shape, generator=torch.Generator().manual_seed(0)) < 0.5
     batch.advantages.copy_(torch.where(good, 1.0, -1.0))
-    after = GradientAdapter(0.01).adapt(policy, params, batch)
+    after = GradientAdapter(0.01).adapt(policy, params, Shot(batch))
     now, before = (batch.forward(policy, params).head for params in (after, shared))
     change = now.log_prob(batch.actions) - before.log_prob(batch.actions)
     for n in range(N):
@@ -85,17 +85,17 @@ def test_the_step_is_the_negative_gradient_times_inner_lr():
 
 @pytest.mark.parametrize("name", adapters.names())
 def test_registered_adapters_keep_the_protocol(name):
-    adapter = adapters.build(name, AdaptConfig())
+    adapter = adapters.build(name, inner_lr=INNER_LR)
     assert isinstance(adapter, Adapter)
     assert adapter.name == name
     assert adapter.needs_support == (adapter.steps_per_shot > 0 or adapter.carries_memory)
     policy, params, batch = start_of("mlp")
     before = clone(params)
-    after = adapter.adapt(policy, params, batch)
+    after = adapter.adapt(policy, params, Shot(batch))
     assert after.keys() == params.keys()
     assert all(torch.equal(params[key], before[key]) for key in params)
 
 
 def test_an_unknown_adapter_is_refused_by_name():
-    with pytest.raises(ValueError, match=r"unknown adapter 'sgd'; have: none, gradient"):
-        adapters.build("sgd", AdaptConfig())
+    with pytest.raises(ValueError, match="'sgd'"):
+        adapters.build("sgd", inner_lr=INNER_LR)
