@@ -61,6 +61,9 @@ def resolve(
     """
     layers = [given] if isinstance(given, Mapping) else list(given)
     found = dict(origins or {})
+    for layer in layers:
+        if "components" in layer:
+            raise UsageError(f"{origin_of(('components',), found)}: unknown key 'components'")
     found.setdefault(("env", "xml"), XML_VARIABLE)
     layers = [prepared(layer, found) for layer in layers]
     settings: Layer = {}

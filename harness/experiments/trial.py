@@ -202,7 +202,8 @@ class _Trial:
         curve = list(self.folder.read_curve())[:first]
         if first and self._latest(self.folder) is None:
             self._save(learner, curve)  # of its own, so that it can be scored alone
-        for metrics in runner.train(learner, first, wall):
+        env_steps = curve[-1].env_steps if curve else 0
+        for metrics in runner.train(learner, first, wall, env_steps):
             curve.append(metrics)
             wall = metrics.wall_seconds
             self.listener.iteration(self.spec.key, metrics)

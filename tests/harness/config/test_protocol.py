@@ -8,9 +8,8 @@ import task_distributions
 from harness.cli import parser
 from harness.cli.parser import load_config, parse
 from harness.config import validation
-from harness.config.presets import BUDGETS
+from harness.config.presets import PRESETS
 from harness.config.protocol import first_goals, scored
-from harness.config.schema import EvalConfig, RunConfig
 from harness.errors import UsageError
 from harness.execution.cell import CellRunner, cells
 from harness.execution.cell_setup import build_setup
@@ -78,21 +77,18 @@ def test_a_list_of_test_tasks_undoes_the_protocol_of_a_preset():
 
 
 def test_what_evaluate_is_given_replaces_protocol_or_tasks_of_the_run(tmp_path):
-    stored = RunConfig(
-        task_dist="metaworld-ml10",
-        evaluation=EvalConfig(protocol="quick", splits=("test", "train")),
-    )
+    stored = load_config([*ML10, "--preset", "quick"])
     argv = ["evaluate", "--checkpoint", str(tmp_path)]
-    listed = parse([*argv, "--test-tasks", "4"]).config.applied_to(stored)
+    listed = parse([*argv, "--test-tasks", "4"]).applied_to(stored)
     assert (listed.evaluation.protocol, listed.evaluation.splits) == ("all", ("test",))
-    again = parse([*argv, "--protocol", "quick"]).config.applied_to(listed)
-    assert (again.env.test_tasks, again.evaluation.protocol) == (None, "quick")
-    official = parse([*argv, "--protocol", "official"]).config.applied_to(stored)
+    again = parse([*argv, "--protocol", "quick"]).applied_to(listed)
+    assert (again.test_tasks, again.evaluation.protocol) == (None, "quick")
+    official = parse([*argv, "--protocol", "official"]).applied_to(stored)
     assert (official.evaluation.episodes_per_shot, official.evaluation.query_episodes) == (10, 3)
-    validation.check_run(official, {})
+    validation.check(official, {})
 
 
-META_WORLD = [key for key in BUDGETS if key[0].startswith("metaworld")]
+META_WORLD = [(dist, preset) for dist in ("metaworld-ml10", "metaworld-ml45") for preset in PRESETS]
 
 
 @pytest.mark.parametrize("key", META_WORLD, ids=" ".join)
@@ -106,7 +102,7 @@ def test_budgets_of_meta_world_keep_their_promise(key):
     steps = sum(planned_env_steps(build_setup(cell, config), config) for cell in first) + reference
     assert steps < {"smoke": 2e6, "quick": 12e6}.get(preset, 1e9)
     assert config.evaluation.protocol == ("quick" if preset in ("smoke", "quick") else "official")
-    assert config.train.action_scale == 1.0
+    assert config.learner["maml"].settings.action_scale == 1.0
 
 
 @pytest.mark.parametrize(

@@ -5,14 +5,33 @@ from pathlib import Path
 import pandas as pd
 
 from harness.cli import run
+from harness.config.components import fields
+from harness.meta import learners
 from harness.reporting.store.manifest import Manifest
 from harness.reporting.store.records import read_curves, read_records
 
-SIZES = [
-    *("--task-dist", "point_goal", "--horizon", "8", "--test-tasks", "0", "1", "2", "3", "4"),
-    *("--meta-batch-size", "4", "--episodes-per-task", "2", "--outer-updates", "2"),
-    *("--few-shot", "1", "--episodes-per-shot", "2", "--query-episodes", "2"),
-]
+LEARNER_SIZES = {
+    "meta_batch_size": 4,
+    "episodes_per_task": 2,
+    "outer_updates": 2,
+    "episodes_per_iteration": 16,
+}
+"""Sixteen episodes an iteration, for every learner."""
+
+
+def sizes(*chosen):
+    """The flags of the smallest run with these learners."""
+    known = {name for learner in chosen for name in fields(learners.spec(learner).settings)}
+    flags = {f"--{name.replace('_', '-')}": n for name, n in LEARNER_SIZES.items() if name in known}
+    return [
+        *("--task-dist", "point_goal", "--horizon", "8", "--test-tasks", "0", "1", "2", "3", "4"),
+        *("--few-shot", "1", "--episodes-per-shot", "2", "--query-episodes", "2"),
+        *(word for flag, number in flags.items() for word in (flag, str(number))),
+        *("--learner", *chosen),
+    ]
+
+
+SIZES = sizes("maml")
 
 VARIABLE = ["run", "adapt_seconds"]
 """Columns of records that may differ between two runs of one configuration."""
@@ -23,9 +42,19 @@ class NotPermittedError(Exception):
 
 
 def play(name, *argv, policy=("mlp",), epochs=3, checkpoint_every=1):
-    """Run the command line in this process, below the working directory."""
-    sizes = ["--epochs", str(epochs), "--checkpoint-every", str(checkpoint_every)]
-    return run.main([*SIZES, *sizes, "--name", name, "--policy", *policy, *argv])
+    """Run the command line in this process, below the working directory; or resume a run."""
+    words = list(argv)
+    if "--resume" in words:
+        words.insert(words.index("--resume") + 1, name)
+        return run.main(words)
+    chosen = ["maml"]
+    if "--learner" in words:
+        at = words.index("--learner") + 1
+        end = next((n for n in range(at, len(words)) if words[n].startswith("--")), len(words))
+        chosen = words[at:end]
+        del words[at - 1 : end]
+    budget = ["--epochs", str(epochs), "--checkpoint-every", str(checkpoint_every)]
+    return run.main([*sizes(*chosen), *budget, "--name", name, "--policy", *policy, *words])
 
 
 def played_locally(name, *argv, **kwargs):

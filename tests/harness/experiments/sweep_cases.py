@@ -7,8 +7,9 @@ from harness.cli import sweep
 SETTINGS = """
 base:
   task_dist: point_goal
-  env: {horizon: 8, test_tasks: [0, 1, 2, 3, 4]}
-  train: {meta_batch_size: 4, episodes_per_task: 2, outer_steps: 2, epochs: %d}
+  env: {horizon: 8}
+  test_tasks: [0, 1, 2, 3, 4]
+  train: {meta_iterations: %d}
   evaluation: {few_shot: [1], episodes_per_shot: 2, query_episodes: 2}
   execution: {checkpoint_every: 1}
 """

@@ -4,38 +4,45 @@ import numpy as np
 import pytest
 
 import task_distributions
-from harness.config.schema import AdaptConfig, EnvConfig, EvalConfig, RunConfig, TrainConfig
+from harness.config import precedence
 from harness.execution.cell import CellRunner
 from harness.execution.cell_setup import build_setup
 from harness.execution.local import LocalBackend
 from harness.types import Cell
 
+EPISODES, HORIZON = 200, 25
+"""Of one iteration of maml: 10 tasks, 10 episodes before and 10 after adaptation."""
 
-def returns_by_shots(learner: str, epochs: int, policy: str = "mlp") -> dict[int, float]:
+
+def returns_by_shots(learner: str, iterations: int, policy: str = "mlp") -> dict[int, float]:
     """Train on point_goal, score on ten test goals; mean return by number of shots."""
-    config = RunConfig(
-        task_dist="point_goal",
-        policy=(policy,),
-        learner=(learner,),
-        envs_per_job=1000,
-        least_jobs=1,
-        env=EnvConfig(test_tasks=tuple(range(10))),
-        train=TrainConfig(
-            epochs=epochs,
-            meta_batch_size=10,
-            episodes_per_task=10,
-            action_scale=1.0,
-            outer_lr=3e-3,
-            init_std=0.5,
-        ),
-        adapt=AdaptConfig(inner_lr=0.3),
-        evaluation=EvalConfig(few_shot=(1,), episodes_per_shot=10, query_episodes=2),
+    maml = {
+        "meta_batch_size": 10,
+        "episodes_per_task": 10,
+        "action_scale": 1.0,
+        "learning_rate": 3e-3,
+        "init_std": 0.5,
+        "inner_lr": 0.3,
+    }
+    config = precedence.resolve(
+        {
+            "task_dist": "point_goal",
+            "policy": [policy],
+            "learner": {learner: maml if learner == "maml" else {}},
+            "envs_per_job": 1000,
+            "min_jobs": 1,
+            "test_tasks": list(range(10)),
+            "train": {"env_steps": iterations * EPISODES * HORIZON}
+            if iterations
+            else {"meta_iterations": 0},
+            "evaluation": {"few_shot": [1], "episodes_per_shot": 10, "query_episodes": 2},
+        }
     )
     setup = build_setup(Cell("point_goal", policy, learner, 0), config)
     backend = LocalBackend(config)
     runner, host = CellRunner(setup, config, backend), backend.start_learner(setup.cell, None)
-    iterations = [metrics.iteration for metrics in runner.train(host, 0, 0.0)]
-    assert len(iterations) == setup.budget.meta_iterations >= epochs
+    steps = [metrics.env_steps for metrics in runner.train(host, 0, 0.0)]
+    assert steps[-1:] == [iterations * EPISODES * HORIZON][: len(steps)]
     records = runner.evaluate(host, lambda done, count: None)
     assert len(records) == 2 * 10 * 2
     return {

@@ -11,7 +11,7 @@ from harness.meta.rollouts.episode_loop import Clock, draw_noise
 from harness.meta.rollouts.inputs import Goals, Inputs
 from harness.meta.rollouts.normalizer import Normalizer
 from task_distributions import EnvSpec, Task, load
-from task_distributions.episodes import BatchedEpisodes
+from task_distributions.task_env import BatchedTaskEnv
 
 HORIZON, TASKS, SEQUENCES = 5, 2, 3
 NEVER = 99
@@ -21,7 +21,7 @@ INVALID = ([NEVER, NEVER, 3, NEVER, NEVER, NEVER], [NEVER, NEVER, NEVER, 0, NEVE
 SPEC = EnvSpec(3, 2, HORIZON)
 
 
-class Scripted(BatchedEpisodes):
+class Scripted(BatchedTaskEnv):
     """Observations and rewards drawn at random; episodes end as the lists say."""
 
     def __init__(self, episode: int):
