@@ -33,7 +33,7 @@ from harness.reporting.render.writers import console, render
 from harness.reporting.store.files import ArtefactError, run_path
 from harness.reporting.store.manifest import DistInfo, Manifest
 from harness.reporting.store.records import RunFolder
-from harness.tracking.tracking import tracked
+from harness.tracking.trackers import with_trackers
 from harness.types import Cell
 
 RESULTS = Path("results")
@@ -214,7 +214,7 @@ def _played(
     checkpoint: Path | None,
 ) -> int:
     began = time.monotonic()
-    progress = tracked(progress, folder, config.execution)
+    progress = with_trackers(progress, folder, config.execution)
     try:
         backend = start(config, folder, progress)
     except (KeyboardInterrupt, SystemExit):  # while Ray starts, its own handler turns SIGTERM so

@@ -19,7 +19,7 @@ from harness.reporting.store.files import write_atomically
 from harness.reporting.store.manifest import DistInfo, Manifest
 from harness.reporting.store.records import RunFolder
 from harness.reporting.store.sweep_manifest import SETTINGS, settings_of
-from harness.tracking.tracking import tracked
+from harness.tracking.trackers import with_trackers
 from harness.types import Cell, Metrics
 
 LOCK = ".lock"
@@ -61,7 +61,7 @@ def play(order: TrialSpec, report: Callable[[dict[str, Any]], None]) -> None:
     with _alone(order.folder):
         folder, manifest = _open(order)
         reporter = TuneReporter(report, order.every_iteration)
-        progress = tracked(reporter, folder, order.config.execution)
+        progress = with_trackers(reporter, folder, order.config.execution)
         backend = start_backend(order.config, folder, progress)
         stop = StopFile(order.stop_file)
         try:
