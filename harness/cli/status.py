@@ -22,7 +22,7 @@ from harness.console.live_table import duration
 from harness.console.sweep_display import render
 from harness.console.sweep_view import CellView, SweepView
 from harness.meta.learners.traits import traits
-from harness.reporting.render.writers import console
+from harness.reporting.render.formats import console
 from harness.reporting.store.files import ArtefactError
 from harness.reporting.store.json_io import brief
 from harness.reporting.store.manifest import CellState, Manifest

@@ -11,12 +11,12 @@ from rich.console import Console
 from rich.text import Text
 
 from harness.reporting.rebuild import rebuild
-from harness.reporting.render.blocks import clean
-from harness.reporting.render.writers import console, render, render_blocks
-from harness.reporting.stats.differences import differences
+from harness.reporting.render.differences import differences
+from harness.reporting.render.formats import console, grids_to_rich, to_rich
 from harness.reporting.store.files import ArtefactError
 from harness.reporting.store.sweep_manifest import FILE
 from harness.reporting.sweeps import rebuild_sweep, render_sweep
+from harness.reporting.text import printable
 
 EXIT_CODES = (
     "exit codes: 0 complete, 2 bad input, 3 some cells failed, 4 some cells are missing, "
@@ -49,17 +49,17 @@ def main(argv: Sequence[str] | None = None) -> int:
             shown, code = render_sweep(tables), tables.exit_code
         else:
             table = rebuild(run)
-            shown, code = render(table), table.exit_code
+            shown, code = to_rich(table), table.exit_code
     except (ValueError, OSError) as error:
         return refuse(error)
-    console().print(shown, render_blocks(beside))
+    console().print(shown, grids_to_rich(beside))
     return code
 
 
 def refuse(error: Exception) -> int:
     """Tell the user on one line of stderr; return 5 for a refused artefact, else 2."""
     Console(stderr=True, soft_wrap=True).print(
-        Text(f"error: {clean(' '.join(str(error).split()))}")
+        Text(f"error: {printable(' '.join(str(error).split()))}")
     )
     return 5 if isinstance(error, ArtefactError) else 2
 

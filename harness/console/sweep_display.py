@@ -16,7 +16,7 @@ from harness.console.display import LiveDisplay, point_log_at
 from harness.console.live_table import STYLES, UNKNOWN, count, duration, score
 from harness.console.progress_state import Clock
 from harness.console.sweep_view import CellView, SweepListener, SweepView
-from harness.reporting.render.blocks import clean
+from harness.reporting.text import printable
 
 LOGGER = logging.getLogger("harness")
 SECONDS_BETWEEN_LINES = 10.0
@@ -117,7 +117,7 @@ def render(
         parts.append(_table(running[:rows]))
     if len(running) > rows:
         parts.append(Text(f"  … {len(running) - rows} more running", style="dim"))
-    parts += [Text(clean(f"· {note}"), style="yellow") for note in notes]
+    parts += [Text(printable(f"· {note}"), style="yellow") for note in notes]
     return Group(*parts)
 
 

@@ -16,8 +16,8 @@ from harness.console.listener import RunListener
 from harness.execution import online
 from harness.experiments import experiment
 from harness.reporting.rebuild import load_comparison
-from harness.reporting.render.writers import console
-from harness.reporting.stats.statistics import Estimate, estimate
+from harness.reporting.render.formats import console
+from harness.reporting.stats.intervals import Estimate, estimate
 from harness.reporting.store.files import run_path, write_atomically
 
 FILE = "adaptation.json"

@@ -29,7 +29,7 @@ from harness.experiments.mirror import Mirror, mirrored
 from harness.experiments.run_loop import RunLoop
 from harness.meta.learners.traits import decided
 from harness.reporting.rebuild import rebuild
-from harness.reporting.render.writers import console, render
+from harness.reporting.render.formats import console, to_rich
 from harness.reporting.store.files import ArtefactError, run_path
 from harness.reporting.store.manifest import DistInfo, Manifest
 from harness.reporting.store.records import RunFolder
@@ -246,6 +246,6 @@ def _conclude(folder: RunFolder, seconds: float) -> int:
         out.print(f"nothing complete yet in {folder.path}; {again}")
         return INTERRUPTED
     table = rebuild(folder.path)
-    out.print(render(table))
+    out.print(to_rich(table))
     out.print(f"[dim]{folder.path} · {seconds:.0f} s[/dim]", highlight=False)
     return table.exit_code

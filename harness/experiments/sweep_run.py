@@ -20,7 +20,7 @@ from harness.execution.preflight import available_cpus, check_tracking
 from harness.experiments.cell_queue import CellQueue, settled
 from harness.experiments.experiment import INTERRUPTED, RESULTS
 from harness.experiments.mirror import Mirror, mirrored
-from harness.reporting.render.writers import console
+from harness.reporting.render.formats import console
 from harness.reporting.store.files import ArtefactError, remove_temporaries, run_path
 from harness.reporting.store.manifest import config_hash
 from harness.reporting.store.sweep_manifest import CELLS, FILE, SweepCell, SweepManifest

@@ -5,10 +5,10 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
-from harness.reporting.render.caption import caption, title
+from harness.reporting.render.captions import caption, title
 from harness.reporting.render.figures import write_figures
-from harness.reporting.render.writers import classes_to_csv, to_csv, to_latex, to_markdown
-from harness.reporting.stats.aggregate import Comparison, comparison_table
+from harness.reporting.render.formats import classes_to_csv, to_csv, to_latex, to_markdown
+from harness.reporting.stats.comparison import Comparison, comparison_table
 from harness.reporting.store.files import write_atomically
 from harness.reporting.store.manifest import Manifest
 from harness.reporting.store.records import read_curves, read_records

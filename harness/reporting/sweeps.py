@@ -19,10 +19,10 @@ from typing import Any
 import pandas as pd
 from rich.console import Group, RenderableType
 
-from harness.reporting.render.caption import caption, title
+from harness.reporting.render.captions import caption, title
 from harness.reporting.render.figures import write_figures
-from harness.reporting.render.writers import classes_to_csv, render, to_csv, to_latex, to_markdown
-from harness.reporting.stats.aggregate import Comparison, comparison_table
+from harness.reporting.render.formats import classes_to_csv, to_csv, to_latex, to_markdown, to_rich
+from harness.reporting.stats.comparison import Comparison, comparison_table
 from harness.reporting.store.files import write_atomically
 from harness.reporting.store.manifest import Manifest
 from harness.reporting.store.sweep_manifest import CELLS, SETTINGS, SweepManifest, replay_command
@@ -102,7 +102,7 @@ def _folder_name(part: str) -> str:
 
 def render_sweep(tables: SweepTables) -> RenderableType:
     """Return all tables for a rich console."""
-    return Group(*(render(table) for table in tables.tables.values()))
+    return Group(*(to_rich(table) for table in tables.tables.values()))
 
 
 def _one_csv(texts: Sequence[str]) -> str:

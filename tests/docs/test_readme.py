@@ -8,7 +8,7 @@ import pytest
 from harness.cli import parser
 from harness.config.schema import config_as_dict
 from harness.reporting.rebuild import load_comparison
-from harness.reporting.render.writers import to_markdown
+from harness.reporting.render.formats import to_markdown
 from harness.reporting.sweeps import sweep_tables
 
 ROOT = Path(__file__).parents[2]

@@ -1,12 +1,18 @@
-"""A small run on disk whose numbers follow a formula: what the reporting tests read."""
+"""A small run on disk whose numbers follow a formula, and readers of its tables."""
 
 from __future__ import annotations
 
 import dataclasses
+import io
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+from rich.console import Console
+
+from harness.reporting.render.formats import to_rich
+from harness.reporting.stats.comparison import Comparison
 from harness.reporting.store.manifest import DistInfo, Manifest
 from harness.reporting.store.records import RunFolder
 from harness.types import Cell, EvalRecord, Metrics
@@ -97,3 +103,28 @@ def make_run(
         folder.write_records(f"{DIST}.{policy}.reference.s0", reference(policy, value))
     manifest.save(folder.manifest_path)
     return folder
+
+
+def manifest_of(cells: Sequence[Cell], status: str = "ok", **dist: Any) -> Manifest:
+    info = DistInfo(name=DIST, version=1, protocol="toy", **dist)
+    manifest = Manifest.create(["x"], CONFIG, config_given={}, cells=cells, distributions=[info])
+    for cell in cells:
+        manifest = manifest.with_status(cell.id, status)
+    return manifest
+
+
+def frame_of(rows: Sequence[EvalRecord]) -> pd.DataFrame:
+    return pd.DataFrame([dataclasses.asdict(row) for row in rows])
+
+
+def row_of(table: Comparison, policy: str, learner: str = "maml") -> dict:
+    """The one row of this policy and learner."""
+    rows = table.frame[(table.frame["policy"] == policy) & (table.frame["learner"] == learner)]
+    (row,) = rows.to_dict("records")
+    return row
+
+
+def printed(table: Comparison, width: int = 100) -> str:
+    console = Console(file=io.StringIO(), width=width)
+    console.print(to_rich(table))
+    return console.file.getvalue()

@@ -1,4 +1,4 @@
-"""How the rows of a table differ from one of them."""
+"""Differences between the rows of a table and one of them."""
 
 from pathlib import Path
 
@@ -6,10 +6,10 @@ import pandas as pd
 import pytest
 
 from harness.cli import tables
-from harness.reporting.stats.differences import differences
+from harness.reporting.render.differences import differences
 from tests.harness.reporting.synthetic_run import make_run
 
-PUBLISHED = Path(__file__).parents[3] / "results" / "published" / "maml-options"
+PUBLISHED = Path(__file__).parents[4] / "results" / "published" / "maml-options"
 
 
 def test_rows_are_paired_by_seed_and_task(tmp_path):
@@ -17,7 +17,7 @@ def test_rows_are_paired_by_seed_and_task(tmp_path):
     (block,) = differences(run, "ssm")
     ((name, *cells),) = block.rows
     assert name == ("gru", "maml, gradient")
-    # Seeds and tasks differ by far more than the rows: paired, nothing of that is left.
+    # Seeds and tasks differ by more than the rows; pairing removes that.
     assert cells == [(text, f"[{text.lstrip('+')}, {text.lstrip('+')}]") for text in NUMBERS]
 
 
@@ -50,9 +50,9 @@ def test_a_row_that_is_not_there_or_not_alone_is_refused(tmp_path, capsys, monke
     assert tables.main([str(run), "--against", against]) == 2
     assert "have: gru maml gradient, ssm maml gradient" in capsys.readouterr().err
     assert tables.main([str(run), "--against", "gru"]) == 0
-    assert "return minus that of gru maml gradient" in capsys.readouterr().out
+    assert "minus return of gru maml gradient" in capsys.readouterr().out
 
 
 def test_the_only_row_has_nothing_to_differ_from():
-    with pytest.raises(ValueError, match="or the only one; have: mlp maml gradient"):
+    with pytest.raises(ValueError, match="have: mlp maml gradient"):
         differences(PUBLISHED.parent / "cartpole", "mlp")
