@@ -146,9 +146,9 @@ def _statistics(table: Comparison) -> Iterator[str]:
             "a tie (arXiv 2108.13264)."
         )
     yield (
-        "Reference lines do not adapt and have the same value at every shot count. Parameters, "
-        "training steps and wall time are means over seeds. Invalid: query episodes excluded "
-        "because the simulation became unstable."
+        "Reference lines do not adapt and have the same value at every shot count; their intervals "
+        "are over tasks. Parameters, training steps and wall time are means over seeds. Invalid: "
+        "query episodes excluded because the simulation became unstable."
     )
 
 

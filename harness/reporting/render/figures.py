@@ -20,6 +20,7 @@ from matplotlib.ticker import EngFormatter, MaxNLocator
 import policies
 from harness.reporting.render.success import class_success
 from harness.reporting.stats.comparison import Comparison
+from harness.reporting.stats.intervals import MIN_SEEDS
 from harness.reporting.stats.scores import REFERENCE
 from harness.reporting.store.files import write_atomically
 from harness.reporting.store.manifest import Manifest
@@ -178,9 +179,19 @@ def adaptation_curve(
         "shots (adaptation steps, each on new support episodes)",
         f"{measure.label} on {table.split} tasks",
     )
-    panels.finish(table, dist, "bars: 95 % interval", measure)
+    panels.finish(table, dist, _interval_note(table, rows), measure)
     panels.add_legend({key: styles[key] for key in keys})
     return panels.figure
+
+
+def _interval_note(table: Comparison, rows: Sequence[Mapping[Any, Any]]) -> str:
+    """Return what the bars of a figure are, and over how many seeds or tasks."""
+    fewest, most = (int(pick(row["seeds"] for row in rows)) for pick in (min, max))
+    seeds = f"{most} seeds" if fewest == most else f"{fewest} to {most} seeds"
+    if most < MIN_SEEDS:
+        return f"bars: 95 % interval over {table.num_tasks} tasks"
+    tasks = f" or, below {MIN_SEEDS} seeds, {table.num_tasks} tasks" if fewest < MIN_SEEDS else ""
+    return f"bars: 95 % interval over {seeds}{tasks}"
 
 
 def _offsets(keys: Sequence[LineKey], shots: Sequence[int], split: bool) -> dict[LineKey, float]:

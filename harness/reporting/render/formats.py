@@ -108,8 +108,8 @@ def to_latex(table: Comparison) -> str:
         header, *lines = [[_tex(cell) for cell in line] for line in _flat(grid)]
         frame = pd.DataFrame(lines, columns=[_tex(grid.title), *header[1:]])
         align = f"l{'r' * (len(header) - 1)}"
-        parts.append(frame.style.hide(axis="index").to_latex(hrules=True, column_format=align))
-        parts.append(r"\par\medskip")
+        tabular = frame.style.hide(axis="index").to_latex(hrules=True, column_format=align)
+        parts += [tabular.rstrip(), r"\par\medskip"]
     text = " ".join(_tex(paragraph) for paragraph in (f"{table.title}.", *table.caption))
     return "\n".join([*parts, f"\\caption{{{text}}}", r"\end{table}"]) + "\n"
 
