@@ -12,6 +12,11 @@ from jaxtyping import Bool, Float
 
 from task_distributions.base import Task
 
+REFERENCE = "reference"
+"""Learner name of reference lines, which do not compete."""
+REFERENCE_LINES = ("zero-action", "random-action")
+"""Policies of the measured reference lines, which any learner must beat."""
+
 
 @dataclass(frozen=True, slots=True)
 class Episodes:
@@ -85,10 +90,11 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class EvalRecord:
-    """One query episode: a row of ``records/<cell>.parquet``."""
+    """One query episode: a row of ``cells/<cell>/records.parquet``."""
 
     run: str
     cell: str
+    """Key of the cell in its run, and the name of its folder."""
     task_dist: str
     dist_version: int
     split: str
@@ -117,7 +123,7 @@ class EvalRecord:
 
 @dataclass(frozen=True, slots=True)
 class Metrics:
-    """One meta-iteration of one cell: a row of ``curves/<cell>.parquet``."""
+    """One meta-iteration of one cell: a row of ``cells/<cell>/curve.parquet``."""
 
     iteration: int
     """Meta-iterations done, starting at 1."""

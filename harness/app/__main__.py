@@ -12,7 +12,7 @@ from pathlib import Path
 from harness.app.run_process import LOGS
 from harness.app.style import CSS
 from harness.config.schema import folder
-from harness.experiments.experiment import RESULTS
+from harness.experiments.run import RESULTS
 
 HOST = "127.0.0.1"
 """Nothing of the page listens anywhere else: who reaches it starts processes here."""

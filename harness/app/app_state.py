@@ -7,7 +7,7 @@ from pathlib import Path
 
 from harness.app import forms
 from harness.app.run_process import LOGS, RunProcess
-from harness.config.schema import UsageError
+from harness.errors import UsageError
 
 PATIENCE = 90.0
 """Seconds that interrupted work has to write its checkpoint and table when the page ends."""

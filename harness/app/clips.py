@@ -16,7 +16,7 @@ from ctypes.util import find_library
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.cli.tables import refuse
+from harness.errors import HarnessError, UsageError, report
 from harness.reporting.store.files import write_atomically
 
 if TYPE_CHECKING:
@@ -63,8 +63,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         choose_renderer()
         film(asked.run, asked.task)
+    except HarnessError as error:
+        return report(error)
     except (ValueError, OSError, ImportError) as error:
-        return refuse(error)
+        return report(UsageError(str(error)))
     return 0
 
 
@@ -88,9 +90,9 @@ def film(run: Path, task_index: int) -> None:
         ValueError: the run did not score the task, or it cannot be drawn.
         ArtefactError: a file of the run is refused.
     """
-    from harness.experiments.rescore import replay
+    from harness.experiments.rescore import rescore
 
-    episodes = replay(run, task_index)
+    episodes = rescore(run, task_index)
     folder = folder_of(run, task_index)
     folder.mkdir(parents=True, exist_ok=True)
     clips = [_film(episode, folder) for episode in (episodes[0], episodes[-1])]

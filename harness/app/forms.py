@@ -11,10 +11,11 @@ from pathlib import Path
 from harness.cli import parser
 from harness.config.distributions import open_distribution
 from harness.config.protocol import scored_tasks
-from harness.config.schema import EvaluateConfig, RunConfig, UsageError
+from harness.config.schema import EvaluateConfig, RunConfig
+from harness.errors import UsageError
 from harness.execution.checkpoint import read
 from harness.execution.scoring import adapter_name
-from harness.experiments.experiment import described
+from harness.experiments.evaluate import checkpoint_cell
 from harness.meta import learners
 from harness.meta.cell_setup import CellSetup
 from harness.reporting.store.files import run_path
@@ -74,7 +75,7 @@ def load(text: str) -> Loaded:
     if not text or not text.strip():
         raise UsageError("no checkpoint is chosen: choose one, or type its path")
     path = Path(text.strip()).expanduser().absolute()
-    cell, config = described(EvaluateConfig(checkpoint=path))
+    cell, config = checkpoint_cell(EvaluateConfig(checkpoint=path))
     dist = open_distribution(config.task_dist, config.env)
     every = dist.tasks("test")
     tasks = tuple((f"{i}: {_told(every[i])}", i) for i in scored_tasks(dist, config, "test"))
@@ -116,9 +117,8 @@ def adapt_commands(
 def checkpoints(storage: Path) -> list[Path]:
     """Return the newest checkpoint of every cell below ``storage``, the latest written first."""
     newest: dict[Path, Path] = {}
-    for above in ("*", "*/cells/*"):  # of runs, of sweeps
-        for path in sorted(storage.glob(f"{above}/checkpoints/*/iteration-*.safetensors")):
-            newest[path.parent] = path
+    for path in sorted(storage.glob("*/cells/*/checkpoints/iteration-*.safetensors")):
+        newest[path.parent] = path
     written = {}
     for path in newest.values():
         with contextlib.suppress(FileNotFoundError):  # pruned in between

@@ -14,9 +14,8 @@ from PIL import Image
 
 from harness.app.clips import Clip, folder_of
 from harness.app.run_process import STOPPED, RunProcess
-from harness.cli.status import run_view
 from harness.console.live_table import count, duration, score
-from harness.console.sweep_view import CellView
+from harness.console.progress_state import CellProgress, RunProgress
 from harness.reporting.rebuild import load_comparison
 from harness.reporting.render.figures import learning_curves
 from harness.reporting.store.manifest import Manifest
@@ -55,38 +54,39 @@ def standing(child: RunProcess) -> str:
 
 def _resumable(child: RunProcess) -> bool:
     try:
-        return child.code == INTERRUPTED and Manifest.load(child.run / "manifest.json").resumable
+        return child.code == INTERRUPTED and Manifest.load(child.run).resumable
     except ValueError:  # there is none, or it is refused
         return False
 
 
 def stamp(run: Path) -> tuple[tuple[str, int], ...]:
     """Return what changes whenever there is something new to show of ``run``."""
-    kinds = ("manifest.json", "curves/*.parquet", "records/*.parquet", "table.md", "clips/*/*.json")
+    kinds = ("run.json", "cells/*/*.json", "cells/*/*.parquet", "table.md", "clips/*/*.json")
     paths = [path for kind in kinds for path in sorted(run.glob(kind))]
     return tuple((str(path), path.stat().st_mtime_ns) for path in paths)
 
 
 def cells(run: Path) -> str:
-    """Return a line per cell of ``run`` as an HTML table; '' before there is a manifest.
+    """Return a line per cell of ``run`` as an HTML table; '' before there is a ``run.json``.
 
     Raises:
         ArtefactError: a file of the run is malformed.
     """
-    if not (run / "manifest.json").exists():
+    if not (run / "run.json").exists():
         return ""
-    rows = [_row(key, cell) for key, cell in run_view(run).cells.items()]
+    progress = RunProgress.of(Manifest.load(run), run)
+    rows = [_row(key, cell) for key, cell in progress.cells.items()]
     return _grid(HEADER, rows)
 
 
-def _row(key: str, cell: CellView) -> tuple[str, ...]:
+def _row(key: str, cell: CellProgress) -> tuple[str, ...]:
     speed = "" if cell.steps_per_second is None else f"{cell.steps_per_second:,.0f}"
     returns = ""
     if cell.pre_return is not None and cell.post_return is not None:
         returns = f"{score(cell.pre_return)} → {score(cell.post_return)}"
     left = "" if cell.seconds_left is None else duration(cell.seconds_left)
     status = f"{cell.status}: {cell.reason}" if cell.reason else cell.status
-    done = f"{cell.iteration} / {cell.epochs}"
+    done = f"{cell.iteration} / {cell.iterations}"
     name = " ".join(key.rsplit(".", 3)[1:])  # all are of one distribution
     return name, status, done, count(cell.env_steps), speed, returns, left
 
@@ -104,7 +104,7 @@ def learning(run: Path) -> Image.Image | None:
     Raises:
         ArtefactError: a file of the run is malformed.
     """
-    curves = {key: rows for key, rows in read_curves(run).items() if rows}
+    curves = read_curves(run)
     if not curves:
         return None
     table, manifest = load_comparison(run)

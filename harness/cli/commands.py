@@ -13,7 +13,8 @@ from tyro.constructors import StructFieldSpec
 from harness.cli import flags
 from harness.config import aliases, validation
 from harness.config.adapt import AdaptCommandConfig
-from harness.config.schema import STRICT, EvaluateConfig, RunConfig, UsageError
+from harness.config.schema import STRICT, EvaluateConfig, RunConfig
+from harness.errors import UsageError
 from harness.meta.learners.traits import traits
 
 KeyPath = tuple[str, ...]

@@ -19,7 +19,7 @@ from tyro.constructors import (
 import policies
 import task_distributions
 from harness.config import validation
-from harness.config.schema import UsageError
+from harness.errors import UsageError
 from harness.meta import learners
 
 KeyPath = tuple[str, ...]

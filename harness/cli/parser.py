@@ -16,7 +16,8 @@ from harness.cli import commands, flags
 from harness.cli.commands import ADAPT, EVALUATE, EXPORT, PROG, TRAIN
 from harness.config import aliases, precedence, strict_yaml, validation
 from harness.config.adapt import AdaptCommandConfig
-from harness.config.schema import EvaluateConfig, RunConfig, UsageError
+from harness.config.schema import EvaluateConfig, RunConfig
+from harness.errors import UsageError
 
 __all__ = ["PROG", "TRAIN", "Invocation", "load_config", "parse"]
 

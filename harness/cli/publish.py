@@ -1,4 +1,4 @@
-"""``python -m harness.publish RUN NAME``: copy a complete run or sweep to results/published."""
+"""``python -m harness.publish RUN NAME``: copy a complete run to results/published."""
 
 from __future__ import annotations
 
@@ -10,28 +10,29 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
-from harness.cli.tables import refuse
+from harness.errors import EXIT_CODES, run_command
 from harness.reporting.publishing import MAX_CHECKPOINT_BYTES, Published, publish
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Publish and say what was written; return the exit code."""
+    """Publish and list what was written; return the exit code."""
+    return run_command(lambda: _main(argv))
+
+
+def _main(argv: Sequence[str] | None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m harness.publish",
-        description="Copy a complete run or sweep (manifest, records, curves, tables, figures, "
-        f"checkpoints up to {MAX_CHECKPOINT_BYTES // 1_000_000} MB) to where git tracks it.",
-        epilog="exit codes: 0 published, 2 bad input or incomplete run, 5 a file was refused",
+        description="Copy a complete run (run.json, records, curves, tables, figures, checkpoints "
+        f"up to {MAX_CHECKPOINT_BYTES // 1_000_000} MB) to where git tracks it.",
+        epilog=EXIT_CODES,
     )
-    parser.add_argument("run", type=Path, help="folder of the run or sweep, e.g. results/my-run")
+    parser.add_argument("run", type=Path, help="folder of the run, e.g. results/my-run")
     parser.add_argument("name", help="name of the published folder")
     parser.add_argument(
         "--to", type=Path, default=Path("results/published"), help="where to (%(default)s)"
     )
     given = parser.parse_args(argv)
-    try:
-        published = publish(given.run, given.name, given.to)
-    except (ValueError, OSError) as error:
-        return refuse(error)
+    published = publish(given.run, given.name, given.to)
     Console(soft_wrap=True).print(Text("\n".join(_lines(published))))
     return 0
 

@@ -1,7 +1,4 @@
-"""``python -m harness.sweep FILE``: many cells on one cluster, scheduled by Ray Tune.
-
-Exit codes: 0 complete, 2 bad input, 3 some cells failed, 4 interrupted (resumable), 5 refused.
-"""
+"""``python -m harness.sweep FILE``: many cells on one cluster, scheduled by Ray Tune."""
 
 from __future__ import annotations
 
@@ -11,51 +8,56 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from harness.config import sweep_file
-from harness.config.schema import UsageError
-from harness.reporting.store.files import ArtefactError
-
-EXIT_CODES = (
-    "exit codes: 0 complete, 2 bad input, 3 some cells failed, 4 interrupted (--resume continues), "
-    "5 a file was refused"
-)
+from harness.errors import EXIT_CODES, UsageError, run_command
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Play the sweep that ``argv`` names; return the exit code."""
     given = list(sys.argv[1:] if argv is None else argv)
-    try:
-        options = _parser().parse_args(given)
-    except SystemExit as answered:
-        return int(answered.code or 0)
-    try:
-        sweep = sweep_file.load(options.file)
-        if options.dry_run:
-            sys.stdout.writelines(f"{planned.key}\n" for planned in sweep.cells)
-            return 0
-        return _play(sweep, options, given)
-    except UsageError as error:
-        sys.stderr.write(f"error: {error}\n")
-        return 2
-    except ArtefactError as error:
-        sys.stderr.write(f"error: {' '.join(str(error).split())}\n")
-        return 5
+    return run_command(lambda: _main(given))
 
 
-def _play(sweep: sweep_file.Sweep, options: argparse.Namespace, argv: Sequence[str]) -> int:
+def _main(argv: list[str]) -> int:
+    options = _parser().parse_args(argv)
+    if options.file.is_dir():
+        return _resume(options)
+    sweep = sweep_file.load(options.file)
+    if options.dry_run:
+        sys.stdout.writelines(f"{planned.key}\n" for planned in sweep.cells)
+        return 0
     # Only now what costs seconds: bad input has been answered already.
-    from harness.console.sweep_display import make_watch
-    from harness.experiments.sweep_run import Options, run_sweep
+    from harness.console.display import make_progress
+    from harness.experiments.run import RunOptions, play
 
-    name = options.name or options.file.stem
-    chosen = Options(
-        name,
+    chosen = RunOptions(
+        options.name or options.file.stem,
+        command=("python", "-m", "harness.sweep", *argv),
+        given=sweep.values,
         resume=options.resume,
         extend=options.extend,
         retry_failed=options.retry_failed,
         address=options.address,
         mirror=options.mirror,
+        scheduling=sweep.tune,
     )
-    return run_sweep(sweep, chosen, argv=argv, watch=make_watch())
+    return play(sweep.cells, chosen, make_progress())
+
+
+def _resume(options: argparse.Namespace) -> int:
+    """Continue the run in a folder."""
+    if not options.resume:
+        raise UsageError(f"{options.file} is a folder: give a sweep file, or --resume to go on")
+    from harness.console.display import make_progress
+    from harness.experiments.run import resume
+
+    more = {"address": options.address} if options.address else {}
+    return resume(
+        options.file,
+        make_progress(),
+        retry_failed=options.retry_failed,
+        mirror=options.mirror,
+        **more,
+    )
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -64,7 +66,11 @@ def _parser() -> argparse.ArgumentParser:
         description="Play every cell of a sweep file, as many at once as the cluster has room for.",
         epilog=EXIT_CODES,
     )
-    parser.add_argument("file", type=Path, help="YAML file with sections base, sweep and tune")
+    parser.add_argument(
+        "file",
+        type=Path,
+        help="YAML file with sections base, sweep and tune; with --resume also the run's folder",
+    )
     parser.add_argument("--name", help="folder below results/; the file's name if not given")
     again = parser.add_mutually_exclusive_group()
     again.add_argument(
@@ -84,8 +90,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--mirror",
         metavar="ADDRESS",
-        help="keep a copy of the sweep there (s3://..., gs://..., by fsspec, or a folder); with "
-        "--resume, a sweep that is not here is fetched from it",
+        help="keep a copy of the run there (s3://..., gs://..., by fsspec, or a folder); with "
+        "--resume, a run that is not here is fetched from it",
     )
     parser.add_argument("--dry-run", action="store_true", help="list the cells and end")
     return parser

@@ -7,14 +7,8 @@ from typing import Literal
 
 from pydantic.dataclasses import dataclass
 
-from harness.config.schema import (
-    STRICT,
-    EvaluateConfig,
-    Positive,
-    PositiveFloat,
-    RunConfig,
-    UsageError,
-)
+from harness.config.schema import STRICT, EvaluateConfig, Positive, PositiveFloat, RunConfig
+from harness.errors import UsageError
 from harness.meta.learners.traits import traits
 
 BOTH = "memory+gradient"

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from harness.config.schema import UsageError
+from harness.errors import UsageError
 
 ENVIRONMENTS: dict[str, str] = {
     "CartPole-v1": "cartpole",

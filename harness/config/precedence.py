@@ -15,8 +15,9 @@ import task_distributions
 from harness.config import validation
 from harness.config.presets import BUDGETS, PRESETS, RECIPES
 from harness.config.protocol import EVERY_TASK, PROTOCOLS
-from harness.config.schema import RunConfig, UsageError
+from harness.config.schema import RunConfig
 from harness.config.task_checks import Origins
+from harness.errors import UsageError
 
 XML_VARIABLE = "IMUJOCO_XML_DIR"
 ENVIRONMENT: dict[tuple[str, ...], str] = {("env", "imujoco_xml"): XML_VARIABLE}

@@ -89,10 +89,6 @@ REPLAY: dict[str, Any] = {
 """Settings of ``AdaptConfig`` that act with the hybrid adapter alone; what each is if not given."""
 
 
-class UsageError(ValueError):
-    """Bad input of a user: names the value, what is allowed and the remedy; exit code 2."""
-
-
 @dataclass(frozen=True, config=STRICT)
 class EnvConfig:
     """Which tasks."""

@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from harness.config.schema import UsageError
+from harness.errors import UsageError
 
 KeyPath = tuple[str, ...]
 MAX_BYTES = 1_000_000

@@ -13,9 +13,10 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from harness.config import precedence, strict_yaml, sweep_space, validation
-from harness.config.schema import STRICT, Count, Positive, RunConfig, UsageError, config_as_dict
+from harness.config.schema import STRICT, Count, Positive, RunConfig, config_as_dict
 from harness.config.sweep_space import Axis, nested
 from harness.config.task_checks import KeyPath
+from harness.errors import UsageError
 from harness.meta.learners.traits import spelled_out
 from harness.reporting.store.files import NAME
 from harness.reporting.store.manifest import config_hash

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from harness.config.schema import UsageError
 from harness.config.task_checks import KeyPath
+from harness.errors import UsageError
 
 NEVER: dict[KeyPath, str] = {
     ("evaluation", "few_shot"): "every cell is scored at all numbers of shots: list them in base",

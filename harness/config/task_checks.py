@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 import task_distributions
 from harness.config.distributions import OPTIONS, open_distribution, takers
 from harness.config.protocol import EVERY_TASK, PROTOCOLS, has_classes, with_classes
-from harness.config.schema import EnvConfig, RunConfig, UsageError
+from harness.config.schema import EnvConfig, RunConfig
+from harness.errors import UsageError
 from task_distributions import Split, TaskDistribution
 
 KeyPath = tuple[str, ...]

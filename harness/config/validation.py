@@ -17,8 +17,9 @@ from pydantic import TypeAdapter, ValidationError
 
 import policies
 import task_distributions
-from harness.config.schema import REPLAY, EvaluateConfig, ExecutionConfig, RunConfig, UsageError
+from harness.config.schema import REPLAY, EvaluateConfig, ExecutionConfig, RunConfig
 from harness.config.task_checks import KeyPath, Origins, check_tasks, origin_of, refuse_duplicates
+from harness.errors import UsageError
 from harness.meta import learners
 from harness.meta.learners.traits import traits
 

@@ -1,37 +1,32 @@
-"""What a run looks like while it runs: one live table on a terminal, a quiet log elsewhere."""
+"""The display of a run while it runs: a live table on a terminal, a quiet log elsewhere."""
 
 from __future__ import annotations
 
 import logging
+import math
 import time
-from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Mapping
 
 from rich.console import Console, RenderableType
 from rich.live import Live
 from rich.logging import RichHandler
 
-from harness.console import live_table
 from harness.console.listener import RunListener
-from harness.console.live_table import count, duration, score
+from harness.console.live_table import duration, line, outlook, render
 from harness.console.progress_state import Clock, RunProgress
-from harness.types import Cell, Metrics
+from harness.types import Metrics
 
 LOGGER = logging.getLogger("harness")
 NOTES_SHOWN = 4
 SECONDS_BETWEEN_LINES = 1.0
+"""Least time between two lines of the log about progress, times the number of running cells."""
+FRAME_LINES = 8
+"""Lines of the live display that are neither cells nor notes."""
 
 
-def make_progress(run_name: str, console: Console | None = None) -> RunListener:
-    """Return the display that fits where the program writes to, and point the log at it."""
+def make_progress(console: Console | None = None) -> RunListener:
+    """Return the display that fits where the program writes to, and send the log there."""
     console = console or Console()
-    point_log_at(console)
-    return RichProgress(run_name, console) if console.is_terminal else PlainProgress(run_name)
-
-
-def point_log_at(console: Console) -> None:
-    """Send the log to where ``console`` writes to."""
     handler: logging.Handler
     if console.is_terminal:
         # Through the console, so that a log line appears above the live table, not inside it.
@@ -42,62 +37,78 @@ def point_log_at(console: Console) -> None:
     LOGGER.handlers = [handler]
     LOGGER.setLevel(logging.INFO)
     LOGGER.propagate = False
+    return LiveDisplay(console) if console.is_terminal else PlainLog()
 
 
-class PlainProgress:
-    """A log for files and pipes: a line per event, at most about one a second while training."""
+class ProgressListener:
+    """A listener that keeps the run's progress up to date; the displays add what they show."""
 
-    def __init__(self, run_name: str, clock: Clock = time.monotonic) -> None:
-        self._run_name = run_name
-        self._tally = RunProgress(clock)
-        self._clock = clock
-        self._last_line = float("-inf")
+    def __init__(self, clock: Clock = time.monotonic) -> None:
+        self.progress, self.clock = RunProgress(""), clock
 
-    def started(self, cells: Mapping[Cell, int]) -> None:
+    def started(self, progress: RunProgress) -> None:
+        """Take over the run's progress."""
+        self.progress, progress.clock = progress, self.clock
+        progress.started()
+
+    def cell_started(self, key: str, first_iteration: int) -> None:
+        """Record that a cell begins."""
+        self.progress.cell_started(key, first_iteration)
+
+    def iteration(self, key: str, metrics: Metrics) -> None:
+        """Record one iteration."""
+        self.progress.iteration(key, metrics)
+
+    def evaluating(self, key: str, jobs_done: int, jobs: int) -> None:
+        """Record how far an evaluation is."""
+        self.progress.evaluating(key, jobs_done, jobs)
+
+    def cell_finished(self, key: str, status: str, reason: str = "") -> None:
+        """Record how a cell ended."""
+        self.progress.cell_finished(key, status, reason)
+
+
+class PlainLog(ProgressListener):
+    """A log for files and pipes: what begins and ends, and progress about once a second."""
+
+    def __init__(self, clock: Clock = time.monotonic) -> None:
+        super().__init__(clock)
+        self._last: dict[str, float] = {}
+
+    def started(self, progress: RunProgress) -> None:
         """Log what is to come."""
-        self._tally.started(cells)
-        known = sorted(set(cells.values()))
-        counts = " to ".join(str(count) for count in dict.fromkeys(known[:1] + known[-1:]))
-        LOGGER.info("%s: %d cells, %s iterations each", self._run_name, len(cells), counts)
+        super().started(progress)
+        LOGGER.info("%s: %s", progress.name, progress.summary())
 
-    def cell_started(self, cell: Cell, first_iteration: int) -> None:
+    def cell_started(self, key: str, first_iteration: int) -> None:
         """Log the cell."""
-        self._tally.cell_started(cell, first_iteration)
+        super().cell_started(key, first_iteration)
         resumed = f", resumed after iteration {first_iteration}" if first_iteration else ""
-        LOGGER.info("%s: training%s", cell.id, resumed)
-        self._last_line = float("-inf")
+        LOGGER.info("%s: started%s", key, resumed)
+        self._last[key] = -math.inf
 
-    def iteration(self, cell: Cell, metrics: Metrics) -> None:
-        """Log the first and the last iteration of a cell, and one a second between them."""
-        tally = self._tally.iteration(cell, metrics)
-        last = metrics.iteration >= tally.epochs
-        if not last and self._clock() - self._last_line < SECONDS_BETWEEN_LINES:
-            return
-        self._last_line = self._clock()
-        LOGGER.info(
-            "%s: iteration %d/%d, %s env steps at %s/s, return %s -> %s, left %s (run %s)",
-            cell.id,
-            metrics.iteration,
-            tally.epochs,
-            count(tally.env_steps),
-            count(tally.steps_per_second),
-            score(tally.pre_return),
-            score(tally.post_return),
-            duration(self._tally.cell_seconds_left(tally)),
-            duration(self._tally.seconds_left()),
-        )
+    def iteration(self, key: str, metrics: Metrics) -> None:
+        """Log the first and the last iteration of a cell, and some between them."""
+        super().iteration(key, metrics)
+        cell = self.progress.cell(key)
+        pause = SECONDS_BETWEEN_LINES * max(1, len(self.progress.running))
+        due = self.clock() - self._last.get(key, -math.inf) >= pause
+        if due or cell.iteration >= cell.iterations:
+            self._last[key] = self.clock()
+            LOGGER.info("%s: %s", key, line(cell))
 
-    def evaluating(self, cell: Cell, jobs_done: int, jobs: int) -> None:
-        """Log begin and end of the evaluation."""
-        self._tally.evaluating(cell, jobs_done, jobs)
+    def evaluating(self, key: str, jobs_done: int, jobs: int) -> None:
+        """Log the beginning and the end of an evaluation."""
+        super().evaluating(key, jobs_done, jobs)
         if jobs_done in (0, jobs):
-            LOGGER.info("%s: evaluating, %d of %d jobs done", cell.id, jobs_done, jobs)
+            LOGGER.info("%s: %s", key, line(self.progress.cell(key)))
 
-    def cell_finished(self, cell: Cell, status: str, reason: str = "") -> None:
-        """Log the outcome."""
-        self._tally.cell_finished(cell, status, reason)
-        level = logging.INFO if status == "ok" else logging.ERROR
-        LOGGER.log(level, "%s: %s%s", cell.id, status, f": {reason}" if reason else "")
+    def cell_finished(self, key: str, status: str, reason: str = "") -> None:
+        """Log the outcome, and where the run stands."""
+        super().cell_finished(key, status, reason)
+        level = logging.ERROR if status == "failed" else logging.INFO
+        LOGGER.log(level, "%s: %s%s", key, status, f": {reason}" if reason else "")
+        LOGGER.info("%s: %s", self.progress.name, outlook(self.progress))
 
     def note(self, text: str) -> None:
         """Log the note."""
@@ -105,23 +116,22 @@ class PlainProgress:
 
     def closed(self) -> None:
         """Log how long it took."""
-        LOGGER.info("%s: over after %s", self._run_name, duration(self._tally.elapsed))
+        elapsed = duration(self.progress.elapsed)
+        LOGGER.info("%s: over after %s", self.progress.name, elapsed)
 
 
-class LiveDisplay(ABC):
-    """What a terminal shows and draws anew by its own timer, the last notes with it."""
+class LiveDisplay(ProgressListener):
+    """One live table on a terminal, redrawn by its own timer, the last notes below."""
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Console, clock: Clock = time.monotonic) -> None:
+        super().__init__(clock)
         self._console = console
         self._notes: deque[str] = deque(maxlen=NOTES_SHOWN)
         self._live: Live | None = None
 
-    @abstractmethod
-    def render(self) -> RenderableType:
-        """Return the whole display as it stands."""
-
-    def take_terminal(self) -> None:
-        """Draw from now on."""
+    def started(self, progress: RunProgress) -> None:
+        """Take the terminal."""
+        super().started(progress)
         self._live = Live(
             get_renderable=self.render,
             console=self._console,
@@ -130,8 +140,14 @@ class LiveDisplay(ABC):
         )
         self._live.start()
 
+    def cell_finished(self, key: str, status: str, reason: str = "") -> None:
+        """Record how a cell ended; why it failed becomes a note."""
+        super().cell_finished(key, status, reason)
+        if reason:
+            self.note(f"{key}: {status}: {reason}")
+
     def note(self, text: str) -> None:
-        """Show the note with the display, or at once where there is none."""
+        """Show the note with the table, or at once if there is none."""
         if self._live is None:
             self._console.print(text, markup=False, highlight=False)
         else:
@@ -143,38 +159,10 @@ class LiveDisplay(ABC):
             live, self._live = self._live, None
             live.stop()
 
-
-class RichProgress(LiveDisplay):
-    """One live table on a terminal: a row per cell, the last notes below."""
-
-    def __init__(self, run_name: str, console: Console, clock: Clock = time.monotonic) -> None:
-        super().__init__(console)
-        self._run_name = run_name
-        self._tally = RunProgress(clock)
-
-    def started(self, cells: Mapping[Cell, int]) -> None:
-        """Take the terminal."""
-        self._tally.started(cells)
-        self.take_terminal()
-
-    def cell_started(self, cell: Cell, first_iteration: int) -> None:
-        """Mark the row."""
-        self._tally.cell_started(cell, first_iteration)
-
-    def iteration(self, cell: Cell, metrics: Metrics) -> None:
-        """Move the row on; the table is drawn by its own timer."""
-        self._tally.iteration(cell, metrics)
-
-    def evaluating(self, cell: Cell, jobs_done: int, jobs: int) -> None:
-        """Move the row on."""
-        self._tally.evaluating(cell, jobs_done, jobs)
-
-    def cell_finished(self, cell: Cell, status: str, reason: str = "") -> None:
-        """Settle the row; why a cell failed becomes a note."""
-        self._tally.cell_finished(cell, status, reason)
-        if reason:
-            self.note(f"{cell.id}: {status}: {reason}")
-
     def render(self) -> RenderableType:
         """Return the whole display as it stands."""
-        return live_table.render(self._run_name, self._tally, self._notes, self._console.size)
+        size = self._console.size
+        taken = sum(math.ceil((len(note) + 2) / size.width) for note in self._notes)
+        rows = max(3, size.height - FRAME_LINES - taken)
+        elapsed = f"{duration(self.progress.elapsed)} elapsed"
+        return render(self.progress, elapsed, tuple(self._notes), rows)

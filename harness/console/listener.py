@@ -1,38 +1,47 @@
-"""What a run tells whoever watches it: the seam between the work and the terminal."""
+"""The events of a run: the seam between the work and whoever watches it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Protocol
 
-from harness.types import Cell, Metrics
+from harness.console.progress_state import RunProgress
+from harness.types import Metrics
 
 
 class RunListener(Protocol):
-    """Listener of a run. Called from the driver process only, never from workers."""
+    """Listener for the events of a run.
 
-    def started(self, cells: Mapping[Cell, int]) -> None:
-        """A run of these cells begins; cells already complete (``--resume``) are not among them."""
+    A cell is named by its key. In the run's own process a listener hears of every cell, wherever it
+    is played; in a cell's process (trackers) of that one. ``started`` and ``closed`` are called in
+    the run's own process only.
+    """
+
+    def started(self, progress: RunProgress) -> None:
+        """A run begins.
+
+        Args:
+            progress: every cell as it stands; the listener keeps it up to date if it shows it.
+        """
         ...
 
-    def cell_started(self, cell: Cell, first_iteration: int) -> None:
-        """Training of ``cell`` begins after ``first_iteration`` iterations already done."""
+    def cell_started(self, key: str, first_iteration: int) -> None:
+        """A cell begins, after ``first_iteration`` iterations done before."""
         ...
 
-    def iteration(self, cell: Cell, metrics: Metrics) -> None:
-        """One outer iteration of ``cell`` is done."""
+    def iteration(self, key: str, metrics: Metrics) -> None:
+        """One outer iteration of a cell is done."""
         ...
 
-    def evaluating(self, cell: Cell, jobs_done: int, jobs: int) -> None:
-        """``jobs_done`` of ``jobs`` pieces of the evaluation of ``cell`` are done."""
+    def evaluating(self, key: str, jobs_done: int, jobs: int) -> None:
+        """``jobs_done`` of ``jobs`` pieces of a cell's evaluation are done."""
         ...
 
-    def cell_finished(self, cell: Cell, status: str, reason: str = "") -> None:
-        """``cell`` ended with status ``ok`` or ``failed``."""
+    def cell_finished(self, key: str, status: str, reason: str = "") -> None:
+        """A cell ended: ``ok``, ``failed``, ``stopped`` by a scheduler, or ``waiting`` again."""
         ...
 
     def note(self, text: str) -> None:
-        """Something a user should read: a restarted worker, a skipped update, the time estimate."""
+        """Something a user should read, such as a restarted worker."""
         ...
 
     def closed(self) -> None:

@@ -1,4 +1,4 @@
-"""The live table: a tally as something rich can draw, and the units numbers are shown in."""
+"""The live table: the progress of a run drawn with rich, and the units of its numbers."""
 
 from __future__ import annotations
 
@@ -6,17 +6,16 @@ import math
 from collections.abc import Sequence
 
 from rich import box
-from rich.console import ConsoleDimensions, Group, RenderableType
+from rich.console import Group, RenderableType
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
 from harness.console.progress_state import CellProgress, RunProgress
+from harness.reporting.text import printable
 
-STYLES = {"waiting": "dim", "ok": "green", "failed": "red"}
+STYLES = {"waiting": "dim", "ok": "green", "failed": "red", "stopped": "dim"}
 UNKNOWN = "–"
-FRAME_LINES = 7
-"""Lines that are neither cells nor notes: header, frame, count of hidden cells, the cursor's."""
 
 
 def count(value: float | None) -> str:
@@ -27,6 +26,11 @@ def count(value: float | None) -> str:
         if abs(value) < limit:
             return _three_digits(value / divisor) + unit if unit else f"{value:.0f}"
     return _three_digits(value / 1e9) + "G"
+
+
+def _three_digits(value: float) -> str:
+    digits = 2 if abs(value) < 9.995 else 1 if abs(value) < 99.95 else 0
+    return f"{value:.{digits}f}"
 
 
 def score(value: float | None) -> str:
@@ -43,82 +47,70 @@ def duration(seconds: float | None) -> str:
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
-def render(
-    title: str, tally: RunProgress, notes: Sequence[str], size: ConsoleDimensions
-) -> RenderableType:
-    """Return the whole display, no taller than a terminal of that ``size``."""
-    cells = list(tally.cells.values())
-    note_lines = sum(math.ceil((len(note) + 2) / size.width) for note in notes)
-    rows = max(3, size.height - FRAME_LINES - note_lines)
-    shown, hidden = _window(cells, rows)
-    parts: list[RenderableType] = [_header(title, tally), _table(shown, cells, tally)]
-    if hidden:
-        parts.append(Text(f"  … {hidden} more cells", style="dim"))
-    parts += [Text(f"· {note}", style="yellow") for note in notes]
-    return Group(*parts)
+def outlook(progress: RunProgress) -> str:
+    """Return the counts of a run, with speed and time left while cells are left."""
+    if all(cell.finished for cell in progress.cells.values()):
+        return progress.summary()
+    left = f"{duration(progress.seconds_left)} left"
+    return f"{progress.summary()}; {count(progress.steps_per_second)} steps/s, {left}"
 
 
-def _header(title: str, tally: RunProgress) -> Text:
-    cells = tally.cells.values()
-    failed = sum(cell.status == "failed" for cell in cells)
-    return Text.assemble(
-        (title, "bold"),
-        f"  {sum(cell.over for cell in cells)}/{len(cells)} cells done",
-        (f", {failed} failed" if failed else "", "red"),
-        f"  {duration(tally.elapsed)} elapsed  ",
-        (f"{duration(tally.seconds_left())} left", "bold"),
+def line(cell: CellProgress) -> str:
+    """Return the progress of a running cell in words."""
+    if cell.jobs:
+        return f"evaluating, {cell.jobs_done} of {cell.jobs} jobs done"
+    if not cell.iteration:
+        return "training"
+    return (
+        f"iteration {cell.iteration}/{cell.iterations}, {count(cell.env_steps)} env steps at "
+        f"{count(cell.steps_per_second)}/s, return {score(cell.pre_return)} -> "
+        f"{score(cell.post_return)}, left {duration(cell.seconds_left)}"
     )
 
 
-def _window(cells: list[CellProgress], rows: int) -> tuple[list[CellProgress], int]:
-    """Return at most ``rows`` cells around the ones at work, and how many are left out."""
-    if len(cells) <= rows:
-        return cells, 0
-    current = next((n for n, cell in enumerate(cells) if not cell.over), len(cells) - 1)
-    start = min(max(0, current - rows // 2), len(cells) - rows)
-    return cells[start : start + rows], len(cells) - rows
+def render(
+    progress: RunProgress, state: str, notes: Sequence[str] = (), rows: int = 1000
+) -> RenderableType:
+    """Return the whole display.
+
+    Args:
+        progress: the run.
+        state: shown behind the counts, such as the time elapsed.
+        notes: lines below the table.
+        rows: most cells to list. The running ones come first; the others are listed if all fit.
+    """
+    shown = progress.cells if len(progress.cells) <= rows else {}
+    listed = list((progress.running | shown).items())
+    head = Text.assemble((progress.name, "bold"), f"  {outlook(progress)}  {state}")
+    parts: list[RenderableType] = [head]
+    if listed:
+        parts.append(_table(listed[:rows]))
+    hidden = len(progress.cells) - min(len(listed), rows)
+    if hidden > 0:
+        parts.append(Text(f"  … {hidden} more cells", style="dim"))
+    parts += [Text(printable(f"· {note}"), style="yellow") for note in notes]
+    return Group(*parts)
 
 
-def _table(
-    shown: Sequence[CellProgress], cells: Sequence[CellProgress], tally: RunProgress
-) -> Table:
-    """Return one row per cell; learner and seed are columns only where they differ."""
-    learners = len({cell.cell.learner for cell in cells}) > 1
-    seeds = len({cell.cell.seed for cell in cells}) > 1
+def _table(cells: Sequence[tuple[str, CellProgress]]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), expand=True, pad_edge=False)
-    for name, wanted in (("policy", True), ("learner", learners), ("seed", seeds)):
-        if wanted:
-            table.add_column(name, no_wrap=True)
+    table.add_column("cell", overflow="fold")
     table.add_column("", ratio=1, min_width=4)
     for name in ("iteration", "steps", "steps/s", "pre", "post", "left"):
         table.add_column(name, justify="right", no_wrap=True)
-    for cell in shown:
-        names = [cell.cell.policy]
-        names += [cell.cell.learner] if learners else []
-        names += [str(cell.cell.seed)] if seeds else []
-        table.add_row(*names, *_progress(cell, tally), style=STYLES.get(cell.status))
+    for key, cell in cells:
+        scoring = cell.jobs > 0 and not cell.finished
+        done, total = (cell.jobs_done, cell.jobs) if scoring else (cell.iteration, cell.iterations)
+        running = cell.status == "running"
+        table.add_row(
+            printable(key),
+            ProgressBar(total=max(total, 1), completed=done),
+            f"eval {done}/{total}" if scoring else f"{done}/{total}",
+            count(cell.env_steps),
+            count(cell.steps_per_second),
+            score(cell.pre_return),
+            score(cell.post_return),
+            duration(cell.seconds_left) if running else cell.status,
+            style=STYLES.get(cell.status),
+        )
     return table
-
-
-def _progress(cell: CellProgress, tally: RunProgress) -> list[RenderableType]:
-    """Return bar, iteration or phase, steps, speed, returns and time left of one row."""
-    done, total, text = cell.iteration, cell.epochs, f"{cell.iteration}/{cell.epochs}"
-    if cell.status == "evaluating":
-        done, total, text = cell.jobs_done, cell.jobs, f"eval {cell.jobs_done}/{cell.jobs}"
-    elif cell.over:
-        text = f"{text} {cell.status}"
-    left = cell.status if cell.status == "waiting" else duration(tally.cell_seconds_left(cell))
-    return [
-        ProgressBar(total=max(total, 1), completed=done),
-        text,
-        count(cell.env_steps),
-        count(cell.steps_per_second),
-        score(cell.pre_return),
-        score(cell.post_return),
-        left,
-    ]
-
-
-def _three_digits(value: float) -> str:
-    digits = 2 if abs(value) < 9.995 else 1 if abs(value) < 99.95 else 0
-    return f"{value:.{digits}f}"

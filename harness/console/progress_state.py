@@ -1,141 +1,165 @@
-"""What a run has done so far, cell by cell, and how long the rest will take."""
+"""The progress of a run, cell by cell, and how long the rest will take."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 
-from harness.types import Cell, Metrics
+from harness.reporting.store.manifest import CELLS_DIR, CellInfo, Manifest
+from harness.reporting.store.records import CellFolder
+from harness.types import Metrics
 
 Clock = Callable[[], float]
+FINISHED = ("ok", "failed", "stopped")
+"""Statuses of cells that nothing more will happen to."""
 
 
 @dataclass(slots=True)
 class CellProgress:
     """The progress of one cell."""
 
-    cell: Cell
-    epochs: int
     status: str = "waiting"
-    """``waiting``, ``training``, ``evaluating``, ``ok`` or ``failed``."""
+    """``waiting``, ``running``, or one of ``FINISHED``."""
     reason: str = ""
     iteration: int = 0
-    first_iteration: int = 0
-    """Iterations done before this process took the cell over."""
+    iterations: int = 0
+    """Outer iterations of the whole training."""
     env_steps: int = 0
     steps_per_second: float | None = None
     """Environment steps per second of the last iteration."""
     pre_return: float | None = None
     post_return: float | None = None
+    wall_seconds: float = 0.0
+    """Training time so far; of a finished cell, all of its time."""
     jobs_done: int = 0
     jobs: int = 0
-    wall_seconds: float | None = None
-    """Training time at the last iteration; unknown before the first one of a resumed cell."""
-    training_seconds: float = 0.0
-    """Seen by this process, as everything an estimate rests on."""
-    evaluation_seconds: float = 0.0
-    phase_began: float = 0.0
+    """Pieces of the evaluation; 0 before it."""
 
     @property
-    def iterations_seen(self) -> int:
-        """Iterations done by this process."""
-        return self.iteration - self.first_iteration
-
-    @property
-    def over(self) -> bool:
+    def finished(self) -> bool:
         """Whether nothing more will happen to this cell."""
-        return self.status in ("ok", "failed")
+        return self.status in FINISHED
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Return the training seconds ahead; None while unknown."""
+        if self.status != "running" or not self.iteration:
+            return 0.0 if self.finished else None
+        return self.wall_seconds * max(0, self.iterations - self.iteration) / self.iteration
+
+    def add(self, metrics: Metrics) -> None:
+        """Record one iteration; its speed is measured on the cell's own training time."""
+        seconds = metrics.wall_seconds - self.wall_seconds
+        # After a resumption the time of the iterations before is unknown at first.
+        if seconds > 0 and (self.wall_seconds > 0 or not self.iteration):
+            self.steps_per_second = (metrics.env_steps - self.env_steps) / seconds
+        self.iteration, self.env_steps = metrics.iteration, metrics.env_steps
+        self.pre_return, self.post_return = metrics.pre_return, metrics.post_return
+        self.wall_seconds = metrics.wall_seconds
 
 
 @dataclass(slots=True)
 class RunProgress:
-    """All cells of a run. Cells are assumed to run one after the other."""
+    """All cells of a run, by key; a listener that keeps them up to date."""
 
+    name: str
+    cells: dict[str, CellProgress] = field(default_factory=dict)
+    references: dict[str, CellProgress] = field(default_factory=dict)
+    """The reference lines of each table. They are shown while they are scored, and not counted."""
     clock: Clock = time.monotonic
-    cells: dict[Cell, CellProgress] = field(default_factory=dict)
     began: float = 0.0
 
-    def started(self, cells: Mapping[Cell, int]) -> None:
-        """Forget everything and expect these cells of so many iterations each."""
-        self.cells = {cell: CellProgress(cell, epochs) for cell, epochs in cells.items()}
+    @classmethod
+    def of(cls, manifest: Manifest, folder: Path) -> RunProgress:
+        """Return the progress of a run as its files show it, up to the last checkpoint.
+
+        Raises:
+            ArtefactError: a learning curve is malformed.
+        """
+
+        def read(key: str, info: CellInfo) -> CellProgress:
+            cell = CellProgress(iterations=info.iterations, reason=info.reason)
+            for metrics in CellFolder(folder / CELLS_DIR / key).read_curve()[-2:]:
+                cell.add(metrics)
+            cell.status = "waiting" if info.status == "pending" else info.status
+            cell.wall_seconds = info.wall_seconds or cell.wall_seconds
+            return cell
+
+        cells, references = (
+            {key: read(key, info) for key, info in entries.items()}
+            for entries in (manifest.cells, manifest.references)
+        )
+        return cls(folder.name, cells, references)
+
+    def cell(self, key: str) -> CellProgress:
+        """Return the progress of a cell or of a table's reference lines."""
+        return self.references[key] if key in self.references else self.cells[key]
+
+    def started(self) -> None:
+        """Start the clock."""
         self.began = self.clock()
 
-    def cell_started(self, cell: Cell, first_iteration: int) -> CellProgress:
-        """Note that training begins."""
-        tally = self._of(cell)
-        tally.status, tally.phase_began = "training", self.clock()
-        tally.iteration = tally.first_iteration = first_iteration
-        tally.wall_seconds = 0.0 if first_iteration == 0 else None
-        return tally
+    def cell_started(self, key: str, first_iteration: int) -> None:
+        """Record that a cell begins or goes on."""
+        cell = self.cell(key)
+        cell.status, cell.iteration, cell.jobs, cell.reason = "running", first_iteration, 0, ""
 
-    def iteration(self, cell: Cell, metrics: Metrics) -> CellProgress:
-        """Note one iteration; its speed is measured on the run's own clock of training time."""
-        tally = self._of(cell)
-        if tally.wall_seconds is not None and metrics.wall_seconds > tally.wall_seconds:
-            seconds = metrics.wall_seconds - tally.wall_seconds
-            tally.steps_per_second = (metrics.env_steps - tally.env_steps) / seconds
-        tally.status, tally.iteration = "training", metrics.iteration
-        tally.env_steps, tally.wall_seconds = metrics.env_steps, metrics.wall_seconds
-        tally.pre_return, tally.post_return = metrics.pre_return, metrics.post_return
-        tally.training_seconds = self.clock() - tally.phase_began
-        return tally
+    def iteration(self, key: str, metrics: Metrics) -> None:
+        """Record one iteration."""
+        self.cell(key).add(metrics)
 
-    def evaluating(self, cell: Cell, jobs_done: int, jobs: int) -> CellProgress:
-        """Note how far the evaluation is."""
-        tally = self._of(cell)
-        if tally.status != "evaluating":
-            tally.status, tally.phase_began = "evaluating", self.clock()
-        tally.jobs_done, tally.jobs = jobs_done, jobs
-        tally.evaluation_seconds = self.clock() - tally.phase_began
-        return tally
+    def evaluating(self, key: str, jobs_done: int, jobs: int) -> None:
+        """Record how far an evaluation is."""
+        cell = self.cell(key)
+        cell.jobs_done, cell.jobs = jobs_done, jobs
 
-    def cell_finished(self, cell: Cell, status: str, reason: str) -> CellProgress:
-        """Note that the cell is over."""
-        tally = self._of(cell)
-        tally.status, tally.reason = status, reason
-        return tally
+    def cell_finished(self, key: str, status: str, reason: str = "") -> None:
+        """Record how a cell ended."""
+        cell = self.cell(key)
+        cell.status, cell.reason = status, reason
 
-    def cell_seconds_left(self, tally: CellProgress) -> float | None:
-        """Return the seconds until this cell is over, as far as its kind of work was seen."""
-        if tally.over:
-            return 0.0
-        training = self._training_left(tally)
-        evaluation = self._evaluation_left(tally)
-        if training is None:
-            return None
-        return training + (evaluation or 0.0)
-
-    def seconds_left(self) -> float | None:
-        """Return the seconds until the run is over; ``None`` before the first iteration."""
-        left = [self.cell_seconds_left(tally) for tally in self.cells.values()]
-        known = [seconds for seconds in left if seconds is not None]
-        return sum(known) if known and len(known) == len(left) else None
+    @property
+    def running(self) -> dict[str, CellProgress]:
+        """The cells and reference lines that are being played."""
+        every = self.references | self.cells
+        return {key: cell for key, cell in every.items() if cell.status == "running"}
 
     @property
     def elapsed(self) -> float:
-        """Seconds since the run began."""
+        """Seconds since the run began or was resumed."""
         return self.clock() - self.began
 
-    def _of(self, cell: Cell) -> CellProgress:
-        return self.cells.setdefault(cell, CellProgress(cell, 0))
+    @property
+    def steps_per_second(self) -> float | None:
+        """Environment steps per second of all running cells together."""
+        known = [cell.steps_per_second for cell in self.running.values() if cell.steps_per_second]
+        return sum(known) if known else None
 
-    def _training_left(self, tally: CellProgress) -> float | None:
-        if tally.status == "evaluating":
-            return 0.0
-        left = tally.epochs - tally.iteration
-        if left <= 0:
-            return 0.0
-        own = tally if tally.iterations_seen > 0 else None
-        seen = [own] if own else [t for t in self.cells.values() if t.iterations_seen > 0]
-        if not seen:
+    @property
+    def seconds_left(self) -> float | None:
+        """Seconds until the run is over, if as many cells go on being played at once.
+
+        None before the first iteration. Cells to come are expected to take the mean of those seen.
+        """
+        running = [cell for key, cell in self.running.items() if key in self.cells]
+        whole = [c.wall_seconds for c in self.cells.values() if c.status == "ok" and c.wall_seconds]
+        whole += [c.wall_seconds * c.iterations / c.iteration for c in running if c.iteration]
+        if not whole:
             return None
-        # Cells take about as many steps each, but not as many iterations.
-        whole = [t.training_seconds * t.epochs / t.iterations_seen for t in seen]
-        return sum(whole) / len(whole) * left / tally.epochs
+        usual = sum(whole) / len(whole)
+        ahead = [usual if cell.seconds_left is None else cell.seconds_left for cell in running]
+        waiting = sum(cell.status == "waiting" for cell in self.cells.values())
+        return max([(sum(ahead) + usual * waiting) / max(1, len(running)), *ahead])
 
-    def _evaluation_left(self, tally: CellProgress) -> float | None:
-        if tally.status == "evaluating" and tally.jobs_done:
-            return tally.evaluation_seconds * (tally.jobs - tally.jobs_done) / tally.jobs_done
-        seen = [t.evaluation_seconds for t in self.cells.values() if t.status == "ok" and t.jobs]
-        return sum(seen) / len(seen) if seen else None
+    def summary(self) -> str:
+        """Return the counts on one line."""
+        counts = Counter(cell.status for cell in self.cells.values())
+        order = ("ok", "running", "failed", "stopped", "waiting")
+        shown = [f"{counts[word]} {word}" for word in order if counts[word]]
+        done = sum(counts[word] for word in FINISHED)
+        text = f"{done}/{len(self.cells)} cells done: {', '.join(shown)}"
+        failed = sum(cell.status == "failed" for cell in self.references.values())
+        return f"{text}; {failed} tables without reference lines" if failed else text

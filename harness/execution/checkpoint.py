@@ -19,8 +19,9 @@ import safetensors
 import safetensors.torch
 import torch
 
+from harness.errors import ArtefactError
 from harness.execution import npz
-from harness.reporting.store.files import ArtefactError, write_atomically
+from harness.reporting.store.files import write_atomically
 from policies.base import Params
 
 FORMAT = 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,8 +12,8 @@ from numpy.typing import NDArray
 
 from harness import seeding
 from harness.config.adapt import AdaptCommandConfig
-from harness.config.schema import RunConfig, UsageError
-from harness.console.listener import RunListener
+from harness.config.schema import RunConfig
+from harness.errors import UsageError
 from harness.execution import checkpoint as checkpoints
 from harness.meta import learners
 from harness.meta.adapters.gradient import without_step_sizes
@@ -48,7 +49,7 @@ class NormalizedEnv:
 
 
 def returns(
-    config: AdaptCommandConfig, cell: Cell, run: RunConfig, progress: RunListener
+    config: AdaptCommandConfig, cell: Cell, run: RunConfig, on_done: Callable[[int, int], None]
 ) -> tuple[Returns, Returns]:
     """Play the same episodes with weights as they are, and adapting all the while.
 
@@ -90,7 +91,7 @@ def returns(
             pair.append(adapter.adapt_online(env, count, often, seed=seed)[0])
         env.env.close()
         played.append(tuple(pair))
-        progress.evaluating(cell, done + 1, len(indices))
+        on_done(done + 1, len(indices))
     before, after = (np.array([pair[part] for pair in played]) for part in (0, 1))
     return before, after
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 from importlib.util import find_spec
 
-from harness.config.schema import ExecutionConfig, UsageError
+from harness.config.schema import ExecutionConfig
+from harness.errors import UsageError
 
 
 def available_cpus() -> int:

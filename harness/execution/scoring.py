@@ -19,12 +19,9 @@ from harness.meta.learners.base import Learner, PolicyState
 from harness.meta.learners.iteration import acting
 from harness.meta.meta_episode import MetaEpisodePlan, MetaEpisodeRunner
 from harness.meta.rollouts.episode_loop import Act, Clock, run_episodes
-from harness.types import Cell, Episodes, EvalRecord, MetaEpisodes
+from harness.types import REFERENCE, REFERENCE_LINES, Cell, Episodes, EvalRecord, MetaEpisodes
 from policies.params import num_params
 from task_distributions import Task
-
-REFERENCE = "reference"
-REFERENCE_LINES = ("zero-action", "random-action")
 
 
 @dataclass(frozen=True, slots=True)

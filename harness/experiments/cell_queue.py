@@ -1,187 +1,232 @@
-"""Which cell of a sweep comes next, and what became of each. No ray: the scheduler asks and tells.
+"""The cells that are still to be played, in order, and the events they report. No ray here.
 
-The cells' own manifests are the truth. Nothing here is kept across processes.
+The cells' own states on disk are the truth: nothing here outlives the process.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from harness.config.schema import RunConfig, config_as_dict
 from harness.config.sweep_file import PlannedCell, TuneConfig
-from harness.console.sweep_view import SweepListener, SweepView
-from harness.experiments.trial import TrialSpec, first_manifest
-from harness.meta.learners.traits import traits
-from harness.reporting.store.manifest import Manifest, Status, config_hash
+from harness.console.listener import RunListener
+from harness.console.progress_state import RunProgress
+from harness.experiments.planning import shared_training
+from harness.experiments.trial import TrialSpec
+from harness.reporting.store.manifest import CellState, Manifest, Status
 from harness.reporting.store.records import RunFolder
-from harness.reporting.store.sweep_manifest import CELLS, SweepManifest, replay_command
+from harness.types import Metrics
 
 STOP_FILE = ".stop"
+"""File in the run's folder that asks the processes of its cells to checkpoint and end."""
+REPORT_SECONDS = 0.5
+"""Least time between two reports of a cell that only the display reads."""
 
 
 @dataclass(slots=True)
 class CellQueue:
-    """Hands out cells, and settles what a dead process could not write itself."""
+    """Hands out cells, and records what a dead process could not record itself."""
 
-    folder: Path
-    """Of the sweep, absolute."""
-    manifest: SweepManifest
+    folder: RunFolder
+    manifest: Manifest
     planned: Mapping[str, PlannedCell]
     tune: TuneConfig
-    watch: SweepListener
+    listener: RunListener
     waiting: list[str]
-    """Keys still to be played, in order."""
-    view: SweepView
+    """Keys still to be played, in order, reference lines first."""
+    checkpoint: Path | None = None
+    """Score this checkpoint instead of training."""
+    revision: str = ""
     running: set[str] = field(default_factory=set)
-    _twins: dict[str, str] = field(default_factory=dict)
+    shared: dict[str, str] = field(default_factory=dict)
+    """Cell -> cell whose training it shares."""
 
     def __post_init__(self) -> None:
-        self._twins = twins(self.planned)
+        self.shared = shared_training(self.planned)
+
+    @classmethod
+    def create(
+        cls,
+        folder: RunFolder,
+        manifest: Manifest,
+        planned: Mapping[str, PlannedCell],
+        *,
+        tune: TuneConfig,
+        listener: RunListener,
+        retry_failed: bool,
+    ) -> CellQueue:
+        """Return the queue of all cells that are not finished."""
+        done = ("ok", "stopped") if retry_failed else ("ok", "stopped", "failed")
+        waiting = [key for key, cell in manifest.entries.items() if cell.status not in done]
+        return cls(folder, manifest, planned, tune, listener, waiting)
 
     @property
     def stop_file(self) -> Path:
         """The file that asks every cell to write a checkpoint and end."""
-        return self.folder / STOP_FILE
+        return self.folder.path / STOP_FILE
 
     @property
     def exhausted(self) -> bool:
         """Whether no further cell is to be started."""
         return not self.waiting or self.stop_file.exists()
 
-    def next(self, at_once: int) -> str | None:
+    def request_stop(self, text: str) -> None:
+        """Ask every cell to write a checkpoint and end."""
+        self.stop_file.touch()
+        self.listener.note(text)
+
+    def progress(self) -> RunProgress:
+        """Return where the run stands; cells that were started count as waiting again."""
+        progress = RunProgress.of(self.manifest, self.folder.path)
+        for key in self.waiting:
+            progress.cell(key).status = "waiting"
+        return progress
+
+    def next(self, at_once: int = 1) -> str | None:
         """Take the next cell; None while ``at_once`` are played or none may start now."""
         if self.exhausted or len(self.running) >= at_once:
             return None
-        busy = {*self.waiting, *self.running}
-        # finetune waits for its multitask, whose weights it takes.
-        key = next((key for key in self.waiting if self._twins.get(key) not in busy), None)
+        unfinished = {*self.waiting, *self.running}
+        # A cell that shares a training waits until that is complete.
+        key = next((key for key in self.waiting if self.shared.get(key) not in unfinished), None)
         if key is not None:
             self.waiting.remove(key)
             self.running.add(key)
         return key
 
-    def order(self, key: str, workers: int) -> TrialSpec:
-        """Return what the trial of a cell is told."""
-        planned, twin = self.planned[key], self._twins.get(key)
-        execution = dataclasses.replace(
-            planned.config.execution,
-            backend="ray" if workers else "local",
-            num_workers=workers or None,
-        )
-        elsewhere = {}
-        if twin is not None and self._status(twin) == "ok":
-            elsewhere = {self.planned[twin].cell: self.folder / CELLS / twin}
+    def spec(self, key: str, workers: int | None) -> TrialSpec:
+        """Return the specification of a cell's trial.
+
+        Args:
+            key: the cell, or a table's reference lines.
+            workers: Ray rollout actors of the cell; 0 to play it in one process; None to leave
+                the execution settings as they are.
+        """
+        references = key in self.manifest.references
+        if references:  # they are scored as the first cell of their table would be
+            info = self.manifest.references[key]
+            cells = self.manifest.cells.items()
+            key_of_cell = next(k for k, c in cells if c.table == info.table and c.cell == info.cell)
+        planned = self.planned[key_of_cell if references else key]
+        config = planned.config
+        if workers is not None:
+            backend = "ray" if workers else "local"
+            execution = dataclasses.replace(
+                config.execution, backend=backend, num_workers=workers or None
+            )
+            config = dataclasses.replace(config, execution=execution)
+        shared = self.shared.get(key)
+        complete = shared is not None and self._state(shared).status == "ok"
         return TrialSpec(
+            key=key,
             cell=planned.cell,
-            config=dataclasses.replace(planned.config, execution=execution),
-            given=planned.given,
-            folder=self.folder / CELLS / key,
-            command=replay_command(self.folder / CELLS / key),
-            references=key in reference_cells(self.planned),
-            elsewhere=elsewhere,
-            stop_file=self.stop_file,
-            every_iteration=self.tune.scheduler != "none",
+            config=config,
+            run=self.folder.path.absolute(),
+            references=references,
+            shared=shared if complete else None,
+            checkpoint=None if references else self.checkpoint,
+            alone=len(self.planned) == 1,
+            revision=self.revision,
         )
 
-    def begun(self, key: str) -> None:
-        """Note that the process of a cell has started."""
-        self.view.cells[key].status = "running"
-        self.watch.begun(key)
+    def _state(self, key: str) -> CellState:
+        return self.folder.cell(key).read_state()
 
     def reported(self, key: str, report: Mapping[str, Any]) -> None:
-        """Note where a cell stands."""
-        self.view.cells[key].update(report)
-        for text in report.get("notes", ()):
-            self.watch.note(f"{key}: {text}")
-            # The note may be of reference lines: which of them, and why, the manifest lists.
-            state = self.manifest.state(self.folder, key)
-            self.view.failed_references[key] = state.failed_references if state else {}
-        self.watch.reported(key)
+        """Pass on the events that a cell's process reported."""
+        for name, arguments in report.get("events", ()):
+            getattr(self.listener, name)(*arguments)
 
     def died(self, key: str, cause: str) -> None:
-        """Note that the process of a cell is gone, and that another one takes it up."""
-        self._event(key, "trial_died", cause)
-        self.watch.note(f"{key}: {cause}; going back to its last checkpoint")
+        """Record that the process of a cell died and that another one continues the cell."""
+        self.folder.event("trial_died", cell=key, cause=cause)
+        self.listener.note(f"{key}: {cause}; going back to its last checkpoint")
 
     def failed(self, key: str, reason: str) -> None:
-        """Settle a cell whose process died or raised too often."""
-        self._event(key, "cell_failed", reason)
+        """Record that the process of a cell died or raised too often."""
+        self.folder.event("cell_failed", cell=key, reason=reason)
         self._settle(key, "failed", reason)
-        self.finished(key)
+        self.ended(key)
 
-    def finished(self, key: str) -> None:
-        """Take note of a cell whose process is gone, for whatever reason."""
+    def ended(self, key: str, result: Mapping[str, Any] | None = None) -> None:
+        """Free the place of a cell whose process is gone.
+
+        A cell that is still running then was stopped by the scheduler.
+
+        Args:
+            key: the cell.
+            result: the last values that it reported.
+        """
         if key not in self.running:
             return
         self.running.discard(key)
-        cell = self.view.cells[key]
-        if self._status(key) == "running" and not self.stop_file.exists():
-            told = f"{cell.iteration} iterations, {cell.env_steps} environment steps"
-            self._settle(key, "stopped", f"by {self.tune.scheduler} after {told}")
-        state = self.manifest.state(self.folder, key)
-        if state is not None:
-            settled(self.view, key, state)
-        if cell.status not in ("ok", "failed", "stopped"):
-            cell.status = "left"
-        self.watch.over(key)
-
-    def _status(self, key: str) -> Status | None:
-        state = self.manifest.state(self.folder, key)
-        return state.cells[self.planned[key].cell.id].status if state else None
+        state = self._state(key)
+        if state.status == "running" and result and not self.stop_file.exists():
+            done = f"{result.get('iteration', 0)} iterations, {result.get('env_steps', 0)}"
+            reason = f"by {self.tune.scheduler} after {done} environment steps"
+            self._settle(key, "stopped", reason)
+        elif state.status in ("pending", "running"):
+            self.listener.cell_finished(key, "waiting")
 
     def _settle(self, key: str, status: Status, reason: str) -> None:
-        state = self.manifest.state(self.folder, key)
-        path = self.folder / CELLS / key
-        if state is None:  # its process died before it could begin
-            path.mkdir(parents=True, exist_ok=True)
-            state = first_manifest(self.order(key, 0), distributions=())
-        state = state.with_status(self.planned[key].cell.id, status, reason)
-        state.save(path / "manifest.json")
-
-    def _event(self, key: str, kind: str, cause: str) -> None:
-        folder = self.folder / CELLS / key
-        folder.mkdir(parents=True, exist_ok=True)
-        RunFolder(folder).event(kind, cell=key, cause=cause)
+        state = CellState(status=status, reason=reason, revision=self.revision)
+        self.folder.cell(key).write_state(state)
+        self.listener.cell_finished(key, status, reason)
 
 
-def settled(view: SweepView, key: str, state: Manifest) -> None:
-    """Show a cell as its manifest describes it; a started one is left until it runs again."""
-    (found,) = state.cells.values()
-    cell = view.cells[key]
-    view.failed_references[key] = state.failed_references
-    cell.status = found.status if found.status in ("ok", "failed", "stopped") else "left"
-    cell.reason = found.reason
-    if found.wall_seconds is not None:
-        cell.wall_seconds = found.wall_seconds
+@dataclass(slots=True)
+class ForwardingListener:
+    """A ``RunListener`` in a cell's process: it forwards events in batches, as plain reports."""
 
+    report: Callable[[dict[str, Any]], None]
+    every_iteration: bool
+    """Whether a scheduler has to see each iteration."""
+    _events: list[tuple[str, tuple[Any, ...]]] = field(default_factory=list)
+    _metrics: dict[str, Any] = field(default_factory=dict)
+    _last: float = float("-inf")
 
-def twins(planned: Mapping[str, PlannedCell]) -> dict[str, str]:
-    """Return, by key, the cell that was trained as another one is to be, where there is one."""
-    by_hash = {config_hash(config_as_dict(cell.config)): key for key, cell in planned.items()}
-    found = {}
-    for key, cell in planned.items():
-        learner = traits(cell.cell.learner).trained_as
-        if learner is not None:
-            twin = dataclasses.replace(cell.config, learner=(learner,))
-            other = by_hash.get(config_hash(config_as_dict(twin)))
-            if other is not None:
-                found[key] = other
-    return found
+    def started(self, progress: RunProgress) -> None:
+        """Nothing: this process plays one cell."""
 
+    def cell_started(self, key: str, first_iteration: int) -> None:
+        """Forward at once."""
+        self._metrics = {"iteration": first_iteration, "env_steps": 0}
+        self._add("cell_started", key, first_iteration, now=True)
 
-def reference_cells(planned: Mapping[str, PlannedCell]) -> frozenset[str]:
-    """Return the first cell of every way to be scored: it scores the reference lines for all."""
-    first: dict[str, str] = {}
-    for key, cell in planned.items():
-        first.setdefault(_scored_how(cell.config), key)
-    return frozenset(first.values())
+    def iteration(self, key: str, metrics: Metrics) -> None:
+        """Forward the newest iteration of each batch."""
+        self._metrics = {
+            "iteration": metrics.iteration,
+            "env_steps": metrics.env_steps,
+            "pre_return": metrics.pre_return,
+            "post_return": metrics.post_return,
+        }
+        self._events = [event for event in self._events if event[0] != "iteration"]
+        self._add("iteration", key, metrics, now=self.every_iteration)
 
+    def evaluating(self, key: str, jobs_done: int, jobs: int) -> None:
+        """Forward the newest one of each batch."""
+        self._events = [event for event in self._events if event[0] != "evaluating"]
+        self._add("evaluating", key, jobs_done, jobs)
 
-def _scored_how(config: RunConfig) -> str:
-    plain = config_as_dict(config)
-    names = ("task_dist", "env", "evaluation")
-    return config_hash({name: plain[name] for name in names})
+    def cell_finished(self, key: str, status: str, reason: str = "") -> None:
+        """Forward at once."""
+        self._add("cell_finished", key, status, reason, now=True)
+
+    def note(self, text: str) -> None:
+        """Forward with the next event."""
+        self._events.append(("note", (text,)))
+
+    def closed(self) -> None:
+        """Nothing is open here."""
+
+    def _add(self, name: str, *arguments: Any, now: bool = False) -> None:
+        self._events.append((name, arguments))
+        if now or time.monotonic() - self._last >= REPORT_SECONDS:
+            events, self._events = self._events, []
+            self._last = time.monotonic()
+            self.report({**self._metrics, "events": events})

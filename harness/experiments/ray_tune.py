@@ -1,8 +1,9 @@
-"""RAY TUNE: the scheduler of a sweep and nothing else.
+"""RAY TUNE: the scheduler of cells that are played side by side, and nothing else.
 
-Tune is given one cell at a time, holds its actors together in a placement group, starts it again
-when its process dies and may stop it early (ASHA). Its own state is thrown away: which cells are
-missing is read from their manifests, and a cell goes on from its own checkpoints.
+Tune is given one cell at a time, holds a cell's actors together in a placement group, keeps the
+processes of finished cells for the next ones, starts a cell again when its process dies, and may
+stop it early (ASHA). Its own state is thrown away: which cells are missing is read from their
+folders, and a cell goes on from its own checkpoints.
 """
 
 from __future__ import annotations
@@ -18,9 +19,11 @@ from ray.tune.schedulers import AsyncHyperBandScheduler
 from ray.tune.search import Searcher
 
 from harness.config.sweep_file import TuneConfig
+from harness.execution.interrupt import InterruptedRunError, StopFile
 from harness.execution.ray.backend import connect
 from harness.experiments import trial
-from harness.experiments.cell_queue import CellQueue
+from harness.experiments.cell_queue import STOP_FILE, CellQueue, ForwardingListener
+from harness.reporting.store.records import RunFolder
 
 QUIET = {
     "RAY_AIR_NEW_OUTPUT": "0",
@@ -28,16 +31,15 @@ QUIET = {
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
     "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    "TUNE_GLOBAL_CHECKPOINT_S": "1000000",
 }
-"""Tune neither prints nor logs nor handles signals: we do."""
-
-
+"""Tune neither prints nor logs nor handles signals: we do. And nobody reads its state."""
 SCRATCH = ".tune"
-"""Where Tune keeps a state that nobody reads."""
+"""Folder in the run's folder for Tune's state."""
 
 
 class Cluster:
-    """The Ray that a sweep runs on: joined, or started and shut down again."""
+    """The Ray that a run uses: joined, or started and shut down again."""
 
     def __init__(self, address: str | None) -> None:
         os.environ.update(QUIET)
@@ -54,12 +56,17 @@ class Cluster:
             ray.shutdown()
 
 
-def play(conductor: CellQueue, workers: int, cpus: int) -> None:
-    """Play every waiting cell; return when all are over, or a stop was asked for and obeyed."""
-    at_once = min(cpus // max(1, workers), conductor.tune.max_concurrent or cpus)
+def play(queue: CellQueue, at_once: int, workers: int) -> None:
+    """Play every waiting cell; return when all have ended, or stopped on request.
+
+    Args:
+        queue: the cells.
+        at_once: most cells to play side by side.
+        workers: rollout actors of each cell; 0 to play a cell in one process.
+    """
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(at_once)  # else they start one by one
-    # Beside the cells, for every node must reach it; whatever a killed driver left is thrown away.
-    scratch = conductor.folder / SCRATCH
+    # In the run's folder, for every node must reach it; what a killed driver left is thrown away.
+    scratch = queue.folder.path.absolute() / SCRATCH
     shutil.rmtree(scratch, ignore_errors=True)
     # The learner and the trial's own process wait while workers work: they take no CPU.
     bundles: list[dict[str, float]] = [{}] + [{"CPU": 1.0}] * workers if workers else [{"CPU": 1.0}]
@@ -67,17 +74,17 @@ def play(conductor: CellQueue, workers: int, cpus: int) -> None:
     tuner = tune.Tuner(
         trainable,
         tune_config=tune.TuneConfig(
-            search_alg=_CellSearcher(conductor, workers, at_once),
-            scheduler=_scheduler(conductor.tune),
-            num_samples=len(conductor.waiting),
+            search_alg=_CellSearcher(queue, workers, at_once),
+            scheduler=_scheduler(queue.tune),
+            num_samples=len(queue.waiting),
             reuse_actors=True,
         ),
         run_config=tune.RunConfig(
-            name="sweep",
+            name="cells",
             storage_path=str(scratch),
             verbose=0,
-            failure_config=tune.FailureConfig(max_failures=conductor.tune.max_failures),
-            callbacks=[_TrialCallbacks(conductor)],
+            failure_config=tune.FailureConfig(max_failures=queue.tune.max_failures),
+            callbacks=[_TrialCallbacks(queue)],
         ),
     )
     try:
@@ -87,7 +94,16 @@ def play(conductor: CellQueue, workers: int, cpus: int) -> None:
 
 
 def _trial(config: dict[str, Any]) -> None:
-    trial.play(config["order"], tune.report)
+    """Play one cell in a process of its own."""
+    spec: trial.TrialSpec = config["spec"]
+    listener = ForwardingListener(tune.report, config["every_iteration"])
+    backend = trial.start_backend(spec.config, RunFolder(spec.run), listener)
+    try:
+        trial.play_cell(spec, backend, listener, StopFile(spec.run / STOP_FILE))
+    except InterruptedRunError:
+        return
+    finally:
+        backend.close()
 
 
 def _scheduler(config: TuneConfig) -> Any:
@@ -105,20 +121,23 @@ def _scheduler(config: TuneConfig) -> Any:
 
 
 class _CellSearcher(Searcher):  # type: ignore[misc]
-    """Gives Tune one cell after the other; what Tune calls a search."""
+    """Gives Tune one cell after the other, by the interface of its search algorithms."""
 
-    def __init__(self, conductor: CellQueue, workers: int, at_once: int) -> None:
+    def __init__(self, queue: CellQueue, workers: int, at_once: int) -> None:
         super().__init__()
-        self._conductor, self._workers, self._at_once = conductor, workers, at_once
+        self._queue, self._workers, self._at_once = queue, workers, at_once
 
     def set_search_properties(self, *_: Any, **__: Any) -> bool:
         return True
 
     def suggest(self, trial_id: str) -> Any:
-        if self._conductor.exhausted:
+        if self._queue.exhausted:
             return Searcher.FINISHED
-        key = self._conductor.next(self._at_once)
-        return None if key is None else {"order": self._conductor.order(key, self._workers)}
+        key = self._queue.next(self._at_once)
+        if key is None:
+            return None
+        every = self._queue.tune.scheduler != "none"
+        return {"spec": self._queue.spec(key, self._workers), "every_iteration": every}
 
     def on_trial_complete(self, trial_id: str, result: Any = None, error: bool = False) -> None:
         """The callbacks know more."""
@@ -128,39 +147,35 @@ class _CellSearcher(Searcher):  # type: ignore[misc]
 
 
 class _TrialCallbacks(tune.Callback):  # type: ignore[misc]
-    """Hears from Tune what becomes of the trials."""
+    """Tells the queue what becomes of the trials."""
 
-    def __init__(self, conductor: CellQueue) -> None:
-        self._conductor = conductor
-
-    def on_trial_start(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
-        self._conductor.begun(_key(trial))
+    def __init__(self, queue: CellQueue) -> None:
+        self._queue = queue
 
     def on_trial_result(
         self, iteration: int, trials: Any, trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
-        if "epochs" in result:
-            self._conductor.reported(_key(trial), result)
+        self._queue.reported(_key(trial), result)
 
     def on_trial_recover(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
-        self._conductor.died(_key(trial), _cause(trial))
+        self._queue.died(_key(trial), _cause(trial))
 
     def on_trial_error(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
-        self._conductor.failed(_key(trial), _cause(trial))
+        self._queue.failed(_key(trial), _cause(trial))
 
     def on_trial_complete(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
-        self._conductor.finished(_key(trial))
+        self._queue.ended(_key(trial), trial.last_result or {"iteration": 0})
 
 
 def _key(trial: Any) -> str:
-    folder: Path = trial.config["order"].folder
-    return folder.name
+    spec: trial.TrialSpec = trial.config["spec"]
+    return spec.key
 
 
 def _cause(trial: Any) -> str:
-    """Return why a trial's process is gone, from the text that Tune has just written of it."""
+    """Return why a trial's process ended, from the text that Tune has just written about it."""
     text = Path(trial.error_file).read_text() if trial.error_file else ""
-    told = text.rpartition("Failure # ")[2].partition("\n")[2].strip().splitlines()
-    if told and "ray::" in told[0]:  # a traceback: our code raised
-        return f"error: {told[-1].strip()}"
-    return f"lost: its process died ({told[0].strip() if told else 'no reason known'})"
+    lines = text.rpartition("Failure # ")[2].partition("\n")[2].strip().splitlines()
+    if lines and "ray::" in lines[0]:  # a traceback: our code raised
+        return f"error: {lines[-1].strip()}"
+    return f"lost: its process died ({lines[0].strip() if lines else 'no reason known'})"

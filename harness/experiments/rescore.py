@@ -1,4 +1,4 @@
-"""Scored episodes of one task, played again: what is watched is what the records say."""
+"""Scored episodes of one task, played again exactly as they were recorded."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Float
 
 from harness.config.schema import config_from_dict
+from harness.errors import UsageError
 from harness.execution.cell import CellRunner
 from harness.execution.jobs import evaluation_episodes
 from harness.execution.learner_host import LearnerHost
@@ -23,8 +24,8 @@ from harness.types import Cell, Episodes
 from task_distributions import Task, TaskDistribution
 
 
-class ReplayError(ValueError):
-    """There is nothing to play again, or it came out other than the records say."""
+class RescoreError(UsageError):
+    """There is nothing to play again, or the returns do not match the records."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,39 +36,39 @@ class ScoredEpisode:
     task: Task
     shots: int
     seed: int
-    """What the environment was reset with."""
+    """Seed that the environment was reset with."""
     obs: Float[np.ndarray, "T+1 O"]
-    """Before the first step and after each."""
+    """Observations before the first step and after each."""
     actions: Float[np.ndarray, "T A"]
-    """As the environment received them, not clipped yet."""
+    """Actions as the environment received them, before clipping."""
     rewards: Float[np.ndarray, " T"]
     return_: float
     """Undiscounted, as recorded."""
 
 
-def replay(run: Path, task_index: int) -> list[ScoredEpisode]:
-    """Play a test task again as the scoring ``run`` of a checkpoint did: an episode per shots.
+def rescore(run: Path, task_index: int) -> list[ScoredEpisode]:
+    """Play a test task again as the scoring ``run`` of a checkpoint did: an episode per K.
 
-    The whole piece of work that the task was part of is done again, so that nothing differs.
+    The whole job that the task was part of is repeated, because batch sizes change the last bits.
 
     Raises:
-        ValueError: there is no run, or (``ReplayError``) it did not score the task, or the
-            episodes are not those of its records.
+        UsageError: there is no run, or (``RescoreError``) it did not score the task, or the
+            returns do not match the records.
         ArtefactError: one of its files is malformed.
     """
-    manifest = Manifest.load(run / "manifest.json")
-    checkpoint = manifest.config_given.get("checkpoint")
+    manifest = Manifest.load(run)
+    checkpoint = manifest.given.get("checkpoint")
     if checkpoint is None or len(manifest.cells) != 1:
-        raise ReplayError(f"{run} is not the scoring of one checkpoint: run evaluate first")
+        raise RescoreError(f"{run} is not the scoring of one checkpoint: run evaluate first")
     config = config_from_dict(manifest.config)
-    (state,) = manifest.cells.values()
-    cell = Cell(state.task_dist, state.policy, state.learner, state.seed)
+    (info,) = manifest.cells.values()
+    cell = info.cell
     problem = CellSetup.build(cell, config)
     runner = CellRunner(problem, LocalBackend(config))
     pieces = runner.scoring_jobs("evaluate", evaluation_episodes(config.evaluation))
     holding = [job for job in pieces if job.split == "test" and task_index in job.task_indices]
     if not holding:
-        raise ReplayError(f"{run} did not score test task {task_index}: choose another")
+        raise RescoreError(f"{run} did not score test task {task_index}: choose another")
     job, host = holding[0], LearnerHost(config)
     host.open(cell, Path(checkpoint))
     adapter = adapters.build(adapter_name(problem, learners.build(problem)), config.adapt)
@@ -83,14 +84,14 @@ def replay(run: Path, task_index: int) -> list[ScoredEpisode]:
 
 
 def _check(run: Path, cell: Cell, task_index: int, returns: dict[int, np.ndarray]) -> None:
-    """Raise ReplayError unless the returns [E] by number of shots are those on record."""
+    """Raise RescoreError unless the returns [E] by number of shots are those on record."""
     frame = read_records(run)
     mine = frame[(frame["cell"] == cell.id) & (frame["split"] == "test")]
     mine = mine[mine["task_index"] == task_index].sort_values("query_episode")
     for shots, played in returns.items():
         recorded = mine.loc[mine["shots"] == shots, "return_"].to_numpy()
         if not np.array_equal(recorded, played.astype(float), equal_nan=True):
-            raise ReplayError(
+            raise RescoreError(
                 f"{run}: test task {task_index} after {shots} shots played {played.tolist()}, "
                 f"recorded are {recorded.tolist()}. Another machine or other versions?"
             )
@@ -101,7 +102,7 @@ def _episode(
 ) -> ScoredEpisode:
     (task,) = problem.tasks("test", (task_index,))
     if query.invalid[place, 0]:
-        raise ReplayError(f"{task.name} after {shots} shots: the physics went unstable")
+        raise RescoreError(f"{task.name} after {shots} shots: the physics went unstable")
     steps = int(query.lengths[place, 0])
     obs = np.concatenate([query.obs[place, 0, :steps], query.last_obs[place, :1]])
     actions = query.actions[place, 0, :steps] * problem.config.train.action_scale

@@ -1,169 +1,238 @@
-"""One cell of a sweep, played in a run folder of its own. No ray here: where it runs is told."""
+"""One cell, played in its folder: train, checkpoint, score, record. No ray here.
+
+A cell always goes on from its last checkpoint. What became of it is written to its ``state.json``.
+"""
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import fcntl
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from harness.config.schema import RunConfig, config_as_dict
-from harness.execution.interrupt import InterruptedRunError, StopFile
-from harness.experiments.experiment import describe, start_backend, taken_up
-from harness.experiments.run_loop import RunLoop
-from harness.reporting.store.files import write_atomically
-from harness.reporting.store.manifest import DistInfo, Manifest
-from harness.reporting.store.records import RunFolder
-from harness.reporting.store.sweep_manifest import SETTINGS, settings_of
+from harness.console.listener import RunListener
+from harness.execution import checkpoint as checkpoints
+from harness.execution.backend import Backend, LearnerHandle, LostError
+from harness.execution.cell import CellRunner
+from harness.execution.interrupt import InterruptedRunError, Stop
+from harness.execution.local import LocalBackend
+from harness.execution.worker import JobError
+from harness.experiments.lock import alone
+from harness.experiments.planning import write_cell_config
+from harness.meta.cell_setup import CellSetup
+from harness.meta.learners.base import DivergedError
+from harness.reporting.rebuild import CELL_CONFIG
+from harness.reporting.store.manifest import CELLS_DIR, CellState
+from harness.reporting.store.records import CellFolder, RunFolder
 from harness.tracking.trackers import with_trackers
-from harness.types import Cell, Metrics
+from harness.types import Cell, EvalRecord, Metrics
 
-LOCK = ".lock"
+LEARNER_ATTEMPTS = 3
+"""Times a cell is tried before it fails because its learner died."""
 LOCK_SECONDS = 120.0
-"""How long a cell waits for a process of a killed driver to be gone."""
-REPORT_SECONDS = 0.5
-"""Least time between two reports where nothing but the display reads them."""
+"""How long a cell waits until the processes that a killed driver left behind are gone."""
+CAUGHT = (DivergedError, JobError, LostError, OSError)
+"""Errors that fail a cell and let the others go on; anything else is a bug and stops the run."""
+
+StartBackend = Callable[[RunConfig, RunFolder, RunListener], Backend]
 
 
 @dataclass(frozen=True, slots=True)
 class TrialSpec:
-    """All that a trial is told of the cell it is to play."""
+    """Everything that is needed to play one cell, in any process."""
 
+    key: str
     cell: Cell
     config: RunConfig
-    """With one policy, learner and seed; execution as the trial is to run it."""
-    given: dict[str, Any]
-    folder: Path
-    """Absolute; the same for every node."""
-    command: tuple[str, ...]
-    """What plays the cell again, typed where the sweep was."""
-    references: bool
-    elsewhere: Mapping[Cell, Path]
-    stop_file: Path
-    every_iteration: bool
-    """Whether a scheduler needs each iteration reported."""
+    """Of the cell alone, with the execution settings it is to be played with."""
+    run: Path
+    """The run's folder, absolute; the same on every node."""
+    references: bool = False
+    """Score the reference lines of the cell's table, and train nothing."""
+    shared: str | None = None
+    """Key of a complete cell whose training is the same."""
+    checkpoint: Path | None = None
+    """Score this checkpoint, and train nothing."""
+    alone: bool = False
+    """Whether it is the only cell of the run."""
+    revision: str = ""
+    """Git revision of the code that plays it."""
+
+    @property
+    def folder(self) -> CellFolder:
+        """The cell's folder."""
+        return CellFolder(self.run / CELLS_DIR / self.key)
 
 
-def play(order: TrialSpec, report: Callable[[dict[str, Any]], None]) -> None:
-    """Play one cell to its end, from its last checkpoint if it was begun before.
+def reason_of(error: Exception) -> str:
+    """Return a failure's label and message."""
+    labels = {DivergedError: "diverged", JobError: "error", LostError: "lost", OSError: "disk"}
+    label = next(name for kind, name in labels.items() if isinstance(error, kind))
+    if isinstance(error, LostError) and error.memory:
+        label = "oom"
+    return f"{label}: {error}"
 
-    Returns early where a stop was asked for; what became of it stands in the cell's manifest.
+
+def start_backend(config: RunConfig, folder: RunFolder, listener: RunListener) -> Backend:
+    """Start the workers that the configuration asks for; their faults are events and notes."""
+
+    def notify(kind: str, fields: dict[str, Any]) -> None:
+        folder.event(kind, **fields)
+        listener.note(f"{kind}: " + ", ".join(f"{key} {value}" for key, value in fields.items()))
+
+    if config.execution.backend == "local":
+        return LocalBackend(config)
+    # Imported here: a local run, and bad input, need not pay for importing ray.
+    from harness.execution.ray.backend import RayBackend
+
+    return RayBackend(config, notify)
+
+
+def play_cell(spec: TrialSpec, backend: Backend, listener: RunListener, stop: Stop) -> CellState:
+    """Play one cell to its end; return what became of it.
 
     Raises:
-        ValueError: the cell was begun with another configuration.
-        TimeoutError: another process has held the cell's folder for too long.
+        InterruptedRunError: a stop was requested; the cell is ``running`` and can be continued.
+        UsageError: another process has held the cell's folder for too long.
     """
-    order.folder.mkdir(parents=True, exist_ok=True)
-    with _alone(order.folder):
-        folder, manifest = _open(order)
-        reporter = TuneReporter(report, order.every_iteration)
-        progress = with_trackers(reporter, folder, order.config.execution)
-        backend = start_backend(order.config, folder, progress)
-        stop = StopFile(order.stop_file)
-        try:
-            RunLoop(
-                *(order.config, backend, folder, manifest, progress, stop),
-                references=order.references,
-                elsewhere=order.elsewhere,
-            ).play()
-        except InterruptedRunError:
-            return
-        finally:
-            backend.close()
-            progress.closed()
-
-
-def _open(order: TrialSpec) -> tuple[RunFolder, Manifest]:
-    info = describe(order.config)
-    folder = RunFolder.create(order.folder, resume=True)  # the lock is in it at least
-    if folder.manifest_path.exists():
-        manifest = Manifest.load(folder.manifest_path)
-        if manifest.distributions:  # else it speaks for a process that died before it could begin
-            return folder, taken_up(manifest, order.config, info)
-    manifest = first_manifest(order, [info])
-    manifest.save(folder.manifest_path)
-    return folder, manifest
-
-
-def first_manifest(order: TrialSpec, distributions: Sequence[DistInfo]) -> Manifest:
-    """Write the settings that play the cell again; return its first manifest, to be saved."""
-    resolved = config_as_dict(order.config)
-    write_atomically(order.folder / SETTINGS, settings_of(resolved))
-    return Manifest.create(
-        order.command,
-        resolved,
-        config_given=order.given,
-        cells=[order.cell],
-        distributions=distributions,
-    )
-
-
-@contextlib.contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Hold the folder against processes that a killed driver has left, until they are gone."""
-    deadline = time.monotonic() + LOCK_SECONDS
-    with (folder / LOCK).open("w") as lock:
-        while True:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() > deadline:
-                    raise TimeoutError(
-                        f"{folder} is still being written by another process"
-                    ) from None
-                time.sleep(0.1)
-        yield
+    spec.folder.create()
+    with alone(spec.folder.path, LOCK_SECONDS):
+        if spec.references:
+            return _Trial(spec, backend, listener, stop).play()
+        if not spec.checkpoint:
+            write_cell_config(spec.folder.path / CELL_CONFIG, spec.config)
+        with with_trackers(listener, spec.folder, spec.config.execution) as tracking:
+            return _Trial(spec, backend, tracking, stop).play()
 
 
 @dataclass(slots=True)
-class TuneReporter:
-    """A ``RunListener`` that passes on where the cell stands, as one flat dictionary a report."""
+class _Trial:
+    """One process's attempt at a cell."""
 
-    report: Callable[[dict[str, Any]], None]
-    every_iteration: bool
-    _state: dict[str, Any] = field(default_factory=dict)
-    _notes: list[str] = field(default_factory=list)
-    _last: float = float("-inf")
+    spec: TrialSpec
+    backend: Backend
+    listener: RunListener
+    stop: Stop
 
-    def started(self, cells: Mapping[Cell, int]) -> None:
-        """Tell how many iterations are ahead."""
-        epochs = next(iter(cells.values()), 0)  # none where only reference lines are missing
-        self._state = {"epochs": epochs, "iteration": 0, "env_steps": 0}
-        self._tell(now=True)
+    @property
+    def folder(self) -> CellFolder:
+        return self.spec.folder
 
-    def cell_started(self, cell: Cell, first_iteration: int) -> None:
-        """Tell where training begins."""
-        self._state["iteration"] = first_iteration
-        self._tell()
+    @property
+    def run(self) -> RunFolder:
+        return RunFolder(self.spec.run)
 
-    def iteration(self, cell: Cell, metrics: Metrics) -> None:
-        """Tell of one iteration."""
-        values = dataclasses.asdict(metrics)
-        self._state |= {key: value for key, value in values.items() if not isinstance(value, dict)}
-        self._tell(now=self.every_iteration)
+    def play(self) -> CellState:
+        began, revision = time.perf_counter(), self.spec.revision
+        self.folder.write_state(CellState(status="running", revision=revision))
+        try:
+            spent = self._reference() if self.spec.references else self._train_and_score()
+            state = CellState(status="ok", wall_seconds=spent, revision=revision)
+        except CAUGHT as error:
+            reason, spent = reason_of(error), time.perf_counter() - began
+            self.run.event("cell_failed", cell=self.spec.key, reason=reason)
+            state = CellState(status="failed", reason=reason, wall_seconds=spent, revision=revision)
+        self.folder.write_state(state)
+        self.listener.cell_finished(self.spec.key, state.status, state.reason)
+        return state
 
-    def evaluating(self, cell: Cell, jobs_done: int, jobs: int) -> None:
-        """Tell how far the evaluation is."""
-        self._state |= {"jobs_done": jobs_done, "jobs": jobs}
-        self._tell()
+    def _runner(self) -> CellRunner:
+        return CellRunner(CellSetup.build(self.spec.cell, self.spec.config), self.backend)
 
-    def cell_finished(self, cell: Cell, status: str, reason: str = "") -> None:
-        """The manifest says it."""
+    def _reference(self) -> float:
+        """Score the reference lines; return the wall seconds."""
+        began = time.perf_counter()
+        self.listener.cell_started(self.spec.key, 0)
+        records, _ = self._runner().reference(self._evaluating)
+        self._write(records)
+        return time.perf_counter() - began
 
-    def note(self, text: str) -> None:
-        """Keep the note for the next report."""
-        self._notes.append(text)
+    def _train_and_score(self) -> float:
+        """Return the wall seconds of the cell, earlier parts of its training included."""
+        for attempt in range(1, LEARNER_ATTEMPTS + 1):
+            try:
+                return self._attempt()
+            except LostError as error:
+                if attempt == LEARNER_ATTEMPTS or not error.learner:
+                    raise
+                self.run.event("learner_died", cell=self.spec.key, cause=str(error))
+                self.listener.note(f"{error}; going back to its last checkpoint")
+        raise AssertionError("unreachable")
 
-    def closed(self) -> None:
-        """Nothing is open here."""
+    def _attempt(self) -> float:
+        checkpoint, first, wall = self.spec.checkpoint, 0, 0.0
+        latest = None if checkpoint else self._latest(self.folder) or self._shared()
+        if latest:
+            checkpoint, saved = latest
+            first, wall = int(saved.learner["iteration"]), float(saved.run["wall_seconds"])
+        runner = self._runner()
+        # Absolute: the learner may have another working directory.
+        learner = self.backend.start_learner(self.spec.cell, checkpoint and checkpoint.resolve())
+        self.listener.cell_started(self.spec.key, first)
+        if not self.spec.checkpoint:
+            wall = self._train(runner, learner, first, wall)
+        began = time.perf_counter()
+        self._write(runner.evaluate(learner, self._evaluating))
+        return wall + time.perf_counter() - began
 
-    def _tell(self, *, now: bool = False) -> None:
-        if now or time.monotonic() - self._last >= REPORT_SECONDS:
-            notes, self._notes = self._notes, []
-            self._last = time.monotonic()
-            self.report({**self._state, "notes": notes})
+    def _latest(self, folder: CellFolder) -> tuple[Path, checkpoints.Checkpoint] | None:
+        def damaged(path: Path, reason: str) -> None:
+            self.run.event("checkpoint_damaged", path=str(path), reason=reason)
+            self.listener.note(f"{reason}; the checkpoint before it is used")
+
+        return checkpoints.latest(folder.checkpoints, damaged)
+
+    def _shared(self) -> tuple[Path, checkpoints.Checkpoint] | None:
+        """Return the last checkpoint of the cell that was trained as this one would be."""
+        if self.spec.shared is None:
+            return None
+        other = self.run.cell(self.spec.shared)
+        latest = self._latest(other)
+        if latest:
+            self.folder.write_curve(other.read_curve())
+            self.listener.note(f"{self.spec.key} shares the training of {self.spec.shared}")
+        return latest
+
+    def _train(self, runner: CellRunner, learner: LearnerHandle, first: int, wall: float) -> float:
+        """Train to the end; return the training seconds so far."""
+        curve = list(self.folder.read_curve())[:first]
+        if first and self._latest(self.folder) is None:
+            self._save(learner, curve)  # of its own, so that it can be scored alone
+        for metrics in runner.train(learner, first, wall):
+            curve.append(metrics)
+            wall = metrics.wall_seconds
+            self.listener.iteration(self.spec.key, metrics)
+            due = metrics.iteration % self.spec.config.execution.checkpoint_every == 0
+            try:
+                self.stop.check()
+            except InterruptedRunError:
+                self._save(learner, curve)
+                raise
+            if due or metrics.iteration == runner.config.train.epochs:
+                self._save(learner, curve)
+        return wall
+
+    def _save(self, learner: LearnerHandle, curve: list[Metrics]) -> None:
+        run: dict[str, Any] = {
+            "cell": dataclasses.asdict(self.spec.cell),
+            "config": config_as_dict(self.spec.config),
+            "wall_seconds": curve[-1].wall_seconds,
+        }
+        # The curve first: a checkpoint without its rows would leave a gap, extra rows are cut.
+        self.folder.write_curve(curve)
+        path = checkpoints.path_of(self.folder.checkpoints.resolve(), curve[-1].iteration)
+        learner.save(path, run)
+        portable = self.spec.config.execution.ckpt_dir
+        if portable is not None:
+            checkpoints.export(path, portable if self.spec.alone else portable / self.spec.key)
+
+    def _write(self, records: list[EvalRecord]) -> None:
+        named = {"run": self.spec.run.name, "cell": self.spec.key}
+        self.folder.write_records([dataclasses.replace(row, **named) for row in records])
+
+    def _evaluating(self, done: int, jobs: int) -> None:
+        self.listener.evaluating(self.spec.key, done, jobs)
+        self.stop.check()

@@ -1,34 +1,21 @@
-"""Copying a complete run or sweep to where it is tracked by git."""
+"""Copying a complete run to where it is tracked by git."""
 
 from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.reporting.rebuild import load_comparison, rebuild
+from harness.errors import UsageError
+from harness.reporting.rebuild import CELL_CONFIG, exit_code, load_tables, rebuild
 from harness.reporting.store.files import remove_temporaries, run_path, sync_folder
-from harness.reporting.store.manifest import Manifest
-from harness.reporting.store.sweep_manifest import (
-    CELLS,
-    FILE,
-    SETTINGS,
-    SweepManifest,
-    replay_command,
-)
-from harness.reporting.sweeps import rebuild_sweep, sweep_tables
+from harness.reporting.store.manifest import CELLS_DIR, RUN_FILE, STATE_FILE, Manifest
+from harness.reporting.store.records import CellFolder
 
 MAX_CHECKPOINT_BYTES = 5_000_000
-"""Largest checkpoint, all files of one cell together, that goes into git; the cells of a sweep
-share it."""
-KINDS = {
-    "records": {".parquet"},
-    "curves": {".parquet"},
-    "checkpoints": {".safetensors", ".json"},
-}
-"""What is copied from each folder; tables and figures are made anew from it."""
+"""Most that the checkpoints of a run may take in git; its cells share it."""
+CHECKPOINT_SUFFIXES = (".safetensors", ".json")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,33 +26,28 @@ class Published:
     files: tuple[Path, ...]
     """Relative to ``path``."""
     left_out: tuple[str, ...]
-    """Ids of the cells whose checkpoint is too large."""
+    """Keys of the cells whose checkpoint is too large."""
 
 
-def publish(run_dir: Path, name: str, published_dir: Path) -> Published:
-    """Copy the run or sweep in ``run_dir`` to ``published_dir/name``, whole or not at all.
+def publish(run: Path, name: str, published_dir: Path) -> Published:
+    """Copy the run in the folder ``run`` to ``published_dir/name``, whole or not at all.
 
-    Tables and figures are rebuilt there from the copied records: they are what the records say.
+    Tables and figures are rebuilt there from the copied records.
 
     Raises:
-        ValueError: there is no such run, a cell is not ok, or the name is taken or leaves the
+        UsageError: there is no such run, a cell is not complete, or the name is taken or leaves the
             folder.
         ArtefactError: a file of the run is malformed.
     """
     published_dir.mkdir(parents=True, exist_ok=True)
     target = run_path(published_dir, name)
     if target.exists():
-        raise ValueError(f"{target} exists and is never overwritten. Publish under another name")
-    is_sweep = (run_dir / FILE).is_file()
-    _refuse_unfinished(run_dir, *(_state_of_sweep(run_dir) if is_sweep else _state_of_run(run_dir)))
+        raise UsageError(f"{target} exists and is never overwritten. Publish under another name")
+    _check_complete(run)
     staging = published_dir / f".{name}.{os.getpid()}.tmp"
     try:
-        if is_sweep:
-            left_out = _copy_sweep(run_dir, staging, target)
-            rebuild_sweep(staging)
-        else:
-            left_out = _copy(run_dir, staging, MAX_CHECKPOINT_BYTES)
-            rebuild(staging)
+        left_out = _copy(run, staging)
+        rebuild(staging)
         remove_temporaries(staging)
         staging.rename(target)
     finally:
@@ -75,86 +57,47 @@ def publish(run_dir: Path, name: str, published_dir: Path) -> Published:
     return Published(target, tuple(files), left_out)
 
 
-def _state_of_run(run_dir: Path) -> tuple[list[str], int, str]:
-    """Return the cells that are not complete, the number of all, and what completes them."""
-    table, manifest = load_comparison(run_dir)
-    again = "--resume" if manifest.resumable else ""
-    return [*table.failed, *table.missing], len(manifest.cells), again
+def _check_complete(run: Path) -> None:
+    tables, manifest = load_tables(run), Manifest.load(run)
+    if not exit_code(tables):
+        return
+    unfinished = sorted({key for table in tables for key in (*table.failed, *table.missing)})
+    retry = " --retry-failed" if any(table.failed for table in tables) else ""
+    remedy = (
+        f"Continue it with --resume{retry}, then publish"
+        if manifest.resumable
+        else "It cannot be resumed: start a new one, and publish that"
+    )
+    raise UsageError(
+        f"{run} is not complete: {len(unfinished)} of {len(manifest.cells)} cells are not ok "
+        f"({', '.join(unfinished)}). {remedy}"
+    )
 
 
-def _state_of_sweep(folder: Path) -> tuple[list[str], int, str]:
-    tables = sweep_tables(folder).tables.values()
-    left = [key for table in tables for key in (*table.failed, *table.missing)]
-    again = "--resume --retry-failed" if any(table.failed for table in tables) else "--resume"
-    return left, len(SweepManifest.load(folder).cells), again
-
-
-def _refuse_unfinished(run_dir: Path, unfinished: Sequence[str], cells: int, again: str) -> None:
-    if unfinished:
-        remedy = (
-            f"Continue it with {again}, then publish"
-            if again
-            else "It cannot be taken up again: start a new one, and publish that"
-        )
-        raise ValueError(
-            f"{run_dir} is not complete: {len(unfinished)} of {cells} cells are not "
-            f"ok ({', '.join(unfinished)}). {remedy}"
-        )
-
-
-def _copy_sweep(folder: Path, target: Path, published: Path) -> tuple[str, ...]:
-    """Copy a sweep cell by cell, each a run of its own that the command in it plays again."""
-    (target / CELLS).mkdir(parents=True)
-    shutil.copyfile(folder / FILE, target / FILE)
-    keys = SweepManifest.load(folder).cells
-    left_out: list[str] = []
-    for key in keys:
-        cell, copy = folder / CELLS / key, target / CELLS / key
-        left_out += _copy(cell, copy, MAX_CHECKPOINT_BYTES // len(keys))
-        if (cell / SETTINGS).is_file() and not (cell / SETTINGS).is_symlink():
-            shutil.copyfile(cell / SETTINGS, copy / SETTINGS)
-            again = {"command": replay_command(published / CELLS / key)}
-            manifest = Manifest.load(copy / "manifest.json")
-            manifest.model_copy(update=again).save(copy / "manifest.json")
-    return tuple(left_out)
-
-
-def _copy(run_dir: Path, target: Path, most_checkpoint_bytes: int) -> tuple[str, ...]:
-    manifest = Manifest.load(run_dir / "manifest.json")
-    target.mkdir()
-    for kind in KINDS:
-        (target / kind).mkdir()
-    sizes: dict[str, list[Path]] = {}
-    for path in _files(run_dir):
-        if path.relative_to(run_dir).parts[0] == "checkpoints":
-            sizes.setdefault(_owner(path.relative_to(run_dir).parts[1], manifest), []).append(path)
-        else:
-            shutil.copyfile(path, target / path.relative_to(run_dir))
+def _copy(run: Path, target: Path) -> tuple[str, ...]:
+    """Copy what is published of a run; return the cells whose checkpoints are too large."""
+    (target / CELLS_DIR).mkdir(parents=True)
+    for name in (RUN_FILE, "events.jsonl"):
+        _copy_file(run / name, target / name)
+    manifest = Manifest.load(run)
+    share = MAX_CHECKPOINT_BYTES // len(manifest.cells)
     left_out = []
-    for cell, paths in sorted(sizes.items()):
-        if sum(path.stat().st_size for path in paths) > most_checkpoint_bytes:
-            left_out.append(cell)
+    for key in manifest.entries:
+        cell, copy = CellFolder(run / CELLS_DIR / key), CellFolder(target / CELLS_DIR / key)
+        copy.path.mkdir()
+        for name in (STATE_FILE, CELL_CONFIG, cell.records.name, cell.curve.name):
+            _copy_file(cell.path / name, copy.path / name)
+        stored = [p for p in sorted(cell.checkpoints.glob("*")) if p.suffix in CHECKPOINT_SUFFIXES]
+        if sum(path.stat().st_size for path in stored) > share:
+            left_out.append(key)
             continue
-        for path in paths:
-            copy = target / path.relative_to(run_dir)
-            copy.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(path, copy)
+        for path in stored:
+            copy.checkpoints.mkdir(exist_ok=True)
+            _copy_file(path, copy.checkpoints / path.name)
     return tuple(left_out)
 
 
-def _files(run_dir: Path) -> Iterator[Path]:
-    """Yield the regular files worth publishing; links could lead out of the run."""
-    for path in (run_dir / "manifest.json", run_dir / "events.jsonl"):
-        if path.is_file() and not path.is_symlink():
-            yield path
-    for kind, suffixes in KINDS.items():
-        for path in sorted((run_dir / kind).rglob("*")):
-            hidden = any(part.startswith(".") for part in path.relative_to(run_dir).parts)
-            if path.suffix in suffixes and path.is_file() and not path.is_symlink() and not hidden:
-                yield path
-
-
-def _owner(name: str, manifest: Manifest) -> str:
-    """Return the id of the cell a checkpoint's name begins with, else the name."""
-    owners = [key for key in manifest.cells if name == key or name.startswith(f"{key}.")]
-    return max(owners, key=len, default=name)
+def _copy_file(source: Path, target: Path) -> None:
+    """Copy a regular file if it is there; a link could lead out of the run."""
+    if source.is_file() and not source.is_symlink():
+        shutil.copyfile(source, target)

@@ -1,53 +1,199 @@
-"""Tables and figures of a run, made again from its records, curves and manifest alone."""
+"""The tables and figures of a run, rebuilt from its records, curves and manifest alone.
+
+Cells that were scored on the same things share a table: one for each task distribution, and one for
+each value of a setting of the scoring that varies. Other settings that vary become part of the
+row's name and columns of the CSV.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import re
+import shlex
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import pandas as pd
+
+from harness.errors import ArtefactError, ExitCode
 from harness.reporting.render.captions import caption, title
 from harness.reporting.render.figures import write_figures
 from harness.reporting.render.formats import classes_to_csv, to_csv, to_latex, to_markdown
+from harness.reporting.render.html import to_html
 from harness.reporting.stats.comparison import Comparison, comparison_table
 from harness.reporting.store.files import write_atomically
-from harness.reporting.store.manifest import Manifest
+from harness.reporting.store.manifest import CELLS_DIR, Manifest
 from harness.reporting.store.records import read_curves, read_records
+from harness.types import REFERENCE
+
+CELL_CONFIG = "cell.yaml"
+"""File in a cell's folder from which ``harness.run --config`` plays the cell again."""
 
 
-def load_comparison(run_dir: Path) -> tuple[Comparison, Manifest]:
-    """Return the captioned table of the run in ``run_dir`` and its manifest; write nothing.
+@dataclass(frozen=True, slots=True)
+class TableSource:
+    """What one table is computed from."""
+
+    name: str
+    """The task distribution, and the settings of the scoring that vary."""
+    manifest: Manifest
+    """Of the table's cells alone; learners are named as the rows are."""
+    records: pd.DataFrame
+
+
+def sources(run: Path) -> list[TableSource]:
+    """Return what each table of a run is computed from.
 
     Raises:
-        ValueError: there is no run.
+        UsageError: there is no run.
+        ArtefactError: one of its files is malformed, or has records of an unknown cell.
+    """
+    manifest, records = Manifest.load(run), read_records(run)
+    strangers = set(records["cell"]) - manifest.entries.keys()
+    if strangers:
+        raise ArtefactError(f"{run}: records of cell {min(strangers)!r}, which is not in the run")
+    found = []
+    for name in manifest.tables:
+        part = manifest.part(name)
+        rows = records[records["cell"].isin(part.entries.keys())].reset_index(drop=True)
+        own = rows["learner"].ne(REFERENCE)
+        learners = {key: cell.learner for key, cell in part.cells.items()}
+        rows.loc[own, "learner"] = rows.loc[own, "cell"].map(learners)
+        found.append(TableSource(name, part, rows))
+    return found
+
+
+def load_tables(run: Path) -> list[Comparison]:
+    """Return the captioned tables of a run; write nothing.
+
+    Raises:
+        UsageError: there is no run.
         ArtefactError: one of its files is malformed.
     """
-    manifest = Manifest.load(run_dir / "manifest.json")
-    table = comparison_table(read_records(run_dir), manifest)
-    captioned = dataclasses.replace(
-        table, title=title(table, manifest), caption=caption(table, manifest)
-    )
-    return captioned, manifest
+    return [_table(run, source) for source in sources(run)]
 
 
-def rebuild(run_dir: Path) -> Comparison:
-    """Write ``table.csv``, ``table.md``, ``table.tex`` and the figures; return the table.
+def load_comparison(run: Path) -> tuple[Comparison, Manifest]:
+    """Return the first table of a run, most often its only one, and its manifest; write nothing.
+
+    Raises:
+        UsageError: there is no run.
+        ArtefactError: one of its files is malformed.
+    """
+    source = sources(run)[0]
+    return _table(run, source), source.manifest
+
+
+def exit_code(tables: Sequence[Comparison]) -> ExitCode:
+    """Return the code of a run with these tables: cells missing, cells failed, or complete."""
+    codes = {table.exit_code for table in tables}
+    order = (ExitCode.INTERRUPTED, ExitCode.CELLS_FAILED)
+    return next((code for code in order if code in codes), ExitCode.COMPLETE)
+
+
+def rebuild(run: Path) -> list[Comparison]:
+    """Write ``table.{csv,md,tex}``, ``report.html`` and the figures; return the tables.
 
     Where tasks have classes, ``classes.csv`` too.
 
     Raises:
-        ValueError: there is no run.
+        UsageError: there is no run.
         ArtefactError: one of its files is malformed.
     """
-    table, manifest = load_comparison(run_dir)
-    curves = read_curves(run_dir)
-    for suffix, text in (
-        ("csv", to_csv(table)),
-        ("md", to_markdown(table)),
-        ("tex", to_latex(table)),
-    ):
-        write_atomically(run_dir / f"table.{suffix}", text.encode())
-    classes = classes_to_csv(table)
-    if classes is not None:
-        write_atomically(run_dir / "classes.csv", classes.encode())
-    write_figures(table, manifest, curves, run_dir / "figures")
-    return table
+    found = sources(run)
+    tables = [_table(run, source) for source in found]
+    curves, figures = read_curves(run), run / "figures"
+    shutil.rmtree(figures, ignore_errors=True)
+    for source, table in zip(found, tables, strict=True):
+        folder = figures / _folder_name(source.name) if len(found) > 1 else figures
+        folder.mkdir(parents=True)
+        own = {key: curves[key] for key in source.manifest.cells if key in curves}
+        write_figures(table, source.manifest, own, folder)
+    drawn = [path.relative_to(run).as_posix() for path in sorted(figures.rglob("*.png"))]
+    texts = {
+        "report.html": to_html(tables, drawn),
+        "table.csv": _one_csv([to_csv(table) for table in tables]),
+        "table.md": "\n".join(to_markdown(table) for table in tables),
+        "table.tex": "\n".join(to_latex(table) for table in tables),
+        "classes.csv": _one_csv([text for table in tables if (text := classes_to_csv(table))]),
+    }
+    for name, text in texts.items():
+        if text:
+            write_atomically(run / name, text.encode())
+    return tables
+
+
+def _table(run: Path, source: TableSource) -> Comparison:
+    manifest = source.manifest
+    table = comparison_table(source.records, manifest)
+    first, *others = (_with_settings(split, manifest) for split in table.splits)
+    table = dataclasses.replace(first, others=tuple(others))
+    varied = source.name.partition(", ")[2]
+    head = title(table, manifest)
+    text = (*_reruns(run, manifest), *_revisions(manifest), *caption(table, manifest))
+    return dataclasses.replace(table, title=f"{head}, {varied}" if varied else head, caption=text)
+
+
+def rerun_command(cell: Path) -> tuple[str, ...]:
+    """Return the command that plays the cell in the folder ``cell`` again, in one process.
+
+    Its path is relative where the folder is below the working directory.
+    """
+    path = (cell / CELL_CONFIG).absolute()
+    here = Path.cwd()
+    shown = path.relative_to(here) if path.is_relative_to(here) else path
+    return ("python", "-m", "harness.run", "--config", shown.as_posix(), "--backend", "local")
+
+
+def _reruns(run: Path, manifest: Manifest) -> Iterator[str]:
+    """Yield how to reproduce each failure."""
+    for key in manifest.ids("failed"):
+        cell = run / CELLS_DIR / key
+        if (cell / CELL_CONFIG).is_file():
+            yield f"Rerun {key}: {shlex.join(rerun_command(cell))}"
+
+
+def _revisions(manifest: Manifest) -> Iterator[str]:
+    """Yield a warning if the cells were not all played by the same code."""
+    played = {cell.revision[:12] for cell in manifest.cells.values() if cell.revision}
+    if len(played) > 1:
+        shown = ", ".join(sorted(played))
+        yield f"Cells of this table were played by different revisions: {shown}."
+
+
+def _with_settings(table: Comparison, manifest: Manifest) -> Comparison:
+    """Return the table with a column for every setting that varies, behind the row's names."""
+    frame = table.frame.copy()
+    settings: dict[str, Mapping[str, Any]] = {
+        cell.learner: cell.settings for cell in manifest.cells.values()
+    }
+    names = list(dict.fromkeys(name for values in settings.values() for name in values))
+    for place, name in enumerate(names, list(frame.columns).index("adapter") + 1):
+        column = [_plain(settings.get(learner, {}).get(name)) for learner in frame["learner"]]
+        frame.insert(place, name, pd.Series(column, index=frame.index, dtype=object))
+    return dataclasses.replace(table, frame=frame)
+
+
+def _plain(value: Any) -> Any:
+    numeric = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return value if value is None or numeric else str(value)
+
+
+def _folder_name(table: str) -> str:
+    """Return the name of a table's folder of figures, whatever its settings contain."""
+    plain = table.replace(", ", ".").replace("=", "-")
+    safe = re.sub(r"[^A-Za-z0-9._\[\]-]", "-", plain)[:110]
+    # What was replaced or cut off may have distinguished two tables.
+    return safe if safe == plain else f"{safe}-{hashlib.sha256(table.encode()).hexdigest()[:12]}"
+
+
+def _one_csv(texts: Sequence[str]) -> str:
+    """Return several tables as one where they have the same columns, else one below the other."""
+    heads = {text.partition("\n")[0] for text in texts}
+    if len(heads) > 1:
+        return "\n".join(texts)
+    return "".join([*texts[:1], *(text.partition("\n")[2] for text in texts[1:])])

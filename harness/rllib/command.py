@@ -12,9 +12,9 @@ from collections.abc import Sequence
 
 from harness.cli import parser
 from harness.config.distributions import open_distribution
-from harness.config.schema import RunConfig, UsageError
+from harness.config.schema import RunConfig
+from harness.errors import UsageError, run_command
 from harness.execution.preflight import check_tracking
-from harness.reporting.store.files import ArtefactError
 from harness.rllib.run import LEARNERS, NETWORK
 
 MEANINGLESS = ("backend", "num_workers", "address", "resume", "job_timeout")
@@ -23,25 +23,21 @@ MEANINGLESS = ("backend", "num_workers", "address", "resume", "job_timeout")
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line ``argv`` (the process's own if not given); return the exit code."""
-    given_argv = list(sys.argv[1:] if argv is None else argv)
-    try:
-        invocation = parser.parse_run(given_argv)
-        config = checked(invocation)
-        check_tracking(config.execution)
-        # Only now what costs seconds: bad input has been answered already.
-        from harness.console.display import make_progress
-        from harness.rllib.run import run_reference
+    given = list(sys.argv[1:] if argv is None else argv)
+    return run_command(
+        lambda: _main(given), hint=f"See {parser.PROG} --help; the flags are the same."
+    )
 
-        progress = make_progress(config.execution.name or config.task_dist)
-        return run_reference(config, argv=given_argv, given=invocation.given, progress=progress)
-    except SystemExit as answered:  # tyro printed the help, or what it could not read
-        return int(answered.code or 0)
-    except UsageError as error:
-        sys.stderr.write(f"error: {error}\nSee {parser.PROG} --help; the flags are the same.\n")
-        return 2
-    except ArtefactError as error:
-        sys.stderr.write(f"error: {' '.join(str(error).split())}\n")
-        return 5
+
+def _main(argv: list[str]) -> int:
+    invocation = parser.parse_run(argv)
+    config = checked(invocation)
+    check_tracking(config.execution)
+    # Only now what costs seconds: bad input has been answered already.
+    from harness.console.display import make_progress
+    from harness.rllib.run import run_reference
+
+    return run_reference(config, argv=argv, given=invocation.given, listener=make_progress())
 
 
 def checked(invocation: parser.Invocation) -> RunConfig:

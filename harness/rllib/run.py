@@ -6,9 +6,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from harness.config.schema import RunConfig
+from harness.config.sweep_file import PlannedCell
 from harness.console.listener import RunListener
 from harness.execution.backend import Backend
-from harness.experiments.experiment import open_run, play
+from harness.experiments.planning import config_of_cell
+from harness.experiments.run import RunOptions, play
 from harness.reporting.store.records import RunFolder
 from harness.types import Cell
 
@@ -28,7 +30,7 @@ def reference_cells(config: RunConfig) -> list[Cell]:
 
 
 def run_reference(
-    config: RunConfig, *, argv: Sequence[str], given: Mapping[str, Any], progress: RunListener
+    config: RunConfig, *, argv: Sequence[str], given: Mapping[str, Any], listener: RunListener
 ) -> int:
     """Train and score every cell of ``config`` by RLlib; return the exit code.
 
@@ -36,12 +38,21 @@ def run_reference(
         UsageError: the run cannot start: its folder.
     """
     command = ("python", "-m", "harness.rllib", *argv)
-    planned = reference_cells(config)
-    folder, manifest = open_run(config, planned, command, given, prefix="rllib-")
-    return play(config, folder, manifest, progress, _start)
+    planned = [
+        PlannedCell(cell.id, cell, config_of_cell(config, cell), dict(given), {})
+        for cell in reference_cells(config)
+    ]
+    options = RunOptions.of_execution(
+        config.execution,
+        f"rllib-{config.task_dist}",
+        command=command,
+        given=given,
+        start_backend=_start,
+    )
+    return play(planned, options, listener)
 
 
-def _start(config: RunConfig, folder: RunFolder, progress: RunListener) -> Backend:
+def _start(config: RunConfig, folder: RunFolder, listener: RunListener) -> Backend:
     from harness.rllib.reference import RllibBackend
 
     return RllibBackend(config)

@@ -11,14 +11,15 @@ import contextlib
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, TypeAlias
 
 from harness.config.schema import ExecutionConfig
 from harness.console.listener import RunListener
-from harness.reporting.store.records import RunFolder, read_records
-from harness.types import Cell, Metrics
+from harness.console.progress_state import RunProgress
+from harness.reporting.store.records import CellFolder, RunFolder
+from harness.types import REFERENCE, Metrics
 
 FLUSH_SECONDS = 5.0
 WANDB_PROJECT = "metarl-harness"
@@ -38,13 +39,13 @@ class Tracker(Protocol):
 
 
 class TensorBoard:
-    """An event file in ``tensorboard/<cell>``."""
+    """An event file in ``cells/<cell>/tensorboard``."""
 
-    def __init__(self, run: Path, cell: Cell) -> None:
+    def __init__(self, cell: CellFolder) -> None:
         # Not SummaryWriter: its thread dies when the disk is full, and the next call then blocks.
         from tensorboardX.event_file_writer import EventsWriter
 
-        self._writer = EventsWriter(str(_empty_folder(run / "tensorboard" / cell.id) / "events"))
+        self._writer = EventsWriter(str(_empty_folder(cell.path / "tensorboard") / "events"))
         self._last_flush = time.monotonic()
 
     def log(self, scalars: Scalars, *, axis: str, step: int, wall_time: float) -> None:
@@ -65,18 +66,18 @@ class TensorBoard:
 
 
 class WeightsAndBiases:
-    """An offline run in ``wandb/<cell>``; upload it with ``wandb sync``."""
+    """An offline run in ``cells/<cell>/wandb``; upload it with ``wandb sync``."""
 
-    def __init__(self, run: Path, cell: Cell) -> None:
+    def __init__(self, cell: CellFolder) -> None:
         import wandb
 
         self._run = wandb.init(
             project=WANDB_PROJECT,
-            group=run.name,
-            name=cell.id,
-            dir=str(_empty_folder(run / "wandb" / cell.id)),
+            group=cell.path.parents[1].name,
+            name=cell.key,
+            dir=str(_empty_folder(cell.path / "wandb")),
             mode="offline",
-            config=asdict(cell),
+            config={"cell": cell.key},
             reinit="create_new",  # otherwise this cell would continue the run of a failed one
             settings=wandb.Settings(silent=True, console="off"),
         )
@@ -91,99 +92,99 @@ class WeightsAndBiases:
         self._run.finish()
 
 
+@contextlib.contextmanager
 def with_trackers(
-    listener: RunListener, folder: RunFolder, execution: ExecutionConfig
-) -> RunListener:
-    """Return ``listener``, wrapped so that it feeds the trackers ``execution`` asks for."""
-    kinds: list[Callable[[Path, Cell], Tracker]] = []
+    listener: RunListener, folder: CellFolder, execution: ExecutionConfig
+) -> Iterator[RunListener]:
+    """Yield ``listener`` of one cell, wrapped so that it feeds the trackers that are asked for."""
+    kinds: list[Callable[[CellFolder], Tracker]] = []
     kinds += [TensorBoard] if execution.tensorboard else []
     kinds += [WeightsAndBiases] if execution.wandb else []
-    return TrackingListener(listener, folder, kinds) if kinds else listener
+    tracking = TrackingListener(listener, folder, kinds, [])
+    try:
+        yield tracking
+    finally:
+        tracking.close()
 
 
 @dataclass(slots=True)
 class TrackingListener:
-    """A ``RunListener`` that forwards every call to ``inner`` and feeds trackers on the way."""
+    """A ``RunListener`` of one cell that forwards every call to ``inner`` and feeds trackers."""
 
     inner: RunListener
-    folder: RunFolder
-    kinds: list[Callable[[Path, Cell], Tracker]]
-    _open: dict[Cell, list[Tracker]] = field(default_factory=dict)
+    folder: CellFolder
+    kinds: list[Callable[[CellFolder], Tracker]]
+    trackers: list[Tracker]
 
-    def started(self, cells: Mapping[Cell, int]) -> None:
+    def started(self, progress: RunProgress) -> None:
         """Forward."""
-        self.inner.started(cells)
+        self.inner.started(progress)
 
-    def cell_started(self, cell: Cell, first_iteration: int) -> None:
+    def cell_started(self, key: str, first_iteration: int) -> None:
         """Open the trackers and write the iterations already done."""
-        self.inner.cell_started(cell, first_iteration)
-        self._begin(cell)
-        curve = self.folder.read_curve(cell.id)[:first_iteration]
+        self.inner.cell_started(key, first_iteration)
+        self.close()
+        for kind in self.kinds:
+            with self._guard(kind.__name__):
+                self.trackers.append(kind(self.folder))
+        curve = self.folder.read_curve()[:first_iteration]
         start = time.time() - (curve[-1].wall_seconds if curve else 0.0)
         for metrics in curve:
-            self._log(cell, metrics, start + metrics.wall_seconds)
+            self._log(metrics, start + metrics.wall_seconds)
 
-    def iteration(self, cell: Cell, metrics: Metrics) -> None:
+    def iteration(self, key: str, metrics: Metrics) -> None:
         """Write one iteration."""
-        self.inner.iteration(cell, metrics)
-        self._log(cell, metrics, time.time())
+        self.inner.iteration(key, metrics)
+        self._log(metrics, time.time())
 
-    def evaluating(self, cell: Cell, jobs_done: int, jobs: int) -> None:
+    def evaluating(self, key: str, jobs_done: int, jobs: int) -> None:
         """Forward."""
-        self.inner.evaluating(cell, jobs_done, jobs)
+        self.inner.evaluating(key, jobs_done, jobs)
 
-    def cell_finished(self, cell: Cell, status: str, reason: str = "") -> None:
+    def cell_finished(self, key: str, status: str, reason: str = "") -> None:
         """Write the scores of a complete cell and close its trackers."""
         if status == "ok":
-            if cell not in self._open:  # a checkpoint was evaluated without training
-                self._begin(cell)
-            for shots, scores in _scores(self.folder, cell):
-                self._write(cell, scores, "shots", shots, time.time())
-        self._close(cell)
-        self.inner.cell_finished(cell, status, reason)
+            for shots, scores in _scores(self.folder):
+                self._write(scores, "shots", shots, time.time())
+        self.close()
+        self.inner.cell_finished(key, status, reason)
 
     def note(self, text: str) -> None:
         """Forward."""
         self.inner.note(text)
 
     def closed(self) -> None:
-        """Close what an interruption left open."""
-        for cell in list(self._open):
-            self._close(cell)
+        """Forward."""
         self.inner.closed()
 
-    def _begin(self, cell: Cell) -> None:
-        self._close(cell)
-        self._open[cell] = []
-        for kind in self.kinds:
-            with self._guard(cell, kind.__name__):
-                self._open[cell].append(kind(self.folder.path, cell))
-
-    def _log(self, cell: Cell, metrics: Metrics, wall_time: float) -> None:
-        self._write(cell, scalars_of(metrics), "env_steps", metrics.env_steps, wall_time)
-
-    def _write(self, cell: Cell, scalars: Scalars, axis: str, step: int, wall_time: float) -> None:
-        trackers, self._open[cell] = self._open[cell], []
-        for tracker in trackers:  # one that fails is not kept
-            with self._guard(cell, type(tracker).__name__):
-                tracker.log(scalars, axis=axis, step=step, wall_time=wall_time)
-                self._open[cell].append(tracker)
-
-    def _close(self, cell: Cell) -> None:
-        for tracker in self._open.pop(cell, ()):
-            with self._guard(cell, type(tracker).__name__):
+    def close(self) -> None:
+        """Close the trackers, also after an interruption."""
+        trackers, self.trackers = self.trackers, []
+        for tracker in trackers:
+            with self._guard(type(tracker).__name__):
                 tracker.close()
 
+    def _log(self, metrics: Metrics, wall_time: float) -> None:
+        self._write(scalars_of(metrics), "env_steps", metrics.env_steps, wall_time)
+
+    def _write(self, scalars: Scalars, axis: str, step: int, wall_time: float) -> None:
+        trackers, self.trackers = self.trackers, []
+        for tracker in trackers:  # one that fails is not kept
+            with self._guard(type(tracker).__name__):
+                tracker.log(scalars, axis=axis, step=step, wall_time=wall_time)
+                self.trackers.append(tracker)
+
     @contextlib.contextmanager
-    def _guard(self, cell: Cell, tracker: str) -> Iterator[None]:
+    def _guard(self, tracker: str) -> Iterator[None]:
         """Report what a tracker raises as an event and a note, and go on."""
         try:
             yield
         except Exception as error:  # noqa: BLE001 - wandb's service errors share no base class
-            cause = f"{type(error).__name__}: {error}"
+            cause, key = f"{type(error).__name__}: {error}", self.folder.key
             with contextlib.suppress(OSError):  # a full disk may have stopped the tracker
-                self.folder.event("tracker_failed", cell=cell.id, tracker=tracker, cause=cause)
-            self.inner.note(f"{tracker} stopped for {cell.id}: {cause}")
+                run = RunFolder(self.folder.path.parents[1])
+                run.event("tracker_failed", cell=key, tracker=tracker, cause=cause)
+            self.inner.note(f"{tracker} stopped for {key}: {cause}")
 
 
 def scalars_of(metrics: Metrics) -> dict[str, float]:
@@ -197,10 +198,10 @@ def scalars_of(metrics: Metrics) -> dict[str, float]:
     }
 
 
-def _scores(folder: RunFolder, cell: Cell) -> Iterator[tuple[int, dict[str, float]]]:
+def _scores(folder: CellFolder) -> Iterator[tuple[int, dict[str, float]]]:
     """Yield shots with the mean return and success rate over all valid episodes of a cell."""
-    frame = read_records(folder.path)
-    frame = frame[frame["cell"].eq(cell.id) & ~frame["invalid"]]
+    frame = folder.read_records().to_pandas()
+    frame = frame[~frame["invalid"] & frame["learner"].ne(REFERENCE)]
     for (split, shots), part in frame.groupby(["split", "shots"]):
         means = part[["return_", "success"]].mean()
         names = (f"by_shots/{split}_return", f"by_shots/{split}_success")

@@ -11,7 +11,7 @@ import pytest
 
 from harness.cli import run
 from harness.cli.parser import parse
-from harness.config.schema import UsageError
+from harness.errors import UsageError
 
 LINES = (Path(__file__).parent / "seed_commands.txt").read_text().splitlines()
 RUNS = [line for line in LINES if not line.startswith("refused: ")]

@@ -13,7 +13,7 @@ Image = pytest.importorskip("PIL.Image")
 
 from harness.app import clips, forms
 from harness.app.run_process import RunProcess
-from harness.experiments.rescore import ReplayError, replay
+from harness.experiments.rescore import RescoreError, rescore
 from harness.reporting.store.records import read_records
 
 TINY = [
@@ -39,7 +39,7 @@ def points(tmp_path_factory):
 
 
 def test_an_episode_played_again_is_the_one_on_record(points):
-    episodes = replay(points, 1)
+    episodes = rescore(points, 1)
     assert [episode.shots for episode in episodes] == [0, 1, 2]
     frame = read_records(points)
     frame = frame[(frame["task_index"] == 1) & (frame["query_episode"] == 0)]
@@ -49,16 +49,16 @@ def test_an_episode_played_again_is_the_one_on_record(points):
 
 
 def test_an_episode_that_is_not_on_record_is_refused(points, monkeypatch):
-    with pytest.raises(ReplayError, match="did not score test task 7"):
-        replay(points, 7)
+    with pytest.raises(RescoreError, match="did not score test task 7"):
+        rescore(points, 7)
 
     def altered(run):
         frame = read_records(run)
         return frame.assign(return_=frame["return_"] + 1e-6)
 
     monkeypatch.setattr("harness.experiments.rescore.read_records", altered)
-    with pytest.raises(ReplayError, match="recorded are"):
-        replay(points, 1)
+    with pytest.raises(RescoreError, match="recorded are"):
+        rescore(points, 1)
 
 
 def test_films_are_of_the_whole_episode(points, capsys):

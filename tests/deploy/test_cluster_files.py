@@ -10,7 +10,7 @@ from ray.autoscaler._private.util import prepare_config, validate_config
 from ray.scripts.scripts import cli as ray_cli
 
 from harness.cli import parser, sweep
-from harness.config.schema import UsageError
+from harness.errors import UsageError
 from harness.execution.ray.backend import connect
 
 ROOT = Path(__file__).parents[2]

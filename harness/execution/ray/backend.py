@@ -15,7 +15,8 @@ import ray
 from ray.exceptions import OutOfMemoryError, RayError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from harness.config.schema import RunConfig, UsageError
+from harness.config.schema import RunConfig
+from harness.errors import UsageError
 from harness.execution.backend import Advance, Handle, LostError, Work
 from harness.execution.learner_host import LearnerHost
 from harness.execution.preflight import available_cpus

@@ -8,8 +8,8 @@ from typing import Any
 from harness.reporting.render.tables import shot_label
 from harness.reporting.stats.comparison import Comparison
 from harness.reporting.stats.intervals import CONFIDENCE, MIN_SEEDS, REPLICATES
-from harness.reporting.stats.scores import REFERENCE
 from harness.reporting.store.manifest import Manifest
+from harness.types import REFERENCE
 
 FEW_SEEDS = 6
 """With fewer seeds the bootstrap has too few distinct outcomes to reach its nominal coverage."""

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
-from typing import TypeAlias
 
 import pandas as pd
 
+from harness.errors import UsageError
+from harness.reporting.rebuild import sources
 from harness.reporting.render.tables import (
     ROW_HEADER,
     Grid,
@@ -18,61 +18,44 @@ from harness.reporting.render.tables import (
 )
 from harness.reporting.stats.intervals import Estimate
 from harness.reporting.stats.scores import (
-    REFERENCE,
     ROW_KEY,
     RowKey,
     UnpairedError,
     paired_difference,
     usable_records,
 )
-from harness.reporting.store.manifest import Manifest
-from harness.reporting.store.records import read_records
-from harness.reporting.store.sweep_manifest import FILE
-from harness.reporting.store.sweep_parts import load_sweep, merged
-from harness.reporting.store.sweep_parts import records as records_of_part
+from harness.types import REFERENCE
 
-Source: TypeAlias = tuple[str, pd.DataFrame, Manifest]
-"""Name, records and manifest of one table."""
 UNPAIRED: TextCell = ("not the same", "seeds and tasks")
 
 
 def differences(folder: Path, against: str) -> list[Grid]:
-    """Return one grid for every table of a run or sweep that has the row ``against``.
+    """Return one grid for every table of a run that has the row ``against``.
 
     Args:
-        folder: results folder of the run or sweep.
+        folder: folder of the run.
         against: words from a row's policy, learner and adapter that no other row has.
 
     Raises:
-        ValueError: no table has exactly one such row, or there is no run.
+        UsageError: no table has exactly one such row, or there is no run.
         ArtefactError: a file of the run is malformed.
     """
     found, labels = [], set()
-    for name, records, manifest in _sources(folder):
-        for split, part in usable_records(records, manifest).items():
+    for source in sources(folder):
+        for split, part in usable_records(source.records, source.manifest).items():
             rows = _rows(part)
             labels |= {_label(row) for row in rows}
             matches = [row for row in rows if set(against.split()) <= set(_label(row).split())]
             exact = [row for row in matches if _label(row).split() == against.split()]
             if len(exact or matches) == 1 and len(rows) > 1:
                 (base,) = exact or matches
-                found.append(_grid(f"{name}, {split} tasks", part, rows, base))
+                found.append(_grid(f"{source.name}, {split} tasks", part, rows, base))
     if not found:
-        raise ValueError(
+        raise UsageError(
             f"--against {against!r} must match exactly one of several rows; "
             f"have: {', '.join(sorted(labels))}"
         )
     return found
-
-
-def _sources(folder: Path) -> Iterator[Source]:
-    if not (folder / FILE).exists():
-        manifest = Manifest.load(folder / "manifest.json")
-        yield manifest.dist_name, read_records(folder), manifest
-        return
-    sweep, parts = load_sweep(folder)
-    for part in parts:
-        yield part.name, records_of_part(folder, part), merged(sweep, part)
 
 
 def _rows(records: pd.DataFrame) -> list[RowKey]:

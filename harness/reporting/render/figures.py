@@ -21,14 +21,12 @@ import policies
 from harness.reporting.render.success import class_success
 from harness.reporting.stats.comparison import Comparison
 from harness.reporting.stats.intervals import MIN_SEEDS
-from harness.reporting.stats.scores import REFERENCE
 from harness.reporting.store.files import write_atomically
 from harness.reporting.store.manifest import Manifest
 from harness.reporting.text import printable
-from harness.types import Metrics
+from harness.types import REFERENCE, Metrics
 
 DPI = 150
-FIGURES = ("learning_curves", "adaptation_curve", "success_curve", "class_success")
 MAX_LINES = 8
 """More lines than this on one pair of axes cannot be told apart; each learner gets a panel."""
 MAX_COLUMNS = 3
@@ -63,14 +61,7 @@ def write_figures(
     curves: Mapping[str, Sequence[Metrics]],
     folder: Path,
 ) -> tuple[Path, ...]:
-    """Write every figure there is data for into ``folder`` and return the paths.
-
-    Figures left from an earlier call are deleted first.
-    """
-    folder.mkdir(exist_ok=True)
-    for name in FIGURES:
-        for path in (*folder.glob(f"{name}.png"), *folder.glob(f"{name}.*.png")):
-            path.unlink()
+    """Write every figure there is data for into ``folder``; return the paths."""
     written = []
     for dist in manifest.distributions:
         figures = {"learning_curves": learning_curves(dist.name, table, manifest, curves)}

@@ -12,8 +12,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from harness.reporting.stats.comparison import CLASS, Comparison
-from harness.reporting.stats.scores import REFERENCE, ROW_KEY, RowKey
+from harness.reporting.stats.scores import ROW_KEY, RowKey
 from harness.reporting.text import DASH, printable
+from harness.types import REFERENCE
 
 Column: TypeAlias = tuple[RowKey, int]
 """A row of the table and a shot count."""

@@ -10,8 +10,9 @@ from typing import Any, TypeAlias
 import pandas as pd
 
 from harness.reporting.stats.comparison import CLASS, Comparison
-from harness.reporting.stats.scores import REFERENCE, ROW_KEY
+from harness.reporting.stats.scores import ROW_KEY
 from harness.reporting.text import DASH, duration, is_number, printable, short_count
+from harness.types import REFERENCE
 
 TextCell: TypeAlias = tuple[str, str]
 """The text of a cell, and its interval or other detail (may be empty)."""

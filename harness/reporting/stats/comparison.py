@@ -20,7 +20,6 @@ from harness.reporting.stats.intervals import (
     wilson,
 )
 from harness.reporting.stats.scores import (
-    REFERENCE,
     ROW_KEY,
     RowKey,
     Scores,
@@ -29,6 +28,7 @@ from harness.reporting.stats.scores import (
     usable_records,
 )
 from harness.reporting.store.manifest import Manifest
+from harness.types import REFERENCE
 from task_distributions.base import class_of
 
 CLASS = "class"

@@ -10,13 +10,12 @@ from typing import TypeAlias
 import numpy as np
 import pandas as pd
 
+from harness.errors import ArtefactError
 from harness.reporting.stats.intervals import Array, Estimate, estimate
-from harness.reporting.store.files import ArtefactError
 from harness.reporting.store.manifest import Manifest
 from harness.reporting.store.schema import UNIQUE
+from harness.types import REFERENCE
 
-REFERENCE = "reference"
-"""Learner name of reference lines, which do not compete."""
 ROW_KEY = ("task_dist", "policy", "learner", "adapter")
 """Columns that identify one row of a table."""
 

@@ -1,24 +1,21 @@
-"""Files that are either whole or absent, and names that stay inside their folder."""
+"""Atomic writes, and names that stay inside their folder."""
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 from pathlib import Path
 
+from harness.errors import ArtefactError, UsageError
+
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 
-class ArtefactError(ValueError):
-    """A file that is refused: malformed, oversized or not what it claims to be (exit code 5)."""
-
-
 def safe_name(name: str, what: str) -> str:
-    """Return ``name`` if it is one plain path component.
+    """Return ``name`` if it is a single plain path component.
 
     Raises:
-        ValueError: it is empty, too long, hidden, or holds a separator or another odd character.
+        ValueError: it is empty, too long, hidden, or contains a separator or an odd character.
     """
     if not NAME.fullmatch(name):
         raise ValueError(
@@ -29,47 +26,37 @@ def safe_name(name: str, what: str) -> str:
 
 
 def run_path(results_dir: Path, name: str) -> Path:
-    """Return the folder of run ``name`` directly below ``results_dir``.
+    """Return the folder of the run ``name`` directly below ``results_dir``.
 
     Raises:
-        ValueError: the name would leave ``results_dir``.
+        UsageError: the name would leave ``results_dir``.
     """
-    path = results_dir / safe_name(name, "run name")
+    try:
+        path = results_dir / safe_name(name, "run name")
+    except ValueError as error:
+        raise UsageError(str(error)) from error
     if path.resolve().parent != results_dir.resolve():
-        raise ValueError(f"run {name!r} is a link that leaves {results_dir}. Choose another --name")
+        raise UsageError(f"run {name!r} is a link that leaves {results_dir}. Choose another --name")
     return path
 
 
 def check_links(folder: Path) -> None:
-    """Raise ArtefactError if a link below ``folder`` leads out of it: writing would follow.
+    """Raise ArtefactError if a link below ``folder`` leads out of it, because writes would follow.
 
-    Hidden folders are not looked into, for they are made anew, nor are those of W&B, directly in
-    the folder of a run or of a sweep's cell, which links to its own logs.
+    Hidden folders are temporary, and Weights & Biases links to its own logs: neither is checked.
     """
     home = folder.resolve()
-    left = [home]
-    while left:
-        # Whoever plays the sweep may take a folder away in between.
-        with contextlib.suppress(FileNotFoundError), os.scandir(left.pop()) as entries:
-            for entry in entries:
-                if entry.is_symlink() and not _inside(home, Path(entry.path)):
-                    raise ArtefactError(f"{entry.path} is a link that leaves {folder}")
-                inner = Path(entry.path)
-                logs = entry.name == "wandb" and len(inner.relative_to(home).parts) in (1, 3)
-                hidden = entry.name.startswith(".") or logs
-                if entry.is_dir(follow_symlinks=False) and not hidden:
-                    left.append(inner)
-
-
-def _inside(home: Path, link: Path) -> bool:
-    try:
-        return link.resolve().is_relative_to(home)
-    except (OSError, RuntimeError):  # it leads to itself
-        return False
+    for parent, folders, files in os.walk(home):
+        for name in (*folders, *files):
+            path = Path(parent, name)
+            if path.is_symlink() and not path.resolve().is_relative_to(home):
+                raise ArtefactError(f"{path} is a link that leaves {folder}")
+        logs = "wandb" if Path(parent).name != "cells" else ""
+        folders[:] = [name for name in folders if name != logs and not name.startswith(".")]
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """Replace ``path`` by ``data`` so that a crash at any moment leaves the old file or the new."""
+    """Replace ``path`` by ``data``; a crash at any moment leaves either the old file or the new."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with temporary.open("wb") as file:

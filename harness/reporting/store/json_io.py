@@ -1,27 +1,50 @@
-"""Files read with distrust: models without conversions, JSON without repeats and infinities."""
+"""Strict JSON models: nothing missing, nothing extra, no conversions."""
 
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from harness.errors import ArtefactError
+from harness.reporting.store.files import write_atomically
+
+MAX_BYTES = 64 << 20
+"""Largest JSON file that is opened."""
+
 
 class Strict(BaseModel):
-    """A value read with distrust: nothing missing, nothing more, no conversions."""
+    """A frozen value that is read from an untrusted file."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
+    def write(self, path: Path) -> None:
+        """Write the value to ``path`` atomically."""
+        write_atomically(path, (self.model_dump_json(indent=1) + "\n").encode())
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Read the value at ``path``.
+
+        Raises:
+            ArtefactError: the file is oversized, or not a value of this version of the class.
+        """
+        if path.stat().st_size > MAX_BYTES:
+            raise ArtefactError(f"{path}: larger than {MAX_BYTES} bytes")
+        try:
+            return cls.model_validate_json(path.read_bytes())
+        except (ValueError, RecursionError) as error:
+            raise ArtefactError(f"{path}: not valid ({brief(error)})") from error
+
 
 def plain(value: Mapping[str, Any]) -> dict[str, Any]:
-    """Return ``value`` as JSON holds it: tuples as lists, keys and paths as text.
+    """Return ``value`` as JSON stores it: tuples as lists, keys and paths as text.
 
     Raises:
-        ValueError: it holds something JSON has no place for.
+        ValueError: it contains something that JSON cannot represent.
     """
     try:
         result: dict[str, Any] = json.loads(json.dumps(value, allow_nan=False, default=_text))
@@ -33,36 +56,11 @@ def plain(value: Mapping[str, Any]) -> dict[str, Any]:
 def _text(value: Any) -> str:
     if isinstance(value, Path):
         return str(value)
-    raise TypeError(f"{value!r} is no JSON value")
-
-
-def parsed_strictly(path: Path) -> str:
-    """Return the text of a JSON file without repeated keys and infinite numbers.
-
-    Raises:
-        ValueError: it is none.
-    """
-    text = path.read_bytes().decode()
-    json.loads(text, object_pairs_hook=_unique, parse_constant=_finite, parse_float=_finite)
-    return text
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    result = dict(pairs)
-    if len(result) != len(pairs):
-        raise ValueError("a key appears twice")
-    return result
-
-
-def _finite(text: str) -> float:
-    value = float(text)
-    if not math.isfinite(value):
-        raise ValueError(f"{text} is not a finite number")
-    return value
+    raise TypeError(f"{value!r} is not a JSON value")
 
 
 def brief(error: Exception) -> str:
-    """Return what is wrong with a file on one short line that commands no terminal."""
+    """Return what is wrong with a file, on one short line."""
     text = str(error)
     if isinstance(error, ValidationError):
         first = error.errors()[0]
@@ -70,16 +68,4 @@ def brief(error: Exception) -> str:
         text = f"{place}: {first['msg']}"
         if place == "format" and isinstance(first["input"], int):
             text = f"format {first['input']} is of another version of the harness"
-    return " ".join("".join(char if char.isprintable() else " " for char in text).split())[:300]
-
-
-def section(config: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    """Return a section of a stored configuration; empty where there is none.
-
-    Raises:
-        ValueError: something else stands there.
-    """
-    found = config.get(name, {})
-    if not isinstance(found, dict):
-        raise ValueError(f"{name} is no section of a configuration")
-    return found
+    return " ".join(text.split())[:300]

@@ -1,4 +1,8 @@
-"""``manifest.json``: what a run was asked to do, with what, and what became of every cell."""
+"""``run.json``: what a run was asked to do, with which code and settings, cell by cell.
+
+It holds the plan and changes only when cells are added. What became of a cell is in the cell's own
+``state.json``, so processes that play different cells never write the same file.
+"""
 
 from __future__ import annotations
 
@@ -9,18 +13,22 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
-from harness.reporting.store.files import ArtefactError, safe_name, write_atomically
-from harness.reporting.store.json_io import Strict, brief, parsed_strictly, plain, section
+from harness.errors import ArtefactError, UsageError
+from harness.reporting.store.files import check_links, safe_name
+from harness.reporting.store.json_io import Strict, brief, plain
 from harness.reporting.store.provenance import git_revision, host, package_versions
-from harness.types import Cell
+from harness.types import REFERENCE_LINES, Cell
 
-MAX_BYTES = 16 << 20
-"""Largest manifest that is opened."""
+RUN_FILE = "run.json"
+STATE_FILE = "state.json"
+CELLS_DIR = "cells"
+SCORING = ("env", "evaluation")
+"""Sections whose settings change what is scored: cells that differ in them share no table."""
 
 Status = Literal["pending", "running", "ok", "failed", "stopped"]
-"""``stopped``: by a sweep's scheduler, before its training was over."""
+"""``stopped``: by the scheduler, before its training was complete."""
 
 
 class DistInfo(Strict):
@@ -35,21 +43,52 @@ class DistInfo(Strict):
     train_references: dict[str, float] = Field(default_factory=dict)
     """The same on the training tasks, where they are scored."""
     has_success: bool = False
-    """Whether its tasks tell success from failure."""
+    """Whether its tasks distinguish success from failure."""
 
 
 class CellState(Strict):
-    """One expected cell and what became of it."""
+    """What became of one cell: its ``state.json``."""
+
+    status: Status = "pending"
+    reason: str = ""
+    """Why it failed or was stopped."""
+    wall_seconds: float | None = None
+    """Time its training and evaluation took, including the parts before a resumption."""
+    revision: str = ""
+    """Git revision of the code that played it last."""
+
+
+class CellInfo(Strict):
+    """One planned cell (or the reference lines of one table) and what became of it."""
 
     task_dist: str
     policy: str
     learner: str
     seed: int
-    status: Status = "pending"
-    reason: str = ""
-    """Why it failed, or was stopped."""
-    wall_seconds: float | None = None
-    """Time its training and evaluation took, resumed parts included."""
+    settings: dict[str, Any] = Field(default_factory=dict)
+    """Settings that vary between the cells of the run, by dotted name; names and seed apart."""
+    table: str
+    """Table it belongs to: cells of one table were scored on the same things."""
+    iterations: int = 0
+    """Outer iterations of its training."""
+    config: dict[str, Any]
+    """Its complete configuration, with one policy, learner and seed."""
+    config_hash: str
+    status: Status = Field(default="pending", exclude=True)
+    reason: str = Field(default="", exclude=True)
+    wall_seconds: float | None = Field(default=None, exclude=True)
+    revision: str = Field(default="", exclude=True)
+
+    @property
+    def cell(self) -> Cell:
+        """Its names as training and scoring use them."""
+        return Cell(self.task_dist, self.policy, self.learner, self.seed)
+
+    @property
+    def row_learner(self) -> str:
+        """The learner with the settings that vary: what the cell's row is called in a table."""
+        shown = (pair for pair in varied(self.settings) if pair[0].partition(".")[0] not in SCORING)
+        return " ".join([self.learner, *(f"{n.rpartition('.')[2]}={v}" for n, v in shown)])
 
 
 class Git(Strict):
@@ -60,148 +99,253 @@ class Git(Strict):
 
 
 class Manifest(Strict):
-    """Everything needed to read, repeat or continue a run. A value: changing it makes a new one."""
+    """Everything needed to read, repeat or continue a run, cell states included once loaded."""
 
     format: Literal[1] = 1
     created: str
     """UTC, ISO 8601."""
     command: tuple[str, ...]
-    config_given: dict[str, Any]
-    config: dict[str, Any]
-    """The configuration as resolved: presets and defaults filled in."""
-    config_hash: str
-    decided: dict[str, int | str] = Field(default_factory=dict)
-    """What the code took for settings that ``config`` leaves open, e.g. ``chunk_steps of gru``;
-    empty in older runs."""
-    distributions: tuple[DistInfo, ...]
+    given: dict[str, Any] = Field(default_factory=dict)
+    """Settings as given: on the command line, or in the sweep file."""
+    scheduling: dict[str, Any] = Field(default_factory=dict)
+    """How the cells are scheduled; only its asha settings can change a result."""
     packages: dict[str, str]
     git: Git | None
     host: dict[str, str | int]
-    seeds: tuple[int, ...]
-    cells: dict[str, CellState]
-    """By cell id, in the order of the table."""
-    failed_references: dict[str, str] = Field(default_factory=dict)
-    """Policy of a measured reference line that could not be scored (``zero-action``) -> why."""
+    tables: dict[str, DistInfo] = Field(default_factory=dict)
+    """Name of each table -> the distribution that its cells were scored on."""
+    cells: dict[str, CellInfo] = Field(min_length=1)
+    """By key, the name of the cell's folder, in the order of the table."""
+    references: dict[str, CellInfo] = Field(default_factory=dict)
+    """The measured reference lines, one entry per table, by key. Their policy, learner and seed are
+    those of the cell whose tasks and seeds they are scored on."""
 
     @classmethod
     def create(
         cls,
         command: Sequence[str],
-        config: Mapping[str, Any],
+        cells: Mapping[str, CellInfo],
         *,
-        config_given: Mapping[str, Any],
-        cells: Sequence[Cell],
-        distributions: Sequence[DistInfo],
-        decided: Mapping[str, int | str] | None = None,
+        tables: Mapping[str, DistInfo],
+        references: Mapping[str, CellInfo] | None = None,
+        given: Mapping[str, Any] | None = None,
+        scheduling: Mapping[str, Any] | None = None,
     ) -> Manifest:
-        """Describe a run about to start here and now, every cell pending."""
+        """Describe a run that is about to start here and now."""
         git = git_revision()
-        states = {
-            cell.id: CellState(
-                task_dist=cell.task_dist, policy=cell.policy, learner=cell.learner, seed=cell.seed
-            )
-            for cell in cells
-        }
         return cls(
             created=datetime.now(UTC).isoformat(timespec="seconds"),
             command=tuple(command),
-            config_given=plain(config_given),
-            config=plain(config),
-            config_hash=config_hash(config),
-            decided=dict(decided or {}),
-            distributions=tuple(distributions),
+            given=plain(given or {}),
+            scheduling=plain(scheduling or {}),
             packages=package_versions(),
             git=Git(revision=git[0], dirty=git[1]) if git else None,
             host=host(),
-            seeds=tuple(dict.fromkeys(cell.seed for cell in cells)),
-            cells=states,
+            tables=dict(tables),
+            cells=dict(cells),
+            references=dict(references or {}),
         )
 
-    def with_status(
-        self, cell_id: str, status: Status, reason: str = "", wall_seconds: float | None = None
-    ) -> Manifest:
-        """Return the manifest with what became of one cell; unknown ids are a ``KeyError``."""
-        state = self.cells[cell_id].model_dump()
-        state |= {"status": status, "reason": reason, "wall_seconds": wall_seconds}
-        cells = {**self.cells, cell_id: CellState(**state)}
-        return self.model_copy(update={"cells": cells})
+    @property
+    def distributions(self) -> tuple[DistInfo, ...]:
+        """The task distributions of the run, one per table."""
+        return tuple(self.tables.values())
 
-    def with_failed_references(self, lines: Mapping[str, str]) -> Manifest:
-        """Return the manifest with why each of these reference lines is missing."""
-        return self.model_copy(update={"failed_references": dict(lines)})
+    @property
+    def config(self) -> dict[str, Any]:
+        """The configuration of the first cell; the cells of a table are all scored like it."""
+        return next(iter(self.cells.values())).config
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """All seeds, in order of appearance."""
+        return tuple(dict.fromkeys(cell.seed for cell in self.cells.values()))
+
+    @property
+    def dist_name(self) -> str:
+        """The task distribution of the first cell."""
+        return next(iter(self.cells.values())).task_dist
+
+    @property
+    def config_hash(self) -> str:
+        """The sha256 of everything that can change a number in a table."""
+        cells = {key: cell.config_hash for key, cell in self.cells.items()}
+        value = {"asha": self._asha, "cells": cells}
+        return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+    @property
+    def _asha(self) -> dict[str, Any] | None:
+        names = ("scheduler", "metric", "grace_env_steps", "reduction_factor")
+        asha = self.scheduling.get("scheduler") == "asha"
+        return {name: self.scheduling.get(name) for name in names} if asha else None
 
     @property
     def resumable(self) -> bool:
-        """Whether ``--resume`` takes the run up again: not RLlib's, nor a checkpoint's scoring."""
-        return "harness.rllib" not in self.command[:3] and "checkpoint" not in self.config_given
+        """Whether ``--resume`` can continue it: RLlib's runs and checkpoint scorings cannot."""
+        return "harness.rllib" not in self.command[:3] and "checkpoint" not in self.given
+
+    @property
+    def entries(self) -> dict[str, CellInfo]:
+        """Reference lines and cells by key: everything that has a folder below ``cells``."""
+        return self.references | self.cells
 
     def ids(self, *statuses: Status) -> tuple[str, ...]:
-        """Return the ids of the cells with one of ``statuses``, in table order."""
-        return tuple(key for key, state in self.cells.items() if state.status in statuses)
+        """Return the keys of the cells with one of ``statuses``, in table order."""
+        return tuple(key for key, cell in self.cells.items() if cell.status in statuses)
+
+    @property
+    def failed_references(self) -> dict[str, str]:
+        """Policy of each reference line that could not be scored (``zero-action``) -> why."""
+        failed = [cell for cell in self.references.values() if cell.status == "failed"]
+        return {line: cell.reason for cell in failed for line in REFERENCE_LINES}
 
     def failures(self) -> dict[str, str]:
-        """Return why it failed, by the id of a cell or the name of a reference line."""
+        """Return the reason of each failed cell, by key, and of each failed reference line."""
         lines = self.failed_references.items()
         cells = {key: self.cells[key].reason for key in self.ids("failed")}
         return cells | {f"reference {name}": reason for name, reason in lines}
 
-    @property
-    def dist_name(self) -> str:
-        """The task distribution of the first cell: the only one of a run."""
-        return next(iter(self.cells.values())).task_dist
+    def with_states(self, states: Mapping[str, CellState]) -> Manifest:
+        """Return the manifest with new states of some cells; unknown keys are ignored."""
 
-    def check_resume(
-        self, config: Mapping[str, Any], decided: Mapping[str, int | str] | None = None
-    ) -> None:
-        """Raise ValueError if continuing with ``config`` would mix two different experiments.
+        def updated(cells: Mapping[str, CellInfo]) -> dict[str, CellInfo]:
+            return {
+                key: cell.model_copy(update=states[key].model_dump()) if key in states else cell
+                for key, cell in cells.items()
+            }
 
-        The execution section may differ: nothing in it changes a number. ``decided`` must be what
-        it was, where the run recorded that.
-        """
-        then = {**self.config, **self.decided}
-        now = {**config, **(decided or {} if self.decided else {})}
-        if config_hash(now) == config_hash(then):
-            return
-        changed = "; ".join(differences(then, now))
-        raise ValueError(
-            f"cannot resume with another configuration ({changed}). "
-            "Give the same flags as before, or start a new run with another --name"
+        return self.model_copy(
+            update={"cells": updated(self.cells), "references": updated(self.references)}
         )
 
-    def save(self, path: Path) -> None:
-        """Write the manifest to ``path`` atomically."""
-        write_atomically(path, (self.model_dump_json(indent=2) + "\n").encode())
+    def part(self, table: str) -> Manifest:
+        """Return the manifest of the cells of one table, their learners named as its rows are."""
+        cells = {
+            key: cell.model_copy(update={"learner": cell.row_learner})
+            for key, cell in self.cells.items()
+            if cell.table == table
+        }
+        references = {key: cell for key, cell in self.references.items() if cell.table == table}
+        tables = {table: self.tables[table]}
+        return self.model_copy(update={"cells": cells, "references": references, "tables": tables})
 
-    @classmethod
-    def load(cls, path: Path) -> Manifest:
-        """Read the manifest at ``path``.
+    def check_resume(self, other: Manifest) -> None:
+        """Raise UsageError unless ``other`` is the same run.
+
+        What cannot change a number may differ: workers, cells at once, checkpoint intervals.
+        """
+        if self.config_hash != other.config_hash:
+            changes = "; ".join(self._changes(other)) or "the scheduler differs"
+            raise UsageError(
+                f"cannot resume with other settings ({changes}). Give the same settings as before, "
+                "add cells with --extend, or start a new run with another --name"
+            )
+        self._check_tables(other)
+
+    def extended(self, other: Manifest) -> Manifest:
+        """Return the run with the cells that ``other`` adds behind its own.
 
         Raises:
-            ValueError: there is none.
-            ArtefactError: it is not a manifest of this version, or its hash does not fit.
+            UsageError: ``other`` lacks or changes a cell, adds none, or a scheduler compares cells.
         """
-        if not path.is_file():
-            raise ValueError(f"no run at {path.parent}: {path.name} is missing. Check the path")
-        if path.stat().st_size > MAX_BYTES:
-            raise ArtefactError(f"{path}: larger than {MAX_BYTES} bytes")
-        try:
-            manifest = cls.model_validate_json(parsed_strictly(path))
-        except (ValidationError, ValueError, RecursionError) as error:
-            raise ArtefactError(f"{path}: not a valid manifest ({brief(error)})") from error
-        manifest._check(path)
-        return manifest
+        refused = "; ".join(self._changes(other, added=False))
+        if not refused and self._asha != other._asha:
+            refused = "the scheduler differs"
+        if refused:
+            raise UsageError(
+                f"cannot extend with this file ({refused}). It must contain every earlier cell, "
+                "unchanged; or start a new run with another --name"
+            )
+        if self._asha:
+            raise UsageError(
+                "cannot extend: asha compares cells that are played together. Start a new run "
+                "with another --name"
+            )
+        if self.config_hash == other.config_hash:
+            raise UsageError("cannot extend: the file adds no cell. Continue with --resume")
+        self._check_tables(other)
+        # The first run's reference lines stay the ones that are scored.
+        known = {cell.table for cell in self.references.values()}
+        added = {key: cell for key, cell in other.references.items() if cell.table not in known}
+        return other.model_copy(
+            update={
+                "created": self.created,
+                "cells": self.cells | other.cells,
+                "references": self.references | added,
+            }
+        )
 
-    def _check(self, path: Path) -> None:
-        if config_hash(self.config) != self.config_hash:
-            raise ArtefactError(f"{path}: config_hash does not fit the configuration beside it")
+    def _check_tables(self, other: Manifest) -> None:
+        for name, info in self.tables.items():
+            if other.tables.get(name, info) != info:
+                raise UsageError(
+                    f"cannot continue: {info.name} was defined differently when the run began "
+                    f"({info.protocol}). Start a new run with another --name"
+                )
+
+    def _changes(self, other: Manifest, *, added: bool = True) -> Iterator[str]:
+        """Yield which cells of ``other`` differ from these, and how the first changed one does."""
+        then = {key: cell.config_hash for key, cell in self.cells.items()}
+        now = {key: cell.config_hash for key, cell in other.cells.items()}
+        changed = [key for key in then if now.get(key, then[key]) != then[key]]
+        kinds = {
+            "missing": [key for key in then if key not in now],
+            "added": [key for key in now if key not in then] if added else [],
+            "changed": changed,
+        }
+        for word, keys in kinds.items():
+            if keys:
+                shown = f"{', '.join(keys[:3])}{', …' if len(keys) > 3 else ''}"
+                yield f"{len(keys)} cells {word} ({shown})"
+        if changed:
+            yield from differences(self.cells[changed[0]].config, other.cells[changed[0]].config)
+
+    def save(self, folder: Path) -> None:
+        """Write ``run.json`` into the run's ``folder``."""
+        self.write(folder / RUN_FILE)
+
+    @classmethod
+    def load(cls, folder: Path) -> Manifest:
+        """Read the run in ``folder`` with the state of every cell.
+
+        Raises:
+            UsageError: there is none.
+            ArtefactError: a file is not of this version or contradicts itself, or a link leads out
+                of the folder.
+        """
+        path = folder / RUN_FILE
+        if not path.is_file():
+            raise UsageError(f"no run at {folder}: {RUN_FILE} is missing. Check the path")
+        manifest = cls.read(path)
         try:
-            section(self.config, "evaluation")
-            for key, state in self.cells.items():
-                cell = Cell(state.task_dist, state.policy, state.learner, state.seed)
-                if safe_name(key, "cell") != cell.id:
-                    raise ValueError(f"cell {key!r} does not fit what it says of itself")
+            for key, cell in manifest.entries.items():
+                _check(key, cell, manifest.tables)
         except ValueError as error:
             raise ArtefactError(f"{path}: {brief(error)}") from error
+        check_links(folder)
+        paths = {key: folder / CELLS_DIR / key / STATE_FILE for key in manifest.entries}
+        states = {key: CellState.read(state) for key, state in paths.items() if state.is_file()}
+        return manifest.with_states(states)
+
+
+def _check(key: str, cell: CellInfo, tables: Mapping[str, DistInfo]) -> None:
+    """Raise ValueError unless what an entry says of itself fits together."""
+    safe_name(key, "cell")
+    names = {"task_dist": cell.task_dist, "seed": [cell.seed]}
+    if config_hash(cell.config) != cell.config_hash:
+        raise ValueError(f"cell {key!r}: config_hash does not fit the configuration beside it")
+    if any(cell.config.get(name) != value for name, value in names.items()):
+        raise ValueError(f"cell {key!r} does not fit its configuration")
+    if cell.table not in tables:
+        raise ValueError(f"cell {key!r} is of the unknown table {cell.table!r}")
+    if not isinstance(cell.config.get("evaluation", {}), dict):
+        raise ValueError(f"cell {key!r}: evaluation is not a section of a configuration")
+
+
+def varied(settings: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield dotted names of settings with their values as text."""
+    for name, value in settings.items():
+        yield name, f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def config_hash(config: Mapping[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""The folder of a run: parquet parts, curves and events, written whole and read with distrust."""
+"""The folders of a run and of its cells: parquet files, states and events."""
 
 from __future__ import annotations
 
@@ -9,19 +9,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from harness.reporting.store.files import (
-    ArtefactError,
-    remove_temporaries,
-    run_path,
-    safe_name,
-    write_atomically,
-)
+from harness.errors import ArtefactError, UsageError
+from harness.reporting.store.files import remove_temporaries, safe_name, write_atomically
+from harness.reporting.store.manifest import CELLS_DIR, RUN_FILE, STATE_FILE, CellState
 from harness.reporting.store.schema import (
     RECORD_SCHEMA,
     UNIQUE,
@@ -33,10 +29,88 @@ from harness.reporting.store.schema import (
 )
 from harness.types import EvalRecord, Metrics
 
-__all__ = ["ArtefactError", "RunFolder", "read_curves", "read_records", "run_path"]
 
-PARTS = ("records", "curves", "checkpoints", "figures")
-"""Subfolders of a run."""
+@dataclass(frozen=True, slots=True)
+class CellFolder:
+    """``cells/<key>/``: everything one cell leaves behind."""
+
+    path: Path
+
+    @property
+    def key(self) -> str:
+        """Key of the cell in its run."""
+        return self.path.name
+
+    @property
+    def checkpoints(self) -> Path:
+        """Where the cell's checkpoints are."""
+        return self.path / "checkpoints"
+
+    @property
+    def records(self) -> Path:
+        """The file of the cell's records; it exists once the cell was scored."""
+        return self.path / "records.parquet"
+
+    @property
+    def curve(self) -> Path:
+        """The file of the cell's learning curve."""
+        return self.path / "curve.parquet"
+
+    def create(self) -> None:
+        """Make the folder, or remove what a killed process left unfinished in it."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        remove_temporaries(self.path)
+
+    def write_state(self, state: CellState) -> None:
+        """Write what became of the cell."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        state.write(self.path / STATE_FILE)
+
+    def read_state(self) -> CellState:
+        """Return what became of the cell; pending if it was never started.
+
+        Raises:
+            ArtefactError: the file is malformed.
+        """
+        path = self.path / STATE_FILE
+        return CellState.read(path) if path.is_file() else CellState()
+
+    def write_records(self, rows: Sequence[EvalRecord]) -> None:
+        """Write the cell's records, replacing what was there.
+
+        Raises:
+            ValueError: a row is of another cell, a duplicate, or contains an impossible value.
+        """
+        table = encode_records(rows)
+        check_records(table, self.key)
+        _write_parquet(self.records, table)
+
+    def read_records(self) -> pa.Table:
+        """Return the cell's records; no row before it was scored.
+
+        Raises:
+            ArtefactError: the file is malformed.
+        """
+        if not self.records.exists():
+            return RECORD_SCHEMA.empty_table()
+        table = read_parquet(self.records, RECORD_SCHEMA)
+        try:
+            check_records(table, self.key)
+        except ValueError as error:
+            raise ArtefactError(f"{self.records}: {error}") from error
+        return table
+
+    def write_curve(self, rows: Sequence[Metrics]) -> None:
+        """Write the whole learning curve, replacing what was there."""
+        _write_parquet(self.curve, encode_metrics(rows))
+
+    def read_curve(self) -> tuple[Metrics, ...]:
+        """Return the learning curve so far; empty before the first ``write_curve``.
+
+        Raises:
+            ArtefactError: the file is malformed.
+        """
+        return decode_metrics(read_parquet(self.curve)) if self.curve.exists() else ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,70 +120,47 @@ class RunFolder:
     path: Path
 
     @classmethod
-    def create(cls, path: Path, *, resume: bool = False) -> RunFolder:
-        """Make the folder with its parts, or open it again.
+    def create(cls, path: Path) -> RunFolder:
+        """Make the folder of a new run.
 
         Raises:
-            ValueError: it holds something and ``resume`` is not set, or there is nothing to resume.
+            UsageError: the folder contains something already.
         """
         if path.exists() and not path.is_dir():
-            raise ValueError(f"{path} is a file. Choose another --name")
-        used = path.is_dir() and any(path.iterdir())
-        if used and not resume:
-            raise ValueError(f"{path} is not empty. Continue with --resume or pick another --name")
-        if resume and not used:
-            raise ValueError(f"{path} does not exist: nothing to resume. Leave --resume out")
-        for part in PARTS:
-            (path / part).mkdir(parents=True, exist_ok=True)
-        remove_temporaries(path)
+            raise UsageError(f"{path} is a file. Choose another --name")
+        if path.is_dir() and any(path.iterdir()):
+            raise UsageError(f"{path} is not empty. Continue with --resume or pick another --name")
+        try:
+            (path / CELLS_DIR).mkdir(parents=True)
+        except OSError as error:
+            raise UsageError(f"{path} cannot be created: {error}") from error
         return cls(path)
 
-    @property
-    def manifest_path(self) -> Path:
-        """Where the manifest lies."""
-        return self.path / "manifest.json"
-
-    @property
-    def checkpoints(self) -> Path:
-        """Where checkpoints lie, each name beginning with the id of its cell."""
-        return self.path / "checkpoints"
-
-    def write_records(self, cell_id: str, rows: Sequence[EvalRecord]) -> None:
-        """Write the records of one cell, replacing what was there.
+    def cell(self, key: str) -> CellFolder:
+        """Return the folder of one cell.
 
         Raises:
-            ValueError: a row is of another cell, a duplicate, or holds an impossible value.
+            ValueError: the key would leave the run's folder.
         """
-        table = encode_records(rows)
-        check_records(table, cell_id)
-        _write_parquet(self.path / "records" / f"{safe_name(cell_id, 'cell')}.parquet", table)
-
-    def write_curve(self, cell_id: str, rows: Sequence[Metrics]) -> None:
-        """Write the whole learning curve of one cell, replacing what was there."""
-        path = self.path / "curves" / f"{safe_name(cell_id, 'cell')}.parquet"
-        _write_parquet(path, encode_metrics(rows))
-
-    def read_curve(self, cell_id: str) -> tuple[Metrics, ...]:
-        """Return the curve written so far; empty before the first ``write_curve``."""
-        path = self.path / "curves" / f"{safe_name(cell_id, 'cell')}.parquet"
-        return decode_metrics(read_parquet(path)) if path.exists() else ()
+        return CellFolder(self.path / CELLS_DIR / safe_name(key, "cell"))
 
     def event(self, kind: str, **fields: Any) -> None:
-        """Append one line to ``events.jsonl``: when, what kind, and ``fields``."""
+        """Append one line to ``events.jsonl``: time, kind and ``fields``.
+
+        Each event is a single write to the end of the file, so several processes may append.
+        """
         time = datetime.now(UTC).isoformat(timespec="milliseconds")
         line = json.dumps({"time": time, "kind": kind} | _jsonable(fields), default=str)
-        with (self.path / "events.jsonl").open("ab+") as file:
+        with (self.path / "events.jsonl").open("ab+", buffering=0) as file:
             # A process killed in the middle of a line must not spoil the next one.
-            if file.tell() and _last_byte(file) != b"\n":
-                line = "\n" + line
-            file.write(line.encode() + b"\n")
-            file.flush()
+            start = "\n" if file.tell() and _last_byte(file) != b"\n" else ""
+            file.write(f"{start}{line}\n".encode())
             os.fsync(file.fileno())
 
 
-def _last_byte(file: BinaryIO) -> bytes:
+def _last_byte(file: Any) -> bytes:
     file.seek(-1, os.SEEK_END)
-    return file.read(1)
+    return bytes(file.read(1))
 
 
 def _jsonable(fields: dict[str, Any]) -> dict[str, Any]:
@@ -126,37 +177,30 @@ def _write_parquet(path: Path, table: pa.Table) -> None:
     write_atomically(path, buffer.getvalue().to_pybytes())
 
 
-def read_records(run_dir: Path) -> pd.DataFrame:
+def read_records(run: Path) -> pd.DataFrame:
     """Return the records of all cells of a run, in an order that depends on their content alone.
 
-    No row at all where no cell is complete yet; the folder itself is missing where a cell's process
-    died before it began, and in what comes from an object store, which keeps no empty folders.
-
     Raises:
-        ValueError: there is no run.
-        ArtefactError: a part is malformed; the message names it.
+        UsageError: there is no run.
+        ArtefactError: a file is malformed; the message names it.
     """
-    folder = run_dir / "records"
-    if not folder.is_dir() and not (run_dir / "manifest.json").is_file():
-        raise ValueError(f"no records in {run_dir}: not a run's folder. Check the path")
-    paths = sorted(folder.glob("*.parquet"))
-    tables = [RECORD_SCHEMA.empty_table()]
-    for path in paths:
-        table = read_parquet(path, RECORD_SCHEMA)
-        try:
-            check_records(table, path.stem)
-        except ValueError as error:
-            raise ArtefactError(f"{path}: {error}") from error
-        tables.append(table)
+    tables = [RECORD_SCHEMA.empty_table(), *(cell.read_records() for cell in _cells(run))]
     frame: pd.DataFrame = pa.concat_tables(tables).to_pandas()
     return frame.sort_values(list(UNIQUE), ignore_index=True)
 
 
-def read_curves(run_dir: Path) -> dict[str, tuple[Metrics, ...]]:
-    """Return the learning curve of every cell that has one, by cell id.
+def read_curves(run: Path) -> dict[str, tuple[Metrics, ...]]:
+    """Return the learning curve of every cell of a run that has one, by key.
 
     Raises:
-        ArtefactError: a part is malformed; the message names it.
+        UsageError: there is no run.
+        ArtefactError: a file is malformed; the message names it.
     """
-    paths = sorted((run_dir / "curves").glob("*.parquet"))
-    return {path.stem: decode_metrics(read_parquet(path)) for path in paths}
+    curves = {cell.key: cell.read_curve() for cell in _cells(run)}
+    return {key: curve for key, curve in curves.items() if curve}
+
+
+def _cells(run: Path) -> list[CellFolder]:
+    if not (run / RUN_FILE).is_file():
+        raise UsageError(f"no run at {run}: {RUN_FILE} is missing. Check the path")
+    return [CellFolder(path) for path in sorted((run / CELLS_DIR).glob("*")) if path.is_dir()]

@@ -1,4 +1,4 @@
-"""The parquet columns of records and curves, derived from the dataclasses that declare them."""
+"""The parquet columns of records and curves, derived from their dataclasses, and their checks."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from harness.reporting.store.files import ArtefactError
+from harness.errors import ArtefactError
 from harness.types import EvalRecord, Metrics
 
 MAX_BYTES = 1 << 30
-"""Largest part that is opened, on disk and unpacked."""
+"""Largest parquet file that is opened, on disk and unpacked."""
 MAX_TEXT = 1000
 """Longest string in a record."""
-UNIQUE = ("cell", "split", "task", "shots", "query_episode")
-"""What identifies a record: one query episode is scored once."""
+UNIQUE = ("cell", "policy", "split", "task", "shots", "query_episode")
+"""Columns that identify a record: each query episode is scored once."""
 
 _ARROW = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_()}
 _SCALARS: dict[type, tuple[type, ...]] = {
@@ -84,7 +84,7 @@ def check_records(table: pa.Table, cell: str) -> None:
         _check_column(name, kind, values[name])
     strangers = sorted(set(values["cell"]) - {cell})
     if strangers:
-        raise ValueError(f"rows of cell {strangers[0]!r} in the part of cell {cell!r}")
+        raise ValueError(f"rows of cell {strangers[0]!r} in the records of cell {cell!r}")
     _check_returns(values["return_"], values["invalid"].astype(bool))
     seen: set[tuple[Any, ...]] = set()
     for key in zip(*(values[name].tolist() for name in UNIQUE), strict=True):
@@ -143,7 +143,7 @@ def _metrics(row: Mapping[str, Any]) -> Metrics:
 
 
 def read_parquet(path: Path, schema: pa.Schema | None = None) -> pa.Table:
-    """Read one part whose columns are exactly those of ``schema`` (of a curve, if not given).
+    """Read a parquet file with exactly the columns of ``schema`` (of a curve, if not given).
 
     Raises:
         ArtefactError: the file is too large, not parquet, has other columns or holds nulls.
@@ -151,7 +151,7 @@ def read_parquet(path: Path, schema: pa.Schema | None = None) -> pa.Table:
     try:
         size = path.stat().st_size
         if size > MAX_BYTES:
-            raise ArtefactError(f"{path}: {size} bytes; parts are at most {MAX_BYTES}")
+            raise ArtefactError(f"{path}: {size} bytes; at most {MAX_BYTES}")
         with pq.ParquetFile(path) as file:
             found, unpacked = file.schema_arrow, _unpacked_bytes(file)
             if unpacked > MAX_BYTES:

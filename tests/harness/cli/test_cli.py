@@ -9,7 +9,8 @@ import pytest
 
 from harness.cli import run
 from harness.cli.parser import load_config, parse
-from harness.config.schema import EvaluateConfig, UsageError
+from harness.config.schema import EvaluateConfig
+from harness.errors import UsageError
 
 BAD = [
     (["--outer", "trpo", "--baseline", "value"], ["--baseline", "linear", "ppo"]),

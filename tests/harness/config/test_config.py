@@ -17,10 +17,10 @@ from harness.config.schema import (
     EvaluateConfig,
     RunConfig,
     TrainConfig,
-    UsageError,
     config_as_dict,
     config_from_dict,
 )
+from harness.errors import UsageError
 
 
 def test_config_survives_json():

@@ -10,7 +10,8 @@ from harness.cli.parser import load_config, parse
 from harness.config import validation
 from harness.config.presets import BUDGETS
 from harness.config.protocol import first_goals, scored
-from harness.config.schema import EvalConfig, RunConfig, UsageError
+from harness.config.schema import EvalConfig, RunConfig
+from harness.errors import UsageError
 from harness.execution.cell import CellRunner, cells
 from harness.execution.scoring import planned_env_steps
 from harness.meta.cell_setup import CellSetup

@@ -2,8 +2,8 @@
 
 import pytest
 
-from harness.config.schema import UsageError
 from harness.config.strict_yaml import parse
+from harness.errors import UsageError
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,8 @@ import pytest
 
 from harness.cli import parser, sweep
 from harness.config import precedence, schema, strict_yaml, sweep_file
-from harness.config.schema import UsageError, config_as_dict
+from harness.config.schema import config_as_dict
+from harness.errors import UsageError
 from harness.experiments.cell_queue import reference_cells, twins
 from harness.experiments.sweep_run import describe
 from harness.meta.learners import traits

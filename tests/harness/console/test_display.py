@@ -6,12 +6,12 @@ import logging
 import pytest
 from rich.console import Console
 
-from harness.console.display import LOGGER, PlainProgress, RichProgress, make_progress
-from harness.console.live_table import count, duration, score
-from harness.console.progress_state import RunProgress
-from harness.types import Cell, Metrics
+from harness.console.display import LOGGER, LiveDisplay, PlainLog, make_progress
+from harness.console.live_table import count, duration, render, score
+from harness.console.progress_state import CellProgress, RunProgress
+from harness.types import Metrics
 
-SSM, GRU = (Cell("halfcheetah-vel", policy, "maml", 0) for policy in ("ssm", "gru"))
+SSM, GRU = ("halfcheetah-vel.ssm.maml.s0", "halfcheetah-vel.gru.maml.s0")
 
 
 class Clock:
@@ -26,22 +26,26 @@ def metrics(iteration, seconds_each=2.0):
     return Metrics(iteration, iteration * 80_000, -308.14, -250.26, iteration * seconds_each)
 
 
-def play_ssm(progress, clock, iterations=10):
-    """Train ssm at 2 s an iteration, evaluate it in 3 s."""
-    progress.cell_started(SSM, 0)
+def run_of(*keys, iterations=10):
+    return RunProgress("my-run", {key: CellProgress(iterations=iterations) for key in keys})
+
+
+def play_ssm(listener, clock, iterations=10):
+    """Train ssm at 2 s an iteration, and evaluate it."""
+    listener.cell_started(SSM, 0)
     for iteration in range(1, iterations + 1):
         clock.now += 2.0
-        progress.iteration(SSM, metrics(iteration))
+        listener.iteration(SSM, metrics(iteration))
     if iterations == 10:
         for jobs_done in range(4):
-            progress.evaluating(SSM, jobs_done, 3)
+            listener.evaluating(SSM, jobs_done, 3)
             clock.now += 1.0 if jobs_done < 3 else 0.0
-        progress.cell_finished(SSM, "ok")
+        listener.cell_finished(SSM, "ok")
 
 
 @pytest.fixture
 def terminal():
-    return Console(file=io.StringIO(), force_terminal=True, width=80, height=24, color_system=None)
+    return Console(file=io.StringIO(), force_terminal=True, width=100, height=24, color_system=None)
 
 
 @pytest.fixture
@@ -49,108 +53,109 @@ def clock():
     return Clock()
 
 
-def drawn(progress):
-    console = Console(file=io.StringIO(), width=80, height=24, color_system=None)
-    console.print(progress.render())
+def drawn(what):
+    console = Console(file=io.StringIO(), width=100, height=24, color_system=None)
+    console.print(what)
     return console.file.getvalue()
 
 
-def row(text, policy):
-    (line,) = [line for line in text.splitlines() if line.strip().startswith(policy)]
+def row(text, key):
+    (line,) = [line for line in text.splitlines() if line.strip().startswith(key)]
     return line.split()
 
 
 def test_time_left_follows_what_was_seen(clock):
-    tally = RunProgress(clock)
-    tally.started(dict.fromkeys([SSM, GRU], 10))
-    assert tally.seconds_left() is None
-    play_ssm(_Adapter(tally), clock, iterations=4)
-    assert tally.cell_seconds_left(tally.cells[SSM]) == pytest.approx(6 * 2)
-    assert tally.seconds_left() == pytest.approx(16 * 2)  # gru is expected to go at ssm's pace
-    play_ssm(_Adapter(tally), clock)
-    assert tally.seconds_left() == pytest.approx(10 * 2 + 3)  # and to be evaluated as long
-    assert tally.cell_seconds_left(tally.cells[SSM]) == 0
-    tally.cell_finished(GRU, "failed", "diverged")
-    assert tally.seconds_left() == 0
+    progress = run_of(SSM, GRU)
+    assert progress.seconds_left is None
+    play_ssm(progress, clock, iterations=4)
+    assert progress.cells[SSM].seconds_left == pytest.approx(6 * 2)
+    assert progress.seconds_left == pytest.approx(16 * 2)  # gru is expected to go at ssm's pace
+    play_ssm(progress, clock)
+    assert progress.seconds_left == pytest.approx(10 * 2)
+    assert progress.cells[SSM].seconds_left == 0
+    progress.cell_finished(GRU, "failed", "diverged")
+    assert progress.seconds_left == 0
 
 
-def test_a_resumed_cell_is_judged_by_what_this_process_did(clock):
-    tally = RunProgress(clock)
-    tally.started({SSM: 10})
-    tally.cell_started(SSM, 6)
-    clock.now += 2.0
-    tally.iteration(SSM, metrics(7))
-    # Nothing is known of the first six: no speed yet, and 2 s an iteration, not 2 s for seven.
-    assert tally.cells[SSM].steps_per_second is None
-    assert tally.seconds_left() == pytest.approx(3 * 2)
-    clock.now += 2.0
-    tally.iteration(SSM, metrics(8))
-    assert tally.cells[SSM].steps_per_second == pytest.approx(40_000)
+def test_cells_side_by_side_share_the_time_that_is_left():
+    progress = run_of("done", "busy", "other", *(f"left-{n}" for n in range(4)))
+    progress.cells["done"] = CellProgress("ok", wall_seconds=20.0)
+    for key in ("busy", "other"):
+        progress.cell_started(key, 0)
+    for iteration in range(1, 6):
+        progress.iteration("busy", metrics(iteration))
+    assert progress.cells["busy"].steps_per_second == 40_000
+    # Usually 20 s a cell: 10 s of busy, all of other and of four more, two at a time.
+    assert progress.seconds_left == (10 + 20 + 4 * 20) / 2
+    assert progress.summary() == "1/7 cells done: 1 ok, 2 running, 4 waiting"
+
+
+def test_the_speed_of_a_resumed_cell_is_not_that_of_the_iterations_before():
+    progress = run_of(SSM)
+    progress.cell_started(SSM, 6)
+    progress.iteration(SSM, metrics(7))
+    assert progress.cells[SSM].steps_per_second is None
+    progress.iteration(SSM, metrics(8))
+    assert progress.cells[SSM].steps_per_second == pytest.approx(40_000)
 
 
 def test_live_table_shows_every_cell_as_it_stands(terminal, clock):
-    progress = RichProgress("my-run", terminal, clock)
-    progress.started(dict.fromkeys([SSM, GRU], 10))
+    display = LiveDisplay(terminal, clock)
+    display.started(run_of(SSM, GRU))
     try:
-        play_ssm(progress, clock, iterations=4)
-        progress.note("worker 1 restarted [why]")
-        text = drawn(progress)
-        assert row(text, "ssm")[-6:] == ["4/10", "320k", "40.0k", "-308.1", "-250.3", "0:12"]
-        assert row(text, "gru")[-1] == "waiting"
-        assert "my-run  0/2 cells done  0:08 elapsed  0:32 left" in text
+        play_ssm(display, clock, iterations=4)
+        display.note("worker 1 restarted [why]")
+        text = drawn(display.render())
+        assert row(text, SSM)[-6:] == ["4/10", "320k", "40.0k", "-308.1", "-250.3", "0:12"]
+        assert row(text, GRU)[-1] == "waiting"
+        assert "my-run  0/2 cells done: 1 running, 1 waiting; 40.0k steps/s, 0:32 left" in text
+        assert "0:08 elapsed" in " ".join(text.split())
         assert "worker 1 restarted [why]" in text
-        progress.evaluating(SSM, 1, 3)
-        assert "eval 1/3" in drawn(progress)
-        progress.cell_finished(SSM, "failed", "diverged")
-        text = drawn(progress)
-        assert "failed" in row(text, "ssm")
-        assert "1/2 cells done, 1 failed" in text
-        assert f"{SSM.id}: failed: diverged" in text
-        assert max(map(len, text.splitlines())) <= 80
+        display.evaluating(SSM, 1, 3)
+        assert "eval 1/3" in drawn(display.render())
+        display.cell_finished(SSM, "failed", "diverged")
+        text = drawn(display.render())
+        assert "failed" in row(text, SSM)
+        assert "1/2 cells done: 1 failed, 1 waiting" in text
+        assert f"{SSM}: failed: diverged" in text
+        assert max(map(len, text.splitlines())) <= 100
     finally:
-        progress.closed()
+        display.closed()
 
 
 def test_live_table_gives_the_terminal_back(terminal, clock):
-    progress = RichProgress("my-run", terminal, clock)
-    progress.note("before")  # there is no table yet: shown at once
+    display = LiveDisplay(terminal, clock)
+    display.note("before")  # there is no table yet: shown at once
     assert "before" in terminal.file.getvalue()
-    progress.started(dict.fromkeys([SSM, GRU], 10))
-    play_ssm(progress, clock)
-    progress.closed()
-    progress.closed()
+    display.started(run_of(SSM, GRU))
+    play_ssm(display, clock)
+    display.closed()
+    display.closed()
     written = terminal.file.getvalue()
-    assert "10/10 ok" in written  # the last state stays on the screen
+    assert "10/10" in written  # the last state stays on the screen
     assert written.count("\x1b[?25l") == written.count("\x1b[?25h") == 1  # cursor hidden, shown
 
 
-def test_learner_and_seed_are_columns_only_where_they_differ(terminal, clock):
-    progress = RichProgress("r", terminal, clock)
-    progress._tally.started(dict.fromkeys([SSM, GRU], 10))
-    assert "learner" not in drawn(progress)
-    assert "seed" not in drawn(progress)
-    progress._tally.started(
-        dict.fromkeys([SSM, Cell("halfcheetah-vel", "ssm", "multitask", 1)], 10)
-    )
-    text = drawn(progress)
-    assert "learner" in text
-    assert "seed" in text
-    assert "multitask" in text
-    assert max(map(len, text.splitlines())) <= 80
-
-
 def test_more_cells_than_lines_show_the_ones_at_work(terminal, clock):
-    cells = [Cell("ant-vel", "ssm", "maml", seed) for seed in range(50)]
-    progress = RichProgress("r", terminal, clock)
-    progress._tally.started(dict.fromkeys(cells, 10))
-    for cell in cells[:30]:
-        progress.cell_finished(cell, "ok")
-    progress.cell_started(cells[30], 0)
-    progress._notes.extend(["a note", "a note of two lines" * 8])
-    text = drawn(progress)
+    display = LiveDisplay(terminal, clock)
+    cells = [f"ant-vel.ssm.maml.s{seed}" for seed in range(50)]
+    display.progress = run_of(*cells)
+    for key in cells[:30]:
+        display.cell_finished(key, "ok")
+    display.cell_started(cells[30], 0)
+    display._notes.extend(["a note", "a note of two lines" * 8])
+    text = drawn(display.render())
     assert len(text.splitlines()) < 24
-    assert any(line.split()[:2] == ["ssm", "30"] for line in text.splitlines())
-    assert "more cells" in text
+    assert any(line.split()[:1] == [cells[30]] for line in text.splitlines())
+    assert "… 49 more cells" in text
+    for key in cells:
+        display.cell_started(key, 0)
+    assert len(drawn(display.render()).splitlines()) < 24
+
+
+def test_nothing_shown_commands_the_terminal():
+    progress = run_of("be\x1b[31mware")
+    assert "\x1b" not in drawn(render(progress, "", ["no\x1b[31mte"]))
 
 
 @pytest.fixture
@@ -161,12 +166,12 @@ def plain(caplog, monkeypatch):
 
 
 def test_plain_log_is_quiet_but_has_first_and_last(plain, clock):
-    progress = PlainProgress("my-run", clock)
-    progress.started({SSM: 500})
-    progress.cell_started(SSM, 0)
+    log = PlainLog(clock)
+    log.started(run_of(SSM, iterations=500))
+    log.cell_started(SSM, 0)
     for iteration in range(1, 501):
         clock.now += 0.01
-        progress.iteration(SSM, metrics(iteration, seconds_each=0.01))
+        log.iteration(SSM, metrics(iteration, seconds_each=0.01))
     lines = [record.getMessage() for record in plain.records if "iteration " in record.getMessage()]
     assert "iteration 1/500" in lines[0]
     assert "iteration 500/500" in lines[-1]
@@ -175,26 +180,25 @@ def test_plain_log_is_quiet_but_has_first_and_last(plain, clock):
 
 
 def test_plain_log_tells_the_whole_story(plain, clock):
-    progress = PlainProgress("my-run", clock)
-    progress.started(dict.fromkeys([SSM, GRU], 10))
-    play_ssm(progress, clock)
-    progress.cell_started(GRU, 4)
-    progress.cell_finished(GRU, "failed", "diverged")
-    progress.note("100 % of it")
-    progress.closed()
+    log = PlainLog(clock)
+    log.started(run_of(SSM, GRU))
+    play_ssm(log, clock)
+    log.cell_started(GRU, 4)
+    log.cell_finished(GRU, "failed", "diverged")
+    log.note("100 % of it")
+    log.closed()
     text = "\n".join(record.getMessage() for record in plain.records)
-    for part in ("2 cells", "10 iterations", f"{SSM.id}: ok", "3 of 3 jobs", "after iteration 4"):
+    for part in ("0/2 cells", f"{SSM}: ok", "3 of 3 jobs", "after iteration 4", "100 % of it"):
         assert part in text
-    assert "100 % of it" in text
     (failure,) = [record for record in plain.records if record.levelno == logging.ERROR]
-    assert failure.getMessage() == f"{GRU.id}: failed: diverged"
+    assert failure.getMessage() == f"{GRU}: failed: diverged"
 
 
 def test_the_terminal_decides(terminal, capsys):
-    assert isinstance(make_progress("r", terminal), RichProgress)
-    progress = make_progress("r", Console(file=io.StringIO(), force_terminal=False))
-    assert isinstance(progress, PlainProgress)
-    progress.note("to the log")
+    assert isinstance(make_progress(terminal), LiveDisplay)
+    log = make_progress(Console(file=io.StringIO(), force_terminal=False))
+    assert isinstance(log, PlainLog)
+    log.note("to the log")
     assert "to the log" in capsys.readouterr().err
 
 
@@ -225,16 +229,3 @@ def test_units():
         "99:59:59",
     ]
     assert [score(s) for s in (None, -308.14, float("nan"))] == ["–", "-308.1", "nan"]
-
-
-class _Adapter:
-    """A tally spoken to as a display is."""
-
-    def __init__(self, tally):
-        self._tally = tally
-
-    def __getattr__(self, name):
-        return getattr(self._tally, name)
-
-    def cell_finished(self, cell, status, reason=""):
-        self._tally.cell_finished(cell, status, reason)

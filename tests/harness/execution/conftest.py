@@ -7,7 +7,6 @@ import pytest
 import ray
 
 import harness.reporting.rebuild
-import harness.reporting.sweeps
 from harness.execution.ray import backend
 from harness.meta import learners
 from tests.harness.execution.faulty_learners import install
@@ -17,8 +16,7 @@ from tests.harness.execution.faulty_learners import install
 def _no_figures():
     """Draw nothing: figures are half the cost of the smallest run."""
     with pytest.MonkeyPatch.context() as patch:
-        for module in (harness.reporting.rebuild, harness.reporting.sweeps):
-            patch.setattr(module, "write_figures", lambda *_: None)
+        patch.setattr(harness.reporting.rebuild, "write_figures", lambda *_: None)
         yield
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 import pandas as pd
 
 from harness.cli import run
+from harness.reporting.store.manifest import Manifest
 from harness.reporting.store.records import read_curves, read_records
 
 SIZES = [
@@ -50,6 +51,11 @@ def curves(name):
     }
 
 
+def manifest(name="x"):
+    """The plan of a run with the state of every cell."""
+    return Manifest.load(Path("results") / name)
+
+
 def assert_same(left, right):
     pd.testing.assert_frame_equal(left, right, check_exact=True)
 
@@ -67,22 +73,23 @@ class Listener:
         self.was_closed = False
         self._on_iteration = on_iteration
 
-    def started(self, cells):
-        self.cells = list(cells)
+    def started(self, progress):
+        self.cells = list(progress.cells)
 
-    def cell_started(self, cell, first_iteration):
+    def cell_started(self, key, first_iteration):
         self.first = first_iteration
 
-    def iteration(self, cell, metrics):
+    def iteration(self, key, metrics):
         self.iterations.append(metrics.iteration)
         if self._on_iteration:
             self._on_iteration(metrics.iteration)
 
-    def evaluating(self, cell, jobs_done, jobs):
+    def evaluating(self, key, jobs_done, jobs):
         pass
 
-    def cell_finished(self, cell, status, reason=""):
-        self.finished.append((cell.id, status, reason))
+    def cell_finished(self, key, status, reason=""):
+        if ".reference." not in key:
+            self.finished.append((key, status, reason))
 
     def note(self, text):
         self.notes.append(text)

@@ -9,7 +9,8 @@ import pytest
 
 from harness.cli import run
 from harness.config.adapt import AdaptCommandConfig
-from harness.config.schema import AdaptConfig, RunConfig, UsageError
+from harness.config.schema import AdaptConfig, RunConfig
+from harness.errors import UsageError
 from tests.harness.execution.execution_cases import assert_same, records, trained
 
 SIZES = [
@@ -51,7 +52,7 @@ def test_train_leaves_npz_checkpoints_where_the_flag_says(place):
 
 
 def test_eval_of_either_kind_scores_the_same_and_without_adaptation(place):
-    (source,) = (place / "results/t/checkpoints").glob("*/iteration-000002.safetensors")
+    (source,) = (place / "results/t").glob("cells/*/checkpoints/iteration-000002.safetensors")
     for name, path in (("e1", "checkpoints/latest.npz"), ("e2", str(source))):
         argv = ["--backend", "local", "--checkpoint", path, "--episodes", "3", "--name", name]
         assert run.main(["eval", *argv]) == 0
@@ -119,7 +120,7 @@ def test_an_adapter_that_the_checkpoint_was_not_trained_for_is_bad_input(place, 
 
 
 def test_export_goes_both_ways_to_the_last_bit(place):
-    (source,) = (place / "results/t/checkpoints").glob("*/iteration-000002.safetensors")
+    (source,) = (place / "results/t").glob("cells/*/checkpoints/iteration-000002.safetensors")
     assert run.main(["export", "--checkpoint", str(source), "--to", "x.npz"]) == 0
     assert run.main(["export", "--checkpoint", "x.npz", "--to", "x.safetensors"]) == 0
     assert Path("x.safetensors").read_bytes() == source.read_bytes()

@@ -1,16 +1,14 @@
 """Whole runs of every learner: what each is trained and scored with, and what controls share."""
 
-from pathlib import Path
-
 import pytest
 
 from harness.cli.run import main
 from harness.meta import learners
 from harness.meta.learners import traits
-from harness.reporting.store.manifest import Manifest
 from tests.harness.execution.execution_cases import (
     assert_same,
     curves,
+    manifest,
     played_locally,
     records,
     trained,
@@ -88,11 +86,11 @@ def test_a_run_is_not_resumed_where_the_code_has_other_defaults_now(finished, mo
     assert played_locally(*argv, policy=("gru",)) == 0
     monkeypatch.setattr(traits, "CHUNK_STEPS", 77)
     assert played_locally(*argv, policy=("gru",)) == 2
-    assert "chunk_steps of gru: 50 then, 77 now" in capsys.readouterr().err
+    assert "chunk_steps: 50 then, 77 now" in capsys.readouterr().err
 
 
 def test_finetune_can_be_scored_from_its_own_checkpoint(finished):
-    path = "results/all/checkpoints/point_goal.gru.finetune.s0/iteration-000003.safetensors"
+    path = "results/all/cells/point_goal.gru.finetune.s0/checkpoints/iteration-000003.safetensors"
     argv = ["evaluate", "--backend", "local", "--checkpoint", path, "--name", "again"]
     assert main(argv) == 0
     assert_same(of("finetune").reset_index(drop=True), of("finetune", name="again"))
@@ -100,6 +98,5 @@ def test_finetune_can_be_scored_from_its_own_checkpoint(finished):
 
 def test_scratch_has_no_curve_and_is_complete(finished):
     assert "point_goal.gru.scratch.s0" not in curves("all")
-    cells = Manifest.load(Path("results/all/manifest.json")).cells
-    assert all(cell.status == "ok" for cell in cells.values())
+    assert all(cell.status == "ok" for cell in manifest("all").cells.values())
     assert len(records("all")) > 0

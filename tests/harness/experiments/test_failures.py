@@ -7,12 +7,12 @@ import pytest
 
 from harness.cli import publish, status
 from harness.execution import scoring
-from harness.reporting.store.manifest import Manifest
-from harness.reporting.store.records import RunFolder
+from harness.reporting.store.records import CellFolder
 from tests.harness.execution.execution_cases import (
     assert_same,
     curves,
     events,
+    manifest,
     played_locally,
     records,
     trained,
@@ -22,7 +22,7 @@ pytestmark = [pytest.mark.faults, pytest.mark.usefixtures("workplace")]
 
 
 def cell_states(name="x"):
-    cells = Manifest.load(Path(f"results/{name}/manifest.json")).cells.values()
+    cells = manifest(name).cells.values()
     return {state.learner: state for state in cells}
 
 
@@ -92,18 +92,18 @@ def test_failing_reference_lines_are_failed_rows_and_cost_no_cell(monkeypatch, c
         patch.setattr(scoring, "reference", broken)
         assert played_locally("x") == 3
     lines = ["zero-action", "random-action"]
-    manifest = Manifest.load(Path("results/x/manifest.json"))
-    assert list(manifest.failed_references) == lines
-    (reason,) = set(manifest.failed_references.values())
+    failed = manifest().failed_references
+    assert list(failed) == lines
+    (reason,) = set(failed.values())
     assert reason.startswith("error: reference")
     assert "FloatingPointError: <boom>" in reason
     assert "--backend local --policy mlp --learner maml --seed 0" in reason
-    assert list(events("x").kind) == ["reference_failed"]
+    assert list(events("x").kind) == ["cell_failed"]
     assert "FAILED: 2 of 3 cells and reference lines" in capsys.readouterr().out
     assert status.main(["results/x"]) == 0
-    told = capsys.readouterr().out
-    assert "reference lines failed: 2" in told
-    assert all(f"reference {line}: failed: error: reference" in told for line in lines)
+    told = " ".join(capsys.readouterr().out.split())
+    assert "1 tables without reference lines" in told
+    assert "point_goal.reference.s0: failed: error: reference" in told
     table = pd.read_csv("results/x/table.csv").set_index("policy").loc[lines]
     assert list(table.seeds_failed) == [1, 1]
     assert table.return_0.isna().all()
@@ -113,25 +113,24 @@ def test_failing_reference_lines_are_failed_rows_and_cost_no_cell(monkeypatch, c
     # Scored again, they are as if they had never failed.
     assert played_locally("x", "--resume") == 0
     assert_same(records("x"), records("whole"))
-    assert not Manifest.load(Path("results/x/manifest.json")).failed_references
+    assert not manifest().failed_references
 
 
-def test_a_reference_line_that_was_written_has_not_failed(monkeypatch):
-    write = RunFolder.write_records
+def test_a_full_disk_costs_the_reference_lines_and_no_cell(monkeypatch):
+    write = CellFolder.write_records
 
-    def full(folder, key, rows):
-        if "random-action" in key:
+    def full(folder, rows):
+        if "reference" in folder.key:
             raise OSError(28, "No space left on device")
-        write(folder, key, rows)
+        write(folder, rows)
 
     with monkeypatch.context() as patch:
-        patch.setattr(RunFolder, "write_records", full)
+        patch.setattr(CellFolder, "write_records", full)
         assert played_locally("x", epochs=1) == 3
-    manifest = Manifest.load(Path("results/x/manifest.json"))
-    assert list(manifest.failed_references) == ["random-action"]
+    assert {reason[:5] for reason in manifest().failed_references.values()} == {"disk:"}
     table = pd.read_csv("results/x/table.csv").set_index("policy")
-    assert table.index.to_list().count("zero-action") == 1
-    assert table.return_0.notna()["zero-action"]
+    assert list(table.loc[["zero-action", "random-action"]].seeds_failed) == [1, 1]
+    assert table.return_0.notna()["mlp"]
     assert played_locally("x", "--resume", epochs=1) == 0
 
 

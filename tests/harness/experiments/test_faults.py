@@ -12,14 +12,14 @@ import ray
 import harness.console.display
 import harness.reporting.rebuild
 from harness.cli import sweep
-from harness.config.schema import UsageError
+from harness.errors import UsageError
 from harness.execution import checkpoint
 from harness.execution.ray import backend
-from harness.reporting.store.manifest import Manifest
 from tests.harness.execution.execution_cases import (
     Listener,
     assert_same,
     curves,
+    manifest,
     play,
     played_locally,
     records,
@@ -49,10 +49,10 @@ def test_a_full_disk_costs_the_cell_and_not_its_last_checkpoint(
         patch.setattr(harness.console.display, "make_progress", lambda *_: listener)
         assert played_locally("x", policy=("lstm",)) == 3
     assert "Traceback" not in capsys.readouterr().err
-    state = Manifest.load(Path("results/x/manifest.json")).cells[CELL]
+    state = manifest().cells[CELL]
     assert state.status == "failed"
     assert state.reason.startswith("disk")
-    store = Path("results/x/checkpoints") / CELL
+    store = Path("results/x/cells") / CELL / "checkpoints"
     (last,) = store.glob("*.safetensors")
     assert last.stat().st_size > CHECKPOINT_DOES_NOT
     assert checkpoint.read(last).learner["iteration"] == 1
@@ -94,7 +94,7 @@ def test_a_signal_while_ray_starts_is_an_interruption(workplace, monkeypatch, si
     Path("s.yaml").write_text("base: {task_dist: point_goal}\nsweep: {policy: [mlp, gru]}\n")
     assert sweep.main(["s.yaml"]) == 4
     assert "Traceback" not in capsys.readouterr().err
-    states = Manifest.load(Path("results/x/manifest.json")).cells.values()
+    states = manifest().cells.values()
     assert {state.status for state in states} == {"pending"}
 
 

@@ -11,14 +11,15 @@ from pathlib import Path
 import pytest
 
 import harness.console.display
+from harness.errors import ExitCode
 from harness.execution.interrupt import InterruptedRunError, StopRequest
-from harness.reporting.store.manifest import Manifest
 from tests.harness.execution.execution_cases import (
     SIZES,
     Listener,
     assert_same,
     curves,
     events,
+    manifest,
     played_locally,
     records,
 )
@@ -44,7 +45,7 @@ def listen(monkeypatch, on_iteration=None):
 
 
 def state(cell=CELL):
-    return Manifest.load(Path("results/x/manifest.json")).cells[cell]
+    return manifest().cells[cell]
 
 
 def signal_at(iteration, *numbers):
@@ -76,7 +77,7 @@ def test_a_signal_ends_after_the_iteration_and_its_checkpoint(
     assert any(number.name in note for note in listener.notes)
     assert state().status == "running"
     assert [row[0] for row in curves("x")[CELL]] == [1, 2]
-    assert not list(Path("results/x/records").glob("*.lstm.*"))
+    assert not Path(f"results/x/cells/{CELL}/records.parquet").exists()
     listener = listen(monkeypatch)
     resume_and_compare(uninterrupted)
     assert listener.iterations == [3], "finished iterations were done again"
@@ -94,23 +95,31 @@ def test_the_second_signal_ends_at_once_and_nothing_is_lost(workplace, monkeypat
 
 def test_a_signal_while_scoring_costs_the_scores_only(workplace, monkeypatch, uninterrupted):
     listener = listen(monkeypatch)
-    listener.evaluating = lambda *_: os.kill(os.getpid(), signal.SIGTERM)
+
+    def strike(key, *_):
+        if key == CELL:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    listener.evaluating = strike
     assert played_locally("x", policy=POLICY) == 4
-    assert not list(Path("results/x/records").glob("*.lstm.*"))
+    assert not Path(f"results/x/cells/{CELL}/records.parquet").exists()
     listener = listen(monkeypatch)
     resume_and_compare(uninterrupted)
     assert listener.iterations == []
 
 
-def test_a_run_that_ends_on_a_bug_can_be_continued(workplace, monkeypatch, uninterrupted):
+def test_a_run_that_ends_on_a_bug_can_be_continued(workplace, monkeypatch, uninterrupted, capsys):
     def bug(iteration):
         if iteration == 2:
             raise ZeroDivisionError
 
     listener = listen(monkeypatch, bug)
-    with pytest.raises(ZeroDivisionError):
-        played_locally("x", policy=POLICY)
+    assert played_locally("x", policy=POLICY) == ExitCode.INTERNAL
     assert listener.was_closed
+    assert "ZeroDivisionError" in Path("results/x/crash.txt").read_text()
+    error = capsys.readouterr().err
+    assert "results/x/crash.txt" in error
+    assert "Traceback" not in error
     listen(monkeypatch)
     resume_and_compare(uninterrupted)
 
@@ -119,7 +128,7 @@ def test_a_run_that_ends_on_a_bug_can_be_continued(workplace, monkeypatch, unint
 def test_damaged_checkpoints_cost_time_only(workplace, monkeypatch, uninterrupted, victim):
     listen(monkeypatch, signal_at(2, signal.SIGTERM))
     assert played_locally("x", policy=POLICY) == 4
-    stored = sorted(Path(f"results/x/checkpoints/{CELL}").glob("*.safetensors"))
+    stored = sorted(Path(f"results/x/cells/{CELL}/checkpoints").glob("*.safetensors"))
     assert len(stored) == 2
     for path in stored[-1:] if victim == "newest checkpoint" else stored:
         path.write_bytes(path.read_bytes()[:100])
@@ -142,7 +151,7 @@ def start():
 
 
 def wait_for_checkpoint(process, number):
-    path = Path(f"results/x/checkpoints/{LONG_CELL}/iteration-{number:06d}.json")
+    path = Path(f"results/x/cells/{LONG_CELL}/checkpoints/iteration-{number:06d}.json")
     while not path.exists() and process.poll() is None:
         time.sleep(0.002)
 
@@ -196,5 +205,5 @@ def test_signals_mean_what_they_meant_before_afterwards():
 
 def test_the_checkpoint_says_which_iteration_it_is_of(workplace):
     assert played_locally("x", policy=POLICY) == 0
-    for path in Path(f"results/x/checkpoints/{CELL}").glob("*.json"):
+    for path in Path(f"results/x/cells/{CELL}/checkpoints").glob("*.json"):
         assert path.stem == f"iteration-{json.loads(path.read_text())['learner']['iteration']:06d}"

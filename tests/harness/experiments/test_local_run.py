@@ -13,18 +13,18 @@ import policies
 from harness.cli import run
 from harness.execution import checkpoint as checkpoints
 from harness.reporting.render.figures import write_figures
-from harness.reporting.store.manifest import Manifest
 from tests.harness.execution.execution_cases import (
     SIZES,
     assert_same,
     curves,
+    manifest,
     played_locally,
     records,
     trained,
 )
 
 EVERY = tuple(policies.names())
-FINAL = "results/one/checkpoints/point_goal.{}.maml.s0/iteration-000003.safetensors"
+FINAL = "results/one/cells/point_goal.{}.maml.s0/checkpoints/iteration-000003.safetensors"
 
 
 @pytest.fixture(scope="module")
@@ -57,16 +57,16 @@ def score(*argv):
 def test_a_run_leaves_everything_a_reader_needs(finished):
     folder = finished / "results" / "one"
     assert {path.name for path in folder.iterdir() if path.name != "events.jsonl"} >= {
-        *("manifest.json", "records", "curves", "checkpoints", "figures"),
-        *("table.csv", "table.md", "table.tex"),
+        *("run.json", "cells", "figures", "table.csv", "table.md", "table.tex"),
     }
     assert list((folder / "figures").iterdir())
-    manifest = Manifest.load(folder / "manifest.json")
-    assert {state.policy for state in manifest.cells.values()} == set(EVERY)
-    assert manifest.ids("ok") == tuple(manifest.cells)
-    assert all(state.wall_seconds > 0 for state in manifest.cells.values())
-    for cell in manifest.cells:
-        assert (folder / "checkpoints" / cell / "iteration-000003.safetensors").exists()
+    found = manifest("one")
+    assert {state.policy for state in found.cells.values()} == set(EVERY)
+    assert found.ids("ok") == tuple(found.cells)
+    assert all(state.wall_seconds > 0 for state in found.cells.values())
+    for cell in found.cells:
+        own = folder / "cells" / cell
+        assert (own / "checkpoints/iteration-000003.safetensors").exists()
         assert [row[0] for row in curves("one")[cell]] == [1, 2, 3]
 
 
@@ -147,14 +147,14 @@ def test_zero_shot_on_chosen_tasks(finished):
 
 
 def test_a_name_is_used_once(finished, capsys):
-    before = Path("results/one/manifest.json").read_bytes()
+    before = Path("results/one/run.json").read_bytes()
     assert played_locally("one", policy=EVERY) == 2
     assert "--resume" in capsys.readouterr().err
-    assert Path("results/one/manifest.json").read_bytes() == before
+    assert Path("results/one/run.json").read_bytes() == before
 
 
 def test_resuming_a_complete_run_does_nothing_anew(finished):
-    part = Path("results/one/records/point_goal.mlp.maml.s0.parquet")
+    part = Path("results/one/cells/point_goal.mlp.maml.s0/records.parquet")
     before = (part.stat().st_mtime_ns, part.read_bytes(), Path("results/one/table.csv").read_text())
     assert played_locally("one", "--resume", policy=EVERY) == 0
     assert before == (
@@ -177,12 +177,12 @@ def test_resuming_nothing_is_refused(workplace, capsys):
     assert not Path("results/nowhere").exists()
 
 
-def test_a_damaged_manifest_is_a_refused_artefact(workplace, finished, capsys):
+def test_a_damaged_run_is_a_refused_artefact(workplace, finished, capsys):
     (workplace / "results").mkdir()
     shutil.copytree(finished / "results" / "one", "results/one-damaged", dirs_exist_ok=True)
-    Path("results/one-damaged/manifest.json").write_text('{"format": 1')
+    Path("results/one-damaged/run.json").write_text('{"format": 1')
     assert played_locally("one-damaged", "--resume", policy=EVERY) == 5
-    assert "manifest.json" in capsys.readouterr().err
+    assert "run.json" in capsys.readouterr().err
     shutil.rmtree("results/one-damaged")
 
 

@@ -14,7 +14,7 @@ def test_a_run_lies_in_its_storage_and_is_continued_there(workplace, tmp_path_fa
     assert played_locally("here", epochs=1) == 0
     assert played_locally("x", "--storage", str(shared / "new"), epochs=1) == 0
     assert (shared / "new/x/table.csv").exists()
-    states = Manifest.load(shared / "new/x/manifest.json").cells.values()
+    states = Manifest.load(shared / "new/x").cells.values()
     assert [state.status for state in states] == ["ok"]
     frame = read_records(shared / "new/x")
     frame = frame[frame.learner != "reference"].reset_index(drop=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +13,17 @@ from rich.console import Console
 
 from harness.reporting.render.formats import to_rich
 from harness.reporting.stats.comparison import Comparison
-from harness.reporting.store.manifest import DistInfo, Manifest
+from harness.reporting.store.manifest import (
+    SCORING,
+    CellInfo,
+    CellState,
+    DistInfo,
+    Manifest,
+    Status,
+    config_hash,
+)
 from harness.reporting.store.records import RunFolder
-from harness.types import Cell, EvalRecord, Metrics
+from harness.types import REFERENCE, REFERENCE_LINES, Cell, EvalRecord, Metrics
 
 DIST = "point_goal"
 CONFIG: dict[str, Any] = {
@@ -25,6 +33,7 @@ CONFIG: dict[str, Any] = {
     "execution": {"num_workers": 2},
 }
 POLICIES = ("ssm", "gru")
+REFERENCES = f"{DIST}.{REFERENCE}.s0"
 
 
 def score(policy: str, seed: int, task: int, shots: int) -> float:
@@ -46,10 +55,10 @@ def record(cell: Cell, task: int, shots: int, episode: int, **changes: Any) -> E
 
 
 def records_of(
-    cell: Cell, shots: Sequence[int] = (0, 1, 5), tasks: int = 4, **changes: Any
+    of: Cell, shots: Sequence[int] = (0, 1, 5), tasks: int = 4, **changes: Any
 ) -> list[EvalRecord]:
     return [
-        record(cell, task, count, episode, **changes)
+        dataclasses.replace(record(of, task, count, episode), **changes)
         for task in range(tasks)
         for count in shots
         for episode in range(2)
@@ -63,15 +72,47 @@ def curve_of(cell: Cell) -> list[Metrics]:
     ]
 
 
-def reference(policy: str, value: float) -> list[EvalRecord]:
-    cell = Cell(DIST, policy, "reference", 0)
-    return records_of(cell, (0,), return_=value, adapter="none", num_params=0, train_env_steps=0)
+def references() -> list[EvalRecord]:
+    """The measured reference lines of the run, as one file holds them."""
+    rows = []
+    for policy, value in zip(REFERENCE_LINES, (-12.0, -15.0), strict=True):
+        cell = Cell(DIST, policy, REFERENCE, 0)
+        changes = {"cell": REFERENCES, "adapter": "none", "num_params": 0, "train_env_steps": 0}
+        rows += records_of(cell, (0,), return_=value, **changes)
+    return rows
 
 
 def expected_cells(
     seeds: Sequence[int] = (0, 1, 2), learners: Sequence[str] = ("maml",)
 ) -> list[Cell]:
     return [Cell(DIST, p, learner, s) for p in POLICIES for learner in learners for s in seeds]
+
+
+def info_of(cell: Cell, config: Mapping[str, Any] = CONFIG) -> CellInfo:
+    own = {"policy": [cell.policy], "learner": [cell.learner], "seed": [cell.seed]}
+    whole = {**config, **own}
+    names = {"policy": cell.policy, "learner": cell.learner, "seed": cell.seed}
+    return CellInfo(
+        **names, task_dist=cell.task_dist, table=cell.task_dist, iterations=3, config=whole,
+        config_hash=config_hash(whole),
+    )  # fmt: skip
+
+
+def manifest_of(
+    cells: Sequence[Cell],
+    status: Status = "ok",
+    config: Mapping[str, Any] = CONFIG,
+    **dist: Any,
+) -> Manifest:
+    """The manifest of these cells, all with one status."""
+    info = DistInfo(**{"name": DIST, "version": 1, "protocol": "toy", **dist})
+    plan = Manifest.create(
+        ["harness.run"],
+        {cell.id: info_of(cell, config) for cell in cells},
+        tables={DIST: info},
+        references={REFERENCES: info_of(cells[0], config)},
+    )
+    return plan.with_states({key: CellState(status=status) for key in plan.entries})
 
 
 def make_run(
@@ -86,31 +127,57 @@ def make_run(
     """Write a run; cells in ``failed`` have records too, which must not be used."""
     folder = RunFolder.create(path)
     cells = expected_cells(seeds)
-    dist = DistInfo(
-        name=DIST, version=1, protocol="toy, horizon 100", references={"non-adaptive": -7.5}
-    )
-    manifest = Manifest.create(
-        ["harness.run"], CONFIG, config_given={}, cells=cells, distributions=[dist]
-    )
+    dist = {"protocol": "toy, horizon 100", "references": {"non-adaptive": -7.5}}
+    manifest_of(cells, **dist).save(path)
     for cell in cells:
         if cell.id in pending:
             continue
-        folder.write_records(cell.id, records_of(cell, **changes))
-        folder.write_curve(cell.id, curve_of(cell))
-        status = "failed" if cell.id in failed else "ok"
-        manifest = manifest.with_status(cell.id, status, reason * (status == "failed"), 60.0)
-    for policy, value in (("zero-action", -12.0), ("random-action", -15.0)):
-        folder.write_records(f"{DIST}.{policy}.reference.s0", reference(policy, value))
-    manifest.save(folder.manifest_path)
+        own = folder.cell(cell.id)
+        own.create()
+        own.write_records(records_of(cell, **changes))
+        own.write_curve(curve_of(cell))
+        bad = cell.id in failed
+        own.write_state(
+            CellState(status="failed" if bad else "ok", reason=reason * bad, wall_seconds=60.0)
+        )
+    own = folder.cell(REFERENCES)
+    own.write_state(CellState(status="ok"))
+    own.write_records(references())
     return folder
 
 
-def manifest_of(cells: Sequence[Cell], status: str = "ok", **dist: Any) -> Manifest:
-    info = DistInfo(name=DIST, version=1, protocol="toy", **dist)
-    manifest = Manifest.create(["x"], CONFIG, config_given={}, cells=cells, distributions=[info])
-    for cell in cells:
-        manifest = manifest.with_status(cell.id, status)
-    return manifest
+def make_swept_run(
+    path: Path, name: str = "adapt.inner_lr", values: Sequence[Any] = (0.1, 0.2)
+) -> Path:
+    """Write a run of both policies, three seeds and several values of one setting."""
+    folder = RunFolder.create(path)
+    section, setting = name.split(".")
+    infos: dict[str, CellInfo] = {}
+    references: dict[str, CellInfo] = {}
+    tables: dict[str, DistInfo] = {}
+    for value in values:
+        config = {**CONFIG, section: {**CONFIG.get(section, {}), setting: value}}
+        table = DIST if section not in SCORING else f"{DIST}, {setting}={value}"
+        tables[table] = DistInfo(name=DIST, version=1, protocol="toy, horizon 100")
+        for cell in expected_cells():
+            info = info_of(cell, config).model_copy(
+                update={"settings": {name: value}, "table": table}
+            )
+            infos[f"{cell.id}.{setting}-{len(infos) // 6}"] = info
+            references.setdefault(table, info)
+    Manifest.create(
+        ["harness.sweep", "x.yaml"],
+        infos,
+        tables=tables,
+        references={f"references-{n}": info for n, info in enumerate(references.values())},
+    ).save(path)
+    for key, info in infos.items():
+        own = folder.cell(key)
+        own.create()
+        own.write_state(CellState(status="ok", wall_seconds=1.0))
+        own.write_records(records_of(info.cell, **{"cell": key}))
+        own.write_curve(curve_of(info.cell))
+    return path
 
 
 def frame_of(rows: Sequence[EvalRecord]) -> pd.DataFrame:

@@ -11,17 +11,18 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from harness.reporting.store import files, schema
-from harness.reporting.store.files import ArtefactError, write_atomically
-from harness.reporting.store.manifest import DistInfo, Manifest, config_hash
-from harness.reporting.store.records import RunFolder, read_curves, read_records, run_path
+from harness.errors import ArtefactError, UsageError
+from harness.reporting.store import files, json_io, schema
+from harness.reporting.store.files import run_path, write_atomically
+from harness.reporting.store.manifest import CellState, Manifest, config_hash
+from harness.reporting.store.records import CellFolder, RunFolder, read_curves, read_records
 from harness.types import EvalRecord, Metrics
 from tests.harness.reporting.synthetic_run import (
     CONFIG,
     DIST,
     curve_of,
     expected_cells,
-    make_run,
+    manifest_of,
     record,
     records_of,
 )
@@ -30,16 +31,17 @@ CELL = expected_cells()[0]
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> RunFolder:
-    return RunFolder.create(tmp_path / "run")
+def run(tmp_path: Path) -> RunFolder:
+    folder = RunFolder.create(tmp_path / "run")
+    manifest_of(expected_cells(), status="pending").save(folder.path)
+    return folder
 
 
 @pytest.fixture
-def manifest() -> Manifest:
-    dist = DistInfo(name=DIST, version=1, protocol="toy")
-    return Manifest.create(
-        ["x"], CONFIG, config_given={"seed": (0,)}, cells=expected_cells(), distributions=[dist]
-    )
+def folder(run: RunFolder) -> CellFolder:
+    cell = run.cell(CELL.id)
+    cell.create()
+    return cell
 
 
 @pytest.mark.parametrize(
@@ -57,14 +59,14 @@ def test_a_link_that_leaves_results_is_refused(tmp_path):
         run_path(tmp_path / "results", "link")
 
 
-def test_a_used_folder_needs_resume_and_resume_needs_a_used_folder(tmp_path):
+def test_a_used_folder_is_refused(tmp_path):
     folder = RunFolder.create(tmp_path / "run")
-    folder.event("started")
-    with pytest.raises(ValueError, match=r"--resume.*--name"):
+    with pytest.raises(UsageError, match=r"--resume.*--name"):
         RunFolder.create(tmp_path / "run")
-    assert RunFolder.create(tmp_path / "run", resume=True) == folder
-    with pytest.raises(ValueError, match="nothing to resume"):
-        RunFolder.create(tmp_path / "typo", resume=True)
+    (tmp_path / "file").touch()
+    with pytest.raises(UsageError):
+        RunFolder.create(tmp_path / "file")
+    assert folder.path.is_dir()
 
 
 def test_records_survive_the_round_trip(folder):
@@ -72,8 +74,8 @@ def test_records_survive_the_round_trip(folder):
     rows[3] = dataclasses.replace(rows[3], return_=math.nan, invalid=True)
     # numpy's scalars are what a rollout hands over
     rows[4] = dataclasses.replace(rows[4], return_=np.float32(0.5), success=np.bool_(True))
-    folder.write_records(CELL.id, rows)
-    frame = read_records(folder.path)
+    folder.write_records(rows)
+    frame = read_records(folder.path.parents[1])
     assert list(frame.columns) == [field.name for field in dataclasses.fields(EvalRecord)]
     back = [EvalRecord(**row) for row in frame.to_dict("records")]
     key = lambda row: tuple(getattr(row, name) for name in schema.UNIQUE)  # noqa: E731
@@ -84,10 +86,10 @@ def test_records_survive_the_round_trip(folder):
 
 
 def test_records_come_back_in_one_order_whatever_order_they_were_written_in(folder):
-    folder.write_records(CELL.id, records_of(CELL))
-    first = read_records(folder.path)
-    folder.write_records(CELL.id, records_of(CELL)[::-1])
-    assert read_records(folder.path).equals(first)
+    folder.write_records(records_of(CELL))
+    first = read_records(folder.path.parents[1])
+    folder.write_records(records_of(CELL)[::-1])
+    assert read_records(folder.path.parents[1]).equals(first)
 
 
 @pytest.mark.parametrize(
@@ -109,27 +111,27 @@ def test_records_come_back_in_one_order_whatever_order_they_were_written_in(fold
 def test_impossible_records_are_refused_before_anything_is_written(folder, change, reason):
     rows = [record(CELL, 0, 0, 0), dataclasses.replace(record(CELL, 0, 0, 1), **change)]
     with pytest.raises(ValueError, match=reason):
-        folder.write_records(CELL.id, rows)
-    assert not any((folder.path / "records").iterdir())
+        folder.write_records(rows)
+    assert not folder.records.exists()
 
 
 def test_duplicates_and_empty_results_are_refused(folder):
     row = record(CELL, 0, 0, 0)
     with pytest.raises(ValueError, match="duplicate"):
-        folder.write_records(CELL.id, [row, dataclasses.replace(row, return_=3.0)])
+        folder.write_records([row, dataclasses.replace(row, return_=3.0)])
     with pytest.raises(ValueError, match="no rows"):
-        folder.write_records(CELL.id, [])
+        folder.write_records([])
 
 
-def test_a_cell_id_cannot_leave_the_folder(folder):
-    evil = dataclasses.replace(record(CELL, 0, 0, 0), cell="../../evil")
+@pytest.mark.parametrize("key", ["../../evil", "", ".hidden"])
+def test_a_key_cannot_leave_the_folder(run, key):
     with pytest.raises(ValueError, match="cell"):
-        folder.write_records("../../evil", [evil])
+        run.cell(key)
 
 
-def _part(folder: RunFolder) -> Path:
-    folder.write_records(CELL.id, records_of(CELL))
-    return folder.path / "records" / f"{CELL.id}.parquet"
+def _part(folder: CellFolder) -> Path:
+    folder.write_records(records_of(CELL))
+    return folder.records
 
 
 def _set(table: pa.Table, name: str, value: object) -> pa.Table:
@@ -160,36 +162,36 @@ HOSTILE = {
 def test_malformed_parts_are_refused_by_name(folder, change):
     path = _part(folder)
     pq.write_table(change(pq.read_table(path)), path)
-    with pytest.raises(ArtefactError, match=path.name):
-        read_records(folder.path)
+    with pytest.raises(ArtefactError, match=CELL.id):
+        read_records(folder.path.parents[1])
 
 
 @pytest.mark.parametrize("content", [b"", b"not parquet", b"PAR1" + b"\0" * 100 + b"PAR1"])
 def test_files_that_are_not_parquet_are_refused(folder, content):
     path = _part(folder)
     path.write_bytes(content)
-    with pytest.raises(ArtefactError, match=path.name):
-        read_records(folder.path)
+    with pytest.raises(ArtefactError, match=CELL.id):
+        read_records(folder.path.parents[1])
 
 
 def test_a_truncated_part_is_refused(folder):
     path = _part(folder)
     path.write_bytes(path.read_bytes()[:-20])
-    with pytest.raises(ArtefactError, match=path.name):
-        read_records(folder.path)
+    with pytest.raises(ArtefactError, match=CELL.id):
+        read_records(folder.path.parents[1])
 
 
 def test_oversized_parts_are_refused_on_disk_and_unpacked(folder, monkeypatch):
     path = _part(folder)
     monkeypatch.setattr(schema, "MAX_BYTES", 100)
     with pytest.raises(ArtefactError, match="at most 100"):
-        read_records(folder.path)
+        read_records(folder.path.parents[1])
     # A small file of a hundred thousand equal rows: the size on disk alone says nothing.
     table = pa.concat_tables([pq.read_table(path)] * 4_000)
     pq.write_table(table, path, compression="zstd", use_dictionary=False)
     monkeypatch.setattr(schema, "MAX_BYTES", path.stat().st_size + 1)
     with pytest.raises(ArtefactError, match="unpacks to"):
-        read_records(folder.path)
+        read_records(folder.path.parents[1])
 
 
 def test_curves_survive_the_round_trip_with_changing_keys_and_nan(folder):
@@ -197,19 +199,19 @@ def test_curves_survive_the_round_trip_with_changing_keys_and_nan(folder):
         Metrics(1, 100, -3.0, math.nan, 1.0, {"physics": 0.5}, {}),
         Metrics(2, 200, -2.0, -1.0, 2.0, {"learner": 0.1, "physics": 0.5}, {"kl": math.inf}),
     ]
-    folder.write_curve(CELL.id, rows)
-    assert repr(folder.read_curve(CELL.id)) == repr(tuple(rows))
-    assert set(read_curves(folder.path)) == {CELL.id}
-    assert folder.read_curve("never-written") == ()
+    assert folder.read_curve() == ()
+    folder.write_curve(rows)
+    assert repr(folder.read_curve()) == repr(tuple(rows))
+    assert set(read_curves(folder.path.parents[1])) == {CELL.id}
 
 
 def test_a_curve_with_a_foreign_column_is_refused(folder):
-    folder.write_curve(CELL.id, curve_of(CELL))
-    path = folder.path / "curves" / f"{CELL.id}.parquet"
+    folder.write_curve(curve_of(CELL))
+    path = folder.curve
     table = pq.read_table(path)
     pq.write_table(table.append_column("payload", pa.array(["x"] * len(table))), path)
     with pytest.raises(ArtefactError, match="payload"):
-        read_curves(folder.path)
+        read_curves(folder.path.parents[1])
 
 
 def test_a_crash_before_the_rename_leaves_the_previous_file(tmp_path, monkeypatch):
@@ -226,26 +228,25 @@ def test_a_crash_before_the_rename_leaves_the_previous_file(tmp_path, monkeypatc
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_killed_writer_leaves_no_part_and_resume_sweeps_up(tmp_path):
-    folder = make_run(tmp_path / "run")
-    before = read_records(folder.path)
+def test_a_killed_writer_leaves_no_part_and_resume_sweeps_up(folder):
+    folder.write_records(records_of(CELL))
+    before = read_records(folder.path.parents[1])
     script = (
         "import os, sys; from pathlib import Path\n"
         "Path.replace = lambda *_: os._exit(9)\n"
         "from harness.reporting.store.files import write_atomically\n"
         "write_atomically(Path(sys.argv[1]), b'half')"
     )
-    part = folder.path / "records" / "new.parquet"
-    code = subprocess.run([sys.executable, "-c", script, str(part)], check=False).returncode
-    assert code == 9
-    leftovers = list((folder.path / "records").glob(".*.tmp"))
-    assert len(leftovers) == 1
-    assert read_records(folder.path).equals(before)
-    RunFolder.create(folder.path, resume=True)
-    assert not leftovers[0].exists()
+    command = [sys.executable, "-c", script, str(folder.records)]
+    assert subprocess.run(command, check=False).returncode == 9
+    (leftover,) = folder.path.glob(".*.tmp")
+    assert read_records(folder.path.parents[1]).equals(before)
+    folder.create()
+    assert not leftover.exists()
 
 
-def test_events_are_one_json_line_each_and_survive_a_torn_line(folder):
+def test_events_are_one_json_line_each_and_survive_a_torn_line(run):
+    folder = run
     folder.event("worker_restarted", worker=3, loss=math.nan)
     path = folder.path / "events.jsonl"
     path.write_bytes(path.read_bytes() + b'{"torn')
@@ -257,27 +258,30 @@ def test_events_are_one_json_line_each_and_survive_a_torn_line(folder):
     assert len(lines) == 3
 
 
-def test_manifest_survives_the_round_trip_and_says_where_it_comes_from(folder, manifest):
-    changed = manifest.with_status(CELL.id, "failed", "diverged", 3.5)
-    changed.save(folder.manifest_path)
-    assert Manifest.load(folder.manifest_path) == changed
-    assert manifest.cells[CELL.id].status == "pending"
-    assert changed.ids("failed") == (CELL.id,)
-    assert changed.seeds == (0, 1, 2)
-    assert {"python", "ray", "torch", "mujoco", "numpy", "metarl-harness"} <= set(changed.packages)
-    assert changed.host["cores"] >= 1
+def test_a_run_survives_the_round_trip_and_says_where_it_comes_from(run):
+    plan = manifest_of(expected_cells(), status="pending")
+    assert Manifest.load(run.path) == plan
+    run.cell(CELL.id).write_state(CellState(status="failed", reason="diverged", wall_seconds=3.5))
+    stored = (run.path / "run.json").read_text()
+    found = Manifest.load(run.path)
+    assert (found.cells[CELL.id].status, found.cells[CELL.id].wall_seconds) == ("failed", 3.5)
+    assert found.ids("failed") == (CELL.id,)
+    assert found.seeds == (0, 1, 2)
+    assert {"python", "ray", "torch", "mujoco", "numpy", "metarl-harness"} <= set(found.packages)
+    assert found.host["cores"] >= 1
+    assert "diverged" not in stored, "states belong to the cells"
 
 
-def test_execution_alone_does_not_change_the_hash(manifest):
-    manifest.check_resume(CONFIG | {"execution": {"num_workers": 99}})
-    with pytest.raises(ValueError, match=r"train.epochs: 3 then, 4 now.*--name"):
-        manifest.check_resume(CONFIG | {"train": {"epochs": 4}})
-    # What the code decides counts where it was recorded; older runs are taken up as before.
-    manifest.check_resume(CONFIG, {"chunk_steps of gru": 77})
-    manifest = manifest.model_copy(update={"decided": {"chunk_steps of gru": 50}})
-    manifest.check_resume(CONFIG, {"chunk_steps of gru": 50})
-    with pytest.raises(ValueError, match="chunk_steps of gru: 50 then, 77 now"):
-        manifest.check_resume(CONFIG, {"chunk_steps of gru": 77})
+def test_only_what_changes_a_number_is_compared_on_resume():
+    def plan(**config):
+        return manifest_of([CELL], config=CONFIG | config)
+
+    then = plan()
+    then.check_resume(plan(execution={"num_workers": 99}))
+    with pytest.raises(UsageError, match=r"train.epochs: 3 then, 4 now.*--name"):
+        then.check_resume(plan(train={"epochs": 4}))
+    with pytest.raises(UsageError, match="defined differently"):
+        then.check_resume(manifest_of([CELL], version=2))
     assert config_hash({"a": (1, 2)}) == config_hash({"a": [1, 2]})
 
 
@@ -291,30 +295,58 @@ def test_configurations_that_json_cannot_hold_are_refused():
 BROKEN = {
     "not json": lambda text: "{",
     "not text": lambda text: "\udcff",
-    "unknown key": lambda text: text.replace('"created"', '"made"'),
-    "unknown status": lambda text: text.replace('"pending"', '"fine"', 1),
+    "a missing key": lambda text: text.replace('"created"', '"made"'),
+    "an unknown key": lambda text: text.replace('"host"', '"extra": 1, "host"'),
+    "a newer format": lambda text: text.replace('"format": 1', '"format": 2'),
+    "no cells": lambda text: json.dumps(json.loads(text) | {"cells": {}}),
     "1e999": lambda text: text.replace('"epochs": 3', '"epochs": 1e999'),
     "NaN": lambda text: text.replace('"epochs": 3', '"epochs": NaN'),
-    "duplicate key": lambda text: text.replace('"format": 1', '"format": 1, "format": 1'),
-    "changed configuration": lambda text: text.replace('"epochs": 3', '"epochs": 300'),
-    "renamed cell": lambda text: text.replace(f'"{CELL.id}"', '"../../x"'),
+    "a changed configuration": lambda text: text.replace('"epochs": 3', '"epochs": 300'),
+    "a key that leaves": lambda text: text.replace(f'"{CELL.id}"', '"../../x"'),
+    "another seed": lambda text: text.replace('"seed": 0', '"seed": 7', 1),
+    "an unknown table": lambda text: text.replace(f'"table": "{DIST}"', '"table": "x"'),
     "deep nesting": lambda text: "[" * 100_000,
 }
 
 
 @pytest.mark.parametrize("change", BROKEN.values(), ids=BROKEN.keys())
-def test_broken_manifests_are_refused_by_name(folder, manifest, change):
-    manifest.save(folder.manifest_path)
-    text = change(folder.manifest_path.read_text())
-    folder.manifest_path.write_bytes(text.encode(errors="surrogateescape"))
-    with pytest.raises(ArtefactError, match=r"manifest.json"):
-        Manifest.load(folder.manifest_path)
+def test_broken_runs_are_refused_by_name(run, change):
+    path = run.path / "run.json"
+    text = change(path.read_text())
+    assert text != path.read_text(), "the test changes nothing"
+    path.write_bytes(text.encode(errors="surrogateescape"))
+    with pytest.raises(ArtefactError, match=r"run.json"):
+        Manifest.load(run.path)
 
 
-def test_a_missing_manifest_is_bad_input_not_a_refused_artefact(tmp_path):
-    with pytest.raises(ValueError, match="no run at") as caught:
-        Manifest.load(tmp_path / "manifest.json")
-    assert not isinstance(caught.value, ArtefactError)
+@pytest.mark.parametrize("text", ["{", '{"status": "fine"}', '{"status": "ok", "more": 1}'])
+def test_broken_states_are_refused_by_name(run, text):
+    run.cell(CELL.id).create()
+    (run.cell(CELL.id).path / "state.json").write_text(text)
+    with pytest.raises(ArtefactError, match=CELL.id):
+        Manifest.load(run.path)
+
+
+def test_an_oversized_file_is_not_read(run):
+    os.truncate(run.path / "run.json", json_io.MAX_BYTES + 1)  # sparse: no block of it on disk
+    with pytest.raises(ArtefactError, match="larger"):
+        Manifest.load(run.path)
+
+
+def test_links_may_not_lead_out_of_the_run(run):
+    (run.path / "latest").symlink_to(f"cells/{CELL.id}", target_is_directory=True)
+    logs = run.cell(CELL.id).path / "wandb"
+    logs.mkdir(parents=True)
+    (logs / "debug.log").symlink_to("/tmp/wandb.log")  # Weights & Biases does that itself
+    Manifest.load(run.path)
+    (run.path / "figures").symlink_to(run.path.parent)
+    with pytest.raises(ArtefactError, match="leaves"):
+        Manifest.load(run.path)
+
+
+def test_a_missing_run_is_bad_input_not_a_refused_artefact(tmp_path):
+    with pytest.raises(UsageError, match="no run at"):
+        Manifest.load(tmp_path)
 
 
 def test_temporaries_are_named_so_that_readers_skip_them(tmp_path, monkeypatch):

@@ -10,10 +10,17 @@ from rich.console import Console
 from harness.reporting.rebuild import load_comparison, rebuild
 from harness.reporting.render.formats import to_rich
 from harness.reporting.stats.intervals import estimate, wilson
-from harness.reporting.store.manifest import DistInfo, Manifest
+from harness.reporting.store.manifest import CellState
 from harness.reporting.store.records import RunFolder, read_records
 from harness.types import Cell
-from tests.harness.reporting.synthetic_run import CONFIG, DIST, curve_of, record
+from tests.harness.reporting.synthetic_run import (
+    CONFIG,
+    DIST,
+    REFERENCES,
+    curve_of,
+    manifest_of,
+    record,
+)
 
 CLASSES = {"test": ("door", "reach"), "train": ("push", "pull", "turn")}
 GOALS, SHOTS, EPISODES = 4, (0, 1, 5), 2
@@ -49,15 +56,16 @@ def rows_of(cell, splits, shots=SHOTS):
 def make_run(path, splits=("test", "train"), protocol="quick"):
     folder = RunFolder.create(path)
     config = CONFIG | {"evaluation": CONFIG["evaluation"] | {"protocol": protocol}}
-    info = DistInfo(name=DIST, version=1, protocol="toy", has_success=True)
-    manifest = Manifest.create(["x"], config, config_given={}, cells=CELLS, distributions=[info])
+    manifest_of(CELLS, config=config, has_success=True).save(path)
     for cell in CELLS:
-        folder.write_records(cell.id, rows_of(cell, splits))
-        folder.write_curve(cell.id, curve_of(cell))
-        manifest = manifest.with_status(cell.id, "ok")
+        own = folder.cell(cell.id)
+        own.write_state(CellState(status="ok"))
+        own.write_records(rows_of(cell, splits))
+        own.write_curve(curve_of(cell))
     line = Cell(DIST, "zero-action", "reference", 0)
-    folder.write_records(line.id, rows_of(line, splits, (0,)))
-    manifest.save(folder.manifest_path)
+    rows = [dataclasses.replace(row, cell=REFERENCES) for row in rows_of(line, splits, (0,))]
+    folder.cell(REFERENCES).create()
+    folder.cell(REFERENCES).write_records(rows)
     return folder.path
 
 
@@ -152,6 +160,7 @@ def test_every_split_has_figures_and_old_ones_are_deleted(run, tmp_path):
     both = {"adaptation_curve", "success_curve", "class_success"}
     assert names == {"learning_curves.png"} | {f"{n}{s}.png" for n in both for s in ("", ".train")}
     alone = make_run(tmp_path / "run", ("test",))
+    (alone / "figures").mkdir()
     (alone / "figures" / "class_success.train.png").write_bytes(b"old")
     rebuild(alone)
     assert {path.name for path in (alone / "figures").iterdir()} == {

@@ -9,7 +9,7 @@ from harness.cli import publish, tables
 from harness.reporting.publishing import MAX_CHECKPOINT_BYTES
 from harness.reporting.rebuild import load_comparison, rebuild
 from harness.reporting.render.formats import to_markdown
-from harness.reporting.store.manifest import Manifest
+from harness.reporting.store.manifest import CellState, Manifest
 from harness.reporting.store.records import RunFolder
 from tests.harness.reporting.synthetic_run import (
     expected_cells,
@@ -34,7 +34,7 @@ def no_figures(monkeypatch):
 def test_failed_cells_are_listed_and_never_averaged_in(tmp_path):
     failed = CELLS[2].id
     folder = make_run(tmp_path / "run", failed=[failed])
-    table = rebuild(folder.path)
+    (table,) = rebuild(folder.path)
     row = row_of(table, "ssm")
     by_hand = np.mean([[score("ssm", seed, task, 0) for task in range(4)] for seed in (0, 1)])
     assert row["return_0"] == pytest.approx(by_hand)
@@ -52,7 +52,7 @@ def test_failed_cells_are_listed_and_never_averaged_in(tmp_path):
 def test_a_run_with_missing_cells_is_marked_incomplete_everywhere(tmp_path):
     pending = [cell.id for cell in CELLS if cell.policy == "gru"]
     folder = make_run(tmp_path / "run", pending=pending)
-    table = rebuild(folder.path)
+    (table,) = rebuild(folder.path)
     assert table.missing == tuple(pending)
     assert row_of(table, "gru")["seeds"] == 0  # still a row: nothing disappears silently
     for text in (printed(table), *((folder.path / n).read_text() for n in TABLES[1:])):
@@ -63,14 +63,16 @@ def test_a_run_with_missing_cells_is_marked_incomplete_everywhere(tmp_path):
 
 def test_an_ok_cell_whose_records_are_gone_is_missing(tmp_path):
     folder = make_run(tmp_path / "run")
-    (folder.path / "records" / f"{CELLS[0].id}.parquet").unlink()
+    folder.cell(CELLS[0].id).records.unlink()
     assert load_comparison(folder.path)[0].missing == (CELLS[0].id,)
 
 
 def test_a_run_in_which_nothing_finished_still_has_a_table(tmp_path):
     folder = RunFolder.create(tmp_path / "run")
-    manifest_of(CELLS, status="failed").save(folder.manifest_path)
-    table = rebuild(folder.path)
+    manifest_of(CELLS).save(folder.path)
+    for cell in CELLS:
+        folder.cell(cell.id).write_state(CellState(status="failed"))
+    (table,) = rebuild(folder.path)
     assert len(table.failed) == len(CELLS)
     assert "FAILED" in printed(table)
 
@@ -78,10 +80,10 @@ def test_a_run_in_which_nothing_finished_still_has_a_table(tmp_path):
 def test_rebuilding_gives_the_same_bytes_whatever_the_order_of_rows(tmp_path):
     folder = make_run(tmp_path / "run")
     rebuild(folder.path)
-    names = [*TABLES, "figures/learning_curves.png", "figures/adaptation_curve.png"]
+    names = [*TABLES, "report.html", "figures/learning_curves.png", "figures/adaptation_curve.png"]
     before = {name: (folder.path / name).read_bytes() for name in names}
     rng = np.random.default_rng(0)
-    for part in (folder.path / "records").glob("*.parquet"):
+    for part in folder.path.glob("cells/*/records.parquet"):
         rows = pq.read_table(part)
         pq.write_table(rows.take(rng.permutation(len(rows))), part)
     for name in names:
@@ -105,7 +107,7 @@ def test_tables_answers_2_for_a_folder_that_is_no_run(tmp_path, capsys):
 
 def test_tables_answers_5_for_a_malformed_part(tmp_path, capsys):
     folder = make_run(tmp_path / "run")
-    (folder.path / "records" / f"{CELLS[0].id}.parquet").write_bytes(b"x")
+    folder.cell(CELLS[0].id).records.write_bytes(b"x")
     assert tables.main([str(folder.path)]) == 5
     error = capsys.readouterr().err
     assert CELLS[0].id in error
@@ -114,9 +116,7 @@ def test_tables_answers_5_for_a_malformed_part(tmp_path, capsys):
 
 @pytest.mark.parametrize("main", [tables.main, publish.main])
 def test_help_tells_the_exit_codes(main, capsys):
-    with pytest.raises(SystemExit) as caught:
-        main(["--help"])
-    assert caught.value.code == 0
+    assert main(["--help"]) == 0
     assert "exit codes" in capsys.readouterr().out
 
 
@@ -135,22 +135,26 @@ def test_tables_is_a_program_that_needs_neither_torch_nor_ray(tmp_path):
 def test_publish_copies_a_complete_run_and_never_overwrites(tmp_path, capsys):
     folder = make_run(tmp_path / "run")
     folder.event("done")
-    (folder.checkpoints / f"{CELLS[0].id}.safetensors").write_bytes(b"small")
-    (folder.checkpoints / f"{CELLS[1].id}.json").write_bytes(b"{}")
-    (folder.checkpoints / f"{CELLS[1].id}.safetensors").write_bytes(b"0" * MAX_CHECKPOINT_BYTES)
-    (folder.checkpoints / "secret.safetensors").symlink_to(__file__)
-    (folder.path / "notes.pkl").write_bytes(b"pickle")
+    first, second = (folder.cell(cell.id) for cell in CELLS[:2])
+    for cell in (first, second):
+        cell.checkpoints.mkdir()
+    (first.checkpoints / "x.safetensors").write_bytes(b"small")
+    (first.checkpoints / "secret.safetensors").symlink_to("x.safetensors")
+    (second.checkpoints / "x.json").write_bytes(b"{}")
+    (second.checkpoints / "x.safetensors").write_bytes(b"0" * MAX_CHECKPOINT_BYTES)
+    (first.path / "notes.pkl").write_bytes(b"pickle")
     target = tmp_path / "published"
     assert publish.main([str(folder.path), "v1", "--to", str(target)]) == 0
     output = capsys.readouterr().out
     names = {str(p.relative_to(target / "v1")) for p in (target / "v1").rglob("*") if p.is_file()}
-    assert {"manifest.json", "events.jsonl", *TABLES} <= names
-    assert f"records/{CELLS[0].id}.parquet" in names
+    assert {"run.json", "events.jsonl", *TABLES} <= names
+    own = ("state.json", "records.parquet", "curve.parquet")
+    assert {f"cells/{cell.id}/{name}" for cell in CELLS for name in own} <= names
     assert "figures/adaptation_curve.png" in names
-    checkpoints = {name for name in names if name.startswith("checkpoints")}
-    assert checkpoints == {f"checkpoints/{CELLS[0].id}.safetensors"}
+    checkpoints = {name for name in names if "checkpoints" in name}
+    assert checkpoints == {f"cells/{CELLS[0].id}/checkpoints/x.safetensors"}
     assert f"left out: checkpoint of {CELLS[1].id}" in output
-    assert "notes.pkl" not in names
+    assert not any("notes" in name for name in names)
     assert "table.csv" in output
     text = to_markdown(load_comparison(folder.path)[0])
     assert (target / "v1" / "table.md").read_text() == text
@@ -174,18 +178,16 @@ def test_publish_refuses_what_is_not_complete(tmp_path, capsys, kind):
     "what",
     [
         {"command": ("python", "-m", "harness.rllib", "--name", "x")},
-        {"config_given": {"checkpoint": "x.safetensors"}},
+        {"given": {"checkpoint": "x.safetensors"}},
     ],
 )
 def test_what_cannot_be_resumed_is_not_said_to_be(tmp_path, capsys, what):
     folder = make_run(tmp_path / "run", pending=[CELLS[0].id])
-    manifest = Manifest.load(folder.manifest_path).model_copy(update=what)
-    manifest.save(folder.manifest_path)
+    Manifest.load(folder.path).model_copy(update=what).save(folder.path)
     assert publish.main([str(folder.path), "v1", "--to", str(tmp_path / "published")]) == 2
     error = capsys.readouterr().err
-    assert "cannot be taken up again" in error
     table, manifest = load_comparison(folder.path)
-    assert "cannot be resumed" in " ".join(table.caption)
+    assert not manifest.resumable
     assert "--resume" not in error + " ".join(table.caption)
 
 

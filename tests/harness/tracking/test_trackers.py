@@ -27,7 +27,7 @@ def _here(workplace):
 
 def scalars(run_dir):
     """The scalars in the event file of the cell: tag -> {step: value}."""
-    (path,) = (Path(run_dir) / "tensorboard" / CELL).iterdir()
+    (path,) = (Path(run_dir) / "cells" / CELL / "tensorboard").iterdir()
     body, found, offset = path.read_bytes(), {}, 0
     while offset < len(body):
         (length,) = struct.unpack_from("<Q", body, offset)
@@ -69,12 +69,12 @@ def test_a_resumed_run_has_every_iteration_in_tensorboard_once(monkeypatch):
         assert played_locally("x") == 4
     assert played_locally("x", "--resume") == 0
     check(scalars("results/x"), expected())
-    (path,) = Path("results/x/checkpoints").glob("*/*3.safetensors")
+    (path,) = Path("results/x").glob("cells/*/checkpoints/*3.safetensors")
     argv = ["evaluate", "--checkpoint", str(path), "--backend", "local", "--name", "e"]
     assert run.main(argv) == 0
     assert set(scalars("results/e")) == {"by_shots/test_return", "by_shots/test_success"}
     assert run.main([*argv[:-1], "none", "--no-tensorboard"]) == 0
-    assert not Path("results/none/tensorboard").exists()
+    assert not list(Path("results/none").rglob("tensorboard"))
 
 
 def failed_trackers(name="x"):
@@ -178,7 +178,7 @@ def test_the_cell_after_a_failed_one_has_its_own_wandb_run(monkeypatch, runs):
     assert [row["env_steps"] for row in whole.logged if "env_steps" in row] == [
         m.env_steps for m in read_curves(Path("results/x"))["point_goal.mlp.maml.s1"]
     ]
-    assert Path(whole.settings["dir"]).name == "point_goal.mlp.maml.s1"
+    assert whole.settings["name"] == "point_goal.mlp.maml.s1"
 
 
 def test_workers_end_before_trackers_are_closed(monkeypatch):
@@ -196,7 +196,7 @@ def test_wandb_gets_the_same_numbers_offline(runs):
     (run,) = runs
     assert run.finished
     assert run.settings["mode"] == "offline"
-    assert Path(run.settings["dir"]) == Path("results/x/wandb") / CELL
+    assert Path(run.settings["dir"]) == Path("results/x/cells").absolute() / CELL / "wandb"
     assert run.step_metric == {"by_shots/*": "shots"}
     found = {}
     for row in run.logged:

@@ -3,7 +3,7 @@
 import pytest
 
 from harness.reporting.rebuild import load_comparison
-from harness.reporting.store.manifest import Manifest
+from harness.reporting.render.tables import is_warning
 from tests.harness.reporting.synthetic_run import DIST, expected_cells, make_run
 
 CELLS = [cell.id for cell in expected_cells()]
@@ -13,15 +13,15 @@ def caption_of(path, **changes):
     return load_comparison(make_run(path, **changes).path)[0].caption
 
 
-def test_a_complete_run_has_no_warning(table):
+def test_a_complete_run_has_no_warning(run):
+    table, manifest = load_comparison(run)
     assert table.title == f"{DIST}@1"
     text = " ".join(table.caption)
     for part in ("horizon 100", "Seeds: 0, 1, 2", "4 test tasks", "2 query", "4 new support"):
         assert part in text
-    for package, version in Manifest.create(
-        (), {}, config_given={}, cells=(), distributions=()
-    ).packages.items():
+    for package, version in manifest.packages.items():
         assert f"{package} {version}" in text
+    assert not any(map(is_warning, table.caption))
 
 
 @pytest.mark.parametrize(

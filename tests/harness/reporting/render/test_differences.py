@@ -1,15 +1,11 @@
 """Differences between the rows of a table and one of them."""
 
-from pathlib import Path
-
-import pandas as pd
 import pytest
 
 from harness.cli import tables
+from harness.errors import UsageError
 from harness.reporting.render.differences import differences
-from tests.harness.reporting.synthetic_run import make_run
-
-PUBLISHED = Path(__file__).parents[4] / "results" / "published" / "maml-options"
+from tests.harness.reporting.synthetic_run import make_run, make_swept_run
 
 
 def test_rows_are_paired_by_seed_and_task(tmp_path):
@@ -30,17 +26,15 @@ def test_rows_with_other_seeds_have_no_difference(tmp_path):
     assert {text for text, _ in block.rows[0][1:]} == {"not the same"}
 
 
-def test_a_sweep_is_compared_by_its_settings():
-    against = "ssm first_order=False learned_inner_lr=False"
-    (block,) = differences(PUBLISHED, against)
-    frame = pd.read_csv(PUBLISHED / "table.csv").query("learner != 'reference'")
-    frame = frame.set_index("learner")["return_1"]
-    base = frame["maml first_order=False learned_inner_lr=False"]
-    assert len(block.rows) == len(frame) - 1 == 3
-    for (_, row), _, (text, interval), *_ in block.rows:
-        assert float(text) == pytest.approx(frame[row.split(",")[0]] - base, abs=0.051)
-        low, high = map(float, interval.strip("[]").split(","))
-        assert low <= float(text) <= high
+def test_a_run_whose_settings_vary_is_compared_by_them(tmp_path):
+    run = make_swept_run(tmp_path / "run")
+    (grid,) = differences(run, "ssm inner_lr=0.1")
+    found = {f"{name} {learner}": text for (name, learner), (text, _), *_ in grid.rows}
+    assert found == {
+        "gru maml inner_lr=0.1, gradient": "-2.00",
+        "gru maml inner_lr=0.2, gradient": "-2.00",
+        "ssm maml inner_lr=0.2, gradient": "+0.00",
+    }
 
 
 @pytest.mark.parametrize("against", ["lstm", "maml", ""])
@@ -53,6 +47,7 @@ def test_a_row_that_is_not_there_or_not_alone_is_refused(tmp_path, capsys, monke
     assert "minus return of gru maml gradient" in capsys.readouterr().out
 
 
-def test_the_only_row_has_nothing_to_differ_from():
-    with pytest.raises(ValueError, match="have: mlp maml gradient"):
-        differences(PUBLISHED.parent / "cartpole", "mlp")
+def test_the_only_row_has_nothing_to_differ_from(tmp_path):
+    run = make_run(tmp_path / "run", pending=[f"point_goal.gru.maml.s{seed}" for seed in range(3)])
+    with pytest.raises(UsageError, match="have: ssm maml gradient"):
+        differences(run.path, "ssm")

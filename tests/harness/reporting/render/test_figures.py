@@ -22,7 +22,7 @@ def test_figures_are_pngs_and_stale_ones_do_not_survive(tmp_path):
         data = (folder.path / "figures" / f"{name}.png").read_bytes()
         assert data.startswith(PNG)
         assert len(data) > 10_000
-    for curve in (folder.path / "curves").iterdir():
+    for curve in folder.path.glob("cells/*/curve.parquet"):
         curve.unlink()
     rebuild(folder.path)
     assert not (folder.path / "figures" / "learning_curves.png").exists()
@@ -32,7 +32,7 @@ def test_seeds_of_different_length_and_nan_returns_can_be_drawn(tmp_path):
     folder = make_run(tmp_path / "run")
     curve = curve_of(CELLS[0])
     curve[1] = dataclasses.replace(curve[1], post_return=float("nan"))
-    folder.write_curve(CELLS[0].id, curve[:2])
+    folder.cell(CELLS[0].id).write_curve(curve[:2])
     rebuild(folder.path)
     assert (folder.path / "figures" / "learning_curves.png").read_bytes().startswith(PNG)
 

@@ -6,11 +6,11 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from harness.errors import ArtefactError
 from harness.reporting.rebuild import load_comparison
 from harness.reporting.stats.comparison import comparison_table
-from harness.reporting.store.files import ArtefactError
 from tests.harness.reporting.synthetic_run import (
-    DIST,
+    REFERENCES,
     expected_cells,
     frame_of,
     make_run,
@@ -86,11 +86,10 @@ def test_cells_scored_on_different_episodes_are_not_compared():
 
 def test_reference_lines_of_other_tasks_are_not_compared(tmp_path):
     folder = make_run(tmp_path / "run")
-    name = f"{DIST}.zero-action.reference.s0"
-    part = folder.path / "records" / f"{name}.parquet"
+    part = folder.cell(REFERENCES).records
     old = pq.read_table(part)
     pq.write_table(old.slice(0, 2), part)
-    with pytest.raises(ArtefactError, match="zero-action"):
+    with pytest.raises(ArtefactError, match=REFERENCES):
         load_comparison(folder.path)
 
 

@@ -1,0 +1,189 @@
+"""Scoring one checkpoint: alone, or before and after adaptation."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from harness.config.adapt import AdaptCommandConfig
+from harness.config.schema import EvaluateConfig, RunConfig, config_as_dict, config_from_dict
+from harness.config.sweep_file import PlannedCell
+from harness.config.validation import check_run
+from harness.console.listener import RunListener
+from harness.console.progress_state import CellProgress, RunProgress
+from harness.errors import ExitCode, UsageError
+from harness.execution import checkpoint as checkpoints
+from harness.execution import online
+from harness.execution.cell import cells
+from harness.experiments.planning import config_of_cell
+from harness.experiments.run import RunOptions, play
+from harness.reporting.rebuild import load_comparison
+from harness.reporting.render.formats import console
+from harness.reporting.stats.intervals import Estimate, estimate
+from harness.reporting.store.files import run_path, write_atomically
+from harness.types import REFERENCE, Cell
+
+ADAPTATION_FILE = "adaptation.json"
+CHANGEABLE: dict[tuple[str, ...], str] = {
+    (section, name): f"--{name.replace('_', '-')}"
+    for section, names in (
+        ("adapt", ("adapter",)),
+        ("env", ("test_tasks", "imujoco_xml")),
+        ("evaluation", ("protocol", "splits", "episodes_per_shot", "query_episodes")),
+    )
+    for name in names
+}
+"""Settings that scoring a checkpoint may change, and the flags that change them."""
+
+
+def evaluate_checkpoint(
+    config: EvaluateConfig, *, argv: Sequence[str], listener: RunListener
+) -> int:
+    """Score one checkpoint with the configuration it carries; return the exit code.
+
+    Raises:
+        CheckpointError: the file is not a whole checkpoint.
+        UsageError: the run cannot start.
+    """
+    cell, stored = checkpoint_cell(config)
+    chosen = config.applied_to(stored)
+    check_run(chosen, CHANGEABLE)
+    given = config_as_dict(config)
+    planned = PlannedCell(cell.id, cell, config_of_cell(chosen, cell), given, {})
+    options = RunOptions.of_execution(
+        config.execution,
+        chosen.task_dist,
+        command=("python", "-m", "harness.run", *argv),
+        given=given,
+        checkpoint=config.checkpoint,
+    )
+    return play([planned], options, listener)
+
+
+def checkpoint_cell(config: EvaluateConfig) -> tuple[Cell, RunConfig]:
+    """Return the cell that a checkpoint belongs to, and its configuration for that cell alone.
+
+    Raises:
+        CheckpointError: the file is not a whole checkpoint.
+        UsageError: it is of another distribution than was asked for.
+    """
+    path = config.checkpoint
+    run = checkpoints.read(path).run
+    try:
+        stored = config_from_dict(run["config"])
+        named = Cell(**run["cell"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise checkpoints.CheckpointError(f"{path} does not say what it is of: {error}") from error
+    planned = cells(stored)
+    if config.task_dist not in (None, stored.task_dist):
+        raise UsageError(
+            f"{path} is of {stored.task_dist}, and {config.task_dist} was asked for: leave that out"
+        )
+    if named not in planned:
+        raise checkpoints.CheckpointError(
+            f"{path} is of {named}, which is not a cell of the configuration it carries"
+        )
+    cell = planned[planned.index(named)]
+    own = {"policy": (cell.policy,), "learner": (cell.learner,), "seed": (cell.seed,)}
+    return cell, dataclasses.replace(stored, **own)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Gain:
+    """Mean returns over the test tasks and their paired difference, with 95 % intervals."""
+
+    steps: int
+    """Shots, or gradient steps of each online adaptation."""
+    pre: Estimate
+    post: Estimate
+    gain: Estimate
+    online: bool = False
+
+    def text(self) -> str:
+        """Return the three on one line."""
+        kind = "steps at a time, while acting" if self.online else "adaptation steps"
+        parts = (("before", self.pre), (f"after {self.steps} {kind}", self.post))
+        shown = "; ".join(f"{name} {_shown(value)}" for name, value in parts)
+        return f"return {shown}; gain {_shown(self.gain, sign='+')}"
+
+    def save(self, folder: Path, config: AdaptCommandConfig) -> None:
+        """Write the estimates and the settings they were computed with to ``adaptation.json``."""
+        values = dataclasses.asdict(self) | {"config": config_as_dict(config)}
+        text = json.dumps(_finite(values), indent=1, allow_nan=False)
+        write_atomically(folder / ADAPTATION_FILE, text.encode())
+
+
+def adapt_checkpoint(
+    config: AdaptCommandConfig, *, argv: Sequence[str], listener: RunListener
+) -> int:
+    """Score a checkpoint before and after adaptation, print the gain; return the exit code.
+
+    Raises:
+        CheckpointError: the file is not a whole checkpoint.
+        UsageError: the run cannot start, or the policy cannot adapt like that.
+    """
+    if config.execution.mirror is not None:
+        raise UsageError("--mirror: adapt takes none; it is for runs that take long")
+    options = RunOptions.of_execution(config.execution, "adapt")
+    execution = dataclasses.replace(config.execution, name=options.name)
+    config = dataclasses.replace(config, execution=execution)
+    folder = run_path(options.storage, options.name)
+    if config.online:
+        gain = _online(config, folder, listener)
+    else:
+        code = evaluate_checkpoint(config, argv=argv, listener=listener)
+        if code:
+            return code
+        gain = _gain(folder, config.adapt_steps)
+    gain.save(folder, config)
+    console().print(gain.text(), highlight=False)
+    return ExitCode.COMPLETE
+
+
+def _gain(folder: Path, steps: int) -> Gain:
+    """Read the gain from the table of a run of one cell."""
+    frame = load_comparison(folder)[0].frame
+    row = frame[frame["learner"] != REFERENCE].iloc[0]
+
+    def column(name: str) -> Estimate:
+        return Estimate(*(float(row[f"{name}{end}"]) for end in ("", "_low", "_high")))
+
+    return Gain(steps, column("return_0"), column(f"return_{steps}"), column(f"gain_{steps}"))
+
+
+def _online(config: AdaptCommandConfig, folder: Path, listener: RunListener) -> Gain:
+    try:
+        folder.mkdir(parents=True)
+    except FileExistsError as error:
+        raise UsageError(f"--name: {folder} exists already; give another name") from error
+    cell, stored = checkpoint_cell(config)
+    listener.started(RunProgress(folder.name, {cell.id: CellProgress("running")}))
+    try:
+        on_done = partial(listener.evaluating, cell.id)
+        pre, post = online.returns(config, cell, config.applied_to(stored), on_done)
+    finally:
+        listener.closed()
+    before, after = (np.mean(values, axis=1)[np.newaxis] for values in (pre, post))
+    estimates = estimate(before), estimate(after), estimate(after - before)
+    return Gain(config.adapt_steps, *estimates, online=True)
+
+
+def _shown(value: Estimate, sign: str = "") -> str:
+    text = f"{value.point:{sign}.1f}"
+    if np.isnan(value.low):
+        return f"{text} (no interval: one task)"
+    return f"{text} [{value.low:{sign}.1f}, {value.high:{sign}.1f}]"
+
+
+def _finite(value: object) -> object:
+    """Return nested plain values with ``None`` for numbers that JSON cannot represent."""
+    if isinstance(value, dict):
+        return {key: _finite(inner) for key, inner in value.items()}
+    if isinstance(value, float) and not np.isfinite(value):
+        return None
+    return value

@@ -1,0 +1,148 @@
+"""From settings to the plan of a run: its cells, tables, reference lines and shared trainings."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from harness.config.distributions import open_distribution
+from harness.config.protocol import scored
+from harness.config.schema import RunConfig, config_as_dict, config_from_dict
+from harness.config.sweep_file import PlannedCell
+from harness.execution.cell import cells
+from harness.meta.learners.traits import spelled_out, traits
+from harness.reporting.store.files import NAME
+from harness.reporting.store.manifest import (
+    SCORING,
+    CellInfo,
+    DistInfo,
+    Manifest,
+    config_hash,
+    relevant,
+    varied,
+)
+from harness.types import REFERENCE, Cell
+
+
+def planned_cells(config: RunConfig, given: Mapping[str, Any]) -> list[PlannedCell]:
+    """Return the cells of a plain run: policy × learner × seed, seed by seed."""
+    return [
+        PlannedCell(cell.id, cell, config_of_cell(config, cell), dict(given), {})
+        for cell in cells(config)
+    ]
+
+
+def config_of_cell(config: RunConfig, cell: Cell) -> RunConfig:
+    """Return the configuration of one cell of ``config``, with every default written out."""
+    own = dataclasses.replace(
+        config, policy=(cell.policy,), learner=(cell.learner,), seed=(cell.seed,)
+    )
+    return spelled_out(own)
+
+
+def plan(
+    planned: Sequence[PlannedCell],
+    command: Sequence[str],
+    given: Mapping[str, Any],
+    scheduling: Mapping[str, Any],
+) -> Manifest:
+    """Return the manifest of a run of these cells."""
+    infos = {cell.key: _info(cell) for cell in planned}
+    tables: dict[str, DistInfo] = {}
+    references: dict[str, CellInfo] = {}
+    for cell in planned:
+        info = infos[cell.key]
+        if info.table not in tables:
+            tables[info.table] = describe_distribution(cell.config)
+            references[_reference_key(info)] = info.model_copy(update={"iterations": 0})
+    return Manifest.create(
+        command, infos, tables=tables, references=references, given=given, scheduling=scheduling
+    )
+
+
+def _info(planned: PlannedCell) -> CellInfo:
+    config, cell = config_as_dict(planned.config), planned.cell
+    scoring = [(n, v) for n, v in varied(planned.settings) if n.partition(".")[0] in SCORING]
+    shown = (f"{name.rpartition('.')[2]}={value}" for name, value in scoring)
+    return CellInfo(
+        task_dist=cell.task_dist,
+        policy=cell.policy,
+        learner=cell.learner,
+        seed=cell.seed,
+        settings=planned.settings,
+        table=", ".join([cell.task_dist, *shown]),
+        iterations=traits(cell.learner).settings(planned.config).train.epochs,
+        config=config,
+        config_hash=config_hash(config),
+    )
+
+
+def _reference_key(info: CellInfo) -> str:
+    """Return the name of the folder for the reference lines of a table."""
+    words = info.table.partition(", ")[2].replace("=", "-").split(", ")
+    key = ".".join(filter(None, [f"{info.task_dist}.{REFERENCE}.s{info.seed}", *words]))
+    safe = re.sub(r"[^A-Za-z0-9._-]", "-", key)
+    if NAME.fullmatch(key) and safe == key:
+        return key
+    return f"{safe[:100]}.{config_hash({'table': info.table})[:12]}"
+
+
+def describe_distribution(config: RunConfig) -> DistInfo:
+    """Return a run's task distribution as tables cite it."""
+    dist = open_distribution(config.task_dist, config.env)
+    lines = {split: dist.non_adaptive_return(tasks) for split, tasks in scored(config).items()}
+    known = {s: {"non-adaptive": line} for s, line in lines.items() if line is not None}
+    return DistInfo(
+        name=dist.name,
+        version=dist.version,
+        protocol=dist.protocol,
+        references=known.get("test", {}),
+        train_references=known.get("train", {}),
+        has_success=dist.spec.has_success,
+    )
+
+
+def cells_of(manifest: Manifest, execution: Mapping[str, Any]) -> list[PlannedCell]:
+    """Return the cells of a stored run, with other execution settings where given."""
+    found = []
+    for key, info in manifest.cells.items():
+        config = config_from_dict(info.config)
+        own = dataclasses.replace(
+            config, execution=dataclasses.replace(config.execution, **execution)
+        )
+        found.append(PlannedCell(key, info.cell, own, {}, info.settings))
+    return found
+
+
+def shared_training(planned: Mapping[str, PlannedCell]) -> dict[str, str]:
+    """Return cell -> the cell whose training is the same to the last bit, both by key.
+
+    finetune is multitask with another scoring, so it takes over the weights of its multitask.
+    """
+    by_hash = {config_hash(config_as_dict(cell.config)): key for key, cell in planned.items()}
+    shared = {}
+    for key, cell in planned.items():
+        learner = traits(cell.cell.learner).trained_as
+        if learner is not None:
+            same = dataclasses.replace(cell.config, learner=(learner,))
+            other = by_hash.get(config_hash(config_as_dict(same)))
+            if other is not None:
+                shared[key] = other
+    return shared
+
+
+def write_cell_config(path: Path, config: RunConfig) -> None:
+    """Write every setting of a cell that changes a number, as ``harness.run --config`` reads it.
+
+    The settings as given would not do, because defaults and presets differ in other revisions.
+    """
+    settings = relevant(config_as_dict(config))
+    # Both keys are always present in a resolved configuration, and giving both is refused.
+    unused = "few_shot" if settings["evaluation"]["zero_shot"] else "zero_shot"
+    del settings["evaluation"][unused]
+    path.write_text(yaml.safe_dump(settings, sort_keys=False), encoding="utf-8")

@@ -1,0 +1,316 @@
+"""Runs: open the folder, play every cell that is missing, write the tables.
+
+A run is a list of planned cells, from one to thousands; a sweep file and the flags of
+``harness.run`` make the same kind of run.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import TypeAdapter
+from rich.console import Group
+
+from harness.config.schema import ExecutionConfig, RunConfig
+from harness.config.sweep_file import PlannedCell, TuneConfig
+from harness.console.listener import RunListener
+from harness.errors import ExitCode, HarnessError, UsageError, crash
+from harness.execution.interrupt import InterruptedRunError, StopRequest
+from harness.execution.preflight import available_cpus, check_tracking
+from harness.experiments.cell_queue import CellQueue
+from harness.experiments.lock import alone
+from harness.experiments.mirror import Mirror, mirrored
+from harness.experiments.planning import cells_of, plan, planned_cells
+from harness.experiments.trial import StartBackend, play_cell, start_backend
+from harness.meta.learners.traits import spelled_out
+from harness.reporting.rebuild import exit_code, rebuild
+from harness.reporting.render.formats import console, to_rich
+from harness.reporting.store.files import remove_temporaries, run_path
+from harness.reporting.store.manifest import Manifest
+from harness.reporting.store.provenance import git_revision
+from harness.reporting.store.records import RunFolder
+
+if TYPE_CHECKING:
+    from harness.experiments.ray_tune import Cluster
+
+RESULTS = Path("results")
+
+
+@dataclass(frozen=True, slots=True)
+class RunOptions:
+    """Where and how a run is played; nothing here but asha changes a number."""
+
+    name: str
+    storage: Path = RESULTS
+    command: tuple[str, ...] = ()
+    given: Mapping[str, Any] = field(default_factory=dict)
+    """Settings as given, for the manifest."""
+    resume: bool = False
+    """Continue the run of that name, which must consist of the same cells."""
+    extend: bool = False
+    """Continue it with more cells."""
+    retry_failed: bool = False
+    """Play failed cells again when continuing."""
+    backend: Literal["ray", "local"] = "ray"
+    """``local`` plays everything in this process."""
+    address: str | None = None
+    """Ray cluster to join; a fresh local one if not given."""
+    mirror: str | None = None
+    """Address that gets a copy of the folder."""
+    scheduling: TuneConfig = field(default_factory=TuneConfig)
+    checkpoint: Path | None = None
+    """Score this checkpoint instead of training."""
+    start_backend: StartBackend | None = None
+    """Start other workers than our own, in this process."""
+
+    @classmethod
+    def of_execution(cls, execution: ExecutionConfig, default_name: str, **more: Any) -> RunOptions:
+        """Return the options that the execution settings of a plain run ask for."""
+        name = execution.name or f"{default_name}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
+        scheduling = TuneConfig()
+        if execution.num_workers is not None:
+            scheduling = TuneConfig(workers_per_cell=execution.num_workers, max_concurrent=1)
+        return cls(
+            name,
+            storage=execution.storage or RESULTS,
+            resume=execution.resume,
+            retry_failed=execution.resume,
+            backend=execution.backend,
+            address=execution.address,
+            mirror=execution.mirror,
+            scheduling=scheduling,
+            **more,
+        )
+
+    def stored(self) -> dict[str, Any]:
+        """Return the options that ``resume`` needs again, as ``run.json`` holds them."""
+        tune = TypeAdapter(TuneConfig).dump_python(self.scheduling, mode="json")
+        return {**tune, "backend": self.backend, "address": self.address, "mirror": self.mirror}
+
+
+def run_experiment(
+    config: RunConfig, *, argv: Sequence[str], given: Mapping[str, Any], listener: RunListener
+) -> int:
+    """Train and score every cell of a plain run; return the exit code.
+
+    Raises:
+        UsageError: the run cannot start: its folder, its resumption or its resources.
+    """
+    command = ("python", "-m", "harness.run", *argv)
+    options = RunOptions.of_execution(
+        config.execution, config.task_dist, command=command, given=given
+    )
+    return play(planned_cells(config, given), options, listener)
+
+
+def resume(
+    folder: Path,
+    listener: RunListener,
+    *,
+    retry_failed: bool = False,
+    mirror: str | None = None,
+    **execution: Any,
+) -> int:
+    """Continue the run in ``folder`` with the settings it was started with; return the exit code.
+
+    Args:
+        folder: of the run. If it is not here, it is fetched from ``mirror``.
+        listener: told of its progress.
+        retry_failed: play failed cells again.
+        mirror: address of the copy; the run's own if not given.
+        execution: execution settings to change, by the names of ``ExecutionConfig``.
+
+    Raises:
+        UsageError: there is no such run, or it cannot be continued.
+        ArtefactError: one of its files is malformed.
+    """
+    if mirror is not None:
+        Mirror(mirror, folder.name).open(folder, resume=True)
+    manifest = Manifest.load(folder)
+    if not manifest.resumable:
+        raise UsageError(f"{folder} cannot be resumed: start a new run with another --name")
+    stored = dict(manifest.scheduling)
+    own = {name: stored.pop(name) for name in ("backend", "address", "mirror")}
+    own |= {name: value for name, value in execution.items() if name in own}
+    if execution.get("num_workers") is not None:
+        stored |= {"workers_per_cell": execution["num_workers"], "max_concurrent": 1}
+    options = RunOptions(
+        folder.name,
+        storage=folder.parent,
+        command=manifest.command,
+        given=manifest.given,
+        resume=True,
+        retry_failed=retry_failed,
+        scheduling=TypeAdapter(TuneConfig).validate_python(stored),
+        **own | {"mirror": mirror or own["mirror"]},
+    )
+    return play(cells_of(manifest, execution), options, listener)
+
+
+def play(planned: Sequence[PlannedCell], options: RunOptions, listener: RunListener) -> int:
+    """Play every cell that is missing; write and print the tables; return the exit code.
+
+    Raises:
+        UsageError: the run cannot start: its folder, its resumption or its resources.
+        ArtefactError: a file of the run to continue, or the checkpoint to score, is malformed.
+        CrashError: a bug stopped the run; it can be resumed.
+    """
+    check_tracking(planned[0].config.execution)  # the same for all cells
+    with contextlib.ExitStack() as stack:
+        cluster = None
+        where, cpus = "this machine", available_cpus()
+        if options.address is not None and options.backend == "ray":
+            cluster = stack.enter_context(_cluster(options.address))
+            where, cpus = "the cluster", cluster.cpus
+        _check_workers(options, cpus, where)
+        described = plan(planned, options.command, options.given, options.stored())
+        folder, manifest = _open(described, options)
+        stack.enter_context(alone(folder.path))
+        stack.enter_context(mirrored(options.mirror, folder))
+        if options.extend:
+            manifest.save(folder.path)
+        remove_temporaries(folder.path)
+        queue = CellQueue.create(
+            folder,
+            manifest,
+            {cell.key: cell for cell in planned},
+            tune=options.scheduling,
+            listener=listener,
+            retry_failed=options.retry_failed,
+        )
+        revision = git_revision()
+        queue.checkpoint, queue.revision = options.checkpoint, revision[0] if revision else ""
+        began, interrupted = time.monotonic(), False
+        try:
+            if queue.waiting:
+                interrupted = _play_queue(queue, options, cpus)
+        except (HarnessError, OSError):
+            raise
+        except Exception as error:
+            raise crash(folder.path, error) from error
+        code = _conclude(folder.path, time.monotonic() - began)
+    return ExitCode.INTERRUPTED if interrupted else code
+
+
+def _cluster(address: str | None) -> Cluster:
+    # Imported here: bad input need not pay for importing ray.
+    from harness.experiments.ray_tune import Cluster
+
+    return Cluster(address)
+
+
+def _check_workers(options: RunOptions, cpus: int, where: str) -> None:
+    """Raise UsageError if one cell needs more CPUs than there are."""
+    needed = max(1, options.scheduling.workers_per_cell or 0)
+    if options.backend == "ray" and needed > cpus:
+        raise UsageError(
+            f"{needed} workers per cell: a cell needs {needed} CPUs, {where} has {cpus}. Ask for "
+            f"at most {cpus}, or join a larger cluster with --address"
+        )
+
+
+def _open(described: Manifest, options: RunOptions) -> tuple[RunFolder, Manifest]:
+    """Create the folder of the run, or open the one to continue; return it with its manifest."""
+    path = run_path(options.storage, options.name)
+    again = options.resume or options.extend
+    if options.mirror is not None:
+        Mirror(options.mirror, options.name).open(path, resume=again)
+    if not again:
+        folder = RunFolder.create(path)
+        described.save(path)
+        return folder, described
+    stored = Manifest.load(path)
+    if options.extend:
+        extended = stored.extended(described)
+        return RunFolder(path), extended
+    stored.check_resume(described)
+    return RunFolder(path), stored
+
+
+def schedule(tune: TuneConfig, cells: int, cpus: int) -> tuple[int, int]:
+    """Return how many cells are played at once, and the rollout workers of each.
+
+    As many cells as CPUs or more: one process and one CPU each (0 workers). Fewer: one after
+    another, with a worker per CPU.
+    """
+    limit = tune.max_concurrent or cpus
+    if tune.workers_per_cell is not None:
+        return max(1, min(cpus // max(1, tune.workers_per_cell), limit)), tune.workers_per_cell
+    if cells >= cpus or tune.scheduler != "none":
+        return min(cpus, limit), 0
+    return 1, cpus
+
+
+def _play_queue(queue: CellQueue, options: RunOptions, cpus: int) -> bool:
+    """Play the waiting cells where the options say; return whether a stop was requested."""
+    cells = sum(key in queue.planned for key in queue.waiting) or 1
+    at_once, workers = schedule(options.scheduling, cells, cpus)
+    here = options.backend == "local" or options.start_backend is not None
+    one_by_one = at_once == 1 and workers and options.scheduling.scheduler == "none"
+    listener = queue.listener
+    queue.stop_file.unlink(missing_ok=True)
+    listener.started(queue.progress())
+    listener.note(f"writing to {queue.folder.path}")
+    try:
+        if here or one_by_one:
+            _one_by_one(queue, options.start_backend or start_backend, None if here else workers)
+        else:
+            from harness.experiments import ray_tune
+
+            with _cluster(None), StopRequest(queue.request_stop):
+                ray_tune.play(queue, at_once, workers)
+    except (InterruptedRunError, KeyboardInterrupt, SystemExit):
+        # While Ray starts, its own handler turns SIGTERM into SystemExit.
+        queue.request_stop("interrupted")
+    finally:
+        listener.closed()
+    stopped = queue.stop_file.exists()
+    queue.stop_file.unlink(missing_ok=True)
+    return stopped
+
+
+def _one_by_one(queue: CellQueue, start: StartBackend, workers: int | None) -> None:
+    """Play the cells in this process; the workers stay while the settings stay the same."""
+    used: RunConfig | None = None
+    with contextlib.ExitStack() as stack:
+        while (key := queue.next()) is not None:
+            spec = queue.spec(key, workers)
+            config = _shared_settings(spec.config)
+            if used is None or _without_names(config) != _without_names(used):
+                stack.close()
+                backend, used = start(config, queue.folder, queue.listener), config
+                stack.callback(backend.close)
+                # Only now: Ray installs handlers of its own while it starts.
+                stop = stack.enter_context(StopRequest(queue.request_stop))
+            play_cell(spec, backend, queue.listener, stop)
+            queue.running.discard(key)
+
+
+def _shared_settings(config: RunConfig) -> RunConfig:
+    """Return a cell's configuration with defaults left open that depend on its names alone."""
+    bare = dataclasses.replace(config, ppo=dataclasses.replace(config.ppo, chunk_steps=None))
+    return bare if spelled_out(bare) == spelled_out(config) else config
+
+
+def _without_names(config: RunConfig) -> RunConfig:
+    return dataclasses.replace(config, policy=("any",), learner=("any",), seed=(0,))
+
+
+def _conclude(folder: Path, seconds: float) -> ExitCode:
+    """Write and print the tables of what is complete; return the exit code they stand for."""
+    out, manifest = console(), Manifest.load(folder)
+    if manifest.ids("pending", "running") and not any(folder.glob("cells/*/records.parquet")):
+        again = "continue with --resume" if manifest.resumable else "it cannot be resumed"
+        out.print(f"nothing complete yet in {folder}; {again}")
+        return ExitCode.INTERRUPTED
+    tables = rebuild(folder)
+    out.print(Group(*(to_rich(table) for table in tables)))
+    out.print(f"[dim]{folder} · {seconds:.0f} s[/dim]", highlight=False)
+    return exit_code(tables)

@@ -1,0 +1,81 @@
+"""A run whose settings vary: its tables, and that it is published whole or not at all."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from harness.cli import publish, tables
+from harness.reporting.rebuild import load_tables, rebuild
+from harness.reporting.store.manifest import CellState
+from harness.reporting.store.records import RunFolder
+from tests.harness.reporting.synthetic_run import make_swept_run
+
+
+@pytest.fixture(autouse=True)
+def _no_figures(monkeypatch):
+    monkeypatch.setattr("harness.reporting.rebuild.write_figures", lambda *_: None)
+
+
+def test_settings_that_vary_name_the_rows_and_are_columns_of_the_csv(tmp_path):
+    run = make_swept_run(tmp_path / "run")
+    (table,) = rebuild(run)
+    frame = pd.read_csv(run / "table.csv")
+    frame = frame[frame.learner != "reference"]
+    assert list(frame.learner) == ["maml inner_lr=0.1"] * 2 + ["maml inner_lr=0.2"] * 2
+    assert list(frame["adapt.inner_lr"]) == [0.1, 0.1, 0.2, 0.2]
+    assert list(frame.seeds) == [3] * 4
+    assert table.exit_code == 0
+
+
+def test_cells_that_are_scored_differently_share_no_table(tmp_path):
+    run = make_swept_run(tmp_path / "run", "evaluation.query_episodes", (2, 3))
+    first, second = rebuild(run)
+    assert first.title.endswith("query_episodes=2")
+    assert second.title.endswith("query_episodes=3")
+    assert {path.name for path in (run / "figures").iterdir()} == {
+        "point_goal.query_episodes-2",
+        "point_goal.query_episodes-3",
+    }
+    assert len(pd.read_csv(run / "table.csv")) == 4
+    assert tables.main([str(run)]) == 0
+
+
+def test_a_published_run_says_what_its_cells_say(tmp_path):
+    run, target = make_swept_run(tmp_path / "run"), tmp_path / "published"
+    rebuild(run)
+    assert publish.main([str(run), "v1", "--to", str(target)]) == 0
+    for name in ("table.md", "table.csv"):
+        assert (target / "v1" / name).read_bytes() == (run / name).read_bytes()
+    assert len(list((target / "v1/cells").iterdir())) == 12 + 1
+    assert publish.main([str(run), "v1", "--to", str(target)]) == 2
+
+
+@pytest.mark.parametrize(
+    ("state", "remedy"),
+    [("pending", "--resume, then"), ("failed", "--resume --retry-failed, then")],
+)
+def test_a_run_with_a_cell_that_is_not_ok_is_not_published(tmp_path, capsys, state, remedy):
+    run, target = make_swept_run(tmp_path / "run"), tmp_path / "published"
+    key = next(iter(load_keys(run)))
+    RunFolder(run).cell(key).write_state(CellState(status=state))
+    assert publish.main([str(run), "v1", "--to", str(target)]) == 2
+    error = capsys.readouterr().err
+    assert f"1 of 12 cells are not ok ({key})" in error
+    assert remedy in error
+    assert not list(target.iterdir())
+
+
+def load_keys(run: Path):
+    return sorted(path.name for path in (run / "cells").glob("*maml*"))
+
+
+def test_tables_tells_missing_cells_from_failed_ones(tmp_path):
+    run = make_swept_run(tmp_path / "run")
+    first, second, *_ = load_keys(run)
+    for keys, state, code in (((first,), "failed", 3), ((second,), "pending", 4)):
+        for key in keys:
+            RunFolder(run).cell(key).write_state(CellState(status=state, reason="why"))
+        assert tables.main([str(run)]) == code
+    (table,) = load_tables(run)
+    assert (list(table.failed), table.missing) == ([first], (second,))
