@@ -15,8 +15,9 @@ from typing import Any
 from harness.config.sweep_file import PlannedCell, TuneConfig
 from harness.console.listener import RunListener
 from harness.console.progress_state import RunProgress
-from harness.experiments.planning import shared_training
+from harness.experiments.planning import shared_training, write_cell_config
 from harness.experiments.trial import TrialSpec
+from harness.reporting.rebuild import CELL_CONFIG
 from harness.reporting.store.manifest import CellState, Manifest, Status
 from harness.reporting.store.records import RunFolder
 from harness.types import Metrics
@@ -150,6 +151,9 @@ class CellQueue:
         """Record that the process of a cell died or raised too often."""
         self.folder.event("cell_failed", cell=key, reason=reason)
         self._settle(key, "failed", reason)
+        if key in self.planned:  # its process may have died before it wrote this
+            path = self.folder.cell(key).path / CELL_CONFIG
+            write_cell_config(path, self.planned[key].config)
         self.ended(key)
 
     def ended(self, key: str, result: Mapping[str, Any] | None = None) -> None:

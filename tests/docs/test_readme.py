@@ -4,12 +4,12 @@ import json
 from pathlib import Path
 
 import pytest
+from harness.reporting.sweeps import sweep_tables
 
 from harness.cli import parser
 from harness.config.schema import config_as_dict
 from harness.reporting.rebuild import load_comparison
 from harness.reporting.render.formats import to_markdown
-from harness.reporting.sweeps import sweep_tables
 
 ROOT = Path(__file__).parents[2]
 PUBLISHED = sorted(path.parent for path in (ROOT / "results/published").glob("*/manifest.json"))

@@ -270,7 +270,7 @@ class Manifest(Strict):
         return other.model_copy(
             update={
                 "created": self.created,
-                "cells": self.cells | other.cells,
+                "cells": self.cells | {k: c for k, c in other.cells.items() if k not in self.cells},
                 "references": self.references | added,
             }
         )

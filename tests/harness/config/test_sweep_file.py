@@ -4,16 +4,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from harness.experiments.sweep_run import describe
+from harness.reporting.store.sweep_manifest import settings_of
 
 from harness.cli import parser, sweep
 from harness.config import precedence, schema, strict_yaml, sweep_file
 from harness.config.schema import config_as_dict
 from harness.errors import UsageError
 from harness.experiments.cell_queue import reference_cells, twins
-from harness.experiments.sweep_run import describe
 from harness.meta.learners import traits
 from harness.reporting.store.manifest import config_hash
-from harness.reporting.store.sweep_manifest import settings_of
 
 POINT = """
 base:

@@ -1,7 +1,5 @@
 """Cells that fail: named, listed, never averaged in, and the others go on."""
 
-from pathlib import Path
-
 import pandas as pd
 import pytest
 

@@ -6,13 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from harness.experiments.run_loop import RunLoop
 
 from harness import seeding
 from harness.cli.parser import load_config
 from harness.execution.backend import LostError
 from harness.execution.cell import CellRunner
 from harness.execution.local import LocalBackend
-from harness.experiments.run_loop import RunLoop
 from harness.meta import adapters, learners
 from harness.meta.cell_setup import CellSetup
 from harness.meta.learners.base import DivergedError, JobContext, PolicyState
