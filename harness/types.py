@@ -1,4 +1,4 @@
-"""The values that travel through the harness.
+"""Values passed between the parts of the harness.
 
 Array letters: N tasks, E episodes per task, T time (the horizon), O observation, A action.
 """
@@ -13,36 +13,36 @@ from jaxtyping import Bool, Float
 from task_distributions.base import Task
 
 REFERENCE = "reference"
-"""Learner of the records of reference lines."""
+"""Learner name of reference lines, which do not compete."""
 REFERENCE_LINES = ("zero-action", "random-action")
-"""Policies of the measured reference lines: what any learner must beat."""
+"""Policies of the measured reference lines, which any learner must beat."""
 
 
 @dataclass(frozen=True, slots=True)
 class Episodes:
-    """E episodes on each of N tasks, padded to the horizon; ``mask`` tells the steps that happened.
+    """E episodes on each of N tasks, padded to the horizon; ``mask`` marks the real steps.
 
-    ``actions`` and ``log_probs`` are in the policy's own units: the environment received
+    ``actions`` and ``log_probs`` are in the policy's units: the environment received
     ``actions * action_scale``.
     """
 
     obs: Float[np.ndarray, "N E T O"]
-    """Observation before each step, as the environment gave it."""
+    """Raw observation before each step."""
     actions: Float[np.ndarray, "N E T A"]
     log_probs: Float[np.ndarray, "N E T"]
     """Log-probability of the action under the policy that took it."""
     rewards: Float[np.ndarray, "N E T"]
     mask: Bool[np.ndarray, "N E T"]
-    """Steps that happened and belong to a valid episode."""
+    """True for real steps of valid episodes."""
     last_obs: Float[np.ndarray, "N E O"]
-    """Observation after the last step: what a truncated episode bootstraps from."""
+    """Observation after the last step, used to bootstrap truncated episodes."""
     terminated: Bool[np.ndarray, "N E"]
     success: Bool[np.ndarray, "N E"]
-    """Success at any step of the episode."""
+    """True if any step of the episode succeeded."""
     invalid: Bool[np.ndarray, "N E"]
-    """The physics went unstable or an action was not finite: no result, never averaged in."""
+    """The simulation became unstable or an action was not finite. Excluded from every average."""
     lengths: Float[np.ndarray, "N E"]
-    """Steps that really ran, invalid episodes included: what the step budget is charged."""
+    """Steps taken, including invalid episodes; these count against the step budget."""
 
     @property
     def returns(self) -> Float[np.ndarray, "N E"]:
@@ -52,25 +52,25 @@ class Episodes:
 
     @property
     def env_steps(self) -> int:
-        """Environment steps taken, over all tasks and episodes."""
+        """Environment steps taken in all tasks and episodes."""
         return int(self.lengths.sum())
 
 
 @dataclass(frozen=True, slots=True)
 class MetaEpisodes:
-    """Everything that happened on N tasks: support batches in order, queries by number of shots."""
+    """Support and query episodes on N tasks."""
 
     support: tuple[Episodes, ...]
-    """One batch per shot, each collected with the parameters the shots before it led to."""
+    """One batch per shot, collected with the parameters adapted on the previous shots."""
     query: dict[int, Episodes]
-    """Shots taken -> episodes scored after them."""
+    """Number of shots -> episodes played after them."""
     adapt_seconds: dict[int, float]
-    """Shots taken -> wall seconds spent adapting until then, collection excluded."""
+    """Number of shots -> wall seconds of adaptation until then, without data collection."""
 
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """One trained thing of a run: what is compared with the other cells of its table."""
+    """One combination of task distribution, policy, learner and seed to train and evaluate."""
 
     task_dist: str
     policy: str
@@ -79,18 +79,18 @@ class Cell:
 
     @property
     def id(self) -> str:
-        """File-name-safe id, e.g. ``halfcheetah-vel.ssm.maml.s0``."""
+        """Id that is safe in file names, e.g. ``halfcheetah-vel.ssm.maml.s0``."""
         return f"{self.task_dist}.{self.policy}.{self.learner}.s{self.seed}"
 
     @property
     def network(self) -> str:
-        """Registered policy whose network this is: ``lstm`` of RLlib's ``rllib-lstm``."""
+        """Registered policy with this network, e.g. ``lstm`` for RLlib's ``rllib-lstm``."""
         return self.policy.removeprefix("rllib-")
 
 
 @dataclass(frozen=True, slots=True)
 class EvalRecord:
-    """One query episode, one row of ``cells/<cell>/records.parquet``."""
+    """One query episode: a row of ``cells/<cell>/records.parquet``."""
 
     run: str
     cell: str
@@ -101,21 +101,21 @@ class EvalRecord:
     task: str
     task_index: int
     policy: str
-    """A policy's name, or the name of a reference line (``zero-action``, ``random-action``)."""
+    """Name of the policy or reference line (``zero-action``, ``random-action``)."""
     learner: str
-    """A learner's name; ``reference`` for reference lines."""
+    """Name of the learner, or ``reference`` for reference lines."""
     adapter: str
     seed: int
     shots: int
     adaptation_steps: int
-    """Gradient steps taken until this query."""
+    """Gradient steps before this episode."""
     query_episode: int
     return_: float
     success: bool
     length_steps: int
     invalid: bool
     support_env_steps: int
-    """Environment steps of adaptation data this task had seen before this query."""
+    """Environment steps of support data collected on this task before this episode."""
     train_env_steps: int
     adapt_seconds: float
     num_params: int
@@ -123,22 +123,22 @@ class EvalRecord:
 
 @dataclass(frozen=True, slots=True)
 class Metrics:
-    """One outer iteration of one cell, one row of ``cells/<cell>/curve.parquet``."""
+    """One meta-iteration of one cell: a row of ``cells/<cell>/curve.parquet``."""
 
     iteration: int
-    """Outer iterations done, from 1."""
+    """Meta-iterations done, starting at 1."""
     env_steps: int
-    """Environment steps of training so far: the x-axis of every curve."""
+    """Environment steps of training so far, the x-axis of learning curves."""
     pre_return: float
-    """Mean return of the first support batch: the meta-parameters before adaptation."""
+    """Mean return of the first support batch, before adaptation."""
     post_return: float
-    """Mean return of the batch collected after adaptation; equals pre_return without adaptation."""
+    """Mean return of the batch after adaptation; equal to ``pre_return`` without adaptation."""
     wall_seconds: float
-    """Training time so far, resumed parts included."""
+    """Training time so far, including before interruptions."""
     seconds: dict[str, float] = field(default_factory=dict)
-    """Where this iteration's time went: physics, inference, learner, transport (see cell.py)."""
+    """Time of this iteration by activity: physics, inference, learner, transport."""
     info: dict[str, float] = field(default_factory=dict)
-    """What the learner reports: losses, KL, gradient norm, skipped updates, invalid episodes."""
+    """Learner statistics: losses, KL, gradient norm, skipped updates, invalid episodes."""
 
 
 __all__ = ["Cell", "Episodes", "EvalRecord", "MetaEpisodes", "Metrics", "Task"]

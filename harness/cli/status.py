@@ -17,7 +17,7 @@ from harness.console.live_table import duration, render
 from harness.console.progress_state import RunProgress
 from harness.errors import EXIT_CODES, run_command
 from harness.experiments.lock import being_played
-from harness.reporting.render.writers import console
+from harness.reporting.render.formats import console
 from harness.reporting.store.manifest import Manifest
 
 EVENTS_SHOWN = 5

@@ -11,8 +11,8 @@ from rich.console import Group
 
 from harness.errors import EXIT_CODES, run_command
 from harness.reporting.rebuild import exit_code, rebuild
-from harness.reporting.render.writers import console, render, render_blocks
-from harness.reporting.stats.differences import differences
+from harness.reporting.render.differences import differences
+from harness.reporting.render.formats import console, grids_to_rich, to_rich
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -38,7 +38,7 @@ def _main(argv: Sequence[str] | None) -> int:
     # First: a row that does not exist is refused before anything is written.
     beside = differences(given.run, given.against) if given.against is not None else []
     tables = rebuild(given.run)
-    console().print(Group(*(render(table) for table in tables)), render_blocks(beside))
+    console().print(Group(*(to_rich(table) for table in tables)), grids_to_rich(beside))
     return exit_code(tables)
 
 

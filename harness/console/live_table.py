@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from harness.console.progress_state import CellProgress, RunProgress
-from harness.reporting.render.blocks import clean
+from harness.reporting.text import printable
 
 STYLES = {"waiting": "dim", "ok": "green", "failed": "red", "stopped": "dim"}
 UNKNOWN = "–"
@@ -88,7 +88,7 @@ def render(
     hidden = len(progress.cells) - min(len(listed), rows)
     if hidden > 0:
         parts.append(Text(f"  … {hidden} more cells", style="dim"))
-    parts += [Text(clean(f"· {note}"), style="yellow") for note in notes]
+    parts += [Text(printable(f"· {note}"), style="yellow") for note in notes]
     return Group(*parts)
 
 
@@ -103,7 +103,7 @@ def _table(cells: Sequence[tuple[str, CellProgress]]) -> Table:
         done, total = (cell.jobs_done, cell.jobs) if scoring else (cell.iteration, cell.iterations)
         running = cell.status == "running"
         table.add_row(
-            clean(key),
+            printable(key),
             ProgressBar(total=max(total, 1), completed=done),
             f"eval {done}/{total}" if scoring else f"{done}/{total}",
             count(cell.env_steps),

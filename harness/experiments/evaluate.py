@@ -22,8 +22,8 @@ from harness.execution import online
 from harness.execution.cell import cells
 from harness.experiments.run import RunOptions, play
 from harness.reporting.rebuild import load_comparison
-from harness.reporting.render.writers import console
-from harness.reporting.stats.statistics import Estimate, estimate
+from harness.reporting.render.formats import console
+from harness.reporting.stats.intervals import Estimate, estimate
 from harness.reporting.store.files import run_path, write_atomically
 from harness.types import REFERENCE, Cell
 

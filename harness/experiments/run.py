@@ -30,7 +30,7 @@ from harness.experiments.mirror import Mirror, mirrored
 from harness.experiments.planning import cells_of, plan
 from harness.experiments.trial import StartBackend, play_cell, start_backend
 from harness.reporting.rebuild import exit_code, rebuild
-from harness.reporting.render.writers import console, render
+from harness.reporting.render.formats import console, to_rich
 from harness.reporting.store.files import remove_temporaries, run_path
 from harness.reporting.store.manifest import Manifest
 from harness.reporting.store.provenance import git_revision
@@ -322,6 +322,6 @@ def _conclude(folder: Path, seconds: float) -> ExitCode:
         out.print(f"nothing complete yet in {folder}; {again}")
         return ExitCode.INTERRUPTED
     tables = rebuild(folder)
-    out.print(Group(*(render(table) for table in tables)))
+    out.print(Group(*(to_rich(table) for table in tables)))
     out.print(f"[dim]{folder} · {seconds:.0f} s[/dim]", highlight=False)
     return exit_code(tables)

@@ -27,7 +27,7 @@ from harness.meta.learners.base import DivergedError
 from harness.reporting.rebuild import CELL_CONFIG
 from harness.reporting.store.manifest import CELLS_DIR, CellState
 from harness.reporting.store.records import CellFolder, RunFolder
-from harness.tracking.tracking import tracked
+from harness.tracking.trackers import with_trackers
 from harness.types import Cell, EvalRecord, Metrics
 
 LEARNER_ATTEMPTS = 3
@@ -104,7 +104,7 @@ def play_cell(spec: TrialSpec, backend: Backend, listener: RunListener, stop: St
             return _Trial(spec, backend, listener, stop).play()
         if not spec.checkpoint:
             write_cell_config(spec.folder.path / CELL_CONFIG, spec.config)
-        with tracked(listener, spec.folder, spec.config.execution) as tracking:
+        with with_trackers(listener, spec.folder, spec.config.execution) as tracking:
             return _Trial(spec, backend, tracking, stop).play()
 
 

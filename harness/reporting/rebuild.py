@@ -20,10 +20,11 @@ from typing import Any
 import pandas as pd
 
 from harness.errors import ArtefactError, ExitCode
-from harness.reporting.render.caption import caption, title
+from harness.reporting.render.captions import caption, title
 from harness.reporting.render.figures import write_figures
-from harness.reporting.render.writers import classes_to_csv, to_csv, to_latex, to_markdown
-from harness.reporting.stats.aggregate import Comparison, comparison_table
+from harness.reporting.render.formats import classes_to_csv, to_csv, to_latex, to_markdown
+from harness.reporting.render.html import to_html
+from harness.reporting.stats.comparison import Comparison, comparison_table
 from harness.reporting.store.files import write_atomically
 from harness.reporting.store.manifest import CELLS_DIR, Manifest
 from harness.reporting.store.records import read_curves, read_records
@@ -95,7 +96,7 @@ def exit_code(tables: Sequence[Comparison]) -> ExitCode:
 
 
 def rebuild(run: Path) -> list[Comparison]:
-    """Write ``table.{csv,md,tex}`` and the figures; return the tables.
+    """Write ``table.{csv,md,tex}``, ``report.html`` and the figures; return the tables.
 
     Where tasks have classes, ``classes.csv`` too.
 
@@ -112,7 +113,9 @@ def rebuild(run: Path) -> list[Comparison]:
         folder.mkdir(parents=True)
         own = {key: curves[key] for key in source.manifest.cells if key in curves}
         write_figures(table, source.manifest, own, folder)
+    drawn = [path.relative_to(run).as_posix() for path in sorted(figures.rglob("*.png"))]
     texts = {
+        "report.html": to_html(tables, drawn),
         "table.csv": _one_csv([to_csv(table) for table in tables]),
         "table.md": "\n".join(to_markdown(table) for table in tables),
         "table.tex": "\n".join(to_latex(table) for table in tables),

@@ -1,12 +1,18 @@
-"""A small run on disk whose numbers follow a formula: what the reporting tests read."""
+"""A small run on disk whose numbers follow a formula, and readers of its tables."""
 
 from __future__ import annotations
 
 import dataclasses
+import io
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+from rich.console import Console
+
+from harness.reporting.render.formats import to_rich
+from harness.reporting.stats.comparison import Comparison
 from harness.reporting.store.manifest import (
     SCORING,
     CellInfo,
@@ -172,3 +178,20 @@ def make_swept_run(
         own.write_records(records_of(info.cell, **{"cell": key}))
         own.write_curve(curve_of(info.cell))
     return path
+
+
+def frame_of(rows: Sequence[EvalRecord]) -> pd.DataFrame:
+    return pd.DataFrame([dataclasses.asdict(row) for row in rows])
+
+
+def row_of(table: Comparison, policy: str, learner: str = "maml") -> dict:
+    """The one row of this policy and learner."""
+    rows = table.frame[(table.frame["policy"] == policy) & (table.frame["learner"] == learner)]
+    (row,) = rows.to_dict("records")
+    return row
+
+
+def printed(table: Comparison, width: int = 100) -> str:
+    console = Console(file=io.StringIO(), width=width)
+    console.print(to_rich(table))
+    return console.file.getvalue()

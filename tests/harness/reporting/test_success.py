@@ -1,16 +1,15 @@
-"""Success beside return: rates, their intervals, classes, and splits that never mix."""
+"""Success rates, classes and splits, from the records to every file of a run."""
 
 import csv
 import dataclasses
 import io
 
-import numpy as np
 import pytest
 from rich.console import Console
 
 from harness.reporting.rebuild import load_comparison, rebuild
-from harness.reporting.render.writers import render
-from harness.reporting.stats.statistics import estimate, estimate_rate, wilson
+from harness.reporting.render.formats import to_rich
+from harness.reporting.stats.intervals import estimate, wilson
 from harness.reporting.store.manifest import CellState
 from harness.reporting.store.records import RunFolder, read_records
 from harness.types import Cell
@@ -116,7 +115,7 @@ def test_the_gain_in_success_is_paired_by_task(run, table):
         assert [line[key] for key in keys] == pytest.approx(dataclasses.astuple(by_hand))
 
 
-def test_classes_are_told_apart_with_goals_as_trials(run):
+def test_classes_have_wilson_intervals_with_goals_as_trials(run):
     records = read_records(run)
     records["class"] = records["task"].str.partition("/")[0]
     lines = lines_of(run / "classes.csv")
@@ -138,24 +137,25 @@ def test_classes_are_told_apart_with_goals_as_trials(run):
         )
 
 
-def test_the_terminal_shows_classes_short_and_the_files_in_full(run, table):
+def test_full_class_grids_are_in_the_files_only(run, table):
     console = Console(file=io.StringIO(), width=100)
-    console.print(render(table))
+    console.print(to_rich(table))
     shown, text = console.file.getvalue(), (run / "table.md").read_text()
-    assert "Success (%) by test class, 5 shots" in shown
-    assert "success (%) / return by train class" not in shown
-    assert "**gru, maml, gradient: success (%) / return by train class**" in text
-    assert "Protocol quick, a first look and no benchmark result: the first 4 goals" in text
+    assert "Success rate (%) by test class, 5 shots" in shown
+    assert "success rate (%) / return by train class" not in shown
+    assert "**gru, maml, gradient: success rate (%) / return by train class**" in text
+    assert "Protocol quick (a preview, not a benchmark result): the first 4 goals" in text
 
 
-def test_official_is_not_called_a_first_look(tmp_path):
+def test_the_official_protocol_is_not_called_a_preview(tmp_path):
     table, _ = load_comparison(make_run(tmp_path / "run", ("test",), "official"))
-    text = " ".join(table.caption)
-    assert "Protocol official: the first 4 goals of every test class, a fixed" in text
+    (text,) = (part for part in table.caption if part.startswith("Protocol official"))
+    assert "4 goals of every test class" in text
+    assert "preview" not in text
     assert not table.others
 
 
-def test_figures_of_success_and_of_every_split_are_made_anew(run, tmp_path):
+def test_every_split_has_figures_and_old_ones_are_deleted(run, tmp_path):
     names = {path.name for path in (run / "figures").iterdir()}
     both = {"adaptation_curve", "success_curve", "class_success"}
     assert names == {"learning_curves.png"} | {f"{n}{s}.png" for n in both for s in ("", ".train")}
@@ -167,33 +167,3 @@ def test_figures_of_success_and_of_every_split_are_made_anew(run, tmp_path):
         "learning_curves.png",
         *(f"{name}.png" for name in both),
     }
-
-
-def test_wilsons_interval_has_the_published_values():
-    # Newcombe 1998 (Statistics in Medicine 17, 857), table I, method 3.
-    assert wilson(81 / 263, 263) == pytest.approx((0.2553, 0.3662), abs=5e-5)
-    assert wilson(15 / 148, 148) == pytest.approx((0.0624, 0.1605), abs=5e-5)
-    assert wilson(0 / 20, 20) == pytest.approx((0.0, 0.1611), abs=5e-5)
-    assert wilson(1 / 29, 29) == pytest.approx((0.0061, 0.1718), abs=5e-5)
-
-
-@pytest.mark.parametrize("seeds", [1, 3])
-def test_the_interval_of_a_rate_covers_the_bootstrap_and_wilson(seeds):
-    for rate in (0.0, 1.0):  # seen the same everywhere: not certain for that
-        found = estimate_rate(np.full((seeds, 20), rate))
-        assert (found.point, found.low, found.high) == (rate, *wilson(rate, 20))
-        assert found.low < found.high
-    rng = np.random.default_rng(1)
-    for chance in (0.05, 0.4):
-        values = (rng.random((seeds, 20)) < chance).astype(float)
-        found, boot = estimate_rate(values), estimate(values)
-        low, high = wilson(boot.point, 20)
-        assert found.point == boot.point
-        assert (found.low, found.high) == (min(low, boot.low), max(high, boot.high))
-    # One success more must not lower the upper end, as the bootstrap alone has it.
-    ends = [estimate_rate(np.r_[np.ones(n), np.zeros(20 - n)][None]).high for n in range(21)]
-    assert ends == sorted(ends)
-    lone = estimate_rate(np.ones((1, 1)))
-    assert (lone.low, lone.high) == wilson(1.0, 1)
-    nothing = estimate_rate(np.full((seeds, 20), np.nan))
-    assert np.isnan([nothing.point, nothing.low, nothing.high]).all()

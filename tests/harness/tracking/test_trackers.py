@@ -1,4 +1,4 @@
-"""What TensorBoard and Weights & Biases are given: the curves and scores, nothing twice."""
+"""Trackers receive every curve point and score once, and their failures stay with them."""
 
 import struct
 import sys
@@ -6,6 +6,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event
 
 import harness.console.display
@@ -14,8 +15,7 @@ from harness.execution import local, preflight
 from harness.reporting.store.records import read_curves
 from harness.rllib import command
 from harness.rllib import run as rllib_run
-from harness.tracking import tracking
-from tests.harness.execution.execution_cases import Listener, played_locally, trained
+from tests.harness.execution.execution_cases import Listener, events, played_locally, trained
 
 CELL = "point_goal.mlp.maml.s0"
 
@@ -41,25 +41,25 @@ def scalars(run_dir):
 
 
 def expected(name="x"):
-    """The same from the run's curve and records."""
+    """The same scalars computed from the run's curve and records."""
     (curve,) = read_curves(Path("results") / name).values()
     frame = trained(name)
     return {
-        "return/before adaptation": {m.env_steps: m.pre_return for m in curve},
-        "return/after adaptation": {m.env_steps: m.post_return for m in curve},
+        "return/before_adaptation": {m.env_steps: m.pre_return for m in curve},
+        "return/after_adaptation": {m.env_steps: m.post_return for m in curve},
         "learner/outer_kl": {m.env_steps: m.info["outer_kl"] for m in curve},
         "seconds/physics": {m.env_steps: m.seconds["physics"] for m in curve},
-        "test/return by shots": frame.groupby("shots").return_.mean().to_dict(),
+        "by_shots/test_return": frame.groupby("shots").return_.mean().to_dict(),
     }
 
 
 def check(found, want):
     for tag, steps in want.items():
         assert found[tag] == pytest.approx(steps, rel=1e-6), tag
-    assert min(found["env steps per second"].values()) > 0
+    assert min(found["env_steps_per_second"].values()) > 0
 
 
-def test_a_resumed_run_has_its_curve_in_tensorboard_once(monkeypatch):
+def test_a_resumed_run_has_every_iteration_in_tensorboard_once(monkeypatch):
     def stop(done):
         if done == 2:
             raise KeyboardInterrupt
@@ -72,23 +72,32 @@ def test_a_resumed_run_has_its_curve_in_tensorboard_once(monkeypatch):
     (path,) = Path("results/x").glob("cells/*/checkpoints/*3.safetensors")
     argv = ["evaluate", "--checkpoint", str(path), "--backend", "local", "--name", "e"]
     assert run.main(argv) == 0
-    assert set(scalars("results/e")) == {"test/return by shots", "test/success by shots"}
+    assert set(scalars("results/e")) == {"by_shots/test_return", "by_shots/test_success"}
     assert run.main([*argv[:-1], "none", "--no-tensorboard"]) == 0
     assert not list(Path("results/none").rglob("tensorboard"))
 
 
-def test_a_disk_that_is_full_costs_the_view_and_not_the_run(monkeypatch, capsys):
-    class Full(tracking.TensorBoard):
-        def _write(self, *_, **fields):
-            if fields.get("step"):
-                raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(tracking, "TensorBoard", Full)
-    assert played_locally("x", epochs=1) == 0
-    assert f"Full is left out for {CELL}: [Errno 28]" in capsys.readouterr().err
+def failed_trackers(name="x"):
+    """The (cell, tracker) of every failure in the run's log."""
+    frame = events(name)
+    failed = frame[frame["kind"] == "tracker_failed"]
+    return (
+        list(failed[["cell", "tracker"]].itertuples(index=False, name=None)) if len(failed) else []
+    )
 
 
-def test_packages_that_are_missing_are_named_before_anything_is_made(monkeypatch, capsys):
+def test_a_full_disk_costs_the_curve_and_not_the_run(monkeypatch, capsys):
+    def full(_, event):
+        if event.step:
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(EventsWriter, "write_event", full)
+    assert played_locally("x", epochs=2) == 0
+    assert failed_trackers() == [(CELL, "TensorBoard")]
+    assert capsys.readouterr().err.count("No space left on device") == 1
+
+
+def test_a_missing_package_is_refused_before_a_folder_is_made(monkeypatch, capsys):
     monkeypatch.setattr(preflight, "find_spec", lambda name: None)
     assert played_locally("x") == 2
     assert "--no-tensorboard" in capsys.readouterr().err
@@ -105,11 +114,14 @@ def test_packages_that_are_missing_are_named_before_anything_is_made(monkeypatch
 
 
 class FakeRun:
-    """Remembers what a run of wandb was told."""
+    """Remembers what was logged to it."""
 
-    def __init__(self, asked):
-        self.asked, self.logged, self.summary, self.finished = asked, [], {}, False
+    def __init__(self, settings):
+        self.settings, self.logged, self.finished = settings, [], False
         self.log = self.logged.append
+
+    def define_metric(self, name, step_metric):
+        self.step_metric = {name: step_metric}
 
     def finish(self):
         self.finished = True
@@ -117,14 +129,14 @@ class FakeRun:
 
 @pytest.fixture
 def runs(monkeypatch):
-    """The runs of a wandb that is not installed."""
+    """The runs of a fake ``wandb``."""
     runs, fake = [], ModuleType("wandb")
     fake.Settings = dict
 
-    def init(**asked):
-        # As wandb 0.31 does, which returns a run that was not finished unless told otherwise.
-        if not runs or runs[-1].finished or asked.get("reinit") == "create_new":
-            runs.append(FakeRun(asked))
+    def init(**settings):
+        # wandb 0.31 returns the last run if it was not finished, unless reinit says otherwise.
+        if not runs or runs[-1].finished or settings.get("reinit") == "create_new":
+            runs.append(FakeRun(settings))
         return runs[-1]
 
     fake.init = init
@@ -134,48 +146,42 @@ def runs(monkeypatch):
 
 
 class ServiceDiedError(Exception):
-    """No ``wandb.Error``, as those of its mailbox are not."""
+    """Not a ``wandb.Error``, as with the errors of its mailbox."""
 
 
-class Brittle(dict):
-    """A run, or its summary, one of whose methods fails."""
-
-    def __call__(self, *_):
-        raise ServiceDiedError("<gone>")
-
-    update = __call__
+def broken(*_, **__):
+    raise ServiceDiedError("<gone>")
 
 
-@pytest.mark.parametrize("broken", ["log", "summary", "finish"])
-def test_wandb_that_fails_is_left_out_and_the_run_goes_on(monkeypatch, capsys, runs, broken):
-    monkeypatch.setattr(
-        FakeRun,
-        "__setattr__",
-        lambda run, name, value: object.__setattr__(
-            run, name, Brittle() if name == broken else value
-        ),
-    )
-    if broken == "finish":
-        monkeypatch.setattr(FakeRun, "finish", Brittle())
-    assert played_locally("x", "--wandb", epochs=1) == 0
-    assert f"WeightsAndBiases is left out for {CELL}: wandb: ServiceDied" in capsys.readouterr().err
+@pytest.mark.parametrize("method", ["define_metric", "finish"])
+def test_a_failing_wandb_is_reported_once_and_the_run_goes_on(monkeypatch, capsys, runs, method):
+    monkeypatch.setattr(FakeRun, method, broken)
+    assert played_locally("x", "--wandb", epochs=2) == 0
+    assert failed_trackers() == [(CELL, "WeightsAndBiases")]
+    assert capsys.readouterr().err.count("ServiceDiedError: <gone>") == 1
+    check(scalars("results/x"), expected())
 
 
-def test_a_cell_after_one_that_wandb_failed_in_has_a_run_of_its_own(monkeypatch, runs):
-    def broken(run, name, value):
-        first = name == "log" and not runs
-        object.__setattr__(run, name, Brittle() if first else value)
+def test_the_cell_after_a_failed_one_has_its_own_wandb_run(monkeypatch, runs):
+    init = FakeRun.__init__
 
-    monkeypatch.setattr(FakeRun, "__setattr__", broken)
-    argv = ["--wandb", "--seeds", "0", "1"]
-    assert played_locally("x", *argv, epochs=1) == 0
+    def first_breaks(run, settings):
+        init(run, settings)
+        run.log = run.log if runs else broken
+
+    monkeypatch.setattr(FakeRun, "__init__", first_breaks)
+    assert played_locally("x", "--wandb", "--seeds", "0", "1", epochs=1) == 0
+    assert failed_trackers() == [(CELL, "WeightsAndBiases")]
     failed, whole = runs
     assert not failed.finished
-    assert (len(whole.logged), whole.finished) == (1, True)
-    assert whole.asked["name"] == "point_goal.mlp.maml.s1"
+    assert whole.finished
+    assert [row["env_steps"] for row in whole.logged if "env_steps" in row] == [
+        m.env_steps for m in read_curves(Path("results/x"))["point_goal.mlp.maml.s1"]
+    ]
+    assert whole.settings["name"] == "point_goal.mlp.maml.s1"
 
 
-def test_workers_are_ended_before_trackers_are_closed(monkeypatch):
+def test_workers_end_before_trackers_are_closed(monkeypatch):
     ended = []
     monkeypatch.setattr(local.LocalBackend, "close", lambda _: ended.append("backend"))
     listener = Listener()
@@ -185,16 +191,16 @@ def test_workers_are_ended_before_trackers_are_closed(monkeypatch):
     assert ended == ["backend", "display"]
 
 
-def test_wandb_is_told_the_same_offline(runs):
+def test_wandb_gets_the_same_numbers_offline(runs):
     assert played_locally("x", "--wandb", epochs=2) == 0
-    (told,) = runs
-    assert told.finished
-    assert told.asked["mode"] == "offline"
-    assert Path(told.asked["dir"]) == Path("results/x/cells").absolute() / CELL / "wandb"
-    tags = {tag for row in told.logged for tag in row} - {"env_steps"}
-    found = {tag: {row["env_steps"]: row[tag] for row in told.logged} for tag in tags}
-    want = expected()
-    scores = want.pop("test/return by shots")
-    check(found, want)
-    for shots, mean in scores.items():
-        assert told.summary[f"test/return by shots/{shots} shots"] == pytest.approx(mean)
+    (run,) = runs
+    assert run.finished
+    assert run.settings["mode"] == "offline"
+    assert Path(run.settings["dir"]) == Path("results/x/cells").absolute() / CELL / "wandb"
+    assert run.step_metric == {"by_shots/*": "shots"}
+    found = {}
+    for row in run.logged:
+        step = row.pop("shots" if "shots" in row else "env_steps")
+        for tag, value in row.items():
+            found.setdefault(tag, {})[step] = value
+    check(found, expected())

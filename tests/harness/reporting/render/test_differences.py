@@ -1,10 +1,10 @@
-"""How the rows of a table differ from one of them."""
+"""Differences between the rows of a table and one of them."""
 
 import pytest
 
 from harness.cli import tables
 from harness.errors import UsageError
-from harness.reporting.stats.differences import differences
+from harness.reporting.render.differences import differences
 from tests.harness.reporting.synthetic_run import make_run, make_swept_run
 
 
@@ -13,7 +13,7 @@ def test_rows_are_paired_by_seed_and_task(tmp_path):
     (block,) = differences(run, "ssm")
     ((name, *cells),) = block.rows
     assert name == ("gru", "maml, gradient")
-    # Seeds and tasks differ by far more than the rows: paired, nothing of that is left.
+    # Seeds and tasks differ by more than the rows; pairing removes that.
     assert cells == [(text, f"[{text.lstrip('+')}, {text.lstrip('+')}]") for text in NUMBERS]
 
 
@@ -28,8 +28,8 @@ def test_rows_with_other_seeds_have_no_difference(tmp_path):
 
 def test_a_run_whose_settings_vary_is_compared_by_them(tmp_path):
     run = make_swept_run(tmp_path / "run")
-    (block,) = differences(run, "ssm inner_lr=0.1")
-    found = {f"{name} {learner}": text for (name, learner), (text, _), *_ in block.rows}
+    (grid,) = differences(run, "ssm inner_lr=0.1")
+    found = {f"{name} {learner}": text for (name, learner), (text, _), *_ in grid.rows}
     assert found == {
         "gru maml inner_lr=0.1, gradient": "-2.00",
         "gru maml inner_lr=0.2, gradient": "-2.00",
@@ -44,10 +44,10 @@ def test_a_row_that_is_not_there_or_not_alone_is_refused(tmp_path, capsys, monke
     assert tables.main([str(run), "--against", against]) == 2
     assert "have: gru maml gradient, ssm maml gradient" in capsys.readouterr().err
     assert tables.main([str(run), "--against", "gru"]) == 0
-    assert "return minus that of gru maml gradient" in capsys.readouterr().out
+    assert "minus return of gru maml gradient" in capsys.readouterr().out
 
 
 def test_the_only_row_has_nothing_to_differ_from(tmp_path):
     run = make_run(tmp_path / "run", pending=[f"point_goal.gru.maml.s{seed}" for seed in range(3)])
-    with pytest.raises(UsageError, match="or the only one; have: ssm maml gradient"):
+    with pytest.raises(UsageError, match="have: ssm maml gradient"):
         differences(run.path, "ssm")

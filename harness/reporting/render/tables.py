@@ -1,0 +1,224 @@
+"""The comparison as grids of text cells, shared by all output formats."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, TypeAlias
+
+import pandas as pd
+
+from harness.reporting.stats.comparison import CLASS, Comparison
+from harness.reporting.stats.scores import ROW_KEY
+from harness.reporting.text import DASH, duration, is_number, printable, short_count
+from harness.types import REFERENCE
+
+TextCell: TypeAlias = tuple[str, str]
+"""The text of a cell, and its interval or other detail (may be empty)."""
+Row: TypeAlias = Mapping[str, Any]
+"""One row of a frame by column name."""
+WARNINGS = ("INCOMPLETE", "FAILED", "STOPPED")
+"""First words of the paragraphs about cells that are not in the table."""
+ROW_HEADER: TextCell = ("policy", "learner, adapter")
+MAX_TERMINAL_CLASSES = 15
+MAX_TERMINAL_COLUMNS = 8
+"""A larger grid of classes does not fit a terminal and goes to the files only."""
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """A titled grid of text cells; the first column names the row."""
+
+    title: str
+    header: tuple[TextCell, ...]
+    rows: tuple[tuple[TextCell, ...], ...]
+    files_only: bool = False
+    """Too large for a terminal."""
+
+
+def grids(table: Comparison) -> list[Grid]:
+    """Return the grids of every split: returns, success, gains with costs, then classes."""
+    found = []
+    for part in table.splits:
+        suffix = f", {part.split} tasks" if table.others else ""
+        found += [replace(grid, title=grid.title + suffix) for grid in _split_grids(part)]
+    return found + [grid for part in table.splits for grid in _class_grids(part)]
+
+
+def _split_grids(table: Comparison) -> Iterator[Grid]:
+    gains = table.shots[1:]
+    competitors = rows_of(table.frame[table.frame["learner"] != REFERENCE])
+    yield _return_grid(table)
+    if table.has_success:
+        measured = [row for row in rows_of(table.frame) if row["adapter"] != "analytic"]
+        yield _rate_grid("Success rate (%)", table, measured, "success", table.shots)
+    if competitors:
+        yield _gain_grid(table, competitors)
+        if table.has_success and gains:
+            title = "Gain in success rate (percentage points)"
+            yield _rate_grid(title, table, competitors, "success_gain", gains)
+
+
+def _return_grid(table: Comparison) -> Grid:
+    names = [f"return_{count}" for count in table.shots]
+    digits = decimals(table.frame[names].to_numpy().ravel().tolist())
+    header = [(shot_label(count), "") for count in table.shots]
+    rows = []
+    for row in rows_of(table.frame):
+        values = [estimate_cell(row, name, digits) for name in names]
+        seeds = (count_text(row["seeds"]), _seed_note(row))
+        rows.append((row_label(table, row), *values, seeds))
+    return Grid("Return", (ROW_HEADER, *header, ("seeds", "")), tuple(rows))
+
+
+def _rate_grid(
+    title: str, table: Comparison, rows: Sequence[Row], column: str, shots: Sequence[int]
+) -> Grid:
+    header = [(shot_label(count), "") for count in shots]
+    cells = (
+        (row_label(table, row), *(_percent_cell(row, f"{column}_{count}") for count in shots))
+        for row in rows
+    )
+    return Grid(title, (ROW_HEADER, *header), tuple(cells))
+
+
+def _gain_grid(table: Comparison, competitors: Sequence[Row]) -> Grid:
+    names = [f"gain_{count}" for count in table.shots[1:]]
+    digits = decimals([row[name] for row in competitors for name in names])
+    header: list[TextCell] = [(shot_label(count), "") for count in table.shots[1:]]
+    compared = any(row["improvement_over"] for row in competitors)
+    header += [("P", "")] if compared else []
+    header += [("parameters", "training steps"), ("wall time", "invalid")]
+    rows = []
+    for row in competitors:
+        cells = [estimate_cell(row, name, digits, sign=True) for name in names]
+        cells += [estimate_cell(row, "improvement", 2)] if compared else []
+        cells.append((count_text(row["num_params"]), short_count(row["train_env_steps"])))
+        cells.append((duration(row["wall_seconds"]), count_text(row["invalid_episodes"])))
+        rows.append((row_label(table, row), *cells))
+    title = "Gain over 0 shots" if names else "Cost"
+    return Grid(title, (ROW_HEADER, *header), tuple(rows))
+
+
+def _class_grids(table: Comparison) -> Iterator[Grid]:
+    """Yield success by class after the most shots, then one full grid per row of the table."""
+    if table.classes.empty:
+        return
+    by_row: dict[tuple[str, ...], dict[str, Row]] = {
+        tuple(key): {} for key in table.frame[list(ROW_KEY)].itertuples(index=False, name=None)
+    }
+    for line in rows_of(table.classes):
+        by_row[tuple(line[key] for key in ROW_KEY)][line[CLASS]] = line
+    columns = [
+        (row_label(table, dict(zip(ROW_KEY, key, strict=True))), lines)
+        for key, lines in by_row.items()
+        if lines
+    ]
+    yield _class_summary(table, columns)
+    yield from (_class_grid(table, label, lines) for label, lines in columns)
+
+
+def _class_summary(
+    table: Comparison, columns: Sequence[tuple[TextCell, Mapping[str, Row]]]
+) -> Grid:
+    column = f"success_{table.shots[-1]}"
+    details = {detail for (_, detail), lines in columns if not _is_reference(lines)}
+    header = [(name, detail if len(details) > 1 else "") for (name, detail), _ in columns]
+    rows = []
+    for name in dict.fromkeys(table.classes[CLASS]):
+        rates = [(_rate_text(lines.get(name), column), "") for _, lines in columns]
+        rows.append(((printable(name), ""), *rates))
+    title = f"Success rate (%) by {table.split} class, {shot_label(table.shots[-1])}"
+    large = len(rows) > MAX_TERMINAL_CLASSES or len(columns) > MAX_TERMINAL_COLUMNS
+    return Grid(title, (("class", ""), *header), tuple(rows), files_only=large)
+
+
+def _class_grid(table: Comparison, label: TextCell, lines: Mapping[str, Row]) -> Grid:
+    constant = _is_reference(lines)
+    shots = table.shots[:1] if constant else table.shots
+    returns = [line[f"return_{count}"] for line in lines.values() for count in shots]
+    digits = min(1, decimals(returns))
+    header = [("all shots" if constant else shot_label(count), "") for count in shots]
+    rows = []
+    for name, line in lines.items():
+        rates = [_rate_text(line, f"success_{count}") for count in shots]
+        means = [_fixed(line[f"return_{count}"], digits) for count in shots]
+        cells = [(f"{rate} / {mean}", "") for rate, mean in zip(rates, means, strict=True)]
+        rows.append(((printable(name), ""), *cells, (count_text(line["goals"]), "")))
+    title = f"{', '.join(filter(None, label))}: success rate (%) / return by {table.split} class"
+    return Grid(title, (("class", ""), *header, ("goals", "")), tuple(rows), files_only=True)
+
+
+def is_warning(paragraph: str) -> bool:
+    """Return whether a caption's paragraph lists cells that are not in the table."""
+    return paragraph.partition(":")[0] in WARNINGS
+
+
+def rows_of(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return the rows of ``frame``, each by column name."""
+    return [{str(key): value for key, value in row.items()} for row in frame.to_dict("records")]
+
+
+def row_label(table: Comparison, row: Row) -> TextCell:
+    """Return the first cell of a row: its policy, with learner and adapter as the detail."""
+    policy, learner, adapter = (printable(str(row[key])) for key in ROW_KEY[1:])
+    if row["learner"] == REFERENCE:
+        detail = "reference, analytic" if adapter == "analytic" else "reference"
+    else:
+        detail = f"{learner}, {adapter}" if adapter else learner
+    if table.frame["task_dist"].nunique() > 1:
+        policy = f"{printable(str(row['task_dist']))}: {policy}"
+    return policy, detail
+
+
+def shot_label(count: int) -> str:
+    """Return ``1 shot`` or ``K shots``."""
+    return "1 shot" if count == 1 else f"{count} shots"
+
+
+def decimals(values: Sequence[float]) -> int:
+    """Return the number of decimals that shows about four digits of the largest value."""
+    largest = max((abs(value) for value in values if math.isfinite(value)), default=0.0)
+    return 0 if largest >= 10_000 else 1 if largest >= 10 else 2 if largest >= 1 else 3
+
+
+def estimate_cell(row: Row, name: str, digits: int, sign: bool = False) -> TextCell:
+    """Return the point estimate ``name`` of a row, with its interval in brackets."""
+    point, low, high = (row[key] for key in (name, f"{name}_low", f"{name}_high"))
+    if not is_number(point):
+        return DASH, ""
+    text = f"{point:{'+' if sign else ''}.{digits}f}"
+    if not (is_number(low) and is_number(high)):
+        return text, ""
+    # Three digits are enough for a bound, and let four columns of intervals fit a terminal.
+    digits = 0 if max(abs(low), abs(high)) >= 100 else digits
+    return text, f"[{low:.{digits}f}, {high:.{digits}f}]"
+
+
+def count_text(value: Any) -> str:
+    """Return a count without decimals; a dash if there is none."""
+    return f"{round(value)}" if is_number(value) else DASH
+
+
+def _percent_cell(row: Row, name: str) -> TextCell:
+    percent = {key: 100 * row[key] for key in (name, f"{name}_low", f"{name}_high")}
+    return estimate_cell(percent, name, 1, sign="gain" in name)
+
+
+def _seed_note(row: Row) -> str:
+    counts = {status: row.get(f"seeds_{status}", 0) for status in ("failed", "stopped", "missing")}
+    notes = [f"{n:.0f} {status}" for status, n in counts.items() if is_number(n) and n > 0]
+    return f"({', '.join(notes)})" if notes else ""
+
+
+def _is_reference(lines: Mapping[str, Row]) -> bool:
+    return all(line["learner"] == REFERENCE for line in lines.values())
+
+
+def _rate_text(line: Row | None, name: str) -> str:
+    return _fixed(100 * line[name], 1) if line else DASH
+
+
+def _fixed(value: Any, digits: int) -> str:
+    return f"{value:.{digits}f}" if is_number(value) else DASH

@@ -1,0 +1,214 @@
+"""Learning curves and scores for TensorBoard and Weights & Biases.
+
+Trackers only show what the curves and records of a run contain. They are written again from the
+saved curve when a cell resumes, so iterations lost in an interruption do not stay in them. A
+tracker that fails costs its own curve, never the run.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol, TypeAlias
+
+from harness.config.schema import ExecutionConfig
+from harness.console.listener import RunListener
+from harness.console.progress_state import RunProgress
+from harness.reporting.store.records import CellFolder, RunFolder
+from harness.types import REFERENCE, Metrics
+
+FLUSH_SECONDS = 5.0
+WANDB_PROJECT = "metarl-harness"
+Scalars: TypeAlias = Mapping[str, float]
+
+
+class Tracker(Protocol):
+    """Destination for the scalars of one cell. Any method may raise."""
+
+    def log(self, scalars: Scalars, *, axis: str, step: int, wall_time: float) -> None:
+        """Write scalars at ``step`` of ``axis`` (``env_steps`` or ``shots``), at a Unix time."""
+        ...
+
+    def close(self) -> None:
+        """Finish the cell."""
+        ...
+
+
+class TensorBoard:
+    """An event file in ``cells/<cell>/tensorboard``."""
+
+    def __init__(self, cell: CellFolder) -> None:
+        # Not SummaryWriter: its thread dies when the disk is full, and the next call then blocks.
+        from tensorboardX.event_file_writer import EventsWriter
+
+        self._writer = EventsWriter(str(_empty_folder(cell.path / "tensorboard") / "events"))
+        self._last_flush = time.monotonic()
+
+    def log(self, scalars: Scalars, *, axis: str, step: int, wall_time: float) -> None:
+        """Write scalars at ``step``; their tags tell the axes apart."""
+        from tensorboardX import summary
+        from tensorboardX.proto.event_pb2 import Event
+
+        for tag, value in scalars.items():
+            scalar = summary.scalar(tag, value)
+            self._writer.write_event(Event(wall_time=wall_time, step=step, summary=scalar))
+        if time.monotonic() - self._last_flush > FLUSH_SECONDS:
+            self._writer.flush()
+            self._last_flush = time.monotonic()
+
+    def close(self) -> None:
+        """Flush and close the file."""
+        self._writer.close()
+
+
+class WeightsAndBiases:
+    """An offline run in ``cells/<cell>/wandb``; upload it with ``wandb sync``."""
+
+    def __init__(self, cell: CellFolder) -> None:
+        import wandb
+
+        self._run = wandb.init(
+            project=WANDB_PROJECT,
+            group=cell.path.parents[1].name,
+            name=cell.key,
+            dir=str(_empty_folder(cell.path / "wandb")),
+            mode="offline",
+            config={"cell": cell.key},
+            reinit="create_new",  # otherwise this cell would continue the run of a failed one
+            settings=wandb.Settings(silent=True, console="off"),
+        )
+        self._run.define_metric("by_shots/*", step_metric="shots")
+
+    def log(self, scalars: Scalars, *, axis: str, step: int, wall_time: float) -> None:
+        """Log scalars with the value of their axis beside them."""
+        self._run.log({**scalars, axis: step})
+
+    def close(self) -> None:
+        """End the run."""
+        self._run.finish()
+
+
+@contextlib.contextmanager
+def with_trackers(
+    listener: RunListener, folder: CellFolder, execution: ExecutionConfig
+) -> Iterator[RunListener]:
+    """Yield ``listener`` of one cell, wrapped so that it feeds the trackers that are asked for."""
+    kinds: list[Callable[[CellFolder], Tracker]] = []
+    kinds += [TensorBoard] if execution.tensorboard else []
+    kinds += [WeightsAndBiases] if execution.wandb else []
+    tracking = TrackingListener(listener, folder, kinds, [])
+    try:
+        yield tracking
+    finally:
+        tracking.close()
+
+
+@dataclass(slots=True)
+class TrackingListener:
+    """A ``RunListener`` of one cell that forwards every call to ``inner`` and feeds trackers."""
+
+    inner: RunListener
+    folder: CellFolder
+    kinds: list[Callable[[CellFolder], Tracker]]
+    trackers: list[Tracker]
+
+    def started(self, progress: RunProgress) -> None:
+        """Forward."""
+        self.inner.started(progress)
+
+    def cell_started(self, key: str, first_iteration: int) -> None:
+        """Open the trackers and write the iterations already done."""
+        self.inner.cell_started(key, first_iteration)
+        self.close()
+        for kind in self.kinds:
+            with self._guard(kind.__name__):
+                self.trackers.append(kind(self.folder))
+        curve = self.folder.read_curve()[:first_iteration]
+        start = time.time() - (curve[-1].wall_seconds if curve else 0.0)
+        for metrics in curve:
+            self._log(metrics, start + metrics.wall_seconds)
+
+    def iteration(self, key: str, metrics: Metrics) -> None:
+        """Write one iteration."""
+        self.inner.iteration(key, metrics)
+        self._log(metrics, time.time())
+
+    def evaluating(self, key: str, jobs_done: int, jobs: int) -> None:
+        """Forward."""
+        self.inner.evaluating(key, jobs_done, jobs)
+
+    def cell_finished(self, key: str, status: str, reason: str = "") -> None:
+        """Write the scores of a complete cell and close its trackers."""
+        if status == "ok":
+            for shots, scores in _scores(self.folder):
+                self._write(scores, "shots", shots, time.time())
+        self.close()
+        self.inner.cell_finished(key, status, reason)
+
+    def note(self, text: str) -> None:
+        """Forward."""
+        self.inner.note(text)
+
+    def closed(self) -> None:
+        """Forward."""
+        self.inner.closed()
+
+    def close(self) -> None:
+        """Close the trackers, also after an interruption."""
+        trackers, self.trackers = self.trackers, []
+        for tracker in trackers:
+            with self._guard(type(tracker).__name__):
+                tracker.close()
+
+    def _log(self, metrics: Metrics, wall_time: float) -> None:
+        self._write(scalars_of(metrics), "env_steps", metrics.env_steps, wall_time)
+
+    def _write(self, scalars: Scalars, axis: str, step: int, wall_time: float) -> None:
+        trackers, self.trackers = self.trackers, []
+        for tracker in trackers:  # one that fails is not kept
+            with self._guard(type(tracker).__name__):
+                tracker.log(scalars, axis=axis, step=step, wall_time=wall_time)
+                self.trackers.append(tracker)
+
+    @contextlib.contextmanager
+    def _guard(self, tracker: str) -> Iterator[None]:
+        """Report what a tracker raises as an event and a note, and go on."""
+        try:
+            yield
+        except Exception as error:  # noqa: BLE001 - wandb's service errors share no base class
+            cause, key = f"{type(error).__name__}: {error}", self.folder.key
+            with contextlib.suppress(OSError):  # a full disk may have stopped the tracker
+                run = RunFolder(self.folder.path.parents[1])
+                run.event("tracker_failed", cell=key, tracker=tracker, cause=cause)
+            self.inner.note(f"{tracker} stopped for {key}: {cause}")
+
+
+def scalars_of(metrics: Metrics) -> dict[str, float]:
+    """Return the scalars of one iteration by tag."""
+    return {
+        "return/before_adaptation": metrics.pre_return,
+        "return/after_adaptation": metrics.post_return,
+        "env_steps_per_second": metrics.env_steps / max(metrics.wall_seconds, 1e-9),
+        **{f"learner/{name}": value for name, value in metrics.info.items()},
+        **{f"seconds/{name}": value for name, value in metrics.seconds.items()},
+    }
+
+
+def _scores(folder: CellFolder) -> Iterator[tuple[int, dict[str, float]]]:
+    """Yield shots with the mean return and success rate over all valid episodes of a cell."""
+    frame = folder.read_records().to_pandas()
+    frame = frame[~frame["invalid"] & frame["learner"].ne(REFERENCE)]
+    for (split, shots), part in frame.groupby(["split", "shots"]):
+        means = part[["return_", "success"]].mean()
+        names = (f"by_shots/{split}_return", f"by_shots/{split}_success")
+        yield int(str(shots)), dict(zip(names, means.tolist(), strict=True))
+
+
+def _empty_folder(path: Path) -> Path:
+    shutil.rmtree(path, ignore_errors=True)
+    path.mkdir(parents=True)
+    return path

@@ -1,0 +1,132 @@
+"""The comparison table has the numbers the records give, and refuses records it cannot compare."""
+
+import dataclasses
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from harness.errors import ArtefactError
+from harness.reporting.rebuild import load_comparison
+from harness.reporting.stats.comparison import comparison_table
+from tests.harness.reporting.synthetic_run import (
+    REFERENCES,
+    expected_cells,
+    frame_of,
+    make_run,
+    manifest_of,
+    record,
+    records_of,
+    row_of,
+    score,
+)
+
+CELLS = expected_cells()
+
+
+@pytest.mark.parametrize("policy", ["ssm", "gru"])
+@pytest.mark.parametrize("shots", [0, 1, 5])
+def test_returns_are_the_means_the_formula_gives(table, policy, shots):
+    by_hand = np.mean(
+        [[score(policy, seed, task, shots) for task in range(4)] for seed in range(3)]
+    )
+    row = row_of(table, policy)
+    assert row[f"return_{shots}"] == pytest.approx(by_hand)
+    assert row[f"return_{shots}_low"] < by_hand < row[f"return_{shots}_high"]
+    assert row["seeds"] == 3
+
+
+def test_the_gain_is_paired_by_seed_and_task(table):
+    # Seeds and tasks differ, their gains do not: paired, nothing is left to be unsure of.
+    for policy, slope in (("ssm", 1), ("gru", 3)):
+        for shots in (1, 5):
+            row = row_of(table, policy)
+            interval = [row[f"gain_{shots}{end}"] for end in ("", "_low", "_high")]
+            assert interval == pytest.approx([slope * shots] * 3)
+
+
+def test_improvement_compares_with_the_best_other_row(table):
+    gru, ssm = row_of(table, "gru"), row_of(table, "ssm")
+    assert (gru["improvement"], ssm["improvement"]) == (1.0, 0.0)
+    assert gru["improvement_over"] == "ssm maml gradient"
+
+
+def test_reference_lines_are_rows_with_one_value_at_every_number_of_shots(table):
+    for policy, value in (("zero-action", -12.0), ("random-action", -15.0), ("non-adaptive", -7.5)):
+        row = row_of(table, policy, "reference")
+        assert [row[f"return_{count}"] for count in (0, 1, 5)] == [value] * 3
+    assert np.isnan(row["return_0_low"])  # an analytic value has no interval
+
+
+def test_invalid_episodes_are_counted_and_never_averaged_in():
+    cell = CELLS[0]
+    rows = records_of(cell)
+    at = next(i for i, row in enumerate(rows) if (row.task_index, row.shots) == (1, 1))
+    clean = comparison_table(frame_of(rows), manifest_of([cell]))
+    for poison in (float("nan"), -1e9):
+        rows[at] = dataclasses.replace(rows[at], return_=poison, invalid=True)
+        dirty = row_of(comparison_table(frame_of(rows), manifest_of([cell])), "ssm")
+        assert dirty["return_1"] == pytest.approx(row_of(clean, "ssm")["return_1"])
+        assert dirty["invalid_episodes"] == 1
+
+
+def test_tasks_weigh_the_same_whatever_number_of_their_episodes_is_valid():
+    cell = CELLS[0]
+    rows = [record(cell, task, 0, e, return_=float(10 * task)) for task in (0, 1) for e in (0, 1)]
+    rows[0] = dataclasses.replace(rows[0], return_=float("nan"), invalid=True)
+    table = comparison_table(frame_of(rows), manifest_of([cell]))
+    assert row_of(table, "ssm")["return_0"] == 5.0
+
+
+def test_cells_scored_on_different_episodes_are_not_compared():
+    rows = [row for cell in CELLS for row in records_of(cell)]
+    with pytest.raises(ArtefactError, match="cannot be compared"):
+        comparison_table(frame_of(rows[:-1]), manifest_of(CELLS))
+
+
+def test_reference_lines_of_other_tasks_are_not_compared(tmp_path):
+    folder = make_run(tmp_path / "run")
+    part = folder.cell(REFERENCES).records
+    old = pq.read_table(part)
+    pq.write_table(old.slice(0, 2), part)
+    with pytest.raises(ArtefactError, match=REFERENCES):
+        load_comparison(folder.path)
+
+
+def test_records_the_manifest_does_not_expect_are_refused():
+    rows = [row for cell in CELLS for row in records_of(cell)]
+    with pytest.raises(ArtefactError, match=CELLS[0].id):
+        comparison_table(frame_of(rows), manifest_of(CELLS[1:]))
+
+
+def test_train_split_records_do_not_enter_the_test_table():
+    cell = CELLS[0]
+    train = [
+        dataclasses.replace(row, split="train", task=f"train/{row.task_index}", return_=1e6)
+        for row in records_of(cell)
+    ]
+    table = comparison_table(frame_of([*records_of(cell), *train]), manifest_of([cell]))
+    assert row_of(table, "ssm")["return_0"] < 0
+    only = comparison_table(frame_of(train), manifest_of([cell]))
+    assert (only.split, row_of(only, "ssm")["return_0"]) == ("train", 1e6)
+
+
+def test_success_rates_appear_where_success_is_possible_even_at_zero():
+    cell = CELLS[0]
+    rows = frame_of(records_of(cell))
+    assert not comparison_table(rows, manifest_of([cell])).has_success
+    never = comparison_table(rows, manifest_of([cell], has_success=True))
+    assert row_of(never, "ssm")["success_5"] == 0.0
+    half = rows.assign(success=rows["query_episode"] == 0)
+    assert row_of(comparison_table(half, manifest_of([cell])), "ssm")["success_5"] == 0.5
+
+
+def test_with_few_seeds_the_interval_is_over_tasks(tmp_path):
+    few, _ = load_comparison(make_run(tmp_path / "run", seeds=(0, 1)).path)
+    row = row_of(few, "ssm")
+    assert row["return_0_high"] - row["return_0_low"] > 1.5  # tasks spread by 3, seeds by 0.5
+
+
+def test_without_shots_there_is_no_gain(tmp_path):
+    table, _ = load_comparison(make_run(tmp_path / "run", shots=(0,)).path)
+    assert not [name for name in table.frame.columns if name.startswith("gain")]
