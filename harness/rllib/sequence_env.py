@@ -145,7 +145,8 @@ class SequenceEnv(gymnasium.Env):  # type: ignore[misc]  # gymnasium is untyped 
 
     @property
     def _gamma(self) -> float:
-        return self._feed.setup.settings.gamma
+        gamma: float = self._feed.setup.settings.gamma
+        return gamma
 
     def _input(self, obs: Float[np.ndarray, " O"], *, begins: bool) -> Float[np.ndarray, " I"]:
         state = self._feed.state

@@ -2,8 +2,8 @@
 
 Meta-training finds parameters theta from which one policy-gradient step per shot adapts to a task:
 
-    theta_i' = theta − alpha · ∇ L_i(theta)              inner step (arXiv 1703.03400, eq. 1 and 4)
-    min_theta  Σ_i L_i(theta_i') + eta · KL_i            meta-objective
+    theta_i' = theta − alpha · ∇ L_i(theta)        inner step (arXiv 1703.03400, sec. 2.2)
+    min_theta  Σ_i L_i(theta_i') + eta · KL_i      meta-objective, the KL being ProMP's
 
 ``outer="ppo"`` takes several Adam steps on a clipped L_i with the KL penalty: ProMP (arXiv
 1810.06784). ``outer="trpo"`` takes one natural-gradient step: MAML as published (``trpo.py``).
@@ -114,131 +114,17 @@ class MAMLSettings:
                 "Choose baseline 'linear', or outer 'ppo'"
             )
 
-
-# --- meta-objective ------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class MetaBatch:
-    """One job's data, as the worker keeps it between the requests of an iteration."""
-
-    support: tuple[Batch, ...]
-    query: Batch
-    support_sampled: tuple[PolicyOutput, ...]
-    """Outputs of the sampling policies on their own support data, for the inner KL."""
-    query_sampled: PolicyOutput | None
-    """The same for the adapted policies on the query data; the trust region of TRPO."""
-
-
-@dataclass(frozen=True, slots=True)
-class Terms:
-    """The terms of the meta-objective, per task; differentiable in the meta-parameters."""
-
-    surrogate: Float[Tensor, " N"]
-    """L_i(theta_i'): the outer policy loss on the query data."""
-    value: Float[Tensor, " N"]
-    """Squared error of the value head; 0 with the linear baseline."""
-    inner_kl: Float[Tensor, " N"]
-    """KL(sampling ‖ current) on the support data, summed over steps (arXiv 1810.06784, eq. 7)."""
-    outer_kl: Float[Tensor, " N"]
-    """KL(adapted at sampling ‖ adapted now) on the query data; 0 unless TRPO needs it."""
-
-
-@dataclass(frozen=True, slots=True)
-class MetaLosses(TrustRegionLosses):
-    """One job's share of the mean of each term over the meta-batch."""
-
-    value_loss: float
-    inner_kl: float
-
-
-@dataclass(frozen=True, slots=True)
-class MetaObjective:
-    """The meta-objective as a function of the meta-parameters, on data collected before."""
-
-    policy: Policy
-    settings: MAMLSettings
-
-    def terms(self, theta: Params, data: MetaBatch, *, create_graph: bool) -> Terms:
-        """Return the terms at meta-parameters ``theta`` [1, ...].
-
-        ``create_graph`` false is for evaluation without derivatives (line search).
-        """
-        num_tasks = data.query.x.shape[0]
-        adapter = GradientAdapter(self.settings.inner_lr)
-        order = 2 if create_graph and not self.settings.first_order else 1
-        inner_kl = torch.zeros(num_tasks, dtype=data.query.x.dtype)
-        value = torch.zeros_like(inner_kl)
-        params = repeat(theta, num_tasks)
-        for batch, sampled in zip(data.support, data.support_sampled, strict=True):
-            out = batch.forward(self.policy, params)
-            inner_kl = inner_kl + objectives.masked_mean(sampled.head.kl(out.head), batch.mask)
-            value = value + self._value_loss(out, batch)
-            params = adapter.step(params, inner_loss(out, batch), order=order)
-        out = data.query.forward(self.policy, params)
-        return Terms(
-            surrogate=self._surrogate(out, data.query),
-            value=value + self._value_loss(out, data.query),
-            inner_kl=inner_kl,
-            outer_kl=self._outer_kl(out, data),
-        )
-
-    def loss(self, terms: Terms) -> Float[Tensor, " N"]:
-        """Return what the ppo outer step minimises, per task (arXiv 1810.06784, eq. 15)."""
-        settings = self.settings
-        return (
-            terms.surrogate + settings.inner_kl * terms.inner_kl + settings.value_coef * terms.value
-        )
-
-    def losses(self, terms: Terms) -> MetaLosses:
-        """Return the terms as numbers to report."""
-        scale = 1.0 / self.settings.meta_batch_size
-        return MetaLosses(
-            surrogate=float(terms.surrogate.sum().detach()) * scale,
-            value_loss=float(terms.value.sum().detach()) * scale,
-            inner_kl=float(terms.inner_kl.sum().detach()) * scale,
-            outer_kl=float(terms.outer_kl.sum().detach()) * scale,
-        )
-
-    def _surrogate(self, out: PolicyOutput, batch: Batch) -> Tensor:
-        log_probs = out.head.log_prob(batch.actions)
-        args = (log_probs, batch.log_probs, batch.advantages, batch.mask)
-        if self.settings.outer == "ppo":
-            return objectives.ppo_clip_loss(*args, clip=self.settings.clip)
-        return objectives.likelihood_ratio_loss(*args)
-
-    def _value_loss(self, out: PolicyOutput, batch: Batch) -> Tensor:
-        if self.settings.baseline == "linear":
-            return torch.zeros(batch.x.shape[0], dtype=batch.x.dtype)
-        error = (out.value - batch.value_targets).square()
-        return objectives.masked_mean(error, batch.mask)
-
-    @staticmethod
-    def _outer_kl(out: PolicyOutput, data: MetaBatch) -> Tensor:
-        if data.query_sampled is None:
-            return torch.zeros(data.query.x.shape[0], dtype=data.query.x.dtype)
-        return objectives.masked_mean(data.query_sampled.head.kl(out.head), data.query.mask)
-
-
-# --- outer step ----------------------------------------------------------------------------------
-
-
-def ppo_step(
-    state: LearnerState, settings: MAMLSettings
-) -> Generator[Request, list[Any], dict[str, float]]:
-    """Take ``outer_updates`` Adam steps on the clipped surrogate, all on the same data (ProMP)."""
-    info: dict[str, float] = {}
-    for _ in range(settings.outer_updates):
-        answer = yield from sum_over_jobs(GradientRequest(clone(state.params)))
-        size = norm(answer.gradient)
-        if not state.accepts(size, settings.max_skipped):
-            break
-        state.adam_step(answer.gradient, min(1.0, settings.max_grad_norm / (size + 1e-6)))
-        info = answer.losses.as_info() | {"grad_norm": size}
-    else:
-        # Only a whole update resets the count: the first step alone may always be finite.
-        state.skipped = 0
-    return info
+    def unused(self) -> dict[str, str]:
+        """Return the settings that have no effect beside the others, with the reason."""
+        found = {}
+        if self.outer == "trpo":
+            ppo = ("learning_rate", "outer_updates", "clip", "inner_kl", "max_grad_norm")
+            found |= dict.fromkeys(ppo, "the trpo outer step does not use it")
+        else:
+            found["max_kl"] = "only the trpo outer step uses it"
+        if self.baseline == "linear":
+            found["value_coef"] = "there is no value loss with the linear baseline"
+        return found
 
 
 # --- learner -------------------------------------------------------------------------------------
@@ -338,6 +224,132 @@ class MAMLLearner:
             return hessian_vector_product(kl, theta, payload.vector)
         share = objective.loss(terms).sum() / self.settings.meta_batch_size
         return PartialGradient.of(share, theta, objective.losses(terms))
+
+
+# --- meta-objective ------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class MetaBatch:
+    """One job's data, as the worker keeps it between the requests of an iteration."""
+
+    support: tuple[Batch, ...]
+    query: Batch
+    support_sampled: tuple[PolicyOutput, ...]
+    """Outputs of the sampling policies on their own support data, for the inner KL."""
+    query_sampled: PolicyOutput | None
+    """The same for the adapted policies on the query data; the trust region of TRPO."""
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """The terms of the meta-objective, per task; differentiable in the meta-parameters."""
+
+    surrogate: Float[Tensor, " N"]
+    """L_i(theta_i'): the outer policy loss on the query data."""
+    value: Float[Tensor, " N"]
+    """Squared error of the value head; 0 with the linear baseline."""
+    inner_kl: Float[Tensor, " N"]
+    """KL(sampling ‖ current) on the support data, summed over steps (arXiv 1810.06784, eq. 7)."""
+    outer_kl: Float[Tensor, " N"]
+    """KL(adapted at sampling ‖ adapted now) on the query data; 0 unless TRPO needs it."""
+
+
+@dataclass(frozen=True, slots=True)
+class MetaLosses(TrustRegionLosses):
+    """One job's share of the mean of each term over the meta-batch."""
+
+    value_loss: float
+    inner_kl: float
+
+
+@dataclass(frozen=True, slots=True)
+class MetaObjective:
+    """The meta-objective as a function of the meta-parameters, on data collected before."""
+
+    policy: Policy
+    settings: MAMLSettings
+
+    def terms(self, theta: Params, data: MetaBatch, *, create_graph: bool) -> Terms:
+        """Return the terms at meta-parameters ``theta`` [1, ...].
+
+        ``create_graph`` false is for evaluation without derivatives (line search).
+        """
+        num_tasks = data.query.x.shape[0]
+        adapter = GradientAdapter(self.settings.inner_lr)
+        order = 2 if create_graph and not self.settings.first_order else 1
+        inner_kl = torch.zeros(num_tasks, dtype=data.query.x.dtype)
+        value = torch.zeros_like(inner_kl)
+        params = repeat(theta, num_tasks)
+        for batch, sampled in zip(data.support, data.support_sampled, strict=True):
+            out = batch.forward(self.policy, params)
+            inner_kl = inner_kl + objectives.masked_mean(sampled.head.kl(out.head), batch.mask)
+            value = value + self._value_loss(out, batch)
+            params = adapter.step(params, inner_loss(out, batch), order=order)
+        out = data.query.forward(self.policy, params)
+        return Terms(
+            surrogate=self._surrogate(out, data.query),
+            value=value + self._value_loss(out, data.query),
+            inner_kl=inner_kl,
+            outer_kl=self._outer_kl(out, data),
+        )
+
+    def loss(self, terms: Terms) -> Float[Tensor, " N"]:
+        """Return what the ppo outer step minimises, per task (arXiv 1810.06784)."""
+        settings = self.settings
+        return (
+            terms.surrogate + settings.inner_kl * terms.inner_kl + settings.value_coef * terms.value
+        )
+
+    def losses(self, terms: Terms) -> MetaLosses:
+        """Return the terms as numbers to report."""
+        scale = 1.0 / self.settings.meta_batch_size
+        return MetaLosses(
+            surrogate=float(terms.surrogate.sum().detach()) * scale,
+            value_loss=float(terms.value.sum().detach()) * scale,
+            inner_kl=float(terms.inner_kl.sum().detach()) * scale,
+            outer_kl=float(terms.outer_kl.sum().detach()) * scale,
+        )
+
+    def _surrogate(self, out: PolicyOutput, batch: Batch) -> Tensor:
+        log_probs = out.head.log_prob(batch.actions)
+        args = (log_probs, batch.log_probs, batch.advantages, batch.mask)
+        if self.settings.outer == "ppo":
+            return objectives.ppo_clip_loss(*args, clip=self.settings.clip)
+        return objectives.likelihood_ratio_loss(*args)
+
+    def _value_loss(self, out: PolicyOutput, batch: Batch) -> Tensor:
+        if self.settings.baseline == "linear":
+            return torch.zeros(batch.x.shape[0], dtype=batch.x.dtype)
+        error = (out.value - batch.value_targets).square()
+        return objectives.masked_mean(error, batch.mask)
+
+    @staticmethod
+    def _outer_kl(out: PolicyOutput, data: MetaBatch) -> Tensor:
+        if data.query_sampled is None:
+            return torch.zeros(data.query.x.shape[0], dtype=data.query.x.dtype)
+        return objectives.masked_mean(data.query_sampled.head.kl(out.head), data.query.mask)
+
+
+# --- outer step ----------------------------------------------------------------------------------
+
+
+def ppo_step(
+    state: LearnerState, settings: MAMLSettings
+) -> Generator[Request, list[Any], dict[str, float]]:
+    """Take ``outer_updates`` Adam steps on the clipped surrogate, all on the same data (ProMP)."""
+    info: dict[str, float] = {}
+    for _ in range(settings.outer_updates):
+        answer = yield from sum_over_jobs(GradientRequest(clone(state.params)))
+        size = norm(answer.gradient)
+        if not state.accepts(size, settings.max_skipped):
+            break
+        state.adam_step(answer.gradient, min(1.0, settings.max_grad_norm / (size + 1e-6)))
+        info = answer.losses.as_info() | {"grad_norm": size}
+    else:
+        # Only a whole update resets the count: the first step alone may always be finite.
+        state.skipped = 0
+    return info
 
 
 MAML = LearnerSpec(

@@ -1,16 +1,29 @@
 """Inner loops: own parameters per task, as values."""
 
+from dataclasses import dataclass
+
 import pytest
 import torch
 
 import policies
-from harness.meta import adapters
-from harness.meta.adapters.base import Adapter, Shot
+from harness.config.schema import EvalConfig
+from harness.execution.jobs import Job
+from harness.execution.scoring import evaluate
+from harness.meta import adapters, learners
+from harness.meta.adapters.base import Adapter, AdapterSpec, Shot
 from harness.meta.adapters.gradient import GradientAdapter
 from harness.meta.rollouts.batch import Batch
+from harness.meta.rollouts.episode_loop import Clock
 from policies.base import Params
 from policies.params import clone, repeat, select
-from tests.harness.meta.meta_cases import INNER_LR, N, make_batch, make_params, make_policy
+from tests.harness.meta.meta_cases import (
+    INNER_LR,
+    N,
+    make_batch,
+    make_params,
+    make_policy,
+    make_setup,
+)
 
 VALUE_HEAD = "value."
 
@@ -99,3 +112,45 @@ def test_registered_adapters_keep_the_protocol(name):
 def test_an_unknown_adapter_is_refused_by_name():
     with pytest.raises(ValueError, match="'sgd'"):
         adapters.build("sgd", inner_lr=INNER_LR)
+
+
+@dataclass(frozen=True)
+class FarSettings:
+    """Settings of an adapter from outside."""
+
+    scale: float = 2.0
+
+
+@dataclass(frozen=True)
+class FarAdapter(GradientAdapter):
+    """Steps along the oldest batch it was ever given, with noise from its own generators."""
+
+    settings: FarSettings = FarSettings()
+    name: str = "far"
+
+    def adapt(self, policy, params, shot):
+        assert len(shot.rngs) == shot.batch.x.shape[0]
+        SHOTS.append((len(shot.past), [rng.random() for rng in shot.rngs]))
+        oldest = [*shot.past, shot.batch][0]
+        after = super().adapt(policy, params, Shot(oldest))
+        return {key: self.settings.scale * value for key, value in after.items()}
+
+
+SHOTS: list = []
+FAR = AdapterSpec(
+    build=lambda settings, inner_lr: FarAdapter(inner_lr, settings=settings), settings=FarSettings
+)
+
+
+def test_an_adapter_from_outside_takes_one_registry_line(monkeypatch):
+    monkeypatch.setitem(adapters.REGISTRY, "far", f"{__name__}:FAR")
+    setup = make_setup("multitask", adapter="far")
+    evaluation = EvalConfig(few_shot=(2,), episodes_per_shot=2, query_episodes=2)
+    job = Job(setup.cell, "evaluate", 0, 0, "test", (3, 5), (3, 5))
+    snapshot = learners.build(setup).init().snapshot()
+    SHOTS.clear()
+    records = evaluate(setup, evaluation, job, snapshot, Clock())
+    assert {(row.adapter, row.adaptation_steps) for row in records} == {("far", 0), ("far", 2)}
+    assert [past for past, _ in SHOTS] == [0, 1]
+    drawn = [number for _, numbers in SHOTS for number in numbers]
+    assert len(set(drawn)) == 4, "generators differ from task to task and from shot to shot"
