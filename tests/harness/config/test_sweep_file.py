@@ -4,14 +4,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from harness.experiments.sweep_run import describe
-from harness.reporting.store.sweep_manifest import settings_of
+from pydantic import TypeAdapter
 
 from harness.cli import parser, sweep
 from harness.config import precedence, schema, strict_yaml, sweep_file
 from harness.config.schema import config_as_dict
 from harness.errors import UsageError
-from harness.experiments.cell_queue import reference_cells, twins
+from harness.experiments.planning import plan, shared_training, write_cell_config
 from harness.meta.learners import traits
 from harness.reporting.store.manifest import config_hash
 
@@ -24,6 +23,12 @@ base:
 
 def expand(text):
     return sweep_file.expand(strict_yaml.parse(text, "my.yaml"), "my.yaml")
+
+
+def describe(sweep):
+    """The manifest of a run of this sweep."""
+    scheduling = TypeAdapter(sweep_file.TuneConfig).dump_python(sweep.tune, mode="json")
+    return plan(sweep.cells, ["harness.sweep"], sweep.values, scheduling)
 
 
 def test_a_grid_is_every_combination_seed_by_seed():
@@ -69,7 +74,7 @@ def test_the_replay_file_makes_the_same_cell_whatever_the_defaults_become(
     planned, tmp_path, monkeypatch
 ):
     path = tmp_path / "cell.yaml"
-    path.write_bytes(settings_of(config_as_dict(planned.config)))
+    write_cell_config(path, planned.config)
     others = {name: {"ppo": {"ppo_passes": 77}} for name in precedence.PRESETS}
     monkeypatch.setattr(precedence, "PRESETS", others)
     monkeypatch.setattr(precedence, "RECIPES", {})
@@ -91,11 +96,11 @@ def test_the_replay_settings_are_hashed_whether_given_or_not():
 
 def test_a_sweep_is_not_resumed_where_the_code_has_other_defaults_now(monkeypatch):
     text = POINT + "  learner: [maml, rl2]\nsweep: {policy: [gru, transformer]}"
-    before = describe(expand(text), [])
-    before.check_resume(describe(expand(text), []))
+    before = describe(expand(text))
+    before.check_resume(describe(expand(text)))
     monkeypatch.setattr(traits, "CHUNK_STEPS", 77)
     with pytest.raises(ValueError, match=r"1 cells changed \(.*gru.rl2.*chunk_steps: 50 then, 77"):
-        before.check_resume(describe(expand(text), []))
+        before.check_resume(describe(expand(text)))
 
 
 RANDOM = (
@@ -177,31 +182,30 @@ def test_a_bad_file_is_refused_with_its_line(text, said):
         assert part in str(refused.value)
 
 
-def test_finetune_knows_its_twin_and_one_cell_scores_the_reference_lines():
+def test_finetune_shares_a_training_and_each_table_has_reference_lines():
     text = POINT + (
         "sweep:\n  policy: [gru]\n  learner: [finetune, multitask]\n"
         "  train.gamma: [0.9, 0.99]\n  env.horizon: [8, 9]\n"
     )
     planned = {cell.key: cell for cell in expand(text).cells}
-    found = twins(planned)
-    assert {
+    assert shared_training(planned) == {
         key: key.replace("finetune", "multitask") for key in planned if "finetune" in key
-    } == found
-    horizons = [planned[key].config.env.horizon for key in reference_cells(planned)]
-    assert sorted(horizons) == [8, 9], "one of every way to be scored"
+    }
+    references = describe(expand(text)).references
+    assert list(references) == [f"point_goal.reference.s0.horizon-{n}" for n in (8, 9)]
+    assert [info.config["env"]["horizon"] for info in references.values()] == [8, 9]
 
 
 def test_the_hash_is_of_what_changes_numbers():
-    base = describe(expand(RANDOM), ()).sweep_hash
+    base = describe(expand(RANDOM)).config_hash
     same = RANDOM.replace("epochs: 3", "epochs: 3}\n  execution: {checkpoint_every: 2")
     assert (
-        describe(expand(same.replace("seed: 7", "seed: 7, max_concurrent: 1")), ()).sweep_hash
-        == base
+        describe(expand(same.replace("seed: 7", "seed: 7, max_concurrent: 1"))).config_hash == base
     )
     for old, new in (("seed: 7", "seed: 8"), ("epochs: 3", "epochs: 4"), ("[gru, mlp]", "[gru]")):
-        assert describe(expand(RANDOM.replace(old, new)), ()).sweep_hash != base
+        assert describe(expand(RANDOM.replace(old, new))).config_hash != base
     asha = RANDOM.replace("seed: 7", "seed: 7, scheduler: asha, grace_env_steps: 9")
-    assert describe(expand(asha), ()).sweep_hash != base
+    assert describe(expand(asha)).config_hash != base
 
 
 @pytest.mark.parametrize("path", sorted(Path("tune_configs").glob("*.yaml")), ids=lambda p: p.stem)

@@ -230,7 +230,7 @@ def test_a_run_of_rllib_is_a_complete_run():
     argv = ["--task-dist", "point_goal", "--horizon", "8", *SIZES, "--name", "reference"]
     assert command.main(argv) == 0
     folder = Path("results/reference")
-    manifest = Manifest.load(folder / "manifest.json")
+    manifest = Manifest.load(folder)
     assert manifest.command[:3] == ("python", "-m", "harness.rllib")
     assert [state.status for state in manifest.cells.values()] == ["ok", "ok"]
     records, curves = read_records(folder), read_curves(folder)

@@ -155,7 +155,7 @@ def play_within(name, *learners):
 def test_memory_that_really_runs_out_costs_the_job_that_takes_it(workplace):
     """Ray's own monitor ends who takes too much, in a control group with a limit of its own."""
     assert play_within("x", "eats-once", "eats-always", "maml") == 3
-    states = Manifest.load(Path("results/x/manifest.json")).cells.values()
+    states = Manifest.load(Path("results/x")).cells.values()
     assert {s.learner: s.status for s in states} == {
         "eats-once": "ok",
         "eats-always": "failed",
