@@ -115,9 +115,10 @@ class CellQueue:
         planned = self.planned[key_of_cell if references else key]
         config = planned.config
         if workers is not None:
-            backend = "ray" if workers else "local"
             execution = dataclasses.replace(
-                config.execution, backend=backend, num_workers=workers or None
+                config.execution,
+                backend="ray" if workers else "local",
+                num_workers=workers or None,
             )
             config = dataclasses.replace(config, execution=execution)
         shared = self.shared.get(key)

@@ -89,8 +89,9 @@ def checkpoint_cell(config: EvaluateConfig) -> tuple[Cell, RunConfig]:
             f"{path} is of {named}, which is not a cell of the configuration it carries"
         )
     cell = planned[planned.index(named)]
-    own = {"policy": (cell.policy,), "learner": (cell.learner,), "seed": (cell.seed,)}
-    return cell, dataclasses.replace(stored, **own)
+    return cell, dataclasses.replace(
+        stored, policy=(cell.policy,), learner=(cell.learner,), seed=(cell.seed,)
+    )
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
