@@ -8,13 +8,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from harness.experiments.run_loop import reason_of
 from ray.exceptions import ActorDiedError, OutOfMemoryError
 
 from harness.config.schema import ExecutionConfig
 from harness.execution.backend import LostError, Work
 from harness.execution.jobs import Job
 from harness.execution.ray import scheduler
+from harness.experiments.trial import reason_of
 from harness.reporting.store.manifest import Manifest
 from harness.types import Cell
 from tests.harness.execution.execution_cases import (
