@@ -85,7 +85,7 @@ def sweep(rng: random.Random) -> None:
         show(f"the same with {len(DEATHS)} deaths", hurt, whole)
     print(f"killed: {', '.join(DEATHS)}")
     print("cells equal to the undisturbed sweep's, bit for bit: ", end="")
-    print(equal(records("whole", sweep=True), records("hurt", sweep=True)))
+    print(equal(records("whole"), records("hurt")))
     logs = Path("results/hurt").rglob("events.jsonl")
     told = Counter(kind for log in logs for kind in pd.read_json(log, lines=True)["kind"])
     print("told in events.jsonl:", ", ".join(f"{kind} {n}" for kind, n in sorted(told.items())))
@@ -106,8 +106,9 @@ def disturbed(made: Cluster, rng: random.Random) -> None:
 
 
 def _cells_done(name: str) -> int:
-    found = Path("results", name, "cells").glob("*/manifest.json")
-    return sum('"status": "ok"' in path.read_text() for path in found)
+    found = Path("results", name, "cells").glob("*/state.json")
+    cells = (path for path in found if ".reference." not in path.parent.name)
+    return sum('"status": "ok"' in path.read_text() for path in cells)
 
 
 def recovery(what: str, rng: random.Random) -> tuple[float, float]:
@@ -176,7 +177,7 @@ def _named(title: str) -> list[psutil.Process]:
 
 def _newest(name: str) -> str:
     return max(
-        (path.name for path in Path("results", name).glob("checkpoints/*/*.json")), default=""
+        (path.name for path in Path("results", name).glob("cells/*/checkpoints/*.json")), default=""
     )
 
 

@@ -129,9 +129,9 @@ def compare(given: argparse.Namespace) -> None:
         f"killed after {', '.join(f'{s:.1f}' for s in moments)} s of playing; the last process of"
     )
     print(f"each killed driver was gone after {', '.join(f'{s:.1f}' for s in lived)} s")
-    reference = records("whole", sweep=True)
+    reference = records("whole")
     for name in ("killed", *runs):
-        same = equal(reference, records(name, sweep=name == "killed"))
+        same = equal(reference, records(name))
         print(f"cells of {name} equal to the undisturbed sweep's, bit for bit: {same}")
 
 
@@ -187,7 +187,7 @@ def kill_on_the_way(
                 sys.exit(f"it ended before it was killed, with {process.wait(timeout=moment)}")
             moments.append(moment)
             lived.append(kill(process))
-            more = ["--resume"] if Path("results/killed/sweep.json").exists() else []
+            more = ["--resume"] if Path("results/killed/run.json").exists() else []
     played(sweep_command("killed", *more))
 
 
@@ -210,11 +210,9 @@ def _is_agent(process: psutil.Process) -> bool:
     return False
 
 
-def records(name: str, *, sweep: bool) -> dict[str, pd.DataFrame]:
+def records(name: str) -> dict[str, pd.DataFrame]:
     """Return the records of every cell, reference lines left out."""
-    folder = Path("results") / name
-    folders = sorted((folder / "cells").iterdir()) if sweep else [folder]
-    frame = pd.concat([read_records(path) for path in folders]).drop(columns=VARIABLE)
+    frame = read_records(Path("results") / name).drop(columns=VARIABLE)
     frame = frame[frame["learner"] != "reference"]
     return {str(cell): part.reset_index(drop=True) for cell, part in frame.groupby("cell")}
 

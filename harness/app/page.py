@@ -202,8 +202,8 @@ def _choices(desk: AppState) -> list[tuple[str, str]]:
 
 
 def _offer(path: Path) -> str:
-    """Return run and cell of a checkpoint; a cell of a sweep has a folder of its own name."""
-    return f"{path.parts[0]} / {path.parent.name}"
+    """Return run and cell of a checkpoint."""
+    return f"{path.parts[0]} / {path.parents[1].name}"
 
 
 def _tick(desk: AppState, seen: Seen, chosen: str | None) -> list[Any]:

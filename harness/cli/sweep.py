@@ -19,7 +19,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _main(argv: list[str]) -> int:
     options = _parser().parse_args(argv)
-    if options.file.is_dir():
+    elsewhere = options.mirror and options.resume and options.file.suffix not in (".yaml", ".yml")
+    if options.file.is_dir() or elsewhere:
         return _resume(options)
     sweep = sweep_file.load(options.file)
     if options.dry_run:

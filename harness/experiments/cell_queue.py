@@ -99,13 +99,12 @@ class CellQueue:
             self.running.add(key)
         return key
 
-    def spec(self, key: str, workers: int | None) -> TrialSpec:
+    def spec(self, key: str, workers: int) -> TrialSpec:
         """Return the specification of a cell's trial.
 
         Args:
             key: the cell, or a table's reference lines.
-            workers: Ray rollout actors of the cell; 0 to play it in one process; None to leave
-                the execution settings as they are.
+            workers: Ray rollout actors of the cell; 0 to play it in one process.
         """
         references = key in self.manifest.references
         if references:  # they are scored as the first cell of their table would be
@@ -113,19 +112,17 @@ class CellQueue:
             cells = self.manifest.cells.items()
             key_of_cell = next(k for k, c in cells if c.table == info.table and c.cell == info.cell)
         planned = self.planned[key_of_cell if references else key]
-        config = planned.config
-        if workers is not None:
-            backend = "ray" if workers else "local"
-            execution = dataclasses.replace(
-                config.execution, backend=backend, num_workers=workers or None
-            )
-            config = dataclasses.replace(config, execution=execution)
+        execution = dataclasses.replace(
+            planned.config.execution,
+            backend="ray" if workers else "local",
+            num_workers=workers or None,
+        )
         shared = self.shared.get(key)
         complete = shared is not None and self._state(shared).status == "ok"
         return TrialSpec(
             key=key,
             cell=planned.cell,
-            config=config,
+            config=dataclasses.replace(planned.config, execution=execution),
             run=self.folder.path.absolute(),
             references=references,
             shared=shared if complete else None,

@@ -12,9 +12,7 @@ import logging
 import shutil
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 import fsspec
 
@@ -28,23 +26,17 @@ EVERY = 30.0
 """Seconds between two copies."""
 
 
-@dataclass(slots=True)
 class Mirror:
-    """The copy of one run."""
+    """The copy of the run ``name`` at ``address``."""
 
-    address: str
-    name: str
-    _files: Any = field(init=False)
-    _root: str = field(init=False)
-    _copied: dict[str, tuple[int, int]] = field(init=False, default_factory=dict)
-    """Path below the folder -> size and time of what was copied."""
-
-    def __post_init__(self) -> None:
+    def __init__(self, address: str, name: str) -> None:
+        self.address, self.name = address, name
         try:
-            self._files, root = fsspec.core.url_to_fs(self.address)
+            self._files, root = fsspec.core.url_to_fs(address)
         except (ImportError, ValueError) as error:
-            raise UsageError(f"--mirror {self.address}: {error}") from error
-        self._root = f"{root.rstrip('/')}/{safe_name(self.name, 'run name')}"
+            raise UsageError(f"--mirror {address}: {error}") from error
+        self._root = f"{root.rstrip('/')}/{safe_name(name, 'run name')}/"
+        self._copied: dict[str, tuple[int, int]] = {}
 
     def open(self, folder: Path, *, resume: bool) -> None:
         """Fetch the run to continue if it is not here; refuse an address that is taken.
@@ -53,19 +45,25 @@ class Mirror:
             UsageError: there is another run of that name, or the address does not answer.
         """
         try:
-            self._files.invalidate_cache()
-            stored = self._files.find(self._root) if self._files.exists(self._root) else []
-            if stored and not resume:
-                raise UsageError(
-                    f"--mirror {self.address}: {self.name} is there already. "
-                    "Continue with --resume or pick another --name"
-                )
-            if stored and not folder.exists():
-                self._fetch(folder, [path[len(self._root) + 1 :] for path in stored])
+            stored = self._stored()
+            if stored and resume and not folder.exists():
+                self._fetch(folder, stored)
         except UsageError:
             raise
         except Exception as error:  # every store has errors of its own
             raise UsageError(f"--mirror {self.address} does not answer: {error}") from error
+        if stored and not resume:
+            raise UsageError(
+                f"--mirror {self.address}: {self.name} is there already. "
+                "Continue with --resume or pick another --name"
+            )
+
+    def _stored(self) -> list[str]:
+        """Return the paths below the root of the copy."""
+        self._files.invalidate_cache()
+        root = self._root.rstrip("/")
+        found = self._files.find(root) if self._files.exists(root) else []
+        return [path[len(self._root) :] for path in found]
 
     def _fetch(self, folder: Path, names: list[str]) -> None:
         """Download the copy; ``folder`` appears when it is complete."""
@@ -75,8 +73,7 @@ class Mirror:
         part = folder.with_name(f".{folder.name}.fetched")
         shutil.rmtree(part, ignore_errors=True)
         part.mkdir(parents=True)
-        sources, targets = [f"{self._root}/{n}" for n in names], [str(part / n) for n in names]
-        self._files.get(sources, targets)
+        self._files.get([self._root + name for name in names], [str(part / n) for n in names])
         part.rename(folder)
 
     def copy(self, folder: Path) -> None:
@@ -85,17 +82,19 @@ class Mirror:
         for path in sorted(_files_below(folder), key=_order):
             name = path.relative_to(folder).as_posix()
             present.add(name)
-            with _if_it_exists(path):
+            try:
                 stat = path.stat()
-                if self._copied.get(name) != (stat.st_size, stat.st_mtime_ns):
-                    self._files.put(str(path), f"{self._root}/{name}")
-                    self._copied[name] = (stat.st_size, stat.st_mtime_ns)
-        stored = self._files.find(self._root) if self._files.exists(self._root) else []
-        gone = [path for path in stored if path[len(self._root) + 1 :] not in present]
-        for path in gone:
-            self._copied.pop(path[len(self._root) + 1 :], None)
+                stamp = stat.st_size, stat.st_mtime_ns
+                if self._copied.get(name) != stamp:
+                    self._files.put(str(path), self._root + name)
+                    self._copied[name] = stamp
+            except FileNotFoundError:
+                if path.exists():  # else it was pruned or renamed in between
+                    raise
+        for name in set(self._stored()) - present:
+            self._copied.pop(name, None)
             with contextlib.suppress(FileNotFoundError):
-                self._files.rm_file(path)
+                self._files.rm_file(self._root + name)
 
 
 @contextlib.contextmanager
@@ -107,19 +106,19 @@ def mirrored(address: str | None, folder: RunFolder) -> Iterator[None]:
     if address is None:
         yield
         return
-    mirror, over, said = Mirror(address, folder.path.name), threading.Event(), ""
+    mirror, over, last = Mirror(address, folder.path.name), threading.Event(), ""
 
     def copy() -> None:
-        nonlocal said
+        nonlocal last
+        cause = ""
         try:
             mirror.copy(folder.path)
-            said = ""
         except Exception as error:  # noqa: BLE001 - every store has errors of its own
             cause = f"the copy at {address} is not complete: {type(error).__name__}: {error}"
-            if cause != said:
-                said = cause
-                LOGGER.warning(cause)
-                folder.event("mirror_failed", cause=cause)
+        if cause and cause != last:
+            LOGGER.warning(cause)
+            folder.event("mirror_failed", cause=cause)
+        last = cause
 
     def keep() -> None:
         while not over.wait(EVERY):
@@ -133,16 +132,6 @@ def mirrored(address: str | None, folder: RunFolder) -> Iterator[None]:
         over.set()
         thread.join()
         copy()
-
-
-@contextlib.contextmanager
-def _if_it_exists(path: Path) -> Iterator[None]:
-    """Ignore that a file is not found if it really is gone: pruned or renamed in between."""
-    try:
-        yield
-    except FileNotFoundError:
-        if path.exists():
-            raise
 
 
 def _order(path: Path) -> tuple[bool, bool, str]:

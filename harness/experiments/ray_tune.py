@@ -167,8 +167,8 @@ class _TrialCallbacks(tune.Callback):  # type: ignore[misc]
         self._queue.ended(_key(trial), trial.last_result or {"iteration": 0})
 
 
-def _key(trial: Any) -> str:
-    spec: trial.TrialSpec = trial.config["spec"]
+def _key(tune_trial: Any) -> str:
+    spec: trial.TrialSpec = tune_trial.config["spec"]
     return spec.key
 
 

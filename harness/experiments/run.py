@@ -33,7 +33,6 @@ from harness.reporting.rebuild import exit_code, rebuild
 from harness.reporting.render.formats import console, to_rich
 from harness.reporting.store.files import remove_temporaries, run_path
 from harness.reporting.store.manifest import Manifest
-from harness.reporting.store.provenance import git_revision
 from harness.reporting.store.records import RunFolder
 
 if TYPE_CHECKING:
@@ -182,8 +181,8 @@ def play(planned: Sequence[PlannedCell], options: RunOptions, listener: RunListe
             listener=listener,
             retry_failed=options.retry_failed,
         )
-        revision = git_revision()
-        queue.checkpoint, queue.revision = options.checkpoint, revision[0] if revision else ""
+        queue.checkpoint = options.checkpoint
+        queue.revision = described.git.revision if described.git else ""
         began, interrupted = time.monotonic(), False
         try:
             if queue.waiting:
@@ -257,7 +256,7 @@ def _play_queue(queue: CellQueue, options: RunOptions, cpus: int) -> bool:
     listener.note(f"writing to {queue.folder.path}")
     try:
         if here or one_by_one:
-            _one_by_one(queue, options.start_backend or start_backend, None if here else workers)
+            _one_by_one(queue, options.start_backend or start_backend, 0 if here else workers)
         else:
             from harness.experiments import ray_tune
 
@@ -273,7 +272,7 @@ def _play_queue(queue: CellQueue, options: RunOptions, cpus: int) -> bool:
     return stopped
 
 
-def _one_by_one(queue: CellQueue, start: StartBackend, workers: int | None) -> None:
+def _one_by_one(queue: CellQueue, start: StartBackend, workers: int) -> None:
     """Play the cells in this process; the workers stay while the settings stay the same."""
     used: RunConfig | None = None
     with contextlib.ExitStack() as stack:

@@ -232,8 +232,8 @@ class _Trial:
             checkpoints.export(path, portable if self.spec.alone else portable / self.spec.key)
 
     def _write(self, records: list[EvalRecord]) -> None:
-        named = {"run": self.spec.run.name, "cell": self.spec.key}
-        self.folder.write_records([dataclasses.replace(row, **named) for row in records])
+        run, key = self.spec.run.name, self.spec.key
+        self.folder.write_records([dataclasses.replace(row, run=run, cell=key) for row in records])
 
     def _evaluating(self, done: int, jobs: int) -> None:
         self.listener.evaluating(self.spec.key, done, jobs)

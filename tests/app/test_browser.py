@@ -175,7 +175,7 @@ def test_train_load_adapt_and_watch(window, served):
     refuses(window, "train", "Nothing is running.")
 
     window.get_by_role("tab", name="Adapt and watch").click()
-    choose(window, "checkpoint", str(next(run.glob("checkpoints/*/*.safetensors"))))
+    choose(window, "checkpoint", str(next(run.glob("cells/*/checkpoints/*.safetensors"))))
     window.locator("#load").click()
     says(window, "loaded", "gru trained by maml")
     window.locator("#adapt").click()
@@ -236,7 +236,7 @@ def test_stop_leaves_a_run_that_can_be_continued(window, served):
     window.locator("#train-stop").click()
     says(window, "train-status", "^Stopped after .* continue with --resume", minutes=3)
     (run,) = set(storage.glob("point_goal-*")) - before
-    newest = max(run.glob("checkpoints/*/iteration-*.safetensors"))
+    newest = max(run.glob("cells/*/checkpoints/iteration-*.safetensors"))
     assert forms.load(str(newest)).summary.startswith("ssm trained by maml on point_goal")
     command = [sys.executable, "-m", "harness.status", str(run)]
     assert subprocess.run(command, capture_output=True, check=True).stdout

@@ -11,7 +11,7 @@ pytest.importorskip("PIL")
 from harness.app import __main__ as app
 from harness.app import view
 from harness.app.run_process import RunProcess
-from harness.reporting.store.manifest import Manifest
+from tests.harness.reporting.synthetic_run import expected_cells, manifest_of
 
 STUBBORN = """
 import signal, sys, time
@@ -40,9 +40,8 @@ def played(folder, monkeypatch, code, *, stops=0):
 
 
 def begun(folder, given):
-    config = {"evaluation": {}}
-    made = Manifest.create(["x"], config, config_given=given, cells=[], distributions=[])
-    made.save(folder / "manifest.json")
+    plan = manifest_of(expected_cells(), status="pending")
+    plan.model_copy(update={"given": given}).save(folder)
 
 
 def test_a_second_stop_does_not_cut_the_first_one_short(tmp_path, monkeypatch):
@@ -54,7 +53,7 @@ def test_only_what_resume_continues_is_said_to_be_continued(tmp_path, monkeypatc
     child = played(tmp_path, monkeypatch, STUBBORN, stops=1)
     assert "--resume" not in view.standing(child), "there is no run folder"
     child.run.mkdir()
-    (child.run / "manifest.json").write_text("{}")
+    (child.run / "run.json").write_text("{}")
     assert "--resume" not in view.standing(child), "what there is is no run"
     begun(child.run, {"checkpoint": "x.safetensors"})
     assert "--resume" not in view.standing(child), "the scoring of a checkpoint is not resumed"

@@ -27,7 +27,7 @@ def scored(folder, task_dist, *, learner="maml", shots="2"):
     where = ["--storage", str(folder)]
     words = ["--task-dist", task_dist, "--policy", "gru", "--learner", learner, *TINY]
     assert program.main([*words, "--name", "trained", *where]) == 0
-    (checkpoint,) = (folder / "trained").glob("checkpoints/*/*.safetensors")
+    (checkpoint,) = (folder / "trained").glob("cells/*/checkpoints/*.safetensors")
     words = ["evaluate", "--checkpoint", str(checkpoint), "--few-shot", "1", shots]
     assert program.main([*words, "--name", "scored", "--backend", "local", *where]) == 0
     return folder / "scored"

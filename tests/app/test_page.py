@@ -11,7 +11,7 @@ from harness.app.app_state import AppState
 
 
 def checkpoint(storage, run):
-    path = storage / run / "checkpoints" / "cell" / "iteration-000001.safetensors"
+    path = storage / run / "cells" / "cell" / "checkpoints" / "iteration-000001.safetensors"
     path.parent.mkdir(parents=True)
     path.touch()
     return str(path)
@@ -41,21 +41,20 @@ def test_a_run_without_a_checkpoint_puts_no_other_forward(tmp_path):
 
 def test_a_run_that_cannot_be_read_is_told_beside_how_it_ended(tmp_path):
     (tmp_path / "run").mkdir()
-    (tmp_path / "run" / "manifest.json").write_text("<half a manifest")
+    (tmp_path / "run" / "run.json").write_text("<half a manifest")
     desk, now = AppState(tmp_path), {}
     ended = {"running": False, "stopping": False, "seconds": 3.0, "code": 0}
     desk.training = SimpleNamespace(run=tmp_path / "run", **ended)
     status, cells, *_ = page._training(desk, {}, now)
     assert status == "Over after 0:03, complete: run"
     assert cells.startswith("Error: ")
-    assert "manifest.json" in cells
+    assert "run.json" in cells
     again, unchanged, *_ = page._training(desk, now, {})
     assert again == unchanged == gr.skip()
 
 
 def test_checkpoints_are_offered_by_run_and_cell(tmp_path):
-    for sweep in ("a", "b"):
-        checkpoint(tmp_path, f"{sweep}/cells/cell")
-    checkpoint(tmp_path, "c")
+    for run in ("a", "b"):
+        checkpoint(tmp_path, run)
     offered = [name for name, _ in page._choices(AppState(tmp_path))]
-    assert sorted(offered) == ["a / cell", "b / cell", "c / cell"]
+    assert sorted(offered) == ["a / cell", "b / cell"]

@@ -1,4 +1,4 @@
-"""Cells side by side on Ray Tune: the numbers of one process, whoever dies; killed drivers; asha."""
+"""Cells side by side on Ray Tune: the numbers of one process, whoever dies or is stopped."""
 
 import os
 import signal

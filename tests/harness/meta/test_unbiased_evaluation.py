@@ -44,7 +44,7 @@ def test_the_estimate_is_the_truth_within_a_binomial_bound(scored):
         for name, probability in classes.items():
             part = scored[(scored["split"] == split) & (scored["kind"] == name)]
             assert set(part["shots"]) == {0, 1}
-            for key, episodes in part.groupby(["cell", "shots"]):
+            for key, episodes in part.groupby(["cell", "policy", "shots"]):
                 assert len(episodes) == GOALS * QUERY_EPISODES, key
                 share = episodes["success"].mean()
                 assert abs(share - probability) <= _spread(probability, len(episodes)), key

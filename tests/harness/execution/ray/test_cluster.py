@@ -99,8 +99,8 @@ def test_a_lost_node_is_told_of_and_changes_nothing(workplace):
         argv = command("x", made.address, 4, *sizes)
         playing = subprocess.Popen(argv, env=environment())
         try:
-            began = Path("results/x/checkpoints")
-            while not list(began.glob("*/*.safetensors")):
+            began = Path("results/x/cells")
+            while not list(began.glob("*/checkpoints/*.safetensors")):
                 assert playing.poll() is None, "it ended before the node was lost"
                 time.sleep(0.05)
             made.remove_node(nodes[1], allow_graceful=False)

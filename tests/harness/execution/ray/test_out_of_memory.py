@@ -8,13 +8,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from harness.experiments.run_loop import reason_of
 from ray.exceptions import ActorDiedError, OutOfMemoryError
 
 from harness.config.schema import ExecutionConfig
 from harness.execution.backend import LostError, Work
 from harness.execution.jobs import Job
 from harness.execution.ray import scheduler
+from harness.experiments.trial import reason_of
 from harness.meta.learners.base import Request, RequestKind
 from harness.reporting.store.manifest import Manifest
 from harness.types import Cell
@@ -156,7 +156,7 @@ def play_within(name, *learners):
 def test_memory_that_really_runs_out_costs_the_job_that_takes_it(workplace):
     """Ray's own monitor ends who takes too much, in a control group with a limit of its own."""
     assert play_within("x", "eats-once", "eats-always", "maml") == 3
-    states = Manifest.load(Path("results/x/manifest.json")).cells.values()
+    states = Manifest.load(Path("results/x")).cells.values()
     assert {s.learner: s.status for s in states} == {
         "eats-once": "ok",
         "eats-always": "failed",

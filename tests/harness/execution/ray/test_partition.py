@@ -65,7 +65,7 @@ def start(network, workers):
 
 def iterations():
     """How many iterations a checkpoint holds."""
-    paths = Path(f"results/x/checkpoints/{CELL}").glob("*.json")
+    paths = Path(f"results/x/cells/{CELL}/checkpoints").glob("*.json")
     return max((int(path.stem.rpartition("-")[2]) for path in paths), default=0)
 
 

@@ -73,7 +73,7 @@ def actors():
 
 
 def failures(name="x"):
-    states = Manifest.load(Path(f"results/{name}/manifest.json")).cells.values()
+    states = Manifest.load(Path(f"results/{name}")).cells.values()
     return {state.learner: state.reason for state in states if state.status == "failed"}
 
 
