@@ -227,7 +227,7 @@ class RunLoop:
         portable = self.config.execution.ckpt_dir
         if portable is not None:
             alone = len(self.manifest.cells) == 1
-            checkpoints.export(path, portable if alone else portable / cell.id)
+            checkpoints.export_npz(path, portable if alone else portable / cell.id)
 
     def _write(self, key: str, records: list[EvalRecord]) -> None:
         name = self.folder.path.name
