@@ -280,8 +280,6 @@ class ExecutionConfig:
     start_timeout: PositiveFloat = 120.0
     """Seconds within which a worker must have started, and how long a run without any worker waits
     for a node to come back; raise it where nodes are made on demand."""
-    sum_beyond: Count = 16
-    """Workers per node beyond which every node adds up its gradients before they leave it."""
     storage: Folder | None = None
     """Folder for the run's folder, in place of results/ of the working directory."""
     mirror: Address | None = None

@@ -86,7 +86,7 @@ def test_three_nodes_give_the_numbers_of_one_process(local, workplace):
     with cluster(nodes=NODES, cpus=2) as (made, _):
         for workers in (1, 3, 6):
             name = f"on-{workers}"
-            argv = command(name, made.address, workers, "--epochs", "2", "--sum-beyond", "0")
+            argv = command(name, made.address, workers, "--epochs", "2")
             done = subprocess.run(argv, env=environment(), capture_output=True, text=True)
             assert done.returncode == 0, done.stderr[-2000:]
             assert_like(local, name)

@@ -57,15 +57,14 @@ def start(network, workers):
         [
             *(sys.executable, "-m", "harness.run", *SIZES, "--policy", POLICY, "--name", "x"),
             *("--epochs", str(EPOCHS), "--checkpoint-every", "1", "--address", network.address),
-            # Adding from the first worker on, they take the store: they lie beyond the cut.
-            *("--num-workers", str(workers), "--start-timeout", "600", "--sum-beyond", "0"),
+            *("--num-workers", str(workers), "--start-timeout", "600"),
         ],
     )
 
 
 def iterations():
     """How many iterations a checkpoint holds."""
-    paths = Path(f"results/x/checkpoints/{CELL}").glob("*.json")
+    paths = Path(f"results/x/checkpoints/{CELL}").glob("*.safetensors")
     return max((int(path.stem.rpartition("-")[2]) for path in paths), default=0)
 
 

@@ -206,7 +206,7 @@ def test_a_slow_worker_leaves_its_waiting_jobs_to_the_other(config):
     backend = RayBackend(config, lambda *fault: faults.append(fault))
     try:
         found, sent, pieces = one_iteration(backend, config)
-        slow, *others = (backend.crew.home(job) for job in pieces)
+        slow, *others = (backend.pool.data_owner(job) for job in pieces)
     finally:
         backend.close()
     assert others == [1 - slow] * 3
@@ -235,19 +235,17 @@ def test_jobs_that_wait_behind_another_are_neither_late_nor_lost(config, learner
     assert_same_params(found, params)
 
 
-def test_a_full_node_sends_sums_that_change_nothing(config):
-    """20 jobs are two groups: two sums leave the node in place of 20 gradients."""
+def test_more_jobs_than_are_added_in_one_group_change_nothing(config):
+    """20 jobs are two groups of the tree along which gradients are added."""
     train = dataclasses.replace(config.train, meta_batch_size=20)
-    execution = dataclasses.replace(config.execution, sum_beyond=1)
-    config = dataclasses.replace(config, train=train, execution=execution, envs_per_job=2)
-    params, sent, _ = one_iteration(LocalBackend(config), config)
-    assert sent == [20, 20, 20]
+    config = dataclasses.replace(config, train=train, envs_per_job=2)
+    params, *_ = one_iteration(LocalBackend(config), config)
     backend = RayBackend(config, lambda *_: None)
     try:
         found, sent, _ = one_iteration(backend, config)
     finally:
         backend.close()
-    assert sent == [20, 2, 2]
+    assert sent == [20, 20, 20]
     assert_same_params(found, params)
 
 
