@@ -1,7 +1,7 @@
-"""``python -m harness.rllib``: RLlib's PPO + LSTM in the place of ours, scored as ours is.
+"""``python -m harness.rllib``: train with RLlib's PPO and LSTM, score with our evaluator.
 
 Takes the flags of ``harness.run``. Exit codes: 0 complete, 2 bad input, 3 some cells failed,
-4 interrupted (a run of RLlib cannot be taken up again), 5 refused.
+4 interrupted (it cannot be resumed), 5 refused artefact.
 """
 
 from __future__ import annotations
@@ -15,27 +15,28 @@ from harness.config.distributions import open_distribution
 from harness.config.schema import RunConfig, UsageError
 from harness.execution.preflight import check_tracking
 from harness.reporting.store.files import ArtefactError
-from harness.rllib.run import LEARNERS, NETWORK
+from harness.rllib.run import LEARNERS
+from harness.rllib.weights import NETWORK
 
 MEANINGLESS = ("backend", "num_workers", "address", "resume", "job_timeout")
-"""Settings of execution that RLlib's run has no use for: it is one process."""
+"""Execution settings without effect here: RLlib trains in one process and cannot resume."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line ``argv`` (the process's own if not given); return the exit code."""
+    """Run the command line ``argv``, by default the process's own; return the exit code."""
     given_argv = list(sys.argv[1:] if argv is None else argv)
     try:
         invocation = parser.parse_run(given_argv)
         config = checked(invocation)
         check_tracking(config.execution)
-        # Only now what costs seconds: bad input has been answered already.
+        # Slow imports last: bad input has been reported by now.
         from harness.console.display import make_progress
         from harness.rllib.run import run_reference
 
         progress = make_progress(config.execution.name or config.task_dist)
         return run_reference(config, argv=given_argv, given=invocation.given, progress=progress)
-    except SystemExit as answered:  # tyro printed the help, or what it could not read
-        return int(answered.code or 0)
+    except SystemExit as done:  # tyro has printed the help or an error
+        return int(done.code or 0)
     except UsageError as error:
         sys.stderr.write(f"error: {error}\nSee {parser.PROG} --help; the flags are the same.\n")
         return 2
@@ -45,34 +46,30 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def checked(invocation: parser.Invocation) -> RunConfig:
-    """Return the configuration of a run of RLlib; both learners if none was named.
+    """Return the configuration of an RLlib run, with both learners unless some were named.
 
     Raises:
-        UsageError: a setting was given that RLlib's run does not have.
+        UsageError: a setting was given that RLlib cannot follow.
     """
     config, given = invocation.config, invocation.given
     assert isinstance(config, RunConfig)
     if given.get("policy", (NETWORK,)) not in ((NETWORK,), [NETWORK]):
-        raise UsageError(f"--policy: RLlib's recurrent module is an LSTM; have: {NETWORK}")
+        raise UsageError(f"--policy: RLlib's default recurrent module is an LSTM; have: {NETWORK}")
     learners = config.learner if "learner" in given else LEARNERS
-    if strangers := [name for name in learners if name not in LEARNERS]:
+    if unknown := [name for name in learners if name not in LEARNERS]:
         raise UsageError(
-            f"--learner: RLlib has no {strangers[0]!r}; have: {', '.join(LEARNERS)}. "
-            "Train that one by python -m harness.run"
+            f"--learner: RLlib has no {unknown[0]!r}; have: {', '.join(LEARNERS)}. "
+            "Train it with python -m harness.run"
         )
     if open_distribution(config.task_dist, config.env).spec.discrete:
         raise UsageError(
-            f"--task-dist: {config.task_dist} has discrete actions, RLlib's run continuous ones "
-            "alone; train it by python -m harness.run"
+            f"--task-dist: {config.task_dist} has discrete actions, and the RLlib reference "
+            "supports continuous ones only; train it with python -m harness.run"
         )
     for name in MEANINGLESS:
         if name in given.get("execution", {}):
             raise UsageError(
-                f"--{name.replace('_', '-')}: RLlib's run is one process from beginning to end; "
-                "leave it out"
+                f"--{name.replace('_', '-')}: the RLlib reference runs in one process and cannot "
+                "be resumed; leave it out"
             )
     return dataclasses.replace(config, policy=(NETWORK,), learner=learners)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,4 +1,7 @@
-"""A run that RLlib trains: its folder, its cells, its table. No ray here: bad input is cheap."""
+"""A run trained by RLlib: its cells, its folder, its table.
+
+Imports ray only when the run starts, so that bad input is reported without delay.
+"""
 
 from __future__ import annotations
 
@@ -10,16 +13,15 @@ from harness.console.listener import RunListener
 from harness.execution.backend import Backend
 from harness.experiments.experiment import open_run, play
 from harness.reporting.store.records import RunFolder
+from harness.rllib.weights import NETWORK
 from harness.types import Cell
 
-NETWORK = "lstm"
-"""The policy of ours that RLlib's default recurrent module is."""
 LEARNERS = ("multitask", "rl2")
-"""Learners whose PPO RLlib's can stand beside."""
+"""Learners that train by PPO, and can therefore be compared with RLlib's."""
 
 
 def reference_cells(config: RunConfig) -> list[Cell]:
-    """Return what RLlib trains for ``config``, seed by seed."""
+    """Return the cells that RLlib trains for ``config``, seed by seed."""
     return [
         Cell(config.task_dist, f"rllib-{NETWORK}", learner, seed)
         for seed in config.seed
@@ -30,10 +32,10 @@ def reference_cells(config: RunConfig) -> list[Cell]:
 def run_reference(
     config: RunConfig, *, argv: Sequence[str], given: Mapping[str, Any], progress: RunListener
 ) -> int:
-    """Train and score every cell of ``config`` by RLlib; return the exit code.
+    """Train every cell of ``config`` with RLlib and score it; return the exit code.
 
     Raises:
-        UsageError: the run cannot start: its folder.
+        UsageError: the run's folder cannot be created.
     """
     command = ("python", "-m", "harness.rllib", *argv)
     planned = reference_cells(config)
