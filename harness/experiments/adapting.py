@@ -13,8 +13,7 @@ import numpy as np
 from harness.config.adapt import AdaptCommandConfig
 from harness.config.schema import UsageError, config_as_dict
 from harness.console.listener import RunListener
-from harness.execution import online
-from harness.experiments import experiment
+from harness.experiments import experiment, online_adaptation
 from harness.reporting.rebuild import load_comparison
 from harness.reporting.render.writers import console
 from harness.reporting.stats.statistics import Estimate, estimate
@@ -94,7 +93,7 @@ def _online(config: AdaptCommandConfig, folder: Path, progress: RunListener) -> 
     cell, stored = experiment.described(config)
     chosen = config.applied_to(stored)
     try:
-        pre, post = online.returns(config, cell, chosen, progress)
+        pre, post = online_adaptation.play(config, cell, chosen, progress)
     finally:
         progress.closed()
     per_task = [np.mean(values, axis=1)[np.newaxis] for values in (pre, post)]
