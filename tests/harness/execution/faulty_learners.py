@@ -1,6 +1,6 @@
-"""maml with faults: learners that die, hang, raise, eat or compute NaN, named after what they do.
+"""maml with faults: learners that die, hang, raise, exhaust memory or compute NaN.
 
-Most happen once: where the file of that name was not made yet in ``$FAULTS_DIR``.
+Each is named after its fault. A fault that strikes once leaves a file in ``$FAULTS_DIR``.
 """
 
 import os
@@ -34,7 +34,7 @@ NAMES = (
 
 
 def install():
-    """Register the faults beside the real learners (in a Ray worker: its set-up hook)."""
+    """Register the faulty learners beside the real ones; Ray's set-up hook in workers."""
     for name in NAMES:
         attribute = name.replace("-", "_")
         globals()[attribute] = build
@@ -42,7 +42,7 @@ def install():
 
 
 def once(name):
-    """Whether the fault ``name`` is due: it has not happened yet. Safe between processes."""
+    """Whether the fault ``name`` has not struck yet. Safe between processes."""
     try:
         (Path(os.environ["FAULTS_DIR"]) / name).touch(exist_ok=False)
     except FileExistsError:
@@ -55,29 +55,29 @@ def die():
 
 
 def eat():
-    """Take memory, 50 MB at a time, until this process is ended for it; 1.4 GB at most."""
+    """Take memory, 50 MB at a time and 1.4 GB at most, until this process is killed for it."""
     eaten = []
     for _ in range(28):
         eaten.append(b"x" * 50_000_000)
         time.sleep(0.1)
     time.sleep(30)
-    raise MemoryError(f"nobody minds {sum(map(len, eaten))} bytes")
+    raise MemoryError(f"not killed at {sum(map(len, eaten))} bytes")
 
 
 def wait_for_the_others(where, jobs):
-    """Keep the first job of an iteration from its end until all the others have begun theirs."""
+    """Delay the first job of an iteration until all the others have begun."""
     folder = Path(os.environ["FAULTS_DIR"])
-    begun = f"begun-{where.iteration}-"
-    (folder / f"{begun}{where.seed_keys[0]}").touch()
+    prefix = f"begun-{where.iteration}-"
+    (folder / f"{prefix}{where.seed_keys[0]}").touch()
     end = time.monotonic() + 120
-    while where.seed_keys[0] == 0 and len(list(folder.glob(f"{begun}*"))) < jobs:
+    while where.seed_keys[0] == 0 and len(list(folder.glob(f"{prefix}*"))) < jobs:
         if time.monotonic() > end:
             raise TimeoutError("the other jobs waited for this one")
         time.sleep(0.01)
 
 
 class Faulty(PolicyGradientLearner):
-    """maml, except for the fault it is named after."""
+    """maml with the fault that it is named after."""
 
     def collect(self, tasks, where, payload, clock):
         if self.name == "first-job-last":

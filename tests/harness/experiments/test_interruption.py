@@ -11,7 +11,6 @@ import pytest
 
 import harness.console.display
 from harness.execution import checkpoint as checkpoints
-from harness.execution.interrupt import InterruptedRunError, StopRequest
 from harness.reporting.store.manifest import Manifest
 from tests.harness.execution.execution_cases import (
     SIZES,
@@ -172,26 +171,6 @@ def test_a_killed_process_is_continued(workplace, monkeypatch, twenty, number):
     assert listener.iterations == list(range(listener.iterations[0], 21))
     assert_same(records("x"), twenty[0])
     assert curves("x") == twenty[1]
-
-
-def test_the_first_signal_asks_and_the_second_stops():
-    told = []
-    with StopRequest(told.append) as stop:
-        stop.check()
-        os.kill(os.getpid(), signal.SIGTERM)
-        assert len(told) == 1
-        assert "SIGTERM" in told[0]
-        with pytest.raises(InterruptedRunError):
-            stop.check()
-        with pytest.raises(KeyboardInterrupt):
-            os.kill(os.getpid(), signal.SIGINT)
-
-
-def test_signals_mean_what_they_meant_before_afterwards():
-    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
-    with pytest.raises(ZeroDivisionError), StopRequest(lambda _: None):
-        raise ZeroDivisionError
-    assert before == [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
 
 
 def test_the_checkpoint_says_which_iteration_it_is_of(workplace):

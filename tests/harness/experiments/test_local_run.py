@@ -190,7 +190,7 @@ def damage(path, kind):
     if kind == "tensors":
         path.write_bytes(path.read_bytes()[:-8] + b"\xff" * 8)
     elif kind == "json":
-        before, after = (rb'\"iteration\": %d' % iteration for iteration in (3, 4))
+        before, after = (rb"\"iteration\": %d" % iteration for iteration in (3, 4))
         assert before in path.read_bytes()
         path.write_bytes(path.read_bytes().replace(before, after))
     elif kind == "foreign":

@@ -38,7 +38,7 @@ def actors(_ray):
 def test_values_and_the_calls_own_errors_come_through(actors):
     actor, _ = actors
     assert calls.get([actor.echo.remote(1), actor.echo.remote(2)]) == [1, 2]
-    with pytest.raises(FloatingPointError, match="^boom$"):
+    with pytest.raises(FloatingPointError, match=r"^boom$"):
         calls.get(actor.fail.remote())
 
 

@@ -23,7 +23,7 @@ from tests.harness.execution.ray.memory_cases import Allowance
 
 pytestmark = pytest.mark.faults
 ALLOWED = 2_400_000_000
-"""Bytes that driver, Ray and actors have together: they take 1 GB, and 1.9 are too many for Ray."""
+"""Bytes for driver, Ray and actors together: they need 1 GB, and Ray acts at 1.9 GB."""
 PLAY = """
 import sys
 import tests.harness.execution.faulty_learners as faulty_learners
@@ -58,7 +58,7 @@ def allowance():
 
 
 def play_within(name, *learners):
-    """Play on a Ray whose memory is limited; return the exit code."""
+    """Run on a Ray with limited memory; return the exit code."""
     here = Path(__file__).parent
     path = os.pathsep.join([str(here.parents[3]), os.environ.get("PYTHONPATH", "")])
     environment = os.environ | {"PYTHONPATH": path.rstrip(os.pathsep), "MPLBACKEND": "Agg"}
@@ -73,8 +73,8 @@ def play_within(name, *learners):
 @pytest.mark.ray
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_memory_that_really_runs_out_costs_the_job_that_takes_it(workplace):
-    """Ray's own monitor ends who takes too much, in a control group with a limit of its own."""
+def test_exhausted_memory_costs_only_the_job_that_takes_it(workplace):
+    """Ray's own monitor kills the actor, in a control group with a memory limit."""
     assert play_within("x", "eats-once", "eats-always", "maml") == 3
     states = Manifest.load(Path("results/x/manifest.json")).cells.values()
     assert {s.learner: s.status for s in states} == {
@@ -84,11 +84,11 @@ def test_memory_that_really_runs_out_costs_the_job_that_takes_it(workplace):
     }
     (reason,) = [state.reason for state in states if state.status == "failed"]
     assert reason.startswith("oom: ")
-    told = events("x")
-    assert (told.kind == "out_of_memory").sum() >= 1 + 3
-    # Ray ends the newest first: never the learner, which is there before the workers.
-    assert set(told.kind) <= {"out_of_memory", "cell_failed", "waiting"}
-    # It ate already: here it does not.
+    reported = events("x")
+    assert (reported.kind == "out_of_memory").sum() >= 1 + 3
+    # Ray kills the newest first: never the learner, which is older than the workers.
+    assert set(reported.kind) <= {"out_of_memory", "cell_failed", "waiting"}
+    # The fault has struck already and does not strike here.
     assert played_locally("local", "--learner", "eats-once", "maml") == 0
     assert_same(trained("x"), trained("local"))
     assert curves("local").items() <= curves("x").items()

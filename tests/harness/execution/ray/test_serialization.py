@@ -22,26 +22,26 @@ def test_a_tensor_arrives_as_it_was(shape, data):
     assert came.dtype == dtype
     assert torch.equal(came, before)
     assert came.stride() == sent.stride()
-    came += True  # it is nobody else's memory
+    came += True  # it has memory of its own
     assert torch.equal(sent, before)
 
 
 @pytest.mark.parametrize(
     "view", [torch.ones(5, 6)[:, ::2], torch.ones(3, 1).expand(3, 4), torch.ones(8)[3:5]]
 )
-def test_of_a_view_only_what_it_shows_is_sent(view):
+def test_only_the_elements_of_a_view_are_sent(view):
     elements, *_ = serialization.pack(view)
     assert elements.size == view.numel()
     assert torch.equal(serialization.unpack(serialization.pack(view)), view)
 
 
-def test_whether_it_wants_a_gradient_is_kept():
+def test_requires_grad_is_kept():
     assert serialization.unpack(serialization.pack(torch.ones(2, requires_grad=True))).requires_grad
     assert not serialization.unpack(serialization.pack(torch.ones(2))).requires_grad
 
 
 class Sender:
-    """Sends what it is asked for."""
+    """Returns tensors, or their pickles."""
 
     def send(self, size):
         return torch.arange(size, dtype=torch.float32)
@@ -52,7 +52,7 @@ class Sender:
 
 @pytest.mark.ray
 @pytest.mark.usefixtures("_ray")
-def test_an_actor_sends_arrays_and_what_is_small_inside_its_answers():
+def test_an_actor_sends_arrays_and_small_values_inline():
     sender = ray.remote(num_cpus=0)(Sender).remote()
     serialization.install_in_actor(sender)
     assert b"torch.storage" not in ray.get(sender.pickled.remote(1000))
