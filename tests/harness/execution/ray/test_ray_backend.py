@@ -219,21 +219,21 @@ def test_a_slow_worker_leaves_its_waiting_jobs_to_the_other(config):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("learner", "told"), [("dies-in-gradient", [("worker_died", 1)]), ("slow-gradient", [])]
+    ("learner", "expected"), [("dies-in-gradient", [("worker_died", 1)]), ("slow-gradient", [])]
 )
-def test_jobs_that_wait_behind_another_are_neither_late_nor_lost(config, learner, told):
+def test_jobs_that_wait_behind_another_are_neither_late_nor_lost(config, learner, expected):
     """One worker holds the data of all four jobs and is sent them all at once."""
     params, _, _ = one_iteration(LocalBackend(config), config)
     execution = dataclasses.replace(config.execution, num_workers=1, job_timeout=8.0)
     config = dataclasses.replace(config, learner=(learner,), execution=execution)
     faults = []
-    backend = RayBackend(config, lambda kind, told: faults.append((kind, told.get("attempt"))))
+    backend = RayBackend(config, lambda kind, fields: faults.append((kind, fields.get("attempt"))))
     try:
         found, sent, _ = one_iteration(backend, config)
     finally:
         backend.close()
     assert sent == [4, 4, 4]
-    assert [fault for fault in faults if fault[0] != "waiting"] == told
+    assert [fault for fault in faults if fault[0] != "waiting"] == expected
     assert_same_params(found, params)
 
 
