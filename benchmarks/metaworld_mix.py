@@ -1,28 +1,27 @@
-"""Meta-World throughput on class mixes, beside metaworld's own ``step`` and AsyncVectorEnv.
+"""Meta-World throughput on mixed classes, compared with metaworld's ``step`` and AsyncVectorEnv.
 
-Random actions, episodes of 500 control steps, resets included. "raw" is a Python loop over what
-metaworld's physics needs at least: five ``mj_step`` and one ``mj_forward``. How the contenders are
-measured is in contest.py. Run: ``python benchmarks/metaworld_mix.py --seconds 10``.
+Random actions, episodes of 500 control steps, resets included. The raw loop does the least that
+metaworld's physics needs: five ``mj_step`` and one ``mj_forward``.
+
+    python benchmarks/metaworld_mix.py [--seconds 10] [--mixes ml10]
 """
 
 from __future__ import annotations
 
-import argparse
 import itertools
-import os
 import pickle
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
 import numpy as np
-from contest import HEADER, OURS, RAW, ROUND_SECONDS, Contender, Running, compare
+from common import OURS, RAW, Contender, Running, parser, print_contest
 from numpy.typing import NDArray
 
 SIMULATIONS = {"ml10": 50, "ml45": 90}
-"""Simulations a process of ours steps: 5 goals of each ML10 class, 2 of each ML45 class."""
+"""Simulations in a process of ours: 5 goals of each ML10 class, 2 of each ML45 class."""
 ASYNC_PROCESSES = {"ml10": 10, "ml45": 15}
-"""One environment a process, 0.2 GB each: all ML10 classes, every third of ML45."""
+"""One environment per process, 0.2 GB each: all ML10 classes, every third ML45 class."""
 
 
 def _tasks(mix: str, count: int) -> list[Any]:
@@ -37,7 +36,7 @@ def _tasks(mix: str, count: int) -> list[Any]:
 
 
 def _metaworld_env(task: Any) -> Any:
-    """Return metaworld's own environment of ``task``, as its users make it."""
+    """Return metaworld's own environment for ``task``, as its users create it."""
     from metaworld.env_dict import ALL_V3_ENVIRONMENTS
     from metaworld.types import Task
 
@@ -50,13 +49,13 @@ def _metaworld_env(task: Any) -> Any:
 
 
 def _actions(count: int) -> Iterator[NDArray[np.float32]]:
-    """Return actions [B, 4] without end, drawn beforehand: drawing is not what is measured."""
+    """Yield actions [B, 4] drawn beforehand: drawing them is not measured."""
     table = np.random.default_rng(0).uniform(-1, 1, (997, count, 4)).astype(np.float32)
     return itertools.cycle(table)
 
 
 def ours(mix: str) -> Running:
-    """This project's batched engine."""
+    """Our batched engine."""
     from task_distributions import load
 
     tasks = _tasks(mix, SIMULATIONS[mix])
@@ -73,7 +72,7 @@ def ours(mix: str) -> Running:
 
 
 def raw(mix: str) -> Running:
-    """The physics alone, one simulation per class: nothing is rewarded or observed."""
+    """The physics alone, one simulation per class, without rewards and observations."""
     import mujoco
 
     envs = [_metaworld_env(task) for task in _tasks(mix, 10 if mix == "ml10" else 45)]
@@ -111,7 +110,7 @@ def metaworld_step(mix: str) -> Running:
 
 
 def async_vector(mix: str) -> Running:
-    """Gymnasium's AsyncVectorEnv of metaworld's environments, one class a process."""
+    """Gymnasium's AsyncVectorEnv over metaworld's environments, one class per process."""
     import gymnasium
 
     tasks = _tasks(mix, ASYNC_PROCESSES[mix])
@@ -138,22 +137,20 @@ CONTENDERS = [
 """Name, start function, cores, processes."""
 
 
-def main(argv: Sequence[str] | None = None) -> None:
+def main() -> None:
     """Measure and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seconds", type=float, default=5.0, help="per contender and mix")
-    parser.add_argument("--mixes", nargs="+", choices=SIMULATIONS, default=list(SIMULATIONS))
-    options = parser.parse_args(argv)
-    os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1", MKL_NUM_THREADS="1")
-    print(f"random actions; medians of interleaved rounds of {ROUND_SECONDS} s")
-    print(f"{'mix':6}{HEADER}")
-    for mix in options.mixes:
-        crowd = [
+    args = parser(__doc__)
+    args.add_argument("--seconds", type=float, default=5.0, help="per contender and mix")
+    args.add_argument("--mixes", nargs="+", choices=SIMULATIONS, default=list(SIMULATIONS))
+    options = args.parse_args()
+    groups = {
+        mix: [
             Contender(name, partial(start, mix), cores, processes)
             for name, start, cores, processes in CONTENDERS
         ]
-        for line in compare(crowd, options.seconds):
-            print(f"{mix:6}{line}", flush=True)
+        for mix in options.mixes
+    }
+    print_contest(groups, options.seconds)
 
 
 if __name__ == "__main__":

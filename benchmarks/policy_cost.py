@@ -1,21 +1,19 @@
-"""What a policy costs: acting, a gradient over a sequence, and a gradient through an inner step.
+"""Cost of a policy: acting, a sequence gradient, and a gradient through an inner step.
+
+One thread and its CPU time, so that the ratios hold on a busy machine too.
 
     python benchmarks/policy_cost.py [--rounds 5] [--tasks 20] [--episodes 10] [--steps 200]
-
-One thread, CPU time of that thread, policies interleaved round by round, medians over rounds: the
-ratios hold on a busy machine, the absolute numbers orient.
 """
 
 from __future__ import annotations
 
-import argparse
 import statistics
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
 import torch
+from common import cpu_seconds, parser
 from tabulate import tabulate
 from torch import Tensor
 
@@ -29,7 +27,7 @@ OBS_DIM, ACTION_DIM = 17, 6
 
 @dataclass(frozen=True)
 class Size:
-    """The work measured: N tasks, E episodes each, T steps, gradients in chunks of tasks."""
+    """The measured work: N tasks of E episodes of T steps, gradients in chunks of tasks."""
 
     tasks: int
     episodes: int
@@ -38,7 +36,7 @@ class Size:
 
 
 def loss_of(policy: Policy, params: Params, x: Tensor, first: Tensor, memory: Memory) -> Tensor:
-    """Return a loss that reaches every parameter."""
+    """Return a loss that depends on every parameter."""
     out = policy.forward(params, x, first, memory)
     actions, value = out.action_params, out.value
     return (actions.square().sum(-1) + value.square()).mean() + out.log_std.square().sum()
@@ -51,7 +49,7 @@ def adapted(params: Params, loss: Tensor, *, create_graph: bool) -> Params:
 
 
 class Case:
-    """One policy with its inputs; each method is one thing to time."""
+    """One policy with its inputs; each method is timed."""
 
     def __init__(self, name: str, size: Size) -> None:
         self.policy = policies.build(name, obs_dim=OBS_DIM, action_dim=ACTION_DIM)
@@ -77,7 +75,7 @@ class Case:
     def gradient(self, order: int) -> None:
         """Differentiate a sequence loss, chunk by chunk of tasks.
 
-        Order 0 is the plain gradient; 1 and 2 go through an inner step in first or second order.
+        Order 0 is the plain gradient; 1 and 2 pass through a first- or second-order inner step.
         """
         for start in range(0, self.size.tasks, self.size.chunk):
             at = slice(start, start + self.size.chunk)
@@ -90,20 +88,8 @@ class Case:
             torch.autograd.grad(loss, list(leaves.values()))
 
 
-def measure(rounds: int, works: dict[tuple[str, str], Callable[[], None]]) -> dict:
-    """Return the median CPU seconds of every work, all of them once per round."""
-    taken: dict[tuple[str, str], list[float]] = {key: [] for key in works}
-    for turn in range(rounds + 1):
-        for key, work in works.items():
-            start = time.thread_time()
-            work()
-            if turn > 0:
-                taken[key].append(time.thread_time() - start)
-    return {key: statistics.median(values) for key, values in taken.items()}
-
-
 def table(names: list[str], size: Size, rounds: int) -> str:
-    """Return the table of all policies."""
+    """Return the table of all policies; ratios are to the last one."""
     cases = {name: Case(name, size) for name in names}
     works: dict[tuple[str, str], Callable[[], None]] = {}
     for name, case in cases.items():
@@ -111,7 +97,7 @@ def table(names: list[str], size: Size, rounds: int) -> str:
         works[name, "shared"] = partial(case.act, case.shared)
         for label, order in (("sequence", 0), ("first", 1), ("second", 2)):
             works[name, label] = partial(case.gradient, order)
-    taken = measure(rounds, works)
+    taken = {key: statistics.median(v) for key, v in cpu_seconds(works, rounds).items()}
     acted, learned = size.tasks * size.episodes * 20, size.tasks * size.episodes * size.steps
     base, rows = names[-1], []
     for name in names:
@@ -127,17 +113,17 @@ def table(names: list[str], size: Size, rounds: int) -> str:
 
 
 def main() -> None:
-    """Parse the command line, measure, print."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--policies", nargs="+", default=list(policies.names()))
-    parser.add_argument("--rounds", type=int, default=5)
+    """Measure and print the table."""
+    args = parser(__doc__)
+    args.add_argument("--policies", nargs="+", default=list(policies.names()))
+    args.add_argument("--rounds", type=int, default=5)
     for name, default in (("tasks", 20), ("episodes", 10), ("steps", 200), ("chunk", 5)):
-        parser.add_argument(f"--{name}", type=int, default=default)
-    args = parser.parse_args()
+        args.add_argument(f"--{name}", type=int, default=default)
+    given = args.parse_args()
     torch.set_num_threads(1)
-    size = Size(args.tasks, args.episodes, args.steps, args.chunk)
-    print(f"{size}, observation {OBS_DIM}, action {ACTION_DIM}, median of {args.rounds} rounds\n")
-    print(table(args.policies, size, args.rounds))
+    size = Size(given.tasks, given.episodes, given.steps, given.chunk)
+    print(f"{size}, observation {OBS_DIM}, action {ACTION_DIM}, median of {given.rounds} rounds\n")
+    print(table(given.policies, size, given.rounds))
 
 
 if __name__ == "__main__":

@@ -1,23 +1,23 @@
-"""Rollout throughput as a share of raw ``mj_step``, beside what users would pick instead.
+"""Rollout throughput as a share of raw ``mj_step``, compared with Gymnasium and SB3.
 
-Every contender plays episodes of at most 200 control steps with the same robots and controls; how
-they are measured is in contest.py. Run: ``python benchmarks/rollouts.py --seconds 10``.
+Every contender plays episodes of at most 200 control steps with the same robots and controls.
+
+    python benchmarks/rollouts.py [--seconds 10] [--robots ant] [--policies ssm gru]
 """
 
 from __future__ import annotations
 
-import argparse
-import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
+from importlib.util import find_spec
 
 import numpy as np
-from contest import HEADER, OURS, RAW, ROUND_SECONDS, Contender, Running, compare
+from common import OURS, RAW, Contender, Running, parser, print_contest
 from numpy.typing import NDArray
 
 HORIZON = 200
 RAW_SIMULATIONS = 16
-"""Few enough to stay in the processor's cache: raw at its best."""
+"""Few enough to stay in the processor's cache, which is best for the raw loop."""
 OUR_SIMULATIONS = 64
 PEER_SIMULATIONS = 16
 
@@ -30,12 +30,10 @@ GYM_IDS = {"halfcheetah": "HalfCheetah-v5", "ant": "Ant-v5", "walker2d": "Walker
 
 Controller = Callable[[NDArray[np.floating]], NDArray[np.floating]]
 """Observations [B, O] -> actions [B, A]."""
-ControllerMaker = Callable[[str, int], Controller]
-"""(robot, simulations) -> controller; called in the process that will use it."""
 
 
 def random_controller(robot: str, simulations: int) -> Controller:
-    """Controls from a table drawn beforehand, so that drawing them is not what is measured."""
+    """Return controls from a table drawn beforehand: drawing them is not measured."""
     action_dim = 8 if robot == "ant" else 6
     table = np.random.default_rng(0).uniform(-1, 1, (997, simulations, action_dim))
     table = table.astype(np.float32)
@@ -49,11 +47,8 @@ def random_controller(robot: str, simulations: int) -> Controller:
     return act
 
 
-CONTROLLERS: dict[str, ControllerMaker] = {"random": random_controller}
-
-
-def raw(robot: str, controller: ControllerMaker) -> Running:
-    """A Python loop over ``mujoco.mj_step`` with random controls; nothing else is computed."""
+def raw(robot: str) -> Running:
+    """A Python loop over ``mujoco.mj_step``; nothing else is computed."""
     import mujoco
 
     from task_distributions import load
@@ -86,13 +81,13 @@ def raw(robot: str, controller: ControllerMaker) -> Running:
     return Running(advance)
 
 
-def ours(robot: str, controller: ControllerMaker) -> Running:
-    """This project's batched engine, tasks, rewards, flags and resets included."""
+def ours(robot: str) -> Running:
+    """Our batched engine including tasks, rewards, flags and resets."""
     from task_distributions import load
 
     dist = load(DISTRIBUTIONS[robot], horizon=HORIZON)
     batch = dist.make_batch(dist.tasks("train")[:8], OUR_SIMULATIONS // 8)
-    act, seeds = controller(robot, OUR_SIMULATIONS), range(OUR_SIMULATIONS)
+    act, seeds = random_controller(robot, OUR_SIMULATIONS), range(OUR_SIMULATIONS)
     obs, moving = batch.reset(seeds), OUR_SIMULATIONS
 
     def advance() -> int:
@@ -108,8 +103,8 @@ def ours(robot: str, controller: ControllerMaker) -> Running:
     return Running(advance)
 
 
-def ours_with_policy(policy_name: str, robot: str, controller: ControllerMaker) -> Running:
-    """Whole rollouts as training makes them: the engine and a policy with parameters per task."""
+def ours_with_policy(policy_name: str, robot: str) -> Running:
+    """Complete training rollouts: the engine and a policy with parameters per task."""
     import torch
 
     import policies
@@ -146,12 +141,12 @@ def _gymnasium_makers(robot: str) -> list[Callable]:
     ]
 
 
-def gymnasium_vector(kind: str, robot: str, controller: ControllerMaker) -> Running:
-    """One of gymnasium's own vectorised environments."""
+def gymnasium_vector(kind: str, robot: str) -> Running:
+    """A vector environment of Gymnasium."""
     import gymnasium
 
     env = getattr(gymnasium.vector, kind)(_gymnasium_makers(robot))
-    act = controller(robot, PEER_SIMULATIONS)
+    act = random_controller(robot, PEER_SIMULATIONS)
     obs, _ = env.reset(seed=0)
 
     def advance() -> int:
@@ -162,12 +157,12 @@ def gymnasium_vector(kind: str, robot: str, controller: ControllerMaker) -> Runn
     return Running(advance, env.close)
 
 
-def sb3_subproc(robot: str, controller: ControllerMaker) -> Running:
-    """stable-baselines3's SubprocVecEnv."""
+def sb3_subproc(robot: str) -> Running:
+    """The SubprocVecEnv of stable-baselines3."""
     from stable_baselines3.common.vec_env import SubprocVecEnv
 
     env = SubprocVecEnv(_gymnasium_makers(robot))
-    act = controller(robot, PEER_SIMULATIONS)
+    act = random_controller(robot, PEER_SIMULATIONS)
     obs = env.reset()
 
     def advance() -> int:
@@ -178,7 +173,7 @@ def sb3_subproc(robot: str, controller: ControllerMaker) -> Running:
     return Running(advance, env.close)
 
 
-CONTENDERS: list[tuple[str, Callable[[str, ControllerMaker], Running], int, int]] = [
+CONTENDERS: list[tuple[str, Callable[[str], Running], int, int]] = [
     (RAW, raw, 1, 1),
     (OURS, ours, 1, 1),
     ("SyncVectorEnv", partial(gymnasium_vector, "SyncVectorEnv"), 1, 1),
@@ -190,34 +185,33 @@ CONTENDERS: list[tuple[str, Callable[[str, ControllerMaker], Running], int, int]
 """Name, start function, cores, processes."""
 
 
-def contenders(robot: str, controller: str, peers: bool, policies: list[str]) -> list[Contender]:
-    """Return everyone who competes on ``robot``."""
+def contenders(robot: str, peers: bool, policies: list[str]) -> list[Contender]:
+    """Return the contenders on ``robot``; stable-baselines3 takes part where it is installed."""
     chosen = [one for one in CONTENDERS if peers or one[0] in (RAW, OURS)]
+    if find_spec("stable_baselines3") is None:
+        chosen = [one for one in chosen if one[1] is not sb3_subproc]
     chosen += [(f"{OURS}+{name}", partial(ours_with_policy, name), 1, 1) for name in policies]
     return [
-        Contender(name, partial(start, robot, CONTROLLERS[controller]), cores, processes)
+        Contender(name, partial(start, robot), cores, processes)
         for name, start, cores, processes in chosen
     ]
 
 
-def main(argv: Sequence[str] | None = None) -> None:
+def main() -> None:
     """Measure and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seconds", type=float, default=5.0, help="per contender and robot")
-    parser.add_argument("--robots", nargs="+", choices=DISTRIBUTIONS, default=list(DISTRIBUTIONS))
-    parser.add_argument("--peers", action=argparse.BooleanOptionalAction, default=True)
-    parser.add_argument(
-        "--policies", nargs="*", default=[], help="also our rollouts with these policies inside"
+    args = parser(__doc__)
+    args.add_argument("--seconds", type=float, default=5.0, help="per contender and robot")
+    args.add_argument("--robots", nargs="+", choices=DISTRIBUTIONS, default=list(DISTRIBUTIONS))
+    args.add_argument("--no-peers", action="store_true", help="only raw physics and ours")
+    args.add_argument("--policies", nargs="*", default=[], help="also rollouts with these policies")
+    options = args.parse_args()
+    print_contest(
+        {
+            robot: contenders(robot, not options.no_peers, options.policies)
+            for robot in options.robots
+        },
+        options.seconds,
     )
-    parser.add_argument("--controller", choices=CONTROLLERS, default="random")
-    options = parser.parse_args(argv)
-    os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1", MKL_NUM_THREADS="1")
-    print(f"controller: {options.controller}; medians of interleaved rounds of {ROUND_SECONDS} s")
-    print(f"{'robot':12}{HEADER}")
-    for robot in options.robots:
-        crowd = contenders(robot, options.controller, options.peers, options.policies)
-        for line in compare(crowd, options.seconds):
-            print(f"{robot:12}{line}", flush=True)
 
 
 if __name__ == "__main__":

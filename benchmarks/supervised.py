@@ -1,21 +1,19 @@
-"""What a state-space model and MAML on series cost, beside the figures of the seed documents.
+"""Cost of a state-space model and of MAML on series, compared with the seed documents' figures.
+
+One thread and its CPU time. Each case runs a few times in a row, as in a training loop, where
+memory is warm. A plain module of the same sizes that steps through time runs in the same rounds:
+unlike the documents' figures, which were measured elsewhere, its ratios are comparable.
 
     python benchmarks/supervised.py [--rounds 15]
-
-One thread; CPU time of that thread, so that a busy machine disturbs less. Cases take turns, each
-a few calls in a row of which the median counts: as in a training loop, which finds memory warm. A
-plain module of the same sizes that steps through time by three small networks, as most code does,
-runs in the same rounds: the documents' figures come from another hour, its ratios do not.
 """
 
 from __future__ import annotations
 
-import argparse
 import statistics
-import time
 from collections.abc import Callable
 
 import torch
+from common import cpu_seconds, parser
 from tabulate import tabulate
 from torch import Tensor, nn
 from torch.nn.functional import mse_loss
@@ -58,11 +56,11 @@ class Stepping(nn.Module):
 
 
 def cases(model: nn.Module) -> dict[str, Callable[[], object]]:
-    """Return what is timed, by the documents' names."""
+    """Return the timed calls by the documents' names."""
     x, y = torch.randn(2, 32, 200, WIDTH)
     tasks = [tuple(torch.randn(4, 20, 100, WIDTH)) for _ in range(4)]
     hidden, meta_hidden = model.init_hidden(32), model.init_hidden(20)
-    # Nearly no outer step: the numbers stay the same however often it runs.
+    # The outer step is tiny, so that the work stays the same however often it runs.
     second, first = (MetaMAML(model, 0.01, 1e-9, first_order=flag) for flag in (False, True))
 
     def both() -> None:
@@ -78,46 +76,28 @@ def cases(model: nn.Module) -> dict[str, Callable[[], object]]:
     return dict(zip(DOCUMENTS, calls, strict=True))
 
 
-def milliseconds(call: Callable[[], object]) -> float:
-    """Return the CPU time of one call, the median of several in a row."""
-    times = []
-    for _ in range(IN_A_ROW):
-        began = time.thread_time()
-        call()
-        times.append(time.thread_time() - began)
-    return 1e3 * statistics.median(times)
-
-
 def main() -> None:
-    """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=15)
-    rounds = parser.parse_args().rounds
+    """Measure and print the table."""
+    args = parser(__doc__)
+    args.add_argument("--rounds", type=int, default=15)
+    rounds = args.parse_args().rounds
     torch.set_num_threads(1)
-
     torch.manual_seed(0)
     ours, plain = cases(StateSpaceModel(STATE, WIDTH, WIDTH, HIDDEN)), cases(Stepping())
+    works = {
+        (name, label): calls[name]
+        for name in DOCUMENTS
+        for label, calls in (("ours", ours), ("plain", plain))
+    }
+    seconds = cpu_seconds(works, rounds, repeats=IN_A_ROW)
     rows = []
     for name, figure in DOCUMENTS.items():
-        pairs = []
-        for round_number in range(rounds + 1):
-            pair = milliseconds(ours[name]), milliseconds(plain[name])
-            if round_number:  # the first one warms up
-                pairs.append(pair)
-        mine = [pair[0] for pair in pairs]
-        median, best = statistics.median(mine), min(mine)
-        ratio = statistics.median(b / a for a, b in pairs)
+        mine, theirs = seconds[name, "ours"], seconds[name, "plain"]
+        median, best = 1e3 * statistics.median(mine), 1e3 * min(mine)
+        ratio = statistics.median(b / a for a, b in zip(mine, theirs, strict=True))
         rows.append((name, median, best, figure, figure / median, figure / best, ratio))
-    headers = (
-        "",
-        "median ms",
-        "best ms",
-        "documents ms",
-        "x (median)",
-        "x (best)",
-        "x plain module",
-    )
-    print(tabulate(rows, headers, floatfmt=".1f"))
+    headers = ["", "median ms", "best ms", "documents ms", "x (median)", "x (best)"]
+    print(tabulate(rows, [*headers, "x plain module"], floatfmt=".1f"))
 
 
 if __name__ == "__main__":

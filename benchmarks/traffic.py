@@ -1,119 +1,100 @@
-"""What crosses between actors in one iteration: bytes as Ray pickles them, by direction.
+"""Bytes that cross between actors in one iteration, as Ray pickles them.
 
-One real iteration on halfcheetah-vel in this process; every message that Ray would carry is
-pickled as Ray does it (cloudpickle, protocol 5, buffers out of band) and its bytes are counted.
-Ray's own envelope of a few hundred bytes a call is not in it. The length of an episode changes no
-message, so short ones do. Run:
-``python benchmarks/traffic.py --policy ssm gru --learner maml rl2``.
+One real iteration on halfcheetah-vel in this process. Every message that Ray would carry is pickled
+as Ray does it (cloudpickle, protocol 5, buffers out of band) and its bytes are counted, without
+Ray's own few hundred bytes per call. The length of an episode changes no message, so short ones do.
+
+    python benchmarks/traffic.py [--policy ssm gru] [--learner maml rl2] [flags of harness.run]
 """
 
 from __future__ import annotations
 
-import argparse
 from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import ray.cloudpickle
+from common import parser
+from tabulate import tabulate
 
-from harness.cli import parser
+from harness.cli.parser import load_config
 from harness.config.schema import RunConfig
 from harness.execution.backend import Handle, Work
 from harness.execution.cell import CellRunner, cells
-from harness.execution.cell_setup import build_setup
 from harness.execution.local import LocalBackend
 from harness.execution.ray import backend, serialization
 from harness.execution.worker import Receipt
-from harness.meta.learners.base import RequestKind
-from harness.meta.learners.sums import FAN_IN, add, groups
+from harness.meta.cell_setup import CellSetup
 
-HEADER = (
-    "learner      policy        jobs  requests  parameters B  gradient B  report B  job B  "
-    "receipt B   out MB    in MB  in, summed MB"
-)
+KINDS = ("parameters", "gradient", "report", "job", "receipt")
 
 
 def size(value: Any) -> int:
     """Return the bytes of ``value`` as an argument or result of a Ray call."""
     buffers: list[Any] = []
-    inside = ray.cloudpickle.dumps(value, protocol=5, buffer_callback=buffers.append)
-    return len(inside) + sum(buffer.raw().nbytes for buffer in buffers)
+    message = ray.cloudpickle.dumps(value, protocol=5, buffer_callback=buffers.append)
+    return len(message) + sum(buffer.raw().nbytes for buffer in buffers)
 
 
-class Scale(LocalBackend):
-    """Weighs every message instead of sending it."""
+class CountingBackend(LocalBackend):
+    """Counts the bytes of every message instead of sending it."""
 
     def __init__(self, config: RunConfig) -> None:
         super().__init__(config)
-        self.one: dict[str, int] = {}
-        """Bytes of one message of each kind, the largest seen."""
+        self.largest: Counter[str] = Counter()
+        """Bytes of the largest message of each kind."""
         self.total: Counter[str] = Counter()
+        """Bytes ``out`` to the workers and ``in`` from them."""
         self.requests = self.jobs = 0
 
     def run(
         self, work: Work, on_done: Callable[[int], None] | None = None
     ) -> tuple[list[Receipt], list[Handle]]:
-        """Do the jobs here; weigh what would have gone to the workers and come back."""
+        """Run the jobs here and count what would have been sent."""
         receipts, results = super().run(work, on_done)
         self.requests, self.jobs = self.requests + 1, len(work.jobs)
-        answer = "report" if work.request.kind is RequestKind.COLLECT else "gradient"
+        answer = "report" if work.kind == "collect" else "gradient"
         for job, receipt, result in zip(work.jobs, receipts, results, strict=True):
-            self._weigh("payload", work.request.payload, "out")
-            self._weigh("job", job, "out")
-            self._weigh("receipt", receipt, "in")
-            self._weigh(answer, result, "in")
-        summed = list(results)
-        while work.request.summable and len(summed) > FAN_IN:
-            summed = [add(*group) for group in groups(summed)]
-        self.total["summed"] += sum(map(size, (*summed, *receipts)))
+            self._count("parameters", work.payload, "out")
+            self._count("job", job, "out")
+            self._count("receipt", receipt, "in")
+            self._count(answer, result, "in")
         return receipts, results
 
-    def _weigh(self, what: str, value: Any, way: str) -> None:
-        weight = size(value)
-        self.one[what] = max(weight, self.one.get(what, 0))
-        self.total[way] += weight
+    def _count(self, kind: str, value: Any, direction: str) -> None:
+        count = size(value)
+        self.largest[kind] = max(count, self.largest[kind])
+        self.total[direction] += count
 
 
-def weighed(learner: str, policy: str, more: Sequence[str]) -> Scale:
-    """Play one iteration and return the scale."""
-    argv = [
-        "--task-dist",
-        "halfcheetah-vel",
-        "--horizon",
-        "10",
-        "--learner",
-        learner,
-        "--policy",
-        policy,
-        *more,
-    ]
-    config = parser.load_config(argv)
-    backend = Scale(config)
+def measure(learner: str, policy: str, flags: Sequence[str]) -> CountingBackend:
+    """Run one iteration and return the backend with its counts."""
+    names = ["--task-dist", "halfcheetah-vel", "--learner", learner, "--policy", policy]
+    config = load_config([*names, "--horizon", "10", *flags])
+    counting = CountingBackend(config)
     (cell,) = cells(config)
-    runner = CellRunner(build_setup(cell, config), config, backend)
-    next(iter(runner.train(backend.start_learner(cell, None), 0, 0.0)))
-    return backend
+    runner = CellRunner(CellSetup.build(cell, config), counting)
+    next(iter(runner.train(counting.start_learner(cell, None), 0, 0.0)))
+    return counting
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Weigh and print the table; flags it does not know go to harness.run's configuration."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--policy", nargs="+", default=["ssm"])
-    parser.add_argument("--learner", nargs="+", default=["maml", "rl2"])
-    options, more = parser.parse_known_args(argv)
+def main() -> None:
+    """Count and print the table; unknown flags go to harness.run's configuration."""
+    args = parser(__doc__)
+    args.add_argument("--policy", nargs="+", default=["ssm"])
+    args.add_argument("--learner", nargs="+", default=["maml", "rl2"])
+    options, flags = args.parse_known_args()
     backend.connect(None)
-    serialization.tensors_as_arrays()
-    print(HEADER)
+    serialization.install_tensor_serializer()
+    rows = []
     for learner in options.learner:
         for policy in options.policy:
-            scale = weighed(learner, policy, more)
-            one, total = scale.one, scale.total
-            print(
-                f"{learner:12} {policy:12} {scale.jobs:5} {scale.requests:9} {one['payload']:13} "
-                f"{one['gradient']:11} {one['report']:9} {one['job']:6} {one['receipt']:10} "
-                f"{total['out'] / 1e6:8.2f} {total['in'] / 1e6:8.2f} {total['summed'] / 1e6:14.2f}",
-                flush=True,
-            )
+            one = measure(learner, policy, flags)
+            sizes = [one.largest[kind] for kind in KINDS]
+            totals = [f"{one.total[way] / 1e6:.2f}" for way in ("out", "in")]
+            rows.append([learner, policy, one.jobs, one.requests, *sizes, *totals])
+    headers = ["learner", "policy", "jobs", "requests", *(f"{kind} B" for kind in KINDS)]
+    print(tabulate(rows, [*headers, "out MB", "in MB"]))
 
 
 if __name__ == "__main__":

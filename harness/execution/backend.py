@@ -77,8 +77,7 @@ class Backend(Protocol):
     ) -> tuple[list[Receipt], list[Handle]]:
         """Do ``work``; return receipts and results in job order, each job exactly once.
 
-        ``on_done`` is called with the number of finished jobs after each. If the request is
-        summable, sums of whole groups of results (``sums.groups``) may replace the results.
+        ``on_done`` is called with the number of finished jobs after each.
         """
         ...
 

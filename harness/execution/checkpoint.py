@@ -1,16 +1,16 @@
-"""Checkpoints: safetensors for the numbers, JSON for the rest, sha256 over both; no pickle.
+"""Checkpoints: named tensors and JSON in one safetensors file, with one sha256 over both.
 
-A checkpoint is ``<stem>.safetensors`` and ``<stem>.json``; the JSON carries the digest of the
-tensors and of itself, the cell and the whole configuration, so that a checkpoint can be scored
-alone. Both are written beside their place and renamed: a crash leaves the one before intact.
-The same in one file that numpy alone can open is ``<stem>.npz``.
+The JSON, kept in the file's metadata, holds the learner's values, the cell and the whole
+configuration, so a checkpoint can be scored on its own. Files are written beside their destination
+and renamed: a crash leaves the previous checkpoint intact. Nothing is ever unpickled. The same
+content can be exported to ``.npz``, which numpy alone can read.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,132 +19,162 @@ import safetensors
 import safetensors.torch
 import torch
 
+from harness.config.validation import config_from_dict
 from harness.errors import ArtefactError
 from harness.execution import npz
+from harness.execution.cell_setup import build_setup
+from harness.meta import learners
+from harness.meta.cell_setup import CellSetup
+from harness.meta.learners.base import Learner, PolicySnapshot, State
 from harness.reporting.store.files import write_atomically
+from harness.types import Cell
 from policies.base import Params
 
-FORMAT = 2
-OTHERS = "networks and action scales were others before; take the revision that wrote it"
+FORMAT = 3
+METADATA_KEY = "checkpoint"
+POLICY_TENSORS = ("params/", "obs/")
+"""Prefixes of the tensors that acting needs: the policy's and the observation normaliser's."""
+POLICY_FILENAME = "policy.safetensors"
+"""Inference-only checkpoint of a cell. ``latest`` ignores it: training cannot continue from it."""
 
 
 class CheckpointError(ArtefactError):
-    """The file is not a checkpoint of ours, or not whole."""
+    """The file is not a checkpoint, is damaged, or does not fit the cell it names."""
 
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """What a file holds."""
+    """Content of a checkpoint file."""
 
     tensors: Params
     learner: dict[str, Any]
-    """The learner's own JSON values."""
+    """The learner's own JSON values, ``iteration`` among them."""
     run: dict[str, Any]
-    """Cell, configuration and whatever else the driver wants back."""
+    """The driver's values: ``cell``, ``config``, ``wall_seconds``."""
 
 
 def write(path: Path, checkpoint: Checkpoint) -> Path:
-    """Write ``checkpoint`` to ``path``: ``*.npz``, or ``*.safetensors`` and its JSON beside it."""
+    """Write ``checkpoint`` to ``path``, as ``.npz`` or ``.safetensors`` by its suffix."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    if path.suffix == ".npz":
-        arrays = {name: value.detach().numpy() for name, value in checkpoint.tensors.items()}
-        text = json.dumps(_body(checkpoint, npz.digest(arrays)))
-        write_atomically(path, npz.pack(arrays, text))
-        return path
     tensors = {name: value.detach().contiguous() for name, value in checkpoint.tensors.items()}
-    payload = safetensors.torch.save(tensors)
-    body = _body(checkpoint, hashlib.sha256(payload).hexdigest())
+    body = {"format": FORMAT, "learner": checkpoint.learner, "run": checkpoint.run}
+    text = json.dumps(body | {"sha256": _digest(body, tensors)})
+    if path.suffix == ".npz":
+        payload = npz.pack({name: value.numpy() for name, value in tensors.items()}, text)
+    else:
+        payload = safetensors.torch.save(tensors, {METADATA_KEY: text})
     write_atomically(path, payload)
-    write_atomically(path.with_suffix(".json"), json.dumps(body, indent=1).encode())
     return path
 
 
-def _body(checkpoint: Checkpoint, tensors_sha256: str) -> dict[str, Any]:
-    body = {
-        "format": FORMAT,
-        "tensors_sha256": tensors_sha256,
-        "learner": checkpoint.learner,
-        "run": checkpoint.run,
-    }
-    return body | {"sha256": _digest(body)}
-
-
 def read(path: Path) -> Checkpoint:
-    """Return the checkpoint at ``path``, of either kind.
+    """Return the checkpoint at ``path``.
 
     Raises:
-        CheckpointError: a file is missing, truncated, altered or of another kind.
+        CheckpointError: the file is missing, truncated, altered or of another kind.
     """
-    if path.suffix == ".npz":
-        return _read_npz(path)
-    if path.suffix != ".safetensors":
-        raise CheckpointError(f"{path} is no checkpoint: give the .safetensors or .npz file of one")
-    payload, side = _bytes(path), path.with_suffix(".json")
-    body = _checked(path, _parsed(side, _bytes(side)), hashlib.sha256(payload).hexdigest())
     try:
-        tensors: Params = safetensors.torch.load(payload)
-    except (safetensors.SafetensorError, ValueError) as error:
-        raise CheckpointError(f"{path} holds no tensors: {error}") from error
-    return Checkpoint(tensors, body["learner"], body["run"])
-
-
-def _read_npz(path: Path) -> Checkpoint:
-    try:
-        arrays, text = npz.unpack(_bytes(path))
-        body = _checked(path, _parsed(path, text), npz.digest(arrays))
-        tensors: Params = {name: torch.from_numpy(value) for name, value in arrays.items()}
-    except (ValueError, TypeError) as error:
-        if isinstance(error, CheckpointError):
-            raise
-        raise CheckpointError(f"{path} is refused: {error}") from error
-    return Checkpoint(tensors, body["learner"], body["run"])
-
-
-def _checked(path: Path, body: dict[str, Any], tensors_sha256: str) -> dict[str, Any]:
-    """Return ``body`` if it is whole and says what the tensors are of."""
-    if body.get("format") != FORMAT:
-        raise CheckpointError(f"{path} is no checkpoint of format {FORMAT}: {OTHERS}")
-    claimed = body.pop("sha256", None)
-    if claimed != _digest(body):
-        raise CheckpointError(f"{path} was altered or damaged: the sha256 of its JSON differs")
-    if body.get("tensors_sha256") != tensors_sha256:
-        raise CheckpointError(f"{path} was altered or damaged: its sha256 differs")
-    if not isinstance(body.get("learner"), dict) or not isinstance(body.get("run"), dict):
-        raise CheckpointError(f"{path} does not say what it is of")
-    return body
-
-
-def _bytes(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise CheckpointError(f"no checkpoint {path}: {error.strerror}") from error
-
-
-def _parsed(side: Path, text: str | bytes) -> dict[str, Any]:
-    try:
+        tensors, text = _load(path)
         body = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"{side} is not JSON: {error}") from error
-    if not isinstance(body, dict):
-        raise CheckpointError(f"{side} is no checkpoint of format {FORMAT}: {OTHERS}")
-    return body
+        if not isinstance(body, dict) or body.get("format") != FORMAT:
+            raise CheckpointError(f"{path} is not a checkpoint of format {FORMAT}")
+        if body.pop("sha256", None) != _digest(body, tensors):
+            raise CheckpointError(f"{path} was altered or damaged: its sha256 does not match")
+        return Checkpoint(tensors, dict(body["learner"]), dict(body["run"]))
+    except CheckpointError:
+        raise
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise CheckpointError(f"cannot read checkpoint {path}: {reason}") from error
+    except (safetensors.SafetensorError, ValueError, TypeError, KeyError, RecursionError) as error:
+        raise CheckpointError(f"{path} is not a valid checkpoint: {error}") from error
+
+
+def _load(path: Path) -> tuple[Params, str]:
+    """Return the tensors and the JSON text of a file, unchecked."""
+    if path.suffix == ".npz":
+        arrays, text = npz.unpack(path.read_bytes())
+        return {name: torch.from_numpy(value) for name, value in arrays.items()}, text
+    if path.suffix != ".safetensors":
+        raise CheckpointError(f"{path} is not a checkpoint: expected .safetensors or .npz")
+    payload = path.read_bytes()
+    header = payload[8 : 8 + int.from_bytes(payload[:8], "little")]
+    tensors: Params = safetensors.torch.load(payload)
+    return tensors, json.loads(header)["__metadata__"][METADATA_KEY]
+
+
+def _digest(body: Mapping[str, Any], tensors: Params) -> str:
+    """Return the sha256 of the JSON and of the tensors' names, types, shapes and values."""
+    digest = hashlib.sha256(json.dumps(body, sort_keys=True).encode())
+    for name in sorted(tensors):
+        array = tensors[name].numpy()
+        digest.update(f"\0{name}\0{array.dtype.str}\0{array.shape}\0".encode())
+        digest.update(array.tobytes())
+    return digest.hexdigest()
+
+
+def restore(path: Path, learner: Learner[Any]) -> State:
+    """Return the learner state saved at ``path``.
+
+    Raises:
+        CheckpointError: the file is not a whole checkpoint, or it does not fit ``learner``.
+    """
+    return _restore(path, read(path), learner)
+
+
+def load_policy(path: Path) -> tuple[CellSetup, PolicySnapshot]:
+    """Return the cell that ``path`` was trained on and the trained policy, ready to act.
+
+    Raises:
+        CheckpointError: the file is not a whole checkpoint, or it does not fit its own cell.
+    """
+    saved = read(path)
+    try:
+        cell, config = Cell(**saved.run["cell"]), config_from_dict(saved.run["config"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{path} does not name its cell: {error}") from error
+    setup = build_setup(cell, config)
+    return setup, _restore(path, saved, learners.build(setup)).snapshot()
+
+
+def _restore(path: Path, saved: Checkpoint, learner: Learner[Any]) -> State:
+    state: State = learner.init()
+    try:
+        state.load(saved.tensors, saved.learner)
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:  # torch: shapes differ
+        raise CheckpointError(f"{path} does not fit the cell it names: {error}") from error
+    return state
+
+
+def export_npz(source: Path, folder: Path) -> None:
+    """Write the checkpoint at ``source`` as ``step_<iteration>.npz`` and as ``latest.npz``."""
+    saved = read(source)
+    write(folder / f"step_{int(saved.learner['iteration'])}.npz", saved)
+    write(folder / "latest.npz", saved)
+
+
+def export_policy(source: Path, folder: Path) -> Path:
+    """Write the checkpoint at ``source`` without its optimiser to ``folder / POLICY_FILENAME``.
+
+    The file is read like any other checkpoint and scores exactly like the original.
+    """
+    saved = read(source)
+    tensors = {
+        name: value for name, value in saved.tensors.items() if name.startswith(POLICY_TENSORS)
+    }
+    return write(folder / POLICY_FILENAME, Checkpoint(tensors, saved.learner, saved.run))
 
 
 def path_of(folder: Path, iteration: int) -> Path:
-    """Return where the checkpoint after ``iteration`` lies."""
+    """Return the path of the checkpoint written after ``iteration``."""
     return folder / f"iteration-{iteration:06d}.safetensors"
 
 
-def export(source: Path, folder: Path) -> None:
-    """Write the checkpoint at ``source`` as ``step_<iteration>.npz`` and as ``latest.npz``."""
-    found = read(source)
-    write(folder / f"step_{int(found.learner['iteration'])}.npz", found)
-    write(folder / "latest.npz", found)
-
-
 def latest(folder: Path, on_damaged: Callable[[Path, str], None]) -> tuple[Path, Checkpoint] | None:
-    """Return the newest readable checkpoint; damaged ones are reported and set aside."""
+    """Return the newest readable checkpoint in ``folder``.
+
+    Damaged ones are reported to ``on_damaged`` and renamed to ``.damaged``.
+    """
     for path in sorted(folder.glob("iteration-*.safetensors"), reverse=True):
         try:
             return path, read(path)
@@ -158,8 +188,3 @@ def prune(folder: Path, keep: int) -> None:
     """Delete all but the newest ``keep`` checkpoints."""
     for path in sorted(folder.glob("iteration-*.safetensors"))[:-keep]:
         path.unlink()
-        path.with_suffix(".json").unlink(missing_ok=True)
-
-
-def _digest(body: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()

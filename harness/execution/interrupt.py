@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM as a request: finish the iteration, write the checkpoint, then stop."""
+"""SIGINT and SIGTERM as requests to stop after the current iteration and its checkpoint."""
 
 from __future__ import annotations
 
@@ -11,35 +11,35 @@ from typing import Any, Protocol, Self
 
 
 class InterruptedRunError(Exception):
-    """The user asked to stop, and what was done is saved."""
+    """The run stopped because it was asked to; its progress is saved."""
 
 
 class Stop(Protocol):
-    """What is asked now and then whether to stop."""
+    """A request to stop, polled between iterations and jobs."""
 
     def check(self) -> None:
-        """Raise ``InterruptedRunError`` if a stop was asked for."""
+        """Raise ``InterruptedRunError`` if a stop was requested."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class StopFile:
-    """A stop that another process asks for, on whatever node: by making a file."""
+    """A stop requested by another process, on any node that sees the file."""
 
     path: Path
 
     def check(self) -> None:
-        """Raise ``InterruptedRunError`` if the file is there."""
+        """Raise ``InterruptedRunError`` if the file exists."""
         if self.path.exists():
             raise InterruptedRunError
 
 
 class StopRequest:
-    """Context in which the first signal asks to stop and the second one stops at once."""
+    """Context in which the first signal requests a stop and the second stops at once."""
 
     def __init__(self, on_request: Callable[[str], None]) -> None:
         self._on_request = on_request
-        self._asked = False
+        self._requested = False
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Self:
@@ -52,13 +52,13 @@ class StopRequest:
             signal.signal(number, handler)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        if self._asked:
+        if self._requested:
             raise KeyboardInterrupt
-        self._asked = True
+        self._requested = True
         name = signal.Signals(number).name
-        self._on_request(f"{name}: stopping after this iteration; once more stops at once")
+        self._on_request(f"{name}: stopping after this iteration; a second signal stops at once")
 
     def check(self) -> None:
-        """Raise ``InterruptedRunError`` if a stop was asked for."""
-        if self._asked:
+        """Raise ``InterruptedRunError`` if a stop was requested."""
+        if self._requested:
             raise InterruptedRunError

@@ -15,25 +15,8 @@ from harness.execution import checkpoint as checkpoints
 from harness.execution.backend import LearnerStep
 from harness.execution.cell_setup import build_setup
 from harness.meta import learners
-from harness.meta.learners.base import IterationInfo, Learner, PolicySnapshot, Request, State
+from harness.meta.learners.base import IterationInfo, Learner, PolicySnapshot, Request
 from harness.types import Cell
-
-
-def restored_state(learner: Learner[Any], checkpoint: Path) -> State:
-    """Return the state of ``learner`` that ``checkpoint`` holds.
-
-    Raises:
-        CheckpointError: the file is not a whole checkpoint, or not of this learner and policy.
-    """
-    saved = checkpoints.read(checkpoint)
-    state: State = learner.init()
-    try:
-        state.load(saved.tensors, saved.learner)
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:  # torch: shapes differ
-        raise checkpoints.CheckpointError(
-            f"{checkpoint} does not fit the cell it names: {error}"
-        ) from error
-    return state
 
 
 class LearnerHost:
@@ -54,7 +37,7 @@ class LearnerHost:
         if checkpoint is None:
             self._state = self._learner.init()
         else:
-            self._state = restored_state(self._learner, checkpoint)
+            self._state = checkpoints.restore(checkpoint, self._learner)
 
     def advance(self, *results: Any) -> LearnerStep:
         """Begin an iteration (no results), or answer its last request; return what comes next."""

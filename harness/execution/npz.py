@@ -1,8 +1,7 @@
-"""Arrays and one text in a plain ``.npz``: what numpy alone can open, and never a pickle."""
+"""Arrays and one text in a plain ``.npz``: readable with numpy alone, and never a pickle."""
 
 from __future__ import annotations
 
-import hashlib
 import io
 import zipfile
 from collections.abc import Mapping
@@ -13,7 +12,7 @@ import numpy as np
 TEXT = "checkpoint.json"
 """Name of the member that holds the text, as bytes."""
 MAX_BYTES = 2**31
-"""Most that the members may unpack to."""
+"""Largest total size of the unpacked members."""
 
 Arrays = dict[str, np.ndarray[Any, Any]]
 
@@ -30,8 +29,8 @@ def unpack(payload: bytes) -> tuple[Arrays, str]:
     """Return the arrays and the text of a file.
 
     Raises:
-        ValueError: it is no npz, unpacks to more than ``MAX_BYTES``, or holds objects: those are
-            pickles, which are never loaded.
+        ValueError: the file is not an npz, unpacks to more than ``MAX_BYTES``, or holds objects,
+            which would be pickles.
     """
     try:
         with zipfile.ZipFile(io.BytesIO(payload)) as archive:
@@ -44,13 +43,3 @@ def unpack(payload: bytes) -> tuple[Arrays, str]:
     except (zipfile.BadZipFile, KeyError, EOFError, OSError, TypeError) as error:
         raise ValueError(f"not an npz checkpoint ({error})") from error
     return arrays, text
-
-
-def digest(arrays: Mapping[str, np.ndarray[Any, Any]]) -> str:
-    """Return the sha256 of names, types, shapes and values."""
-    found = hashlib.sha256()
-    for name in sorted(arrays):
-        array = np.ascontiguousarray(arrays[name])
-        found.update(f"{name}\0{array.dtype.str}\0{arrays[name].shape}\0".encode())
-        found.update(array.tobytes())
-    return found.hexdigest()

@@ -1,4 +1,4 @@
-"""What is refused before torch and Ray are loaded, and before a run's folder is made."""
+"""Checks that need neither torch nor Ray, made before a run's folder is created."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ def available_cpus() -> int:
 
 
 def preflight(execution: ExecutionConfig) -> None:
-    """Refuse what could never be scheduled.
+    """Refuse a run that could never start.
 
     Raises:
-        UsageError: more workers than this machine has CPUs, or a package is not installed.
+        UsageError: more workers than this machine has CPUs, or a missing package.
     """
     check_tracking(execution)
-    wanted, have = execution.num_workers, available_cpus()
+    wanted, cpus = execution.num_workers, available_cpus()
     elsewhere = execution.backend == "local" or execution.address is not None
-    if not elsewhere and wanted is not None and wanted > have:
+    if not elsewhere and wanted is not None and wanted > cpus:
         raise UsageError(
-            f"--num-workers {wanted} needs {wanted} CPUs, this machine has {have}. "
-            f"Ask for at most {have}, or join a larger cluster with --address"
+            f"--num-workers {wanted} needs {wanted} CPUs, this machine has {cpus}. "
+            f"Ask for at most {cpus}, or join a larger cluster with --address"
         )
 
 
 def check_tracking(execution: ExecutionConfig) -> None:
-    """Refuse what would need a package that is not there.
+    """Refuse tracking whose package is not installed.
 
     Raises:
-        UsageError: naming the package and the way without it.
+        UsageError: it names the package and the flag that does without it.
     """
     if execution.tensorboard and find_spec("tensorboardX") is None:
         raise UsageError(

@@ -18,8 +18,8 @@ from harness.console.listener import RunListener
 from harness.console.progress_state import CellProgress, RunProgress
 from harness.errors import ExitCode, UsageError
 from harness.execution import checkpoint as checkpoints
-from harness.execution import online
 from harness.execution.cell import cells
+from harness.experiments import online_adaptation
 from harness.experiments.run import RunOptions, play
 from harness.reporting.rebuild import load_comparison
 from harness.reporting.render.formats import console
@@ -161,7 +161,7 @@ def _online(config: AdaptConfig, folder: Path, listener: RunListener) -> Gain:
     listener.started(RunProgress(folder.name, {cell.id: CellProgress("running")}))
     try:
         on_done = partial(listener.evaluating, cell.id)
-        pre, post = online.returns(config, cell, config.applied_to(stored), on_done)
+        pre, post = online_adaptation.play(config, cell, config.applied_to(stored), on_done)
     finally:
         listener.closed()
     before, after = (np.mean(values, axis=1)[np.newaxis] for values in (pre, post))

@@ -229,7 +229,7 @@ class _Trial:
         learner.save(path, run)
         portable = self.spec.config.execution.ckpt_dir
         if portable is not None:
-            checkpoints.export(path, portable if self.spec.alone else portable / self.spec.key)
+            checkpoints.export_npz(path, portable if self.spec.alone else portable / self.spec.key)
 
     def _write(self, records: list[EvalRecord]) -> None:
         run, key = self.spec.run.name, self.spec.key

@@ -1,1 +1,1 @@
-"""RLlib's PPO as an independent reference for our own."""
+"""RLlib's PPO as an independent reference for ours."""

@@ -11,13 +11,16 @@ import sys
 from collections.abc import Sequence
 
 from harness.cli import parser
+from harness.config import precedence
+from harness.config.components import Component, settings_class
 from harness.config.distributions import open_distribution
 from harness.config.schema import RunConfig
 from harness.errors import UsageError, run_command
 from harness.execution.preflight import check_tracking
-from harness.rllib.run import LEARNERS, NETWORK
+from harness.rllib.run import LABEL, LEARNERS
+from harness.rllib.weights import NETWORK
 
-MEANINGLESS = ("backend", "num_workers", "address", "resume", "job_timeout")
+MEANINGLESS = ("backend", "num_workers", "address", "job_timeout")
 """Settings of execution that RLlib's run has no use for: it is one process."""
 
 
@@ -30,44 +33,50 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _main(argv: list[str]) -> int:
-    invocation = parser.parse_run(argv)
-    config = checked(invocation)
+    request = parser.parse_run(argv)
+    if isinstance(request, parser.Resume):
+        raise UsageError("--resume: RLlib trains in one process and cannot continue a run")
+    config = checked(request)
     check_tracking(config.execution)
-    # Only now what costs seconds: bad input has been answered already.
+    # Slow imports last: bad input has been refused by now.
     from harness.console.display import make_progress
     from harness.rllib.run import run_reference
 
-    return run_reference(config, argv=argv, given=invocation.given, listener=make_progress())
+    return run_reference(config, argv=argv, given=request.given, listener=make_progress())
 
 
-def checked(invocation: parser.Invocation) -> RunConfig:
+def checked(request: parser.Run) -> RunConfig:
     """Return the configuration of a run of RLlib; both learners if none was named.
 
     Raises:
-        UsageError: a setting was given that RLlib's run does not have.
+        UsageError: a setting was given that a run of RLlib does not have.
     """
-    config, given = invocation.config, invocation.given
-    assert isinstance(config, RunConfig)
-    if given.get("policy", (NETWORK,)) not in ((NETWORK,), [NETWORK]):
-        raise UsageError(f"--policy: RLlib's recurrent module is an LSTM; have: {NETWORK}")
-    learners = config.learner if "learner" in given else LEARNERS
-    if strangers := [name for name in learners if name not in LEARNERS]:
+    config, given = request.config, request.given
+    policy = Component(NETWORK, settings_class("policy", NETWORK)())
+    if "policy" in given:
+        policy, *others = config.policy.values()
+        if others or policy.kind != NETWORK:
+            raise UsageError(f"--policy: RLlib's recurrent module is an LSTM; have: {NETWORK}")
+    learners = dict(config.learner)
+    if "learner" not in given:
+        wanted = precedence.resolve({**given, "learner": list(LEARNERS)})
+        learners = dict(wanted.learner)
+    if strangers := [part.kind for part in learners.values() if part.kind not in LEARNERS]:
         raise UsageError(
             f"--learner: RLlib has no {strangers[0]!r}; have: {', '.join(LEARNERS)}. "
-            "Train that one by python -m harness.run"
+            "Train it with python -m harness.run"
         )
     if open_distribution(config.task_dist, config.env).spec.discrete:
         raise UsageError(
-            f"--task-dist: {config.task_dist} has discrete actions, RLlib's run continuous ones "
-            "alone; train it by python -m harness.run"
+            f"--task-dist: {config.task_dist} has discrete actions, and this reference supports "
+            "continuous ones only; train with python -m harness.run"
         )
     for name in MEANINGLESS:
         if name in given.get("execution", {}):
             raise UsageError(
-                f"--{name.replace('_', '-')}: RLlib's run is one process from beginning to end; "
-                "leave it out"
+                f"--{name.replace('_', '-')}: has no effect: RLlib trains in one process"
             )
-    return dataclasses.replace(config, policy=(NETWORK,), learner=learners)
+    return dataclasses.replace(config, policy={LABEL: policy}, learner=learners)
 
 
 if __name__ == "__main__":

@@ -1,19 +1,19 @@
-"""RLLIB: PPO + LSTM of a library on the same tasks, scored by our evaluator into the same records.
+"""RLLIB: RLlib's PPO and LSTM on the same tasks, scored by our evaluator into the same records.
 
-RLlib (new API stack) samples and learns: its environment runner, its default LSTM module, its
-advantages, loss, minibatches and optimiser. Ours are the tasks and reset seeds, what the policy is
-fed (``glued_episodes``), the weights at the start and all scoring: RLlib's network is our ``lstm``
-in another spelling (``rllib_weights``), so what it learned is scored as any policy of ours.
+RLlib (new API stack) samples and learns with its own environment runner, default LSTM module,
+advantages, loss, minibatches and optimiser. Ours are the tasks and reset seeds, the policy's inputs
+(``sequence_env``), the initial weights and all scoring: RLlib's network is our ``lstm`` under other
+names (``weights``), so the trained policy is scored like any of ours.
 
-What differs from our PPO besides the code:
-- the value loss is the squared error, at half the coefficient; ours is its Huber loss;
-- advantages are normalised with each sequence's extra last step among them;
-- two bias vectors of the LSTM are learned where we have one: they move twice as fast;
-- sequences are cut into equal chunks of about ``chunk_steps``; minibatches are drawn over all of
-  them, not job by job; sampling noise and shuffling are torch's and numpy's own;
-- an inner end of an episode is not known to the advantages of rl2: they run on past a fall;
-- where episodes end early, RLlib takes sequences that finish first until an iteration has its
-  steps, and drops what is unfinished; an invalid episode is learned from, until it broke.
+Differences from our PPO besides the code:
+- the value loss is the squared error at half the coefficient; ours is the Huber loss;
+- advantages are normalised with the extra last step of each sequence among them;
+- the LSTM has two learned bias vectors where ours has one: its biases move twice as fast;
+- sequences are cut into equal chunks of about ``chunk_steps``; minibatches are drawn from all of
+  them, not job by job; sampling noise and shuffling come from torch's and numpy's own generators;
+- the advantages of rl2 do not see where an inner episode ends: they extend past a fall;
+- where episodes end early, RLlib takes the sequences that finish first until an iteration has its
+  steps, and drops unfinished ones; an invalid episode is learned from up to the invalid step.
 """
 
 from __future__ import annotations
@@ -48,21 +48,21 @@ from harness.meta import learners
 from harness.meta.cell_setup import CellSetup
 from harness.meta.learners.base import DivergedError, PolicySnapshot, RequestKind
 from harness.meta.learners.ppo import PPOLearner, PPOSettings
-from harness.rllib.run import NETWORK
 from harness.rllib.sequence_env import SequenceEnv, SequenceSource, assignments
 from harness.rllib.weights import from_rllib, to_rllib
 from harness.types import Cell
 from policies.actor_critic import ActorCritic
 
 MODULE = "default_policy"
-FEEDS: dict[str, SequenceSource] = {}
-"""Feeds of this process's algorithms by cell: RLlib copies what it is configured with."""
+SOURCES: dict[str, SequenceSource] = {}
+"""Source of each cell's sequences in this process. RLlib copies its settings, so environments look
+their source up here instead of receiving it."""
 MAX_ENVS = 50
-"""Environments stepped together, at most."""
+"""Most environments stepped together."""
 
 
 class RllibBackend:
-    """RLlib trains in this process, our one local worker scores. Satisfies ``Backend``."""
+    """RLlib trains in this process and one local worker of ours scores. Satisfies ``Backend``."""
 
     num_workers = 1
 
@@ -77,7 +77,7 @@ class RllibBackend:
     def run(
         self, work: Work, on_done: Callable[[int], None] | None = None
     ) -> tuple[list[Receipt], list[Handle]]:
-        """Score; records tell the parameters that RLlib trained, its second bias too."""
+        """Score; the records count the parameters that RLlib trained, second bias included."""
         receipts, results = self._local.run(work, on_done)
         if work.request.kind is RequestKind.EVALUATE:
             assert self._learner is not None
@@ -90,15 +90,15 @@ class RllibBackend:
         return list(handles)
 
     def start_learner(self, cell: Cell, checkpoint: Path | None) -> RllibLearner:
-        """Start an RLlib algorithm for ``cell``; the one before is stopped."""
+        """Start an RLlib algorithm for ``cell``; the previous one is stopped."""
         if checkpoint is not None:
-            raise ValueError("RLlib's training is not taken up again from a checkpoint")
+            raise ValueError("RLlib's training cannot be resumed from a checkpoint")
         self._stop_learner()
         self._learner = RllibLearner(build_setup(cell, self._config))
         return self._learner
 
     def close(self) -> None:
-        """Stop the algorithm, and Ray where it was started here."""
+        """Stop the algorithm, and Ray if it was started here."""
         self._stop_learner()
         if self._owns_ray:
             ray.shutdown()
@@ -117,46 +117,45 @@ class RllibLearner:
         assert isinstance(learner, PPOLearner), setup.cell
         self._setup = setup
         self._state = learner.init()
-        self.feed = SequenceSource(setup, assignments(setup, learner), self._state.snapshot())
-        FEEDS[setup.cell.id] = self.feed
-        config = algorithm_config(setup, learner, setup.cell.id)
-        with warnings.catch_warnings():  # RLlib registers its environment anew for every algorithm
+        self.source = SequenceSource(setup, assignments(setup, learner), self._state.snapshot())
+        SOURCES[setup.cell.id] = self.source
+        config = algorithm_config(setup, learner)
+        with warnings.catch_warnings():  # RLlib registers the environment again for each algorithm
             warnings.filterwarnings("ignore", ".*already in registry")
             self._algorithm: Algorithm = config.build_algo()
         self._set_weights(to_rllib(self._state.params))
-        # RLlib sets threads anew; two of them spin on a busy core and cost many times the work.
+        # RLlib raises the number of threads; two spinning on one busy core cost far more than one.
         torch.set_num_threads(1)
 
     def weights(self) -> dict[str, np.ndarray]:
-        """Return the weights of RLlib's learner, by RLlib's names."""
+        """Return the weights of RLlib's learner under RLlib's names."""
         weights: dict[str, np.ndarray] = self._algorithm.get_weights()[MODULE]
         return weights
 
     def _set_weights(self, weights: dict[str, np.ndarray]) -> None:
-        # Beside the weights, a module's state holds constants: they stay. Algorithm.set_weights
-        # would do both lines, but raises in RLlib 2.60.
-        whole = self.weights() | weights
-        self._algorithm.learner_group.set_weights({MODULE: whole})
-        self._algorithm.get_module(MODULE).set_state(whole)
+        # A module's state also holds constants, which are kept. Algorithm.set_weights would do
+        # both steps, but raises in RLlib 2.60.
+        state = self.weights() | weights
+        self._algorithm.learner_group.set_weights({MODULE: state})
+        self._algorithm.get_module(MODULE).set_state(state)
 
     @property
     def num_params(self) -> int:
-        """Numbers that RLlib trains."""
-        ours = to_rllib(self._state.params)
-        return sum(value.size for value in ours.values())
+        """Number of parameters that RLlib trains."""
+        return sum(value.size for value in to_rllib(self._state.params).values())
 
     def advance(self, *results: Handle) -> LearnerStep:
-        """Run one iteration of RLlib: it samples and learns, and asks for nothing.
+        """Run one iteration of RLlib, which samples and learns without our workers.
 
         Raises:
-            LostError: RLlib sampled no whole sequence; it would go on with NaN metrics.
+            LostError: RLlib sampled no whole sequence; it would continue with NaN metrics.
             DivergedError: a weight is not finite.
         """
         assert not results
-        began, before = time.perf_counter(), self.feed.env_steps
+        began, before = time.perf_counter(), self.source.env_steps
         metrics = self._algorithm.train()
-        reports = self.feed.taken()
-        if self.feed.env_steps == before or not reports:
+        reports = self.source.pop_reports()
+        if self.source.env_steps == before or not reports:
             raise LostError(f"RLlib sampled no sequence in iteration {self._state.iteration + 1}")
         params = from_rllib(self.weights())
         if not all(bool(torch.isfinite(value).all()) for value in params.values()):
@@ -164,39 +163,39 @@ class RllibLearner:
         self._state.params = params
         info = _losses(metrics) | {"std": float(params["log_std"].exp().mean())}
         done = self._state.finish_iteration(reports, info)
-        self._state.env_steps = self.feed.env_steps
-        self.feed.state = self._state.snapshot()
+        self._state.env_steps = self.source.env_steps
+        self.source.state = self._state.snapshot()
         spent = time.perf_counter() - began
         return LearnerStep(None, done, self._state.env_steps, spent)
 
     def snapshot(self) -> PolicySnapshot:
-        """Return RLlib's policy in our spelling, with the normaliser it was trained with."""
+        """Return RLlib's policy under our names, with the normaliser it was trained with."""
         self._state.params = from_rllib(self.weights())
         return self._state.snapshot()
 
     def save(self, path: Path, run: dict[str, Any]) -> None:
-        """Write what was learned, in our spelling, without RLlib's optimiser."""
+        """Write the trained policy under our names, without RLlib's optimiser."""
         tensors, meta = self._state.save()
         checkpoints.write(path, checkpoints.Checkpoint(tensors, meta, run))
         checkpoints.prune(path.parent, keep=2)
 
     def stop(self) -> None:
-        """Stop the algorithm and remove the folder that it made below the home directory."""
+        """Stop the algorithm and remove the folder it created in the home directory."""
         folder = Path(self._algorithm.logdir)
         self._algorithm.stop()
-        del FEEDS[self._setup.cell.id]
+        del SOURCES[self._setup.cell.id]
         shutil.rmtree(folder, ignore_errors=True)
 
 
 class RllibSequenceEnv(SequenceEnv):
-    """Glued episodes as RLlib builds them: from a class, and a context that it pickles."""
+    """``SequenceEnv`` as RLlib constructs it: from a class and a context that it pickles."""
 
     def __init__(self, context: Mapping[str, Any]) -> None:
-        super().__init__(FEEDS[context["feed"]])
+        super().__init__(SOURCES[context["cell"]])
 
 
 class _StdPerAction(torch.nn.Module):
-    """A head with a log std of its own, which RLlib 2.60 cannot apply along a time axis."""
+    """Applies a head with its own log std along a time axis, which RLlib 2.60 cannot."""
 
     def __init__(self, head: torch.nn.Module) -> None:
         super().__init__()
@@ -209,7 +208,7 @@ class _StdPerAction(torch.nn.Module):
 
 
 class RecurrentModule(DefaultPPOTorchRLModule):  # type: ignore[misc]  # ray is untyped here
-    """RLlib's default PPO module, its state-independent std working with its LSTM."""
+    """RLlib's default PPO module with a state-independent std that works with its LSTM."""
 
     def setup(self) -> None:
         """Build the networks."""
@@ -217,12 +216,12 @@ class RecurrentModule(DefaultPPOTorchRLModule):  # type: ignore[misc]  # ray is 
         self.pi = _StdPerAction(self.pi)  # type: ignore[has-type]
 
 
-def algorithm_config(setup: CellSetup, learner: PPOLearner, feed_key: str) -> PPOConfig:
-    """Return RLlib's settings that come nearest to those of our own PPO."""
+def algorithm_config(setup: CellSetup, learner: PPOLearner) -> PPOConfig:
+    """Return the RLlib settings that come closest to those of our PPO."""
     ppo: PPOSettings = setup.settings
     count = learner.tasks_per_iteration * learner.envs_per_task
     length = ppo.episodes_in_sequence * setup.dist.spec.horizon
-    steps, longest = count * length, ppo.resolved_bptt_steps(NETWORK)
+    steps, longest = count * length, ppo.resolved_bptt_steps(setup.policy.name)
     chunk = chunk_steps(length, length if longest == "whole" else longest)
     minibatch = max(chunk, math.ceil(count * (length + 1) / ppo.minibatches))
     return (
@@ -230,7 +229,7 @@ def algorithm_config(setup: CellSetup, learner: PPOLearner, feed_key: str) -> PP
         .framework("torch")
         .environment(
             RllibSequenceEnv,
-            env_config={"feed": feed_key},
+            env_config={"cell": setup.cell.id},
             normalize_actions=False,
             clip_actions=False,
             disable_env_checking=True,
@@ -253,7 +252,7 @@ def algorithm_config(setup: CellSetup, learner: PPOLearner, feed_key: str) -> PP
             grad_clip=ppo.max_grad_norm,
             grad_clip_by="global_norm",
             entropy_coeff=ppo.entropy_coef,
-            # Ours weighs a Huber loss, which begins as half the square.
+            # Ours is a Huber loss, which starts as half the square.
             vf_loss_coeff=0.5 * ppo.value_coef,
             vf_clip_param=float("inf"),
             use_kl_loss=False,
@@ -278,23 +277,24 @@ def _module_spec(setup: CellSetup, chunk: int) -> RLModuleSpec:
 
 
 def chunk_steps(length: int, longest: int) -> int:
-    """Return the steps of each of the fewest equal chunks that hold ``length + 1`` steps.
+    """Return the size of the fewest equal chunks, none longer than ``longest``, for a sequence.
 
-    RLlib adds a step to every sequence, to learn its value; it must not make a chunk of its own.
+    RLlib appends one step to every sequence of ``length`` steps to bootstrap its value; that step
+    must not become a chunk of its own.
     """
     return math.ceil((length + 1) / math.ceil(length / longest))
 
 
 def _losses(metrics: dict[str, Any]) -> dict[str, float]:
-    """Return what RLlib's learner tells of its last minibatch."""
-    told = metrics["learners"][MODULE]
+    """Return the losses that RLlib's learner reports for its last minibatch."""
+    losses = metrics["learners"][MODULE]
     names = {"policy_loss": "surrogate", "vf_loss": "value_loss", "entropy": "entropy"}
-    return {ours: float(told[theirs]) for theirs, ours in names.items()}
+    return {ours: float(losses[theirs]) for theirs, ours in names.items()}
 
 
 def _init_ray() -> None:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     logging.getLogger("ray.rllib").setLevel(logging.ERROR)
-    # RLlib runs in this process: Ray has no work to give out.
+    # RLlib runs in this process: Ray has no work to distribute.
     quiet = {"log_to_driver": False, "logging_level": "ERROR"}
     ray.init(address="local", include_dashboard=False, num_cpus=1, **quiet)

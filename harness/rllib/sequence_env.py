@@ -1,8 +1,8 @@
-"""Training sequences as a plain Gymnasium environment, for a trainer that is not ours.
+"""Training sequences as a plain Gymnasium environment, for trainers other than ours.
 
-One episode of ``SequenceEnv`` is one training sequence: the episodes of one task end to end, on
-the tasks and reset seeds that our own learner would draw. Its observation is the policy's whole
-input, as ``harness.meta.rollouts.inputs`` feeds it while scoring.
+One episode of ``SequenceEnv`` is one training sequence: the episodes of one task, concatenated, on
+the tasks and reset seeds that our own learner would draw. Its observation is the policy's full
+input, the same that ``harness.meta.rollouts.inputs`` builds for scoring.
 
 Letters: O observation, A action, I input.
 """
@@ -38,7 +38,7 @@ class Assignment:
 
 
 def assignments(setup: CellSetup, learner: PPOLearner) -> Iterator[Assignment]:
-    """Yield the sequences of one iteration after the other, those our own learner would play."""
+    """Yield the sequences that our own learner would play, iteration after iteration."""
     shots, episodes = learner.settings.episodes_in_sequence - 1, learner.envs_per_task
     count = learner.tasks_per_iteration
     classes = setup.training_classes()
@@ -56,40 +56,40 @@ def assignments(setup: CellSetup, learner: PPOLearner) -> Iterator[Assignment]:
 
 @dataclass(slots=True)
 class SequenceSource:
-    """What all environments of one process share: what comes next, and what has happened."""
+    """State shared by all environments of one process: the next sequences and the statistics."""
 
     setup: CellSetup
     sequences: Iterator[Assignment]
     state: PolicySnapshot
-    """Its normaliser and return scale are those of every input until the next iteration."""
+    """Provides the normaliser and the return scale of every input during one iteration."""
     reports: list[CollectReport] = field(default_factory=list)
-    """Of the sequences played to their end."""
+    """One per completed sequence."""
     env_steps: int = 0
-    """Every step taken, those of sequences that were broken off too."""
+    """All steps taken, including those of abandoned sequences."""
 
-    def taken(self) -> list[CollectReport]:
-        """Return the reports so far and forget them."""
-        taken, self.reports = self.reports, []
-        return taken
+    def pop_reports(self) -> list[CollectReport]:
+        """Return the reports so far and clear them."""
+        reports, self.reports = self.reports, []
+        return reports
 
 
 class SequenceEnv(gymnasium.Env):  # type: ignore[misc]  # gymnasium is untyped here
-    """The episodes of one task after another as one episode.
+    """Consecutive episodes of one task as a single episode.
 
-    The observation is the normalised observation and, where the policy is fed its past, previous
-    action, previous reward and the flag of a first step. Where an inner episode ends, the next
-    observation is the first one of the next episode: it carries the last action and reward. The
-    reward is in units of the running standard deviation of the return. The episode terminates or
-    is truncated as its last inner episode is; ends of the others cannot be seen from outside.
+    The observation is the normalised observation, followed for policies with context by the
+    previous action, the previous reward and the first-step flag. When an inner episode ends, the
+    next observation is the first one of the next episode and carries the last action and reward.
+    The reward is in units of the running standard deviation of the return. The episode terminates
+    or is truncated as its last inner episode is; the ends of the others are not visible.
     """
 
-    def __init__(self, feed: SequenceSource) -> None:
-        spec = feed.setup.dist.spec
-        inputs = feed.setup.inputs
+    def __init__(self, source: SequenceSource) -> None:
+        spec = source.setup.dist.spec
+        inputs = source.setup.inputs
         if inputs.goals is not None:
-            raise ValueError("a policy that is told the task has no glued episodes")
-        self._feed, self._spec, self._context = feed, spec, inputs.history
-        self._scale = feed.setup.settings.action_scale
+            raise ValueError("policies that receive the task as an input are not supported")
+        self._source, self._spec, self._context = source, spec, inputs.history
+        self._scale = source.setup.settings.action_scale
         self.observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (inputs.dim,), np.float32)
         self.action_space = gymnasium.spaces.Box(-1.0, 1.0, (spec.action_dim,), np.float32)
         self._env: gymnasium.Env | None = None
@@ -97,16 +97,16 @@ class SequenceEnv(gymnasium.Env):  # type: ignore[misc]  # gymnasium is untyped 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Float[np.ndarray, " I"], dict[str, Any]]:
-        """Begin the next sequence of the feed; ``seed`` is not looked at: the feed brings its own.
+        """Begin the source's next sequence and return its first input.
 
-        Returns the first input and nothing else.
+        ``seed`` is ignored: sequences bring their own.
         """
         self.close()
-        sequence = next(self._feed.sequences)
-        self._env = self._feed.setup.dist.make_env(sequence.task)
+        sequence = next(self._source.sequences)
+        self._env = self._source.setup.dist.make_env(sequence.task)
         self._seeds = iter(sequence.seeds)
-        self._left = len(sequence.seeds)
-        self._played: list[Episodes] = []
+        self._remaining = len(sequence.seeds)
+        self._episodes: list[Episodes] = []
         self._action, self._reward = np.zeros(self._spec.action_dim), 0.0
         return self._begin(), {}
 
@@ -114,52 +114,52 @@ class SequenceEnv(gymnasium.Env):  # type: ignore[misc]  # gymnasium is untyped 
         """Start the next inner episode; return its first input."""
         assert self._env is not None
         obs, _ = self._env.reset(seed=next(self._seeds))
-        self._left -= 1
-        self._tape = _EpisodeRecorder(self._spec, obs)
+        self._remaining -= 1
+        self._recorder = _EpisodeRecorder(self._spec, obs)
         return self._input(obs, begins=True)
 
     def step(
         self, action: Float[np.ndarray, " A"]
     ) -> tuple[Float[np.ndarray, " I"], float, bool, bool, dict[str, Any]]:
-        """Take one step with ``action``, in the policy's units."""
+        """Take one step with ``action`` in the policy's units."""
         assert self._env is not None
         scaled = np.asarray(action, np.float32) * self._scale
         obs, reward, terminated, truncated, info = self._env.step(scaled)
-        self._feed.env_steps += 1
+        self._source.env_steps += 1
         self._action, self._reward = np.clip(scaled, -1.0, 1.0), float(reward)
-        self._tape.write(action, reward, obs)
-        paid = float(reward) / self._feed.state.return_scale
+        self._recorder.record(action, reward, obs)
+        scaled_reward = float(reward) / self._source.state.return_scale
         if not (terminated or truncated):
-            return self._input(obs, begins=False), paid, False, False, {}
-        self._played.append(self._tape.episodes(terminated, info))
-        if self._left:
-            return self._begin(), paid, False, False, {}
-        self._feed.reports.append(CollectReport.on(self._played, self._gamma))
-        return self._input(obs, begins=False), paid, terminated, truncated, {}
+            return self._input(obs, begins=False), scaled_reward, False, False, {}
+        self._episodes.append(self._recorder.episodes(terminated, info))
+        if self._remaining:
+            return self._begin(), scaled_reward, False, False, {}
+        self._source.reports.append(CollectReport.on(self._episodes, self._gamma))
+        return self._input(obs, begins=False), scaled_reward, terminated, truncated, {}
 
     def close(self) -> None:
-        """Drop the environment of the sequence."""
+        """Close the environment of the current sequence."""
         if self._env is not None:
             self._env.close()
             self._env = None
 
     @property
     def _gamma(self) -> float:
-        gamma: float = self._feed.setup.settings.gamma
+        gamma: float = self._source.setup.settings.gamma
         return gamma
 
     def _input(self, obs: Float[np.ndarray, " O"], *, begins: bool) -> Float[np.ndarray, " I"]:
-        state = self._feed.state
+        state = self._source.state
         mean, std = state.normalizer.mean.numpy(), state.normalizer.std.numpy()
-        seen: np.ndarray = np.clip((obs.astype(np.float32) - mean) / std, -CLIP, CLIP)
+        normalized: np.ndarray = np.clip((obs.astype(np.float32) - mean) / std, -CLIP, CLIP)
         if not self._context:
-            return seen
+            return normalized
         reward = np.clip(self._reward / state.reward_unit(self._gamma), -CLIP, CLIP)
-        return np.concatenate([seen, self._action, (reward, begins)], dtype=np.float32)
+        return np.concatenate([normalized, self._action, (reward, begins)], dtype=np.float32)
 
 
 class _EpisodeRecorder:
-    """One inner episode as it happens."""
+    """Records one inner episode."""
 
     def __init__(self, spec: EnvSpec, obs: Float[np.ndarray, " O"]) -> None:
         self._obs = np.zeros((spec.horizon + 1, spec.obs_dim), np.float32)
@@ -168,14 +168,14 @@ class _EpisodeRecorder:
         self._obs[0] = obs
         self._length = 0
 
-    def write(self, action: np.ndarray, reward: float, obs: np.ndarray) -> None:
-        """Note one step and what it led to."""
+    def record(self, action: np.ndarray, reward: float, obs: np.ndarray) -> None:
+        """Record one step and the observation it led to."""
         at = self._length
         self._actions[at], self._rewards[at], self._obs[at + 1] = action, reward, obs
         self._length = at + 1
 
     def episodes(self, terminated: bool, info: dict[str, Any]) -> Episodes:
-        """Return the episode, alone on its task."""
+        """Return the finished episode as a batch of one task and one episode."""
         valid = not info["invalid"]
         mask = (np.arange(len(self._rewards)) < self._length) & valid
         grid = (1, 1)

@@ -1,7 +1,8 @@
-"""The weights of RLlib's default LSTM model and those of our ``lstm``: one network, two spellings.
+"""Conversion between the weights of RLlib's default LSTM model and those of our ``lstm``.
 
-RLlib's tokenizer, LSTM and heads are our encoder, core and heads. torch orders the gates i, f, g, o
-and adds two biases; ours are i, f, o, g with one bias. So both ways are exact.
+The two are the same network: RLlib's tokenizer, LSTM and heads are our encoder, core and heads.
+torch orders the gates i, f, g, o and adds two biases; ours are i, f, o, g with one bias. The
+conversion is therefore exact in both directions.
 """
 
 from __future__ import annotations
@@ -14,8 +15,10 @@ from torch import Tensor
 
 from policies.base import Params
 
+NETWORK = "lstm"
+"""Our policy that equals RLlib's default recurrent module."""
 Weights = Mapping[str, np.ndarray]
-"""State of an RLlib module by name, as ``Algorithm.get_weights`` returns it."""
+"""State of an RLlib module by name, as returned by ``Algorithm.get_weights``."""
 
 LSTM = "encoder.encoder.lstm"
 LINEAR = {
@@ -23,7 +26,7 @@ LINEAR = {
     "mean": "pi.head.net.mlp.0",
     "value": "vf.net.mlp.0",
 }
-"""Our linear maps and RLlib's names of them."""
+"""Our linear layers and RLlib's names for them."""
 LOG_STD = "pi.head.log_std"
 
 
@@ -38,30 +41,30 @@ def from_rllib(weights: Weights) -> Params:
         params[f"{ours}.weight"] = tensor(f"{theirs}.weight").T.contiguous()[None]
         params[f"{ours}.bias"] = tensor(f"{theirs}.bias")[None, None]
     bias = tensor(f"{LSTM}.bias_ih_l0") + tensor(f"{LSTM}.bias_hh_l0")
-    params["lstm.0.weight"] = _swapped(tensor(f"{LSTM}.weight_ih_l0")).T.contiguous()[None]
-    params["lstm.0.recurrent_weight"] = _swapped(tensor(f"{LSTM}.weight_hh_l0")).T.contiguous()[
+    params["lstm.0.weight"] = _swap_gates(tensor(f"{LSTM}.weight_ih_l0")).T.contiguous()[None]
+    params["lstm.0.recurrent_weight"] = _swap_gates(tensor(f"{LSTM}.weight_hh_l0")).T.contiguous()[
         None
     ]
-    params["lstm.0.bias"] = _swapped(bias)[None, None]
+    params["lstm.0.bias"] = _swap_gates(bias)[None, None]
     params["log_std"] = tensor(LOG_STD)[None, None, None]
     return params
 
 
 def to_rllib(params: Params) -> dict[str, np.ndarray]:
-    """Return parameters of our ``lstm`` as RLlib's weights, the second bias zero."""
+    """Return parameters of our ``lstm`` as RLlib's weights, with a second bias of zero."""
     weights: dict[str, Tensor] = {}
     for ours, theirs in LINEAR.items():
         weights[f"{theirs}.weight"] = params[f"{ours}.weight"][0].T
         weights[f"{theirs}.bias"] = params[f"{ours}.bias"][0, 0]
-    bias = _swapped(params["lstm.0.bias"][0, 0])
-    weights[f"{LSTM}.weight_ih_l0"] = _swapped(params["lstm.0.weight"][0].T)
-    weights[f"{LSTM}.weight_hh_l0"] = _swapped(params["lstm.0.recurrent_weight"][0].T)
+    bias = _swap_gates(params["lstm.0.bias"][0, 0])
+    weights[f"{LSTM}.weight_ih_l0"] = _swap_gates(params["lstm.0.weight"][0].T)
+    weights[f"{LSTM}.weight_hh_l0"] = _swap_gates(params["lstm.0.recurrent_weight"][0].T)
     weights[f"{LSTM}.bias_ih_l0"], weights[f"{LSTM}.bias_hh_l0"] = bias, torch.zeros_like(bias)
     weights[LOG_STD] = params["log_std"][0, 0, 0]
     return {name: value.detach().numpy().copy() for name, value in weights.items()}
 
 
-def _swapped(gates: Tensor) -> Tensor:
-    """Return stacked gates with the last two of the four exchanged: g, o and o, g."""
+def _swap_gates(gates: Tensor) -> Tensor:
+    """Return the four stacked gates with the last two exchanged."""
     i, f, third, fourth = gates.chunk(4)
     return torch.cat([i, f, fourth, third])

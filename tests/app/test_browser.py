@@ -204,11 +204,10 @@ def test_what_goes_wrong_is_said_in_a_sentence(window, served, tmp_path):
     window.get_by_role("tab", name="Adapt and watch").click()
     cut = tmp_path / "iteration-000001.safetensors"
     cut.write_bytes(b"half a checkpoint")
-    cut.with_suffix(".json").write_text("{}")
     for path, words in (
-        ("/nowhere/x.safetensors", "no checkpoint /nowhere/x.safetensors: No such file"),
-        ("/etc/hostname", "/etc/hostname is no checkpoint: give the .safetensors or .npz file"),
-        (str(cut), f"{cut} is no checkpoint of format "),
+        ("/nowhere/x.safetensors", "cannot read checkpoint /nowhere/x.safetensors: No such file"),
+        ("/etc/hostname", "/etc/hostname is not a checkpoint: expected .safetensors or .npz"),
+        (str(cut), f"{cut} is not a valid checkpoint: "),
     ):
         choose(window, "checkpoint", path)
         window.locator("#load").click()

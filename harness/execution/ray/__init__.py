@@ -1,1 +1,1 @@
-"""Workers and learners as Ray actors."""
+"""Workers and learner as Ray actors."""

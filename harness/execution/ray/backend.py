@@ -1,7 +1,6 @@
-"""RAY: rollout actors and the learner actor behind ``Backend``.
+"""RAY: the ``Backend`` whose workers and learner are Ray actors.
 
-Parameters and gradients pass from actor to actor by reference (``wire``: how); the driver reads
-receipts only.
+Parameters and gradients pass from actor to actor by reference; the driver reads receipts only.
 """
 
 from __future__ import annotations
@@ -13,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import ray
-from ray.exceptions import OutOfMemoryError, RayError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from harness.config.schema import RunConfig
@@ -21,10 +19,9 @@ from harness.errors import UsageError
 from harness.execution.backend import Handle, LearnerStep, LostError, Work
 from harness.execution.learner_host import LearnerHost
 from harness.execution.preflight import available_cpus
-from harness.execution.ray import serialization
-from harness.execution.ray.pool import DEAD, WorkerPool
-from harness.execution.ray.reduction import NodeSums
-from harness.execution.ray.scheduler import JobScheduler, cause
+from harness.execution.ray import calls, serialization
+from harness.execution.ray.pool import WorkerPool
+from harness.execution.ray.scheduler import JobScheduler
 from harness.execution.worker import Receipt
 from harness.types import Cell
 
@@ -33,7 +30,7 @@ Notify = Callable[[str, dict[str, Any]], None]
 
 
 class RayBackend:
-    """N rollout actors and one learner actor a cell. Satisfies ``Backend``."""
+    """Rollout actors and one learner actor per cell. Satisfies ``Backend``."""
 
     def __init__(self, config: RunConfig, notify: Notify) -> None:
         self._config = config
@@ -41,24 +38,20 @@ class RayBackend:
         self._owns_ray = not ray.is_initialized()
         if self._owns_ray:
             connect(config.execution.address)
-        have = int(ray.cluster_resources().get("CPU", 0))
-        self.num_workers = config.execution.num_workers or max(1, have)
-        if self.num_workers > have:
+        cpus = int(ray.cluster_resources().get("CPU", 0))
+        self.num_workers = config.execution.num_workers or max(1, cpus)
+        if self.num_workers > cpus:
             self._stop_ray()
             raise UsageError(
                 f"--num-workers {self.num_workers} needs {self.num_workers} CPUs, "
-                f"the cluster has {have}"
+                f"the cluster has {cpus}"
             )
         self._config_ref = ray.put(config)
-        alone = self._owns_ray and config.execution.address is None
-        crowd = self.num_workers, 16
-        self._options = {} if alone else serialization.options(*crowd)
-        # First: where memory runs out Ray ends the newest actors, and a learner costs the most.
+        # First: when memory runs out Ray kills the newest actors, and the learner is dearest.
         self._learner = self._start_learner()
-        self.crew = WorkerPool(self._config_ref, self.num_workers, self._report, self._options)
-        self._sums = NodeSums()
+        self.pool = WorkerPool(self._config_ref, self.num_workers, self._report)
         try:
-            self.crew.await_start(config.execution.start_timeout)
+            self.pool.await_start(config.execution.start_timeout)
         except LostError as error:
             self.close()
             raise UsageError(str(error)) from error
@@ -66,31 +59,22 @@ class RayBackend:
     def run(
         self, work: Work, on_done: Callable[[int], None] | None = None
     ) -> tuple[list[Receipt], list[Handle]]:
-        """Do the jobs on whichever workers are free; data stays where it was collected."""
-        execution = self._config.execution
-        landed = JobScheduler(self.crew, work, execution, self._report, on_done).play()
-        receipts = [one.receipt for one in landed]
-        if work.request.summable and self.crew.crowd > 16:
-            return receipts, self._sums.reduced(landed)
-        return receipts, [one.result for one in landed]
+        """Run the jobs on whichever workers are free; data stays where it was collected."""
+        scheduler = JobScheduler(self.pool, work, self._config.execution, self._report, on_done)
+        completed = scheduler.run()
+        return [job.receipt for job in completed], [job.result for job in completed]
 
     def fetch(self, handles: Sequence[Handle]) -> list[Any]:
         """Return the values behind the references.
 
         Raises:
-            LostError: the node of one is gone.
+            LostError: a value was lost together with its node.
         """
-        try:
-            values: list[Any] = ray.get(list(handles))
-        except RayTaskError as error:
-            raise cause(error) from error
-        except RayError as error:
-            message = f"data was lost: {str(error).splitlines()[0]}"
-            raise LostError(message, learner=True) from error
+        values: list[Any] = calls.get(list(handles))
         return values
 
     def start_learner(self, cell: Cell, checkpoint: Path | None) -> RayLearner:
-        """Turn the learner actor to ``cell``; a dead one is replaced."""
+        """Switch the learner actor to ``cell``; a dead one is replaced."""
         try:
             return RayLearner(self._learner, cell, checkpoint)
         except LostError:
@@ -98,18 +82,17 @@ class RayBackend:
             return RayLearner(self._learner, cell, checkpoint)
 
     def _start_learner(self) -> Any:
-        # It waits while workers work, so it takes no CPU of its own. On the driver's node: it
-        # reads and writes checkpoints in the driver's folders.
+        # It waits while workers work, so it needs no CPU of its own. It runs on the driver's
+        # node because it reads and writes checkpoints in the driver's folders.
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-        made = ray.remote(num_cpus=0, max_restarts=0, **self._options)(LearnerHost)
-        learner = made.options(scheduling_strategy=here).remote(self._config_ref)
-        serialization.prepare(learner)
+        actor_class = ray.remote(num_cpus=0, max_restarts=0, scheduling_strategy=here)(LearnerHost)
+        learner = actor_class.remote(self._config_ref)
+        serialization.install_in_actor(learner)
         return learner
 
     def close(self) -> None:
-        """Shut down what this backend started."""
-        self.crew.dismiss()
-        self._sums.dismiss()
+        """Shut down everything that this backend started."""
+        self.pool.shutdown()
         ray.kill(self._learner)
         self._stop_ray()
 
@@ -118,21 +101,20 @@ class RayBackend:
             ray.shutdown()
 
     def _report(self, kind: str, **fields: Any) -> None:
-        """Tell whoever watches of a fault."""
         self._notify(kind, fields)
 
 
 class RayLearner:
-    """The learner actor's handle."""
+    """Handle of the learner actor. Satisfies ``LearnerHandle``."""
 
     def __init__(self, actor: Any, cell: Cell, checkpoint: Path | None) -> None:
         self._actor = actor
-        _get(actor.open.remote(cell, checkpoint))
+        self._get(actor.open.remote(cell, checkpoint))
 
     def advance(self, *results: Handle) -> LearnerStep:
-        """See ``LearnerHandle``; the results go from the workers' nodes to the learner's."""
+        """See ``LearnerHandle``; results travel from the workers' nodes to the learner's."""
         answer, payload = self._actor.advance_apart.options(num_returns=2).remote(*results)
-        step: LearnerStep = _get(answer)
+        step: LearnerStep = self._get(answer)
         if step.request is None:
             return step
         return replace(step, request=replace(step.request, payload=payload))
@@ -143,36 +125,30 @@ class RayLearner:
 
     def save(self, path: Path, run: dict[str, Any]) -> None:
         """See ``LearnerHandle``."""
-        _get(self._actor.save.remote(path, run))
+        self._get(self._actor.save.remote(path, run))
 
-
-def _get(reference: Any) -> Any:
-    try:
-        return ray.get(reference)
-    except RayTaskError as error:
-        raise cause(error) from error
-    except DEAD as error:
-        told, memory = str(error).splitlines()[0], isinstance(error, OutOfMemoryError)
-        raise LostError(f"the learner died: {told}", learner=True, memory=memory) from error
+    @staticmethod
+    def _get(reference: Any) -> Any:
+        return calls.get(reference, "the learner")
 
 
 def start(**options: Any) -> None:
-    """Start a Ray of our own, once more where it gave up: it waits 30 s for itself, no longer.
+    """Start a Ray of our own; once more if it did not come up within its fixed 30 s.
 
     Args:
-        options: of ``ray.init``.
+        options: passed to ``ray.init``.
 
     Raises:
-        UsageError: it gave up twice.
+        UsageError: it did not start the second time either.
     """
-    direct = {"max_direct_call_object_size": serialization.DIRECT_BYTES}
-    options["_system_config"] = direct | options.get("_system_config", {})
+    inline = {"max_direct_call_object_size": serialization.INLINE_BYTES}
+    options["_system_config"] = inline | options.get("_system_config", {})
     for _ in range(2):
         try:
-            # A bare init would join whatever cluster is named in Ray's temporary folder.
+            # A bare init would join any cluster named in Ray's temporary folder.
             ray.init(address="local", include_dashboard=False, **options)
             return
-        except Exception as error:  # Ray raises no kind of its own here
+        except Exception as error:  # Ray raises no specific type here
             if "timed out during startup" not in str(error):
                 raise
             ray.shutdown()
@@ -183,7 +159,7 @@ def start(**options: Any) -> None:
 
 
 def connect(address: str | None) -> None:
-    """Join the Ray cluster at ``address``, or start one in this machine's reach alone.
+    """Join the Ray cluster at ``address``, or start one for this machine alone.
 
     Raises:
         UsageError: no cluster answers there, or the driver would not be on one of its nodes.
@@ -197,15 +173,11 @@ def connect(address: str | None) -> None:
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
     if address is None:
         start(num_cpus=available_cpus(), **quiet)
-    else:
-        try:
-            ray.init(
-                address=address,
-                runtime_env=serialization.direct_up_to(serialization.DIRECT_BYTES),
-                **quiet,
-            )
-        except ConnectionError as error:
-            raise UsageError(
-                f"--address {address}: no Ray cluster answers there. "
-                "Start one with 'ray start --head', or leave --address out"
-            ) from error
+        return
+    try:
+        ray.init(address=address, runtime_env=serialization.inline_object_limit(), **quiet)
+    except ConnectionError as error:
+        raise UsageError(
+            f"--address {address}: no Ray cluster answers there. "
+            "Start one with 'ray start --head', or leave --address out"
+        ) from error

@@ -58,8 +58,6 @@ class Request:
     kind: RequestKind
     payload: Any
     """Sent to every worker. Outside the learner's process it may be a reference to the value."""
-    summable: bool = False
-    """Answers are summed by ``sums.tree_sum``: partial sums may be sent in their place."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -116,7 +116,7 @@ class MAMLSettings:
 
     def unused(self) -> dict[str, str]:
         """Return the settings that have no effect beside the others, with the reason."""
-        found = {}
+        found: dict[str, str] = {}
         if self.outer == "trpo":
             ppo = ("learning_rate", "outer_updates", "clip", "inner_kl", "max_grad_norm")
             found |= dict.fromkeys(ppo, "the trpo outer step does not use it")

@@ -53,7 +53,7 @@ class PartialGradient(Generic[L]):
 
 def sum_over_jobs(payload: Any) -> Generator[Request, list[Any], PartialGradient[Any]]:
     """Ask every job to compute ``payload`` and return the sum of the answers."""
-    return tree_sum((yield Request(RequestKind.COMPUTE, payload, summable=True)))
+    return tree_sum((yield Request(RequestKind.COMPUTE, payload)))
 
 
 def tree_sum(answers: Sequence[PartialGradient[L]]) -> PartialGradient[L]:

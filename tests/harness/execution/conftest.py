@@ -1,4 +1,4 @@
-"""A Ray with room for three workers, and learners with faults in every process."""
+"""A Ray with four CPUs, and faulty learners in every process."""
 
 import os
 from pathlib import Path
@@ -14,7 +14,7 @@ from tests.harness.execution.faulty_learners import install
 
 @pytest.fixture(scope="module", autouse=True)
 def _no_figures():
-    """Draw nothing: figures are half the cost of the smallest run."""
+    """Skip figures: they are half the cost of the smallest run."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(harness.reporting.rebuild, "write_figures", lambda *_: None)
         yield
@@ -22,7 +22,7 @@ def _no_figures():
 
 @pytest.fixture(autouse=True)
 def faults(tmp_path_factory, monkeypatch):
-    """Register the faulty learners in this process, none of which has struck yet."""
+    """Register the faulty learners in this process, with every fault still to come."""
     folder = Path(os.environ.get("FAULTS_DIR") or tmp_path_factory.mktemp("faults"))
     for struck in folder.iterdir():
         struck.unlink()

@@ -1,4 +1,4 @@
-"""The smallest run that does everything, and how two runs are compared."""
+"""The smallest complete run, and comparisons of two runs."""
 
 from pathlib import Path
 
@@ -38,7 +38,7 @@ VARIABLE = ["run", "adapt_seconds"]
 
 
 class NotPermittedError(Exception):
-    """This machine, or this user, cannot do what a test needs: says why."""
+    """This machine or this user cannot do what a test needs."""
 
 
 def play(name, *argv, policy=("mlp",), epochs=3, checkpoint_every=1):
@@ -67,13 +67,13 @@ def records(name, *, without=()):
 
 
 def trained(name, *, without=()):
-    """The records of what was trained: no reference lines."""
+    """The records of the trained cells, without reference lines."""
     frame = records(name)
     return frame[frame.learner != "reference"].drop(columns=list(without)).reset_index(drop=True)
 
 
 def curves(name):
-    """All of the curves that does not measure time, by cell."""
+    """The curves by cell, without their times."""
     return {
         cell: [(m.iteration, m.env_steps, m.pre_return, m.post_return, m.info) for m in rows]
         for cell, rows in read_curves(Path("results") / name).items()
@@ -95,7 +95,7 @@ def events(name):
 
 
 class Listener:
-    """A ``RunListener`` that remembers, and calls back after an iteration."""
+    """A ``RunListener`` that records events and calls back after each iteration."""
 
     def __init__(self, on_iteration=None):
         self.notes, self.iterations, self.finished = [], [], []

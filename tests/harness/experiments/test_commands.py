@@ -124,4 +124,3 @@ def test_export_goes_both_ways_to_the_last_bit(place):
     assert run.main(["export", "--checkpoint", str(source), "--to", "x.npz"]) == 0
     assert run.main(["export", "--checkpoint", "x.npz", "--to", "x.safetensors"]) == 0
     assert Path("x.safetensors").read_bytes() == source.read_bytes()
-    assert Path("x.json").read_bytes() == source.with_suffix(".json").read_bytes()

@@ -78,7 +78,7 @@ def test_it_is_kept_while_the_run_goes_on(workplace, monkeypatch):
 
     def look(iteration):
         for _ in range(200 if iteration > 1 else 1):
-            if any(name.endswith(f"-{iteration - 1:06d}.json") for name in copied("x")):
+            if any(name.endswith(f"-{iteration - 1:06d}.safetensors") for name in copied("x")):
                 break
             mirror.threading.Event().wait(0.05)
         seen.append(any("checkpoints" in name for name in copied("x")))

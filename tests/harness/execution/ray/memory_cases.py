@@ -1,4 +1,4 @@
-"""Processes with a memory of their own that may run out: a control group below ours (root)."""
+"""Processes with a memory limit of their own: a control group below ours (root)."""
 
 import os
 import shutil
@@ -11,35 +11,35 @@ import psutil
 from tests.harness.execution.execution_cases import NotPermittedError
 
 MEMORY = Path("/sys/fs/cgroup/memory")
-"""Where the first version of control groups has its memory, and where Ray looks for it."""
+"""The memory controller of cgroups v1, where Ray reads the limit."""
 ENTER = 'echo $$ > "$0/cgroup.procs" && mount --bind "$0" /sys/fs/cgroup/memory && exec "$@"'
-"""Joins the group and shows it as the machine's, to this process and its children alone: as a
-container does."""
+"""Joins the group and presents it as the machine's to this process and its children, as a container
+does."""
 
 
 class Allowance:
-    """At most so many bytes for everything that is started in it; nobody else is touched."""
+    """A limit on the memory of everything started in it; other processes are not affected."""
 
     def __init__(self, limit):
         if os.geteuid() != 0:
-            raise NotPermittedError("a limit of memory needs root")
+            raise NotPermittedError("a memory limit needs root")
         if shutil.which("unshare") is None:
-            raise NotPermittedError("a limit of memory needs the command unshare (util-linux)")
+            raise NotPermittedError("a memory limit needs the command unshare (util-linux)")
         lines = Path("/proc/self/cgroup").read_text().splitlines()
         own = [line.rpartition(":")[2] for line in lines if ":memory:" in line]
         if not own or not (MEMORY / "memory.limit_in_bytes").exists():
-            raise NotPermittedError("control groups of the first version, with memory, are needed")
+            raise NotPermittedError("the memory controller of cgroups v1 is needed")
         self.path = MEMORY / own[0].lstrip("/") / f"allowance-{os.getpid()}"
         try:
             self.path.mkdir()
             (self.path / "memory.limit_in_bytes").write_text(str(limit))
         except OSError as error:
-            raise NotPermittedError(f"no control group of our own here: {error}") from error
+            raise NotPermittedError(f"cannot create a control group: {error}") from error
         probe = self.start(["true"], stderr=subprocess.PIPE, text=True)
-        _, said = probe.communicate()
+        _, error = probe.communicate()
         if probe.returncode:
             self.close()
-            raise NotPermittedError(f"no view of it of our own here: {said}")
+            raise NotPermittedError(f"cannot remount it: {error}")
 
     def start(self, command, **options):
         """Start ``command`` in it."""
@@ -47,7 +47,7 @@ class Allowance:
         return subprocess.Popen(inside, **options)
 
     def close(self):
-        """End all processes in it, by their ids, and take it away."""
+        """Kill all processes in it and remove it."""
         for _ in range(100):
             for pid in (self.path / "cgroup.procs").read_text().split():
                 try:
@@ -57,6 +57,6 @@ class Allowance:
             try:
                 self.path.rmdir()
                 return
-            except OSError:  # they are still going
+            except OSError:  # processes are still exiting
                 time.sleep(0.1)
-        raise AssertionError(f"{self.path} cannot be taken away")
+        raise AssertionError(f"{self.path} cannot be removed")

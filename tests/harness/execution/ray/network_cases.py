@@ -1,4 +1,4 @@
-"""Nodes with a network between them that can be cut: network namespaces on one machine (root)."""
+"""Nodes whose network can be cut: network namespaces on one machine (root)."""
 
 import contextlib
 import os
@@ -15,27 +15,27 @@ from tests.harness.execution.execution_cases import NotPermittedError
 
 ROOT = Path(__file__).parents[4]
 PATIENCE = 120
-"""Seconds that a busy machine may take to start a node of Ray."""
+"""Seconds within which even a busy machine starts a Ray node."""
 
 
 def ip(*argv):
-    """Run the command ``ip``; return what it prints."""
+    """Run the command ``ip``; return its output."""
     return subprocess.run(["ip", *argv], check=True, capture_output=True, text=True).stdout
 
 
 class Network:
-    """A head and places around it, each with an address and a cable to the head's switch.
+    """A head and places around it, each with its own address and a link to the head's switch.
 
     Every process in it is one of ours: ``close`` ends them all.
     """
 
     def __init__(self, folder, *places):
         if os.geteuid() != 0:
-            raise NotPermittedError("networks of its own need root")
+            raise NotPermittedError("network namespaces need root")
         if shutil.which("ip") is None:
-            raise NotPermittedError("networks of its own need the command ip (iproute2)")
+            raise NotPermittedError("network namespaces need the command ip (iproute2)")
         self._folder = folder
-        """Of Ray. Short: the paths of its sockets are limited to 107 bytes."""
+        """Ray's folder. Short: the paths of its sockets are limited to 107 bytes."""
         self._mark = f"cut{os.getpid()}"
         self.addresses = {"head": "10.77.0.1"}
         self._token = secrets.token_hex(32)
@@ -56,7 +56,7 @@ class Network:
         return f"{self._mark}{place}"
 
     def _add(self, place, device, *kind):
-        """Make a place and its device, with the address that is its own."""
+        """Create a place and its network device with its address."""
         name = self._name(place)
         head = self._name("head")
         ip("netns", "add", name)
@@ -67,11 +67,11 @@ class Network:
         ip("-n", name, "route", "add", "default", "dev", device)
 
     def cut(self, place):
-        """Take the cable to ``place`` out."""
+        """Take the link to ``place`` down."""
         ip("-n", self._name("head"), "link", "set", place, "down")
 
     def heal(self, place):
-        """Put it back."""
+        """Bring it up again."""
         ip("-n", self._name("head"), "link", "set", place, "up")
 
     def pids(self, place):
@@ -79,7 +79,7 @@ class Network:
         return [int(pid) for pid in ip("netns", "pids", self._name(place)).split()]
 
     def workers(self, place):
-        """Return our rollout actors there."""
+        """Return the rollout actors there."""
         found = []
         for pid in self.pids(place):
             try:
@@ -90,7 +90,7 @@ class Network:
         return found
 
     def end(self, place):
-        """End every process there, by its id."""
+        """Kill every process there."""
         for _ in range(50):
             pids = self.pids(place)
             for pid in pids:
@@ -104,9 +104,9 @@ class Network:
         raise AssertionError(f"processes that cannot be ended: {pids}")
 
     def close(self):
-        """End all processes and take the network away, however far it was built."""
+        """Kill all processes and remove the network, complete or not."""
         there = ip("netns", "list").split()
-        with contextlib.ExitStack() as stack:  # all of it, whatever fails
+        with contextlib.ExitStack() as stack:  # continue whatever fails
             for place in self.addresses:
                 if self._name(place) in there:
                     stack.callback(ip, "netns", "delete", self._name(place))
@@ -114,11 +114,11 @@ class Network:
 
     @property
     def address(self):
-        """Where Ray's head answers."""
+        """Address of Ray's head."""
         return f"{self.addresses['head']}:6379"
 
     def start(self, place, command, **options):
-        """Start ``command`` there; a Ray with our token alone gets into the cluster."""
+        """Start ``command`` there; only a Ray with our token may join the cluster."""
         environment = os.environ | {
             "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])),
             "RAY_USAGE_STATS_ENABLED": "0",
@@ -130,7 +130,7 @@ class Network:
         return subprocess.Popen(inside, env=environment, **options)
 
     def start_ray(self, place, *argv):
-        """Start Ray's part of the cluster in ``place``; return when it is up."""
+        """Start a Ray node in ``place``; return once it is up."""
         log = self._folder / f"{place}.log"
         options = [
             f"--node-ip-address={self.addresses[place]}",
@@ -148,8 +148,8 @@ class Network:
             )
         end = time.monotonic() + PATIENCE
         while "Ray runtime started" not in log.read_text():
-            told = log.read_text()[-2000:]
-            assert node.poll() is None, f"Ray did not start in {place}: {told}"
-            assert time.monotonic() < end, f"Ray did not start in time in {place}: {told}"
+            output = log.read_text()[-2000:]
+            assert node.poll() is None, f"Ray did not start in {place}: {output}"
+            assert time.monotonic() < end, f"Ray did not start in time in {place}: {output}"
             time.sleep(0.1)
         return node

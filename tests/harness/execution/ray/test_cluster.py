@@ -1,4 +1,4 @@
-"""Several nodes on one machine, joined with --address: same numbers, and what a lost node does."""
+"""Several nodes on one machine, joined with --address: same numbers, even if a node is lost."""
 
 import json
 import os
@@ -24,7 +24,7 @@ QUICK_TO_NOTICE = {
 }
 SIZES = [
     *("--task-dist", "point_goal", "--horizon", "8", "--test-tasks", "0", "1", "2", "3", "4"),
-    # 20 jobs an iteration: more than one group of those that are added together.
+    # 20 jobs an iteration: more than one group of the tree along which gradients are added.
     *("--meta-batch-size", "20", "--episodes-per-task", "2", "--envs-per-job", "2"),
     *("--outer-updates", "2", "--ppo-episodes", "40", "--ppo-tasks", "20", "--ppo-passes", "1"),
     *("--few-shot", "1", "--episodes-per-shot", "2", "--query-episodes", "2"),
@@ -35,8 +35,8 @@ NODES = 3
 
 @contextmanager
 def cluster(nodes, cpus):
-    """A head without CPUs, so that every worker is on another node than driver and learner."""
-    made = Cluster(
+    """A head without CPUs: every worker is on another node than driver and learner."""
+    started = Cluster(
         initialize_head=True,
         head_node_args={
             "num_cpus": 0,
@@ -47,13 +47,13 @@ def cluster(nodes, cpus):
     )
     try:
         added = [
-            made.add_node(num_cpus=cpus, object_store_memory=80 * 1024**2) for _ in range(nodes)
+            started.add_node(num_cpus=cpus, object_store_memory=80 * 1024**2) for _ in range(nodes)
         ]
-        yield made, added
+        yield started, added
     finally:
-        for node in list(made.worker_nodes):  # at once: each would drain for half a minute
-            made.remove_node(node, allow_graceful=False)
-        made.shutdown()
+        for node in list(started.worker_nodes):  # draining each would take half a minute
+            started.remove_node(node, allow_graceful=False)
+        started.shutdown()
 
 
 def command(name, address, workers, *argv):
@@ -70,7 +70,7 @@ def environment():
 
 @pytest.fixture(scope="module")
 def local(tmp_path_factory):
-    """What the cluster must give: the records and curves of one process."""
+    """The records and curves that the cluster must reproduce: those of one process."""
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp_path_factory.mktemp("local"))
         assert run.main([*SIZES, "--epochs", "2", "--name", "x", "--backend", "local"]) == 0
@@ -83,32 +83,34 @@ def assert_like(local, name):
 
 
 def test_three_nodes_give_the_numbers_of_one_process(local, workplace):
-    with cluster(nodes=NODES, cpus=2) as (made, _):
+    with cluster(nodes=NODES, cpus=2) as (started, _):
         for workers in (1, 3, 6):
             name = f"on-{workers}"
-            argv = command(name, made.address, workers, "--epochs", "2", "--sum-beyond", "0")
+            argv = command(name, started.address, workers, "--epochs", "2")
             done = subprocess.run(argv, env=environment(), capture_output=True, text=True)
             assert done.returncode == 0, done.stderr[-2000:]
             assert_like(local, name)
             assert events(name).empty
 
 
-def test_a_lost_node_is_told_of_and_changes_nothing(workplace):
+def test_a_lost_node_is_reported_and_changes_nothing(workplace):
     sizes = ["--epochs", "12"]
-    with cluster(nodes=2, cpus=2) as (made, nodes):
-        argv = command("x", made.address, 4, *sizes)
+    with cluster(nodes=2, cpus=2) as (started, nodes):
+        argv = command("x", started.address, 4, *sizes)
         playing = subprocess.Popen(argv, env=environment())
         try:
             began = Path("results/x/cells")
             while not list(began.glob("*/checkpoints/*.safetensors")):
                 assert playing.poll() is None, "it ended before the node was lost"
                 time.sleep(0.05)
-            made.remove_node(nodes[1], allow_graceful=False)
+            started.remove_node(nodes[1], allow_graceful=False)
             assert playing.wait(timeout=600) == 0
         finally:
             playing.kill()
-    told = [json.loads(line) for line in Path("results/x/events.jsonl").read_text().splitlines()]
-    (lost,) = [event for event in told if event["kind"] == "node_lost"]
+    reported = [
+        json.loads(line) for line in Path("results/x/events.jsonl").read_text().splitlines()
+    ]
+    (lost,) = [event for event in reported if event["kind"] == "node_lost"]
     assert lost["workers"] == 2
     assert run.main([*SIZES, *sizes, "--name", "local", "--backend", "local"]) == 0
     assert_same(trained("x"), trained("local"))

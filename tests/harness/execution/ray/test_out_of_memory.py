@@ -1,4 +1,4 @@
-"""Actors that Ray kills because memory runs out: dead actors, and told apart from others."""
+"""Actors that Ray kills to reclaim memory, in a control group with a limit of its own (root)."""
 
 import os
 import shutil
@@ -8,109 +8,29 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from ray.exceptions import ActorDiedError, OutOfMemoryError
 
-from harness.config.schema import ExecutionConfig
-from harness.execution.backend import LostError, Work
-from harness.execution.jobs import Job
-from harness.execution.ray import scheduler
-from harness.experiments.trial import reason_of
-from harness.meta.learners.base import Request, RequestKind
 from harness.reporting.store.manifest import Manifest
-from harness.types import Cell
 from tests.harness.execution.execution_cases import (
-    SIZES,
     NotPermittedError,
     assert_same,
     curves,
     events,
     played_locally,
+    sizes,
     trained,
 )
 from tests.harness.execution.ray.memory_cases import Allowance
 
 pytestmark = pytest.mark.faults
-TOLD = "Task was killed due to the node running low on memory.\nMemory on the node was ..."
-
-
-class OneWorker:
-    """A crew of one whose jobs end as told, one after the other."""
-
-    def __init__(self, ends):
-        self.ends, self.replaced, self.checking = list(ends), 0, {}
-
-    def __len__(self):
-        return 1
-
-    def submit(self, worker, work, job):
-        return self.ends.pop(0), "result"
-
-    def home(self, job):
-        return None
-
-    node = settle = tell_of_lost_nodes = lambda self, *_: None
-
-    def on(self, node):
-        return []
-
-    def replace(self, worker):
-        self.replaced += 1
-
-    def check(self, worker):
-        raise AssertionError("nobody is in doubt")
-
-
-def play(monkeypatch, *ends):
-    """Play one job; each try answers or raises what is in ``ends``."""
-
-    def get(answer):
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
-
-    crew, events = OneWorker(ends), []
-    monkeypatch.setattr(scheduler.ray, "get", get)
-    monkeypatch.setattr(scheduler.ray, "wait", lambda references, **_: (references, []))
-
-    def report(kind, **fields):
-        events.append(kind)
-        # A worker that was replaced is up at once.
-        round_._idle.add(0)
-
-    job = Job(Cell("point_goal", "mlp", "maml", 0), "train", 0, 0, "train", (0,), (0,))
-    round_ = scheduler.JobScheduler(
-        crew, Work(Request(RequestKind.COLLECT, None), [job]), ExecutionConfig(), report, None
-    )
-    return round_, crew, events
-
-
-def test_a_worker_killed_for_memory_is_replaced_and_its_job_done_again(monkeypatch):
-    out = OutOfMemoryError(TOLD)
-    round_, crew, events = play(monkeypatch, out, ActorDiedError(), "receipt")
-    (landed,) = round_.play()
-    assert landed.receipt == "receipt"
-    assert events == ["out_of_memory", "worker_died"]
-    assert crew.replaced == 2
-
-
-def test_a_job_that_always_needs_too_much_fails_its_cell_after_three_times(monkeypatch):
-    round_, crew, _ = play(monkeypatch, *[OutOfMemoryError(TOLD)] * 4)
-    with pytest.raises(LostError) as raised:
-        round_.play()
-    assert len(crew.ends) == 1, "three tries, no more"
-    assert reason_of(raised.value).startswith("oom: ")
-    assert "running low on memory" in reason_of(raised.value)
-
-
 ALLOWED = 2_400_000_000
-"""Bytes that driver, Ray and actors have together: they take 1 GB, and 1.9 are too many for Ray."""
+"""Bytes for driver, Ray and actors together: they need 1 GB, and Ray acts at 1.9 GB."""
 PLAY = """
 import sys
 import tests.harness.execution.faulty_learners as faulty_learners
 from harness.cli import run
-from harness.execution import on_ray
+from harness.execution.ray import backend
 faulty_learners.install()
-on_ray.start(
+backend.start(
     num_cpus=1,
     log_to_driver=False,
     logging_level="ERROR",
@@ -138,13 +58,13 @@ def allowance():
 
 
 def play_within(name, *learners):
-    """Play on a Ray whose memory is limited; return the exit code."""
+    """Run on a Ray with limited memory; return the exit code."""
     here = Path(__file__).parent
     path = os.pathsep.join([str(here.parents[3]), os.environ.get("PYTHONPATH", "")])
     environment = os.environ | {"PYTHONPATH": path.rstrip(os.pathsep), "MPLBACKEND": "Agg"}
     with allowance() as (given, folder):
-        argv = [*SIZES, "--epochs", "3", "--checkpoint-every", "1", "--name", name]
-        argv += ["--policy", "mlp", "--learner", *learners]
+        argv = [*sizes(*learners), "--epochs", "3", "--checkpoint-every", "1", "--name", name]
+        argv += ["--policy", "mlp"]
         argv += ["--backend", "ray", "--num-workers", "1", "--start-timeout", "600"]
         playing = given.start([sys.executable, "-c", PLAY, folder, *argv], env=environment)
         return playing.wait(timeout=600)
@@ -153,8 +73,8 @@ def play_within(name, *learners):
 @pytest.mark.ray
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_memory_that_really_runs_out_costs_the_job_that_takes_it(workplace):
-    """Ray's own monitor ends who takes too much, in a control group with a limit of its own."""
+def test_exhausted_memory_costs_only_the_job_that_takes_it(workplace):
+    """Ray's own monitor kills the actor, in a control group with a memory limit."""
     assert play_within("x", "eats-once", "eats-always", "maml") == 3
     states = Manifest.load(Path("results/x")).cells.values()
     assert {s.learner: s.status for s in states} == {
@@ -164,11 +84,11 @@ def test_memory_that_really_runs_out_costs_the_job_that_takes_it(workplace):
     }
     (reason,) = [state.reason for state in states if state.status == "failed"]
     assert reason.startswith("oom: ")
-    told = events("x")
-    assert (told.kind == "out_of_memory").sum() >= 1 + 3
-    # Ray ends the newest first: never the learner, which is there before the workers.
-    assert set(told.kind) <= {"out_of_memory", "cell_failed", "waiting"}
-    # It ate already: here it does not.
+    reported = events("x")
+    assert (reported.kind == "out_of_memory").sum() >= 1 + 3
+    # Ray kills the newest first: never the learner, which is older than the workers.
+    assert set(reported.kind) <= {"out_of_memory", "cell_failed", "waiting"}
+    # The fault has struck already and does not strike here.
     assert played_locally("local", "--learner", "eats-once", "maml") == 0
     assert_same(trained("x"), trained("local"))
     assert curves("local").items() <= curves("x").items()

@@ -1,53 +1,46 @@
-"""Which nodes are told of as lost, on a Ray that notices late."""
+"""Lost nodes are reported once, however late Ray notices."""
 
 import pytest
 
-from harness.execution.ray import pool
+from harness.execution.ray.pool import POLL_SECONDS, SUSPECT_SECONDS, NodeMonitor
 
 
-class Bare(pool.WorkerPool):
-    """Actors that are nothing."""
+class World:
+    """A clock, the nodes that Ray believes alive, and what was reported."""
 
-    def _started(self):
-        return None
+    def __init__(self):
+        self.now, self.alive, self.reports = 0.0, {"here", "there"}, []
+        self.monitor = NodeMonitor(
+            lambda kind, **fields: self.reports.append({"kind": kind, **fields}),
+            lambda: self.alive,
+            lambda: self.now,
+        )
 
-    def check(self, worker):
-        self.checking[f"is {worker} up?"] = worker
-
-
-@pytest.fixture
-def made(monkeypatch):
-    """Three actors, one here and two there; what is told of, and the nodes that Ray believes in."""
-    told, alive = [], {"here", "there"}
-    monkeypatch.setattr(pool.ray, "kill", lambda _: None)
-    monkeypatch.setattr(pool, "_alive", lambda: alive)
-    bare = Bare(None, 3, lambda kind, **fields: told.append({"kind": kind, **fields}), {})
-    bare._nodes = {0: "here", 1: "there", 2: "there"}
-    return bare, told, alive
+    def poll(self, *nodes):
+        self.now += POLL_SECONDS
+        self.monitor.poll(nodes)
 
 
 @pytest.mark.parametrize("late", [False, True])
-def test_a_lost_node_is_told_of_once_however_late_ray_notices(made, monkeypatch, late):
-    bare, told, alive = made
-    monkeypatch.setattr(pool, "LOOK_SECONDS", 0.0)
-    if not late:
-        alive.discard("there")
-    bare.replace(1)
-    bare.replace(2)
-    bare.tell_of_lost_nodes()
-    assert len(told) == (not late)
-    alive.discard("there")
+def test_a_lost_node_is_reported_once_with_all_its_workers(late):
+    world = World()
+    world.monitor.actor_lost("there")
+    world.monitor.actor_lost("there")
+    if late:
+        world.poll("here", "there")
+        assert not world.reports
+    world.alive.discard("there")
     for _ in range(3):
-        bare.tell_of_lost_nodes()
-    assert told == [{"kind": "node_lost", "node": "there", "workers": 2}]
+        world.poll("here", "there")
+        world.monitor.actor_lost("there")
+    assert world.reports == [{"kind": "node_lost", "node": "there", "workers": 3}]
 
 
-def test_a_node_that_only_lost_an_actor_is_not_asked_after_for_ever(made, monkeypatch):
-    bare, told, alive = made
-    monkeypatch.setattr(pool, "LOOK_SECONDS", 0.0)
-    bare.replace(0)
-    monkeypatch.setattr(pool, "SUSPECT_SECONDS", 0.0)
-    bare.tell_of_lost_nodes()
-    alive.clear()
-    bare.tell_of_lost_nodes()
-    assert not told
+def test_a_node_that_only_lost_an_actor_is_forgotten_after_a_while():
+    world = World()
+    world.monitor.actor_lost("here")
+    world.now += SUSPECT_SECONDS
+    world.poll("here")
+    world.alive.clear()
+    world.poll("here")
+    assert not world.reports

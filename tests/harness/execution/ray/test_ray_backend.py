@@ -1,4 +1,4 @@
-"""On Ray: the same numbers as in one process, whoever dies, hangs or raises in between."""
+"""On Ray: the same numbers as in one process, whatever dies, hangs or raises on the way."""
 
 import contextlib
 import dataclasses
@@ -13,9 +13,9 @@ import torch
 from harness.cli import parser
 from harness.execution.backend import Work
 from harness.execution.cell import CellRunner, cells
-from harness.execution.cell_setup import build_setup
 from harness.execution.local import LocalBackend
 from harness.execution.ray.backend import RayBackend
+from harness.meta.cell_setup import CellSetup
 from harness.reporting.store.manifest import Manifest
 from tests.harness.execution.execution_cases import (
     SIZES,
@@ -38,14 +38,14 @@ def _here(monkeypatch, workplace):
 
 
 def on_workers(count, name, *argv, **kwargs):
-    # Where everything else is busy too, torch alone takes minutes to load.
+    # On a busy machine torch alone may take minutes to load.
     argv = ["--backend", "ray", "--num-workers", str(count), "--start-timeout", "600", *argv]
     return play(name, *argv, **kwargs)
 
 
 @pytest.fixture(scope="module")
 def maml(tmp_path_factory):
-    """What a fault must not change: the records and the curve of maml, in this process."""
+    """The records and the curve of maml in this process, which no fault may change."""
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp_path_factory.mktemp("maml"))
         assert played_locally("x") == 0
@@ -73,7 +73,7 @@ def actors():
 
 
 def failures(name="x"):
-    states = Manifest.load(Path(f"results/{name}")).cells.values()
+    states = Manifest.load(Path(f"results/{name}/manifest.json")).cells.values()
     return {state.learner: state.reason for state in states if state.status == "failed"}
 
 
@@ -91,7 +91,7 @@ def test_the_number_of_workers_changes_nothing(outer, counts):
 
 
 @pytest.mark.slow
-def test_who_dies_in_between_changes_nothing(maml):
+def test_a_death_changes_nothing(maml):
     faults = {
         "dies-in-collect": "worker_died",
         "dies-in-gradient": "worker_died",
@@ -101,11 +101,13 @@ def test_who_dies_in_between_changes_nothing(maml):
     assert on_workers(2, "x", "--learner", *faults) == 0
     for fault in faults:
         assert_like(maml, learner=f".{fault}.")
-    told = events("x")
-    assert list(told.kind) == list(faults.values())
-    assert list(told.attempt[:2]) == [1, 1]
-    assert told.job[0].startswith("train point_goal.mlp.dies-in-collect.s0 iteration 0 train tasks")
-    assert list(told.cell[2:]) == [f"point_goal.mlp.{fault}.s0" for fault in list(faults)[2:]]
+    reported = events("x")
+    assert list(reported.kind) == list(faults.values())
+    assert list(reported.attempt[:2]) == [1, 1]
+    assert reported.job[0].startswith(
+        "train point_goal.mlp.dies-in-collect.s0 iteration 0 train tasks"
+    )
+    assert list(reported.cell[2:]) == [f"point_goal.mlp.{fault}.s0" for fault in list(faults)[2:]]
 
 
 @pytest.mark.slow
@@ -117,14 +119,14 @@ def test_a_worker_that_hangs_is_replaced_once(maml):
     (reason,) = failures().values()
     assert reason.startswith("lost: train point_goal.mlp.hangs-always.s0")
     assert "2 times (job_timeout: no answer in 3 s)" in reason
-    told = events("x")
-    # On a busy machine the fresh workers may be so late that it is told.
-    assert set(told.kind) - {"waiting"} == {"job_timeout", "cell_failed"}
-    assert told.job.str.contains("hangs-once", na=False).sum() == 1
+    reported = events("x")
+    # On a busy machine the new workers may be so late that this is reported.
+    assert set(reported.kind) - {"waiting"} == {"job_timeout", "cell_failed"}
+    assert reported.job.str.contains("hangs-once", na=False).sum() == 1
 
 
 @pytest.mark.slow
-def test_cells_that_cannot_be_played_fail_alone(maml):
+def test_cells_that_cannot_run_fail_alone(maml):
     faults = {
         "raises": "error: ",
         "dies-always": "lost: ",
@@ -163,33 +165,34 @@ def test_the_driver_gets_references_and_reads_receipts_only(config, monkeypatch)
     try:
         (cell,) = cells(config)
         learner = backend.start_learner(cell, None)
-        pieces = CellRunner(build_setup(cell, config), config, backend).training_jobs(0)
-        request = learner.advance().request
-        receipts, results = backend.run(Work(request, pieces, request.payload))
-        learner.advance(*results)
+        pieces = CellRunner(CellSetup.build(cell, config), backend).training_jobs(0)
+        step, payload = learner.advance([])
+        receipts, results = backend.run(Work(step.kind, pieces, payload, payload))
+        learner.advance(results)
     finally:
         backend.close()
     assert len(receipts) == len(results) == len(pieces) > 1
-    assert all(isinstance(result, ray.ObjectRef) for result in (*results, request.payload))
-    # str: where a worker is, if it was asked by now.
+    assert all(isinstance(result, ray.ObjectRef) for result in (*results, payload))
+    # str: the node of a worker that has answered its probe.
     names = {type(value).__name__ for value in read}
-    assert names - {"str"} == {"NoneType", "LearnerStep", "Receipt"}
+    assert names - {"str"} == {"NoneType", "Advance", "Receipt"}
 
 
 def one_iteration(backend, config):
-    """The parameters after one iteration, how many results each request had, and the jobs."""
+    """The parameters after one iteration, the number of results of each request, and the jobs."""
     (cell,) = cells(config)
     learner = backend.start_learner(cell, None)
-    pieces = CellRunner(build_setup(cell, config), config, backend).training_jobs(0)
+    pieces = CellRunner(CellSetup.build(cell, config), backend).training_jobs(0)
     sent = []
-    request = learner.advance().request
-    origin = request.payload
-    while request is not None:
-        _, results = backend.run(Work(request, pieces, origin))
+    step, payload = learner.advance([])
+    origin = payload
+    while step.kind is not None:
+        work = Work(step.kind, pieces, payload, origin, step.summable)
+        _, results = backend.run(work)
         sent.append(len(results))
-        request = learner.advance(*results).request
-    (snapshot,) = backend.fetch([learner.snapshot()])
-    return snapshot.params, sent, pieces
+        step, payload = learner.advance(results)
+    (subject,) = backend.fetch([learner.subject()])
+    return subject.state.params, sent, pieces
 
 
 def assert_same_params(left, right):
@@ -198,14 +201,14 @@ def assert_same_params(left, right):
 
 
 def test_a_slow_worker_leaves_its_waiting_jobs_to_the_other(config):
-    """One is kept busy with its first job until the other has begun all that is left."""
+    """One is kept busy with its first job until the other has begun all the rest."""
     params, _, _ = one_iteration(LocalBackend(config), config)
     config = dataclasses.replace(config, learner=("first-job-last",))
     faults = []
     backend = RayBackend(config, lambda *fault: faults.append(fault))
     try:
         found, sent, pieces = one_iteration(backend, config)
-        slow, *others = (backend.crew.home(job) for job in pieces)
+        slow, *others = (backend.pool.data_owner(job) for job in pieces)
     finally:
         backend.close()
     assert others == [1 - slow] * 3
@@ -216,37 +219,35 @@ def test_a_slow_worker_leaves_its_waiting_jobs_to_the_other(config):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("learner", "told"), [("dies-in-gradient", [("worker_died", 1)]), ("slow-gradient", [])]
+    ("learner", "expected"), [("dies-in-gradient", [("worker_died", 1)]), ("slow-gradient", [])]
 )
-def test_jobs_that_wait_behind_another_are_neither_late_nor_lost(config, learner, told):
-    """One worker holds the data of all four: it is sent them all at once."""
+def test_jobs_that_wait_behind_another_are_neither_late_nor_lost(config, learner, expected):
+    """One worker holds the data of all four jobs and is sent them all at once."""
     params, _, _ = one_iteration(LocalBackend(config), config)
     execution = dataclasses.replace(config.execution, num_workers=1, job_timeout=8.0)
     config = dataclasses.replace(config, learner=(learner,), execution=execution)
     faults = []
-    backend = RayBackend(config, lambda kind, told: faults.append((kind, told.get("attempt"))))
+    backend = RayBackend(config, lambda kind, fields: faults.append((kind, fields.get("attempt"))))
     try:
         found, sent, _ = one_iteration(backend, config)
     finally:
         backend.close()
     assert sent == [4, 4, 4]
-    assert [fault for fault in faults if fault[0] != "waiting"] == told
+    assert [fault for fault in faults if fault[0] != "waiting"] == expected
     assert_same_params(found, params)
 
 
-def test_a_full_node_sends_sums_that_change_nothing(config):
-    """20 jobs are two groups: two sums leave the node in place of 20 gradients."""
+def test_more_jobs_than_are_added_in_one_group_change_nothing(config):
+    """20 jobs are two groups of the tree along which gradients are added."""
     train = dataclasses.replace(config.train, meta_batch_size=20)
-    execution = dataclasses.replace(config.execution, sum_beyond=1)
-    config = dataclasses.replace(config, train=train, execution=execution, envs_per_job=2)
-    params, sent, _ = one_iteration(LocalBackend(config), config)
-    assert sent == [20, 20, 20]
+    config = dataclasses.replace(config, train=train, envs_per_job=2)
+    params, *_ = one_iteration(LocalBackend(config), config)
     backend = RayBackend(config, lambda *_: None)
     try:
         found, sent, _ = one_iteration(backend, config)
     finally:
         backend.close()
-    assert sent == [20, 2, 2]
+    assert sent == [20, 20, 20]
     assert_same_params(found, params)
 
 

@@ -1,89 +1,92 @@
-"""Jobs that wait behind others on one worker: sent at once, and blamed for nothing."""
+"""The scheduler on a scripted pool: what it sends where, what it repeats and whom it blames."""
 
 import pytest
-from ray.exceptions import ActorDiedError
+from harness.experiments.run_loop import reason_of
 
-from harness.config.schema import ExecutionConfig
-from harness.execution.backend import LostError, Work
-from harness.execution.jobs import Job
-from harness.execution.ray import scheduler
-from harness.meta.learners.base import Request, RequestKind
-from harness.types import Cell
+from harness.execution.backend import LostError
+from tests.harness.execution.ray.fake_pool import JOBS, FakePool, died, run
 
-CELL = Cell("point_goal", "mlp", "maml", 0)
-JOBS = [Job(CELL, "train", 0, part, "train", (part,), (part,)) for part in range(3)]
+pytestmark = pytest.mark.faults
 
 
-class Holder:
-    """A crew of one that holds the data of all jobs until it dies: job -> how often at it."""
-
-    def __init__(self, deaths=None):
-        self.deaths, self.alive, self.log, self.checking = deaths or {}, True, [], {}
-
-    def __len__(self):
-        return 1
-
-    def submit(self, worker, work, job):
-        self.log.append(("sent", job.part))
-        return (len(self.log), job.part), job.part
-
-    def home(self, job):
-        return 0 if self.alive else None
-
-    def node(self, worker):
-        return None
-
-    def on(self, node):
-        return []
-
-    def tell_of_lost_nodes(self):
-        pass
-
-    def settle(self, job, worker):
-        self.log.append(("landed", job.part))
-
-    def replace(self, worker):
-        self.alive = False
-        self.checking = {"up?": 0}
-
-    def checked(self, reference):
-        return self.checking.pop(reference)
-
-    def get(self, reference):
-        if self.deaths.get(reference[1]):
-            self.deaths[reference[1]] -= 1
-            raise ActorDiedError
-        return "receipt"
+def results(completed):
+    return [(job.receipt, job.result) for job in completed]
 
 
-def play(monkeypatch, crew):
-    monkeypatch.setattr(scheduler.ray, "get", crew.get)
-    # A dead worker's calls all fail: the last to be asked for is told of first.
-    monkeypatch.setattr(scheduler.ray, "wait", lambda waited, **_: (waited[-1:], []))
-
-    def report(kind, **fields):
-        crew.log.append((kind, fields["job"], fields["attempt"]))
-
-    work = Work(Request(RequestKind.COMPUTE, "payload"), JOBS)
-    return scheduler.JobScheduler(crew, work, ExecutionConfig(), report, None).play()
+EXPECTED = [(f"receipt {part}", f"result {part}") for part in range(3)]
 
 
-def test_who_holds_their_data_is_sent_all_jobs_at_once(monkeypatch):
-    crew = Holder()
-    assert [landed.result for landed in play(monkeypatch, crew)] == [0, 1, 2]
-    assert crew.log == [(what, part) for what in ("sent", "landed") for part in range(3)]
+def test_the_owner_of_the_data_is_sent_all_its_jobs_at_once():
+    pool = FakePool(owned=JOBS)
+    assert results(run(pool)) == EXPECTED
+    assert pool.log == [(what, part) for what in ("sent", "done") for part in range(3)]
 
 
-def test_what_was_done_before_a_death_counts_and_who_waited_is_not_blamed(monkeypatch):
-    crew = Holder({1: 2, 2: 2})
-    assert [landed.result for landed in play(monkeypatch, crew)] == [0, 1, 2]
-    sent = [part for what, part, *_ in crew.log if what == "sent"]
-    assert sent == [0, 1, 2, 1, 1, 2, 2, 2]
-    assert [event for event in crew.log if event[0] == "worker_died"] == [
+def test_free_jobs_go_out_one_at_a_time():
+    pool = FakePool()
+    assert results(run(pool)) == EXPECTED
+    assert pool.log == [(what, part) for part in range(3) for what in ("sent", "done")]
+
+
+def test_jobs_whose_owner_is_not_up_go_to_another_worker():
+    pool = FakePool(size=2, owned=JOBS)
+    pool.starting = {0}
+    assert results(run(pool)) == EXPECTED
+    assert pool.of_kind("sent") == [0, 1, 2]
+
+
+def test_finished_jobs_count_and_waiting_ones_are_not_blamed_for_a_death():
+    pool = FakePool(owned=JOBS, deaths={1: [died()] * 2, 2: [died()] * 2})
+    assert results(run(pool)) == EXPECTED
+    assert pool.of_kind("sent") == [0, 1, 2, 1, 1, 2, 2, 2]
+    assert [event for event in pool.log if event[0] == "worker_died"] == [
         ("worker_died", str(JOBS[part]), attempt) for part in (1, 2) for attempt in (1, 2)
     ]
 
 
-def test_the_job_that_kills_is_the_one_that_was_lost(monkeypatch):
-    with pytest.raises(LostError, match=r"tasks 1 was lost 3 times \(worker_died"):
-        play(monkeypatch, Holder({1: 9}))
+@pytest.mark.parametrize(
+    ("memory", "kind", "label"), [(False, "worker_died", "lost"), (True, "out_of_memory", "oom")]
+)
+def test_a_job_that_always_kills_fails_its_cell_after_three_attempts(memory, kind, label):
+    pool = FakePool(deaths={1: [died(memory=memory)] * 4})
+    with pytest.raises(LostError) as raised:
+        run(pool)
+    assert len(pool.deaths[1]) == 1
+    assert pool.of_kind(kind) == [str(JOBS[1])] * 3
+    assert raised.value.memory == memory
+    assert str(JOBS[1]) in str(raised.value)
+    assert reason_of(raised.value).startswith(f"{label}: ")
+
+
+def test_a_worker_killed_for_memory_is_told_apart_from_one_that_died():
+    pool = FakePool(deaths={0: [died(memory=True), died()]})
+    assert results(run(pool, JOBS[:1])) == EXPECTED[:1]
+    assert pool.of_kind("out_of_memory", "worker_died") == [str(JOBS[0])] * 2
+    assert pool.of_kind("replaced") == [0, 0]
+
+
+def test_a_job_that_hangs_is_tried_twice():
+    pool = FakePool()
+    pool.wait = lambda *_: pool.starting.clear() or []
+    with pytest.raises(LostError):
+        run(pool, JOBS[:1], job_timeout=1e-9)
+    assert pool.of_kind("job_timeout") == [str(JOBS[0])] * 2
+    assert pool.of_kind("sent") == [0, 0]
+
+
+def test_an_error_of_a_job_spares_its_worker_and_replaces_the_busy_ones():
+    pool = FakePool(size=3, deaths={2: [FloatingPointError()]})
+    with pytest.raises(FloatingPointError):
+        run(pool)
+    assert pool.of_kind("replaced") == [0, 1]
+
+
+def test_a_run_without_any_worker_reports_that_it_waits_and_gives_up(monkeypatch):
+    pool = FakePool()
+    now = iter(range(10_000))
+    monkeypatch.setattr("harness.execution.ray.scheduler.time.monotonic", lambda: next(now))
+    pool.available = list
+    pool.wait = lambda *_: []
+    with pytest.raises(LostError):
+        run(pool, start_timeout=600)
+    assert pool.log == [("waiting", None, None)]

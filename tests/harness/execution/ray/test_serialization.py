@@ -1,7 +1,4 @@
-"""How values travel: a tensor arrives as it was, to its strides, and small enough ones directly."""
-
-import os
-import time
+"""Serialization: tensors arrive unchanged, strides included, and small ones travel inline."""
 
 import pytest
 import ray
@@ -11,7 +8,6 @@ from hypothesis import strategies as st
 from ray import cloudpickle
 
 from harness.execution.ray import serialization
-from harness.execution.ray.reduction import NodeSums
 
 SHAPES = st.lists(st.integers(0, 4), max_size=4).map(tuple)
 
@@ -22,32 +18,30 @@ def test_a_tensor_arrives_as_it_was(shape, data):
     dtype = data.draw(st.sampled_from([torch.float32, torch.float64, torch.int64, torch.bool]))
     sent = (torch.randn(shape) * 9).to(dtype).permute(order)
     before = sent.clone()
-    came = serialization.unpacked(serialization.packed(sent))
+    came = serialization.unpack(serialization.pack(sent))
     assert came.dtype == dtype
     assert torch.equal(came, before)
     assert came.stride() == sent.stride()
-    came += True  # it is nobody else's memory
+    came += True  # it has memory of its own
     assert torch.equal(sent, before)
 
 
 @pytest.mark.parametrize(
     "view", [torch.ones(5, 6)[:, ::2], torch.ones(3, 1).expand(3, 4), torch.ones(8)[3:5]]
 )
-def test_of_a_view_only_what_it_shows_is_sent(view):
-    elements, *_ = serialization.packed(view)
+def test_only_the_elements_of_a_view_are_sent(view):
+    elements, *_ = serialization.pack(view)
     assert elements.size == view.numel()
-    assert torch.equal(serialization.unpacked(serialization.packed(view)), view)
+    assert torch.equal(serialization.unpack(serialization.pack(view)), view)
 
 
-def test_whether_it_wants_a_gradient_is_kept():
-    assert serialization.unpacked(
-        serialization.packed(torch.ones(2, requires_grad=True))
-    ).requires_grad
-    assert not serialization.unpacked(serialization.packed(torch.ones(2))).requires_grad
+def test_requires_grad_is_kept():
+    assert serialization.unpack(serialization.pack(torch.ones(2, requires_grad=True))).requires_grad
+    assert not serialization.unpack(serialization.pack(torch.ones(2))).requires_grad
 
 
 class Sender:
-    """Sends what it is asked for."""
+    """Returns tensors, or their pickles."""
 
     def send(self, size):
         return torch.arange(size, dtype=torch.float32)
@@ -58,9 +52,9 @@ class Sender:
 
 @pytest.mark.ray
 @pytest.mark.usefixtures("_ray")
-def test_an_actor_sends_arrays_and_what_is_small_inside_its_answers():
+def test_an_actor_sends_arrays_and_small_values_inline():
     sender = ray.remote(num_cpus=0)(Sender).remote()
-    serialization.prepare(sender)
+    serialization.install_in_actor(sender)
     assert b"torch.storage" not in ray.get(sender.pickled.remote(1000))
     gradient, large = sender.send.remote(50_000), sender.send.remote(500_000)
     assert torch.equal(ray.get(gradient), torch.arange(50_000.0))
@@ -69,39 +63,3 @@ def test_an_actor_sends_arrays_and_what_is_small_inside_its_answers():
     assert not places[gradient]["node_ids"]
     assert places[large]["node_ids"]
     ray.kill(sender)
-
-
-@pytest.mark.ray
-@pytest.mark.usefixtures("_ray")
-def test_an_adder_that_ray_starts_again_sends_arrays_too():
-    sums = NodeSums()
-    adder = sums._adder(None)
-
-    def sent(_):
-        return os.getpid(), cloudpickle.dumps(torch.ones(1000))
-
-    first, pickled = ray.get(adder.__ray_call__.remote(sent))
-    assert b"torch.storage" not in pickled
-    ray.kill(adder, no_restart=False)
-    deadline = time.monotonic() + 60
-    while (again := ray.get(adder.__ray_call__.remote(sent)))[0] == first:
-        assert time.monotonic() < deadline, "it was to be started again"
-        time.sleep(0.05)
-    assert b"torch.storage" not in again[1]
-    sums.dismiss()
-
-
-@pytest.mark.parametrize(
-    ("workers", "by_store"),
-    [(16, False), (17, True)],  # of which one node has room for all
-)
-def test_where_nodes_add_up_their_gradients_these_stay_there(workers, by_store, monkeypatch):
-    nodes = [
-        {"Alive": True, "Resources": {"CPU": 40.0}},
-        {"Alive": True, "Resources": {}},
-        {"Alive": False, "Resources": {"CPU": 400.0}},
-    ]
-    monkeypatch.setattr(serialization.ray, "nodes", lambda: nodes)
-    assert bool(serialization.options(workers, sum_beyond=16)) == by_store
-    assert not serialization.options(64, sum_beyond=40)
-    assert serialization.options(65, sum_beyond=40), "all through the driver"
