@@ -1,7 +1,9 @@
 """The README: its table is the published one, and its Python runs."""
 
+import pandas
 import pytest
 
+import policies
 from tests.docs.pages import PAGES, ROOT, blocks
 
 PUBLISHED = ROOT / "results/published/halfcheetah-vel-5m-seeds"
@@ -48,3 +50,34 @@ def test_its_python_runs_on_a_runs_records(page, run, tmp_path, monkeypatch, cap
     (code,) = blocks(page, "python")
     exec(compile(code, page, "exec"), {})
     assert "rl2" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("learner", ["rl2", "oracle"])
+def test_the_page_on_learners_quotes_the_published_scores_of_each_seed(learner):
+    files = [path for path in PUBLISHED.glob("cells/**/*.parquet") if "records" in str(path)]
+    records = pandas.concat([pandas.read_parquet(file) for file in files])
+    scored = records[(records.learner == learner) & (records.shots == 0)]
+    first, second, third = scored.groupby("seed").return_.mean().map("{:.1f}".format)
+    quoted = f"{first}, {second} and {third}".replace("-", "−")
+    assert quoted in " ".join(PAGES["docs/learners.md"].split())
+
+
+def test_the_page_on_learners_quotes_the_published_scores_on_point_goal():
+    text = (ROOT / "results/published/point-goal/table.md").read_text(encoding="utf-8")
+    table = rows(text, "policy / learner")
+
+    def score(policy: str, learner: str, shots: str) -> float:
+        name = next(name for name in table if name.startswith(f"{policy} / {learner},"))
+        return float(table[name][shots].partition(" ")[0])
+
+    page = " ".join(PAGES["docs/learners.md"].replace("−", "-").split())
+    one, ten = (
+        sorted(score(policy, "maml", shots) for policy in policies.COMPARED)
+        for shots in ("1 shot", "10 shots")
+    )
+    assert (
+        f"to between {one[0]} and {one[-1]}, and ten shots to between {ten[0]} and {ten[-1]}"
+        in page
+    )
+    ssm, lstm = score("ssm", "rl2", "10 shots"), score("lstm", "rl2", "10 shots")
+    assert f"then fall, to {ssm} and {lstm} after ten" in page
