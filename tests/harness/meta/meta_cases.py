@@ -59,7 +59,7 @@ def make_batch(policy: Policy, params: Params, seed: int) -> Batch:
     first = torch.zeros(N, E, T, dtype=torch.bool)
     first[..., 0] = True
     out = policy.forward(params, x, first, policy.initial_memory(N, E, x))
-    actions = out.mean + out.log_std.exp() * draw(N, E, T, ACTIONS)
+    actions = out.action_params + out.log_std.exp() * draw(N, E, T, ACTIONS)
     return Batch(
         x=x,
         first=first,

@@ -143,7 +143,7 @@ def random_batch(policy, params, draw):
     """Random inputs with actions drawn by ``params``; and what ``params`` put out on them."""
     x, first = draw(2, 2, 4, 3), torch.zeros(2, 2, 4, dtype=torch.bool)
     out = policy.forward(params, x, first, ())
-    chosen = torch.nn.functional.one_hot((out.mean + draw(2, 2, 4, 3)).argmax(-1), 3).double()
+    chosen = torch.nn.functional.one_hot((out.action_params + draw(2, 2, 4, 3)).argmax(-1), 3).double()
     log_probs = out.head.log_prob(chosen)
     mask = torch.ones(2, 2, 4, dtype=torch.bool)
     mask[0, 0, 2:] = False
