@@ -20,7 +20,7 @@ from task_distributions import Split
 
 @dataclass(frozen=True, slots=True)
 class ChunkSize:
-    """How work is cut, by the configuration alone."""
+    """Sizes by which work is cut, from the configuration alone."""
 
     tasks: int
     """Tasks per job, at most."""

@@ -20,7 +20,7 @@ from task_distributions import Split, Task, TaskDistribution
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """How long a cell trains: until either limit is reached."""
+    """Limits of training: it ends when either is reached."""
 
     env_steps: int | None = None
     """Environment steps; the iteration that reaches them is the last one."""

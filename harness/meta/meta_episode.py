@@ -57,7 +57,7 @@ class SeedStream:
 
 @dataclass(frozen=True, slots=True)
 class MetaEpisodePlan:
-    """How many episodes, when to score, and which branch of the seed tree to draw from."""
+    """Numbers of episodes, the shots to score after, and the branch of the seed tree."""
 
     query_after: tuple[int, ...]
     """Numbers of shots after which to run query episodes, ascending."""

@@ -35,7 +35,7 @@ class Adapter(Protocol):
 
     @property
     def needs_support(self) -> bool:
-        """Whether a shot collects support episodes at all."""
+        """True if a shot collects support episodes."""
         ...
 
     @property
@@ -45,7 +45,7 @@ class Adapter(Protocol):
 
     @property
     def carries_memory(self) -> bool:
-        """Whether memory outlives the episode: each query episode continues a support episode."""
+        """True if memory outlives the episode: each query episode continues a support episode."""
         ...
 
     def adapt(self, policy: Policy, params: Params, shot: Shot) -> Params:
@@ -63,7 +63,7 @@ class NoSettings:
 
 @dataclass(frozen=True, slots=True)
 class AdapterSpec:
-    """What the registry holds."""
+    """A registered adapter: its factory, settings class and demands on the policy."""
 
     build: Callable[[Any, float], Adapter]
     """(settings, step size of gradient steps) -> adapter."""

@@ -39,16 +39,16 @@ class DivergedError(RuntimeError):
 
 
 class RequestKind(Enum):
-    """What a worker is asked to do with a job."""
+    """The kinds of work on a job."""
 
     COLLECT = "collect"
-    """Play the job's meta-episodes and keep the data; the payload is a ``PolicySnapshot``."""
+    """Play the job's meta-episodes and keep the data. The payload is a ``PolicySnapshot``."""
     COMPUTE = "compute"
-    """Compute something on the kept data; the payload is the learner's own."""
+    """Compute something from the kept data. The payload is the learner's own."""
     EVALUATE = "evaluate"
-    """Score the job's tasks; the payload is a ``PolicySnapshot``."""
+    """Score the job's tasks. The payload is a ``PolicySnapshot``."""
     REFERENCE = "reference"
-    """Score the reference lines on the job's tasks; no payload."""
+    """Score the reference lines on the job's tasks. There is no payload."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -150,7 +150,7 @@ class FinetuneSettings(PPOSettings):
 
 @dataclass(frozen=True, slots=True)
 class PPOData:
-    """What a worker keeps of one job."""
+    """One job's data, as the worker keeps it between the requests of an iteration."""
 
     batch: Batch
     """[1, S, T, ...]: advantages are not normalised yet."""

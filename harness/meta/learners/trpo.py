@@ -39,7 +39,7 @@ class HessianVectorRequest:
 
 @dataclass(frozen=True, slots=True)
 class TrustRegionLosses(Losses):
-    """What the line search looks at."""
+    """The losses that the line search checks."""
 
     surrogate: float
     outer_kl: float

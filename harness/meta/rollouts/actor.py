@@ -24,7 +24,7 @@ from task_distributions.base import BatchedEnv
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What a policy carries from one episode on a task to the next."""
+    """The state that a policy carries from one episode on a task to the next."""
 
     memory: Memory
     action: Float[Tensor, "N E A"]
@@ -52,7 +52,7 @@ class Actor:
     reward_unit: float = 1.0
     """Rewards are divided by this before they are fed to the policy."""
     context: Context | None = None
-    """What the next episodes continue from; a fresh memory if ``None``."""
+    """The state that the next episodes continue from; a fresh memory if ``None``."""
 
     def fresh_context(self, num_tasks: int, episodes: int) -> Context:
         """Return the context before the first episode."""

@@ -25,7 +25,7 @@ from task_distributions import Task
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """What one gradient step learns from."""
+    """The data of one gradient step."""
 
     x: Float[Tensor, "N E T I"]
     """Normalised policy inputs."""
@@ -69,7 +69,7 @@ _TENSORS = [entry.name for entry in fields(Batch) if entry.name != "memory"]
 
 @dataclass(frozen=True, slots=True)
 class AdvantageEstimator:
-    """How advantages are estimated: GAE (arXiv 1506.02438) over one of two baselines."""
+    """Generalised advantage estimation (arXiv 1506.02438) over one of two baselines."""
 
     gamma: float
     gae_lambda: float

@@ -27,7 +27,7 @@ class Past:
     """In the environment's units, clipped to [-1, 1]; 0 before the very first step."""
     reward: Float[Tensor, "N E T"]
     boundary: Bool[Tensor, "N E T"]
-    """Whether the step begins an episode."""
+    """Set at the first step of an episode."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

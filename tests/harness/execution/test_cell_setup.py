@@ -6,9 +6,12 @@ import sys
 
 import pytest
 
-from harness.config.schema import AdaptConfig, PPOConfig, RunConfig, TrainConfig
+from harness.config.schema import AdaptConfig, EnvConfig, PPOConfig, RunConfig, TrainConfig
+from harness.execution.cell import CellRunner
 from harness.execution.cell_setup import build_setup
+from harness.execution.local import LocalBackend
 from harness.meta import learners
+from harness.meta.cell_setup import Budget
 from harness.types import Cell
 
 
@@ -39,6 +42,21 @@ def test_settings_are_of_the_learners_own_class_and_not_just_defaults(name):
     assert setup.settings.max_skipped == 7
     assert setup.adapter == learners.spec(name).adapter
     assert dataclasses.replace(setup.settings) == setup.settings
+
+
+def test_training_ends_with_the_iteration_that_reaches_its_steps():
+    config = RunConfig(
+        env=EnvConfig(horizon=5), train=TrainConfig(meta_batch_size=2, episodes_per_task=2)
+    )
+    cell = Cell("point_goal", "mlp", "maml", 0)
+    setup, backend = build_setup(cell, config), LocalBackend(config)
+    per_iteration = 2 * 2 * 2 * 5
+    setup = dataclasses.replace(setup, budget=Budget(env_steps=2 * per_iteration + 1))
+    runner, learner = CellRunner(setup, config, backend), backend.start_learner(cell, None)
+    first = next(iter(runner.train(learner, 0, 0.0)))
+    rest = list(runner.train(learner, 1, first.wall_seconds, first.env_steps))
+    steps = [metrics.env_steps for metrics in (first, *rest)]
+    assert steps == [per_iteration, 2 * per_iteration, 3 * per_iteration]
 
 
 def test_names_are_listed_without_torch():
