@@ -82,11 +82,6 @@ class Cell:
         """Id that is safe in file names, e.g. ``halfcheetah-vel.ssm.maml.s0``."""
         return f"{self.task_dist}.{self.policy}.{self.learner}.s{self.seed}"
 
-    @property
-    def network(self) -> str:
-        """Registered policy with this network, e.g. ``lstm`` for RLlib's ``rllib-lstm``."""
-        return self.policy.removeprefix("rllib-")
-
 
 @dataclass(frozen=True, slots=True)
 class EvalRecord:

@@ -1,7 +1,7 @@
-"""Sums over jobs in one fixed order, so that no bit depends on who adds, or where.
+"""Sums over jobs in one fixed order, so that no bit depends on the number of workers.
 
 Answers are summed by job number in groups of ``FAN_IN``, the groups' sums in groups again, and so
-on: a tree that depends on the number of jobs alone. Whole levels of it may be summed near the data.
+on: a tree that depends on the number of jobs alone.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def sum_over_jobs(payload: Any) -> Generator[Request, list[Any], PartialGradient
 
 
 def tree_sum(answers: Sequence[PartialGradient[L]]) -> PartialGradient[L]:
-    """Sum answers in job order along the tree; sums of whole levels may stand in their place."""
+    """Sum answers in job order along a tree of fixed shape."""
     while len(answers) > FAN_IN:
         answers = [add(*group) for group in groups(answers)]
     return add(*answers)

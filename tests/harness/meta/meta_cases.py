@@ -26,7 +26,8 @@ INNER_LR = 0.1
 
 def make_policy(name: str) -> Policy:
     options = {"transformer": {"context": 3}}.get(name, {})
-    return policies.build(name, obs_dim=OBS, action_dim=ACTIONS, **options)
+    settings = policies.settings_class(name)(**options)
+    return policies.build(name, obs_dim=OBS, action_dim=ACTIONS, settings=settings)
 
 
 def make_params(policy: Policy, seed: int = 0, spread: float = 0.05) -> Params:

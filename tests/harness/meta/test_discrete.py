@@ -105,7 +105,8 @@ def test_rl2_is_fed_the_choice_before_as_one_hot():
 
 def test_the_meta_gradient_is_that_of_the_adapted_objective():
     """Central differences of the whole meta-objective, through the inner step."""
-    policy = policies.build("mlp", obs_dim=3, action_dim=3, discrete=True, hidden_dim=5)
+    settings = MLPSettings(hidden_dim=5)
+    policy = policies.build("mlp", obs_dim=3, action_dim=3, discrete=True, settings=settings)
     generator = torch.Generator().manual_seed(0)
 
     def draw(*shape: int) -> torch.Tensor:
@@ -143,7 +144,9 @@ def random_batch(policy, params, draw):
     """Random inputs with actions drawn by ``params``; and what ``params`` put out on them."""
     x, first = draw(2, 2, 4, 3), torch.zeros(2, 2, 4, dtype=torch.bool)
     out = policy.forward(params, x, first, ())
-    chosen = torch.nn.functional.one_hot((out.action_params + draw(2, 2, 4, 3)).argmax(-1), 3).double()
+    chosen = torch.nn.functional.one_hot(
+        (out.action_params + draw(2, 2, 4, 3)).argmax(-1), 3
+    ).double()
     log_probs = out.head.log_prob(chosen)
     mask = torch.ones(2, 2, 4, dtype=torch.bool)
     mask[0, 0, 2:] = False
