@@ -1,4 +1,4 @@
-"""How the page looks beyond its theme."""
+"""CSS of the page, on top of its theme."""
 
 CSS = """
 .gradio-container {width: 100% !important; max-width: 1180px !important; margin: auto}
@@ -11,6 +11,6 @@ CSS = """
   border: 0 !important; border-bottom: 1px solid #ddd !important; padding: 4px 8px !important}
 .cells th, .cells td {text-align: left; white-space: nowrap}
 .cells td:nth-child(2) {white-space: normal}
-.film {font-size: 0.9rem}
-.said {font-size: 0.9rem; color: #b3261e; overflow-wrap: anywhere}
+.caption {font-size: 0.9rem}
+.message {font-size: 0.9rem; color: #b3261e; overflow-wrap: anywhere}
 """
