@@ -98,7 +98,8 @@ def _train_fields() -> list[Any]:
             10_000,
             0,
             step=10,
-            label="Environment steps, in thousands (0: the preset's)",
+            label="Environment steps (thousands)",
+            info="0 for the preset's budget",
             elem_id="env-steps",
         ),
         gr.Number(0, label="Seed", precision=0, elem_id="seed"),
@@ -169,7 +170,9 @@ def _command() -> Any:
 
 
 def _status(name: str) -> Any:
-    return gr.Textbox("Nothing started yet.", label="Status", interactive=False, elem_id=name)
+    return gr.Textbox(
+        "Nothing started yet.", label="Status", interactive=False, lines=2, elem_id=name
+    )
 
 
 def _message(name: str) -> Any:

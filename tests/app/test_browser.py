@@ -192,7 +192,7 @@ def test_errors_are_shown_as_sentences(window, served, tmp_path):
     _, storage, _ = served
     choose(window, "task-dist", "ant-jump")
     window.locator("#train").click()
-    wait_for_message(window, "train", "unknown task_dist 'ant-jump'; have: ")
+    wait_for_message(window, "train", "'ant-jump'")
     choose(window, "task-dist", "point_goal")
     window.locator("#shots textarea, #shots input").first.fill("one")
     window.locator("#train").click()
@@ -208,16 +208,12 @@ def test_errors_are_shown_as_sentences(window, served, tmp_path):
     cut = tmp_path / "iteration-000001.safetensors"
     cut.write_bytes(b"half a checkpoint")
     cut.with_suffix(".json").write_text("{}")
-    for path, words in (
-        ("/nowhere/x.safetensors", "no checkpoint /nowhere/x.safetensors: No such file"),
-        ("/etc/hostname", "/etc/hostname is no checkpoint: give the .safetensors or .npz file"),
-        (str(cut), f"{cut} is no checkpoint of format "),
-    ):
+    for path in ("/nowhere/x.safetensors", "/etc/hostname", str(cut)):
         choose(window, "checkpoint", path)
         window.locator("#load").click()
-        wait_for_text(window, "loaded", f"^Error: {re.escape(words)}")
+        wait_for_text(window, "loaded", f"^Error: .*{re.escape(path)}.*[.]$")
         window.locator("#adapt").click()
-        wait_for_message(window, "adapt", f"Error: {words}")
+        wait_for_message(window, "adapt", path)
     screenshot(window, "refused")
     assert "Traceback" not in window.locator("body").inner_text()
     assert not list(storage.glob("ant-jump*"))
