@@ -17,7 +17,6 @@ from harness.experiments.run import RESULTS
 
 HOST = "127.0.0.1"
 """The page starts processes and has no login, so it never listens on another address."""
-NOT_INSTALLED = 'the page needs its extra: pip install -c constraints.txt -e ".[app]"'
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -33,9 +32,7 @@ def _main(argv: Sequence[str] | None) -> int:
     )
     parser.add_argument("--port", type=int, default=7860, help="port on 127.0.0.1 (default 7860)")
     parser.add_argument(
-        "--storage",
-        default=str(RESULTS),
-        help="folder that contains the run folders (default results)",
+        "--storage", default=str(RESULTS), help="folder of the run folders (default results)"
     )
     args = parser.parse_args(argv)
     storage = _storage(args.storage)
@@ -44,7 +41,8 @@ def _main(argv: Sequence[str] | None) -> int:
     except ModuleNotFoundError as error:
         if error.name not in ("gradio", "PIL"):
             raise
-        raise UsageError(NOT_INSTALLED) from error
+        install = 'pip install -c constraints.txt -e ".[app]"'
+        raise UsageError(f"the page needs its extra: {install}") from error
     from harness.app.app_state import AppState
 
     state, interrupted = AppState(storage), threading.Event()

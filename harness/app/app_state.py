@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from harness.app import forms
 from harness.app.run_process import LOGS, RunProcess
@@ -23,14 +24,14 @@ class AppState:
     watched_task: int = 0
     """Index of the test task to show clips of."""
 
-    def train(self, form: forms.TrainForm) -> list[str]:
-        """Start a training; return its command.
+    def train(self, *values: Any) -> list[str]:
+        """Start a training from the values of ``TrainForm``; return its command.
 
         Raises:
-            UsageError: the form is invalid, or a training is still running.
+            UsageError: a value is invalid, or a training is still running.
         """
         _check_idle(self.training)
-        folder, command = form.command(self.storage)
+        folder, command = forms.TrainForm(*values).command(self.storage)
         self.training = RunProcess(folder, [command], self._log(folder))
         return command
 
@@ -44,9 +45,7 @@ class AppState:
         _check_idle(self.adapting)
         loaded = forms.load(checkpoint)
         if task not in [index for _, index in loaded.tasks]:
-            raise UsageError(
-                f"the checkpoint has no test task {task}: press Load, then choose a task"
-            )
+            raise UsageError(f"no test task {task} in this checkpoint: press Load and choose one")
         folder, commands = forms.adapt_commands(loaded.path, task, shots, backend, self.storage)
         self.adapting, self.watched_task = RunProcess(folder, commands, self._log(folder)), task
         return commands[0]

@@ -1,7 +1,6 @@
 """``python -m harness.app.clips RUN --task N``: show a task before and after adaptation.
 
-RUN is the folder of an ``evaluate`` run. Two GIFs and ``clips.json``, which describes them, are
-written to ``RUN/clips/task-N/``.
+RUN is the folder of an ``evaluate`` run. Two GIFs and ``clips.json`` go to ``RUN/clips/task-N/``.
 """
 
 from __future__ import annotations
@@ -25,12 +24,10 @@ if TYPE_CHECKING:
 
     from harness.experiments.rescore import ScoredEpisode
 
-MAX_FPS = 25.0
-"""Most frames per second of a clip."""
-MAX_FRAMES = 250
-"""Most frames of a clip, apart from the last one; a longer episode is shown faster."""
+MAX_FPS, MAX_FRAMES = 25.0, 250
+"""Most frames per second and in a clip; a longer episode is shown faster."""
 MAX_FRAME_MS, LAST_FRAME_MS = 250, 1500
-"""Longest a frame is shown, and how long the last one is, in milliseconds."""
+"""Longest duration of a frame and duration of the last one, in milliseconds."""
 TITLE_HEIGHT = 26
 """Height in pixels of the line of text above each frame."""
 RENDERERS = {"egl": "EGL", "osmesa": "OSMesa"}
@@ -101,10 +98,8 @@ def render_clips(run: Path, task_index: int) -> None:
     folder = clips_folder(run, task_index)
     folder.mkdir(parents=True, exist_ok=True)
     clips = [_render(episode, folder) for episode in (episodes[0], episodes[-1])]
-    content = {
-        "task": episodes[0].task.name,
-        "clips": [dataclasses.asdict(clip) for clip in clips],
-    }
+    task = episodes[0].task.name
+    content = {"task": task, "clips": [dataclasses.asdict(clip) for clip in clips]}
     write_atomically(folder / "clips.json", json.dumps(content, indent=1).encode())
 
 

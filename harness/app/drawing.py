@@ -21,9 +21,8 @@ OVERSAMPLING = 3
 """Factor by which drawings are larger before they are reduced, for smooth edges."""
 BLUE, RED, DARK, GREY, PALE = "#1f5fb4", "#c8372d", "#333333", "#9a9a9a", "#e6e6e6"
 CAMERAS = ("track", "corner2")
-"""Cameras to use where the model has them: Gymnasium's robots, Meta-World."""
+"""Cameras to use where the model has them: Gymnasium's robots, Meta-World (upside down)."""
 UPSIDE_DOWN = "corner2"
-"""Camera whose images must be rotated by 180 degrees."""
 Point = tuple[float, float]
 
 
@@ -141,11 +140,9 @@ class _Canvas:
         """Return the finished frame."""
         return self._image.resize((SIZE, SIZE), Image.Resampling.LANCZOS)
 
-    def disc(
-        self, center: Point, radius: float, fill: str | None, outline: str | None = None
-    ) -> None:
-        """Draw a disc; without ``fill``, a circle."""
-        (x, y), r = center, radius
+    def disc(self, at: Point, r: float, fill: str | None, outline: str | None = None) -> None:
+        """Draw a disc of radius ``r``; without ``fill``, a circle."""
+        x, y = at
         box = [OVERSAMPLING * value for value in (x - r, y - r, x + r, y + r)]
         self._draw.ellipse(box, fill, outline, width=2 * OVERSAMPLING)
 

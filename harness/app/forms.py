@@ -51,8 +51,8 @@ class TrainForm:
             words += ["--env-steps", f"{self.thousand_steps}k"]
         request = _parse(words)
         assert isinstance(request, parser.Run)
-        command = [PROGRAM, *words, "--checkpoint-every", "1"]
-        return _named(storage, request.config.task_dist, command)
+        words += ["--checkpoint-every", "1"]
+        return _named(storage, request.config.task_dist, [PROGRAM, *words])
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,8 +137,7 @@ def _parse(words: list[str]) -> parser.Request:
 def _named(storage: Path, stem: str, command: list[str]) -> tuple[Path, list[str]]:
     """Return the folder of a new run named after ``stem`` and the time, and the whole command."""
     name = f"{stem}-{datetime.now(UTC):%Y%m%d-%H%M%S-%f}"[:-3]
-    folder = run_path(storage, name)
-    return folder, [*command, "--name", name, "--storage", str(storage)]
+    return run_path(storage, name), [*command, "--name", name, "--storage", str(storage)]
 
 
 def _counts(text: str) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -69,10 +70,7 @@ def _train_tab(state: AppState) -> list[Any]:
     command = _command()
     table = _report("train-table")
 
-    def train(*values: Any) -> tuple[Any, ...]:
-        return _start(lambda: state.train(forms.TrainForm(*values)))
-
-    _on(start.click, train, fields, [message, status, command])
+    _on(start.click, partial(_start, state.train), fields, [message, status, command])
     _on(stop.click, lambda: _stop(state.training), [], [message, status])
     return [status, cells, figure, table]
 
@@ -135,11 +133,9 @@ def _adapt_tab(state: AppState) -> tuple[list[Any], Any]:
     command = _command()
     table = _report("adapt-table")
 
-    def adapt(*values: Any) -> tuple[Any, ...]:
-        return _start(lambda: state.adapt(*values))
-
+    values = [checkpoint, task, shots, backend]
     _on(load.click, _load, [checkpoint], [summary, task])
-    _on(start.click, adapt, [checkpoint, task, shots, backend], [message, status, command])
+    _on(start.click, partial(_start, state.adapt), values, [message, status, command])
     _on(stop.click, lambda: _stop(state.adapting), [], [message, status])
     return [status, *clips, curve, table], checkpoint
 
@@ -147,20 +143,14 @@ def _adapt_tab(state: AppState) -> tuple[list[Any], Any]:
 def _clip(name: str) -> tuple[Any, Any]:
     """Return a caption and, below it, a clip."""
     with gr.Column(min_width=240):
-        caption = gr.HTML(
-            CLIPS[name], elem_id=f"{name}-caption", elem_classes="caption", padding=False
-        )
-        return caption, _image(name, CLIPS[name])
+        caption = CLIPS[name]
+        above = gr.HTML(caption, elem_id=f"{name}-caption", elem_classes="caption", padding=False)
+        return above, _image(name, caption)
 
 
-def _image(name: str, alt_text: str) -> Any:
+def _image(name: str, alt: str) -> Any:
     return gr.Image(
-        elem_id=name,
-        alt_text=alt_text,
-        show_label=False,
-        interactive=False,
-        buttons=[],
-        format="png",
+        elem_id=name, alt_text=alt, show_label=False, interactive=False, buttons=[], format="png"
     )
 
 
@@ -188,10 +178,10 @@ def _on(event: Callable[..., Any], action: Callable[..., Any], inputs: Any, outp
     event(action, inputs, outputs, show_progress="hidden", api_visibility="private")
 
 
-def _start(start: Callable[[], list[str]]) -> tuple[Any, ...]:
+def _start(start: Callable[..., list[str]], *values: Any) -> tuple[Any, ...]:
     """Call ``start``; return the error message, the status and the command line."""
     try:
-        return "", "Starting.", forms.shell(start())
+        return "", "Starting.", forms.shell(start(*values))
     except (ValueError, OSError) as error:
         return html.escape(view.error_sentence(error)), gr.skip(), ""
 
@@ -215,11 +205,8 @@ def _load(path: str) -> tuple[str, Any]:
 
 def _choices(state: AppState) -> list[tuple[str, str]]:
     """Return label and path of every checkpoint; labels are ``run / cell``."""
-    paths = forms.checkpoints(state.storage)
-    return [
-        (f"{path.relative_to(state.storage).parts[0]} / {path.parents[1].name}", str(path))
-        for path in paths
-    ]
+    paths = forms.checkpoints(state.storage)  # <storage>/<run>/cells/<cell>/checkpoints/<file>
+    return [(f"{path.parents[3].name} / {path.parents[1].name}", str(path)) for path in paths]
 
 
 def _refresh(state: AppState, before: Shown, chosen: str | None) -> list[Any]:

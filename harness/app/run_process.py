@@ -25,13 +25,7 @@ class RunProcess:
     """Commands of this Python interpreter, run one after another until one fails."""
 
     def __init__(self, folder: Path, commands: Sequence[Sequence[str]], log: Path) -> None:
-        """Start the first command.
-
-        Args:
-            folder: the run folder that the commands write.
-            commands: each the words after ``python -m``.
-            log: file for their output.
-        """
+        """Start ``commands``, each without ``python -m``, that write the run in ``folder``."""
         self.folder, self._commands, self._log = folder, list(commands), log
         self.exit_code = FAILED
         self._start_time, self._end_time = time.monotonic(), 0.0
@@ -88,9 +82,8 @@ class RunProcess:
     def stop(self) -> None:
         """Send SIGTERM: the run writes a checkpoint and its table, and ends.
 
-        Further calls do nothing, because a second signal would end the run before it has saved
-        anything. SIGINT would not do: a page started in the background ignores it, and its child
-        processes inherit that.
+        Further calls do nothing, because a second signal would end it with nothing saved. SIGINT
+        would not do: a page started in the background ignores it, and so do its subprocesses.
         """
         with self._lock:
             if self._stopping:
