@@ -1,1 +1,1 @@
-"""The page in the browser: train with live progress, load a checkpoint, adapt and watch."""
+"""The page in the browser: train with live progress, load a checkpoint, adapt it and watch."""

@@ -1,4 +1,4 @@
-"""``python -m harness.app``: the page on http://127.0.0.1:7860, for this machine alone."""
+"""``python -m harness.app``: serve the page on http://127.0.0.1:7860, to this machine only."""
 
 from __future__ import annotations
 
@@ -12,49 +12,47 @@ from pathlib import Path
 from harness.app.run_process import LOGS
 from harness.app.style import CSS
 from harness.config.schema import folder
+from harness.errors import UsageError, run_command
 from harness.experiments.run import RESULTS
 
 HOST = "127.0.0.1"
-"""Nothing of the page listens anywhere else: who reaches it starts processes here."""
-MISSING = 'error: the page needs its extra: pip install -c constraints.txt -e ".[app]"\n'
+"""The page starts processes and has no login, so it never listens on another address."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Serve the page until interrupted; return the exit code."""
+    return run_command(lambda: _main(argv))
+
+
+def _main(argv: Sequence[str] | None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m harness.app",
-        description="Train, load a checkpoint, adapt and watch: a page in the browser.",
-        epilog="exit codes: 0 ended by Ctrl-C or SIGTERM, 2 it could not start",
+        description="Train, load a checkpoint, adapt it and watch: a page in the browser.",
+        epilog="exit codes: 0 ended by Ctrl-C or SIGTERM, 2 could not start",
     )
     parser.add_argument("--port", type=int, default=7860, help="port on 127.0.0.1 (default 7860)")
     parser.add_argument(
-        "--storage",
-        default=str(RESULTS),
-        help="folder of the runs' folders (default results)",
+        "--storage", default=str(RESULTS), help="folder of the run folders (default results)"
     )
-    asked = parser.parse_args(argv)
-    try:
-        storage = _storage(asked.storage)
-    except (ValueError, OSError) as error:
-        sys.stderr.write(f"error: --storage: {error}\n")
-        return 2
+    args = parser.parse_args(argv)
+    storage = _storage(args.storage)
     try:
         from harness.app.page import THEME, build
     except ModuleNotFoundError as error:
         if error.name not in ("gradio", "PIL"):
             raise
-        sys.stderr.write(MISSING)
-        return 2
+        install = 'pip install -c constraints.txt -e ".[app]"'
+        raise UsageError(f"the page needs its extra: {install}") from error
     from harness.app.app_state import AppState
 
-    desk, over = AppState(storage), threading.Event()
+    state, interrupted = AppState(storage), threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: over.set())
+        signal.signal(number, lambda *_: interrupted.set())
+    page = build(state)
     try:
-        page = build(desk)
         page.launch(
             server_name=HOST,
-            server_port=asked.port,
+            server_port=args.port,
             share=False,
             ssr_mode=False,
             quiet=True,
@@ -65,21 +63,27 @@ def main(argv: Sequence[str] | None = None) -> int:
             css=CSS,
         )
     except OSError as error:
-        sys.stderr.write(f"error: {error}. Take another --port\n")
-        return 2
-    sys.stdout.write(f"open http://{HOST}:{asked.port} (Ctrl-C ends it)\n")
+        raise UsageError(f"--port {args.port}: {error}. Choose another port") from error
+    sys.stdout.write(f"open http://{HOST}:{args.port} (Ctrl-C to quit)\n")
     sys.stdout.flush()
-    over.wait()
-    sys.stdout.write("ending; what is running writes its checkpoint first\n")
-    desk.close()
+    interrupted.wait()
+    sys.stdout.write("quitting; a run in progress writes its checkpoint first\n")
+    state.close()
     page.close(verbose=False)
     return 0
 
 
 def _storage(address: str) -> Path:
-    """Return the folder at ``address``, made and found to take what the page writes itself."""
-    storage = folder(address)
-    (storage / LOGS).mkdir(parents=True, exist_ok=True)
+    """Return the folder at ``address``, created if necessary.
+
+    Raises:
+        UsageError: it is not a folder that this process can write to.
+    """
+    try:
+        storage = folder(address)
+        (storage / LOGS).mkdir(parents=True, exist_ok=True)
+    except (ValueError, OSError) as error:
+        raise UsageError(f"--storage: {error}") from error
     return storage
 
 

@@ -1,67 +1,67 @@
-"""The one training and the one adaptation that the page has in hand, whoever looks at it."""
+"""The one training and the one adaptation in progress, shared by all windows."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from harness.app import forms
 from harness.app.run_process import LOGS, RunProcess
 from harness.errors import UsageError
 
-PATIENCE = 90.0
-"""Seconds that interrupted work has to write its checkpoint and table when the page ends."""
+SHUTDOWN_SECONDS = 90.0
+"""How long each interrupted run may take to write its checkpoint and table when the page quits."""
 
 
 @dataclass(slots=True)
 class AppState:
-    """What is being done, for all windows that show the page."""
+    """The current or last training and adaptation."""
 
     storage: Path
     training: RunProcess | None = None
     adapting: RunProcess | None = None
-    watched: int = 0
-    """Index of the test task that is filmed."""
+    watched_task: int = 0
+    """Index of the test task to show clips of."""
 
-    def train(self, form: forms.TrainForm) -> list[str]:
-        """Start a training; return its command.
+    def train(self, *values: Any) -> list[str]:
+        """Start a training from the values of ``TrainForm``; return its command.
 
         Raises:
-            UsageError: the form makes no run, or one is going on.
+            UsageError: a value is invalid, or a training is still running.
         """
-        _check_free(self.training)
-        folder, command = form.command(self.storage)
+        _check_idle(self.training)
+        folder, command = forms.TrainForm(*values).command(self.storage)
         self.training = RunProcess(folder, [command], self._log(folder))
         return command
 
     def adapt(self, checkpoint: str, task: int | None, shots: int, backend: str) -> list[str]:
-        """Start scoring and filming a checkpoint; return the first command.
+        """Start to score a checkpoint and render clips of a task; return the scoring command.
 
         Raises:
-            UsageError: the checkpoint has no such task, or one is being adapted.
-            CheckpointError: the file is not a whole checkpoint.
+            UsageError: the checkpoint has no such task, or an adaptation is still running.
+            CheckpointError: the file is not a complete checkpoint.
         """
-        _check_free(self.adapting)
+        _check_idle(self.adapting)
         loaded = forms.load(checkpoint)
-        have = [index for _, index in loaded.tasks]
-        if task not in have:
-            raise UsageError(f"test task {task} is none of the checkpoint's: load it, choose one")
+        if task not in [index for _, index in loaded.tasks]:
+            raise UsageError(f"no test task {task} in this checkpoint: press Load and choose one")
         folder, commands = forms.adapt_commands(loaded.path, task, shots, backend, self.storage)
-        self.adapting, self.watched = RunProcess(folder, commands, self._log(folder)), task
+        self.adapting, self.watched_task = RunProcess(folder, commands, self._log(folder)), task
         return commands[0]
 
     def close(self) -> None:
-        """Interrupt what is going on and wait until it has written what it has."""
-        left = [child for child in (self.training, self.adapting) if child and child.running]
-        for child in left:
-            child.stop()
-        for child in left:
-            child.wait(PATIENCE)
+        """Interrupt what is running and wait until it has saved its state."""
+        running = [run for run in (self.training, self.adapting) if run and run.running]
+        for run in running:
+            run.stop()
+        for run in running:
+            run.wait(SHUTDOWN_SECONDS)
 
     def _log(self, folder: Path) -> Path:
         return self.storage / LOGS / f"{folder.name}.log"
 
 
-def _check_free(child: RunProcess | None) -> None:
-    if child and child.running:
-        raise UsageError(f"{child.run.name} is going on: wait for it, or stop it first")
+def _check_idle(process: RunProcess | None) -> None:
+    if process and process.running:
+        raise UsageError(f"{process.folder.name} is still running: wait for it or stop it first")

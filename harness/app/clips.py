@@ -1,6 +1,6 @@
-"""``python -m harness.app.clips RUN --task N``: film a scored task before and after adaptation.
+"""``python -m harness.app.clips RUN --task N``: show a task before and after adaptation.
 
-RUN is the folder of an ``evaluate`` run. Writes ``clips/`` in it: two GIFs and what they show.
+RUN is the folder of an ``evaluate`` run. Two GIFs and ``clips.json`` go to ``RUN/clips/task-N/``.
 """
 
 from __future__ import annotations
@@ -24,45 +24,47 @@ if TYPE_CHECKING:
 
     from harness.experiments.rescore import ScoredEpisode
 
-FASTEST, LONGEST_MS, MOST_FRAMES, LAST_MS = 25.0, 250, 250, 1500
-"""Frames a second; milliseconds of a frame, frames of a clip, milliseconds of the last frame."""
-STRIP = 26
-"""Pixels of the line of text over every frame."""
+MAX_FPS, MAX_FRAMES = 25.0, 250
+"""Most frames per second and in a clip; a longer episode is shown faster."""
+MAX_FRAME_MS, LAST_FRAME_MS = 250, 1500
+"""Longest duration of a frame and duration of the last one, in milliseconds."""
+TITLE_HEIGHT = 26
+"""Height in pixels of the line of text above each frame."""
 RENDERERS = {"egl": "EGL", "osmesa": "OSMesa"}
-"""What MuJoCo can draw with where there is no screen -> library it needs."""
+"""Value of ``MUJOCO_GL`` for rendering without a screen -> the library it needs."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Clip:
-    """What one film shows."""
+    """One GIF of one episode."""
 
     file: str
-    """Name in the folder of the films."""
+    """Name in the folder of the clips."""
     shots: int
     return_: float
     steps: int
     speed: float
-    """How much faster than the episode's own time."""
+    """Playback speed relative to the time in the environment."""
 
 
-def folder_of(run: Path, task_index: int) -> Path:
-    """Return where the films of one test task of ``run`` lie."""
+def clips_folder(run: Path, task_index: int) -> Path:
+    """Return the folder with the clips of one test task of ``run``."""
     return run / "clips" / f"task-{task_index}"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Film; return the exit code."""
+    """Render the clips; return the exit code."""
     parser = argparse.ArgumentParser(
         prog="python -m harness.app.clips",
-        description="Film a test task of an evaluate run, before and after adaptation.",
-        epilog="exit codes: 0 filmed, 2 bad input, 5 a file was refused",
+        description="Render GIFs of a test task of an evaluate run, before and after adaptation.",
+        epilog="exit codes: 0 complete, 2 bad input, 5 a file was refused",
     )
     parser.add_argument("run", type=Path, help="folder of the run")
     parser.add_argument("--task", type=int, required=True, help="index of the test task")
-    asked = parser.parse_args(argv)
+    args = parser.parse_args(argv)
     try:
         choose_renderer()
-        film(asked.run, asked.task)
+        render_clips(args.run, args.task)
     except HarnessError as error:
         return report(error)
     except (ValueError, OSError, ImportError) as error:
@@ -71,9 +73,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def choose_renderer() -> None:
-    """Set ``MUJOCO_GL`` where there is no screen, before mujoco is imported; keep one that is set.
+    """Set ``MUJOCO_GL`` before mujoco is imported, unless it is set or there is a screen.
 
-    Without any of the libraries only distributions that are drawn without MuJoCo can be filmed.
+    Where none of the libraries is installed, only distributions without MuJoCo can be rendered.
     """
     if "MUJOCO_GL" in os.environ or os.environ.get("DISPLAY"):
         return
@@ -83,50 +85,52 @@ def choose_renderer() -> None:
             return
 
 
-def film(run: Path, task_index: int) -> None:
-    """Write both films and ``clips.json``.
+def render_clips(run: Path, task_index: int) -> None:
+    """Write the GIFs before adaptation and after the last shot, and ``clips.json``.
 
     Raises:
-        ValueError: the run did not score the task, or it cannot be drawn.
-        ArtefactError: a file of the run is refused.
+        UsageError: the run did not score the task, or the environment cannot be rendered.
+        ArtefactError: a file of the run is malformed.
     """
     from harness.experiments.rescore import rescore
 
     episodes = rescore(run, task_index)
-    folder = folder_of(run, task_index)
+    folder = clips_folder(run, task_index)
     folder.mkdir(parents=True, exist_ok=True)
-    clips = [_film(episode, folder) for episode in (episodes[0], episodes[-1])]
-    task = episodes[0].task
-    told = {"task": task.name, "clips": [dataclasses.asdict(clip) for clip in clips]}
-    write_atomically(folder / "clips.json", json.dumps(told, indent=1).encode())
+    clips = [_render(episode, folder) for episode in (episodes[0], episodes[-1])]
+    task = episodes[0].task.name
+    content = {"task": task, "clips": [dataclasses.asdict(clip) for clip in clips]}
+    write_atomically(folder / "clips.json", json.dumps(content, indent=1).encode())
 
 
-def _film(episode: ScoredEpisode, folder: Path) -> Clip:
+def _render(episode: ScoredEpisode, folder: Path) -> Clip:
+    """Write the GIF of one episode."""
     from harness.app.drawing import frames, steps_per_second
 
     rate, steps = steps_per_second(episode), len(episode.actions)
-    stride = max(1, math.ceil(rate / FASTEST), math.ceil(steps / MOST_FRAMES))
-    pause = min(LONGEST_MS, max(1000 / FASTEST, 1000 * stride / rate))
-    if stride > math.ceil(rate / FASTEST):  # too long for its own time
-        pause = 1000 / FASTEST
+    real_time_stride = math.ceil(rate / MAX_FPS)
+    stride = max(1, real_time_stride, math.ceil(steps / MAX_FRAMES))
+    frame_ms = min(MAX_FRAME_MS, max(1000 / MAX_FPS, 1000 * stride / rate))
+    if stride > real_time_stride:  # too many frames to show in real time
+        frame_ms = 1000 / MAX_FPS
     name = f"shots-{episode.shots}.gif"
-    pictures = [_titled(picture, episode, step) for step, picture in frames(episode, stride)]
-    pauses = [round(pause)] * (len(pictures) - 1) + [LAST_MS]
-    first, *rest = (picture.quantize(128) for picture in pictures)
+    titled = [_add_title(image, episode, step) for step, image in frames(episode, stride)]
+    durations = [round(frame_ms)] * (len(titled) - 1) + [LAST_FRAME_MS]
+    first, *rest = (image.quantize(128) for image in titled)
     with (folder / name).open("wb") as file:
-        first.save(file, "GIF", save_all=True, append_images=rest, duration=pauses, loop=0)
-    return Clip(name, episode.shots, episode.return_, steps, 1000 * stride / rate / pause)
+        first.save(file, "GIF", save_all=True, append_images=rest, duration=durations, loop=0)
+    return Clip(name, episode.shots, episode.return_, steps, 1000 * stride / rate / frame_ms)
 
 
-def _titled(picture: Image.Image, episode: ScoredEpisode, step: int) -> Image.Image:
-    """Return the picture below a line that says where the episode is."""
+def _add_title(image: Image.Image, episode: ScoredEpisode, step: int) -> Image.Image:
+    """Return the image below a line with shots, step and return so far."""
     from PIL import Image, ImageDraw, ImageFont
 
-    whole = Image.new("RGB", (picture.width, picture.height + STRIP), "white")
-    whole.paste(picture, (0, STRIP))
+    whole = Image.new("RGB", (image.width, image.height + TITLE_HEIGHT), "white")
+    whole.paste(image, (0, TITLE_HEIGHT))
     shots = f"{episode.shots} shot{'' if episode.shots == 1 else 's'}"
-    sofar = float(episode.rewards[:step].sum())
-    text = f"after {shots}    step {step}    return so far {sofar:.1f}"
+    return_ = float(episode.rewards[:step].sum())
+    text = f"after {shots}    step {step}    return so far {return_:.1f}"
     ImageDraw.Draw(whole).text((6, 5), text, "black", ImageFont.load_default(14))
     return whole
 

@@ -1,4 +1,4 @@
-"""Pictures of one episode: by the environment's own renderer, or drawn here where it has none."""
+"""Images of one episode, from the environment's renderer or drawn here where it has none."""
 
 from __future__ import annotations
 
@@ -12,56 +12,56 @@ import mujoco
 import numpy as np
 from PIL import Image, ImageDraw
 
+from harness.errors import UsageError
 from harness.experiments.rescore import ScoredEpisode
 
 SIZE = 360
-"""Pixels of a frame, each way."""
-FINE = 3
-"""Drawn so many times larger, then reduced: smooth edges."""
+"""Width and height of a frame in pixels."""
+OVERSAMPLING = 3
+"""Factor by which drawings are larger before they are reduced, for smooth edges."""
 BLUE, RED, DARK, GREY, PALE = "#1f5fb4", "#c8372d", "#333333", "#9a9a9a", "#e6e6e6"
 CAMERAS = ("track", "corner2")
-"""Those of Gymnasium's robots and of Meta-World."""
+"""Cameras to use where the model has them: Gymnasium's robots, Meta-World (upside down)."""
 UPSIDE_DOWN = "corner2"
 Point = tuple[float, float]
 
 
-class CannotDrawError(ValueError):
-    """This machine, or this environment, makes no pictures."""
+class CannotDrawError(UsageError):
+    """The environment cannot be rendered, or not on this machine."""
 
 
 def frames(episode: ScoredEpisode, stride: int) -> Iterator[tuple[int, Image.Image]]:
-    """Yield (steps done, picture) before the first step, every ``stride`` steps, and at the end.
+    """Yield (step, image) before the first step, after every ``stride`` steps, and at the end.
 
     Raises:
-        CannotDrawError: the environment cannot be drawn.
+        CannotDrawError: the environment cannot be rendered.
     """
-    drawn = DRAWN_HERE.get(episode.dist.name)
+    draw = DRAWINGS.get(episode.dist.name)
     last = len(episode.actions)
-    shown = {*range(0, last + 1, stride), last}
-    if drawn:
-        for step in sorted(shown):
+    steps = {*range(0, last + 1, stride), last}
+    if draw:
+        for step in sorted(steps):
             canvas = _Canvas()
-            drawn(canvas, episode, step)
+            draw(canvas, episode, step)
             yield step, canvas.image()
         return
-    for step, pixels in enumerate(_rendered(episode, shown)):
-        if pixels is not None:
-            picture = Image.fromarray(pixels)
-            yield step, picture.resize((SIZE, SIZE), Image.Resampling.LANCZOS)
+    for step, pixels in _rendered(episode, steps):
+        image = Image.fromarray(pixels)
+        yield step, image.resize((SIZE, SIZE), Image.Resampling.LANCZOS)
 
 
 def steps_per_second(episode: ScoredEpisode) -> float:
-    """Return how many control steps are one second of the episode's own time."""
-    if episode.dist.name in RATES:
-        return RATES[episode.dist.name]
+    """Return the control steps per second of time in the environment."""
+    if episode.dist.name in STEPS_PER_SECOND:
+        return STEPS_PER_SECOND[episode.dist.name]
     with _Scene(episode) as scene:
         return float(scene.env.metadata.get("render_fps", 20))
 
 
 class _Scene:
-    """The ordinary environment of an episode's task, and what renders it.
+    """The environment of an episode's task, with a renderer.
 
-    MuJoCo's own renderer takes a fifth of the time of Gymnasium's.
+    MuJoCo models are rendered by mujoco itself, in a fifth of the time Gymnasium takes.
     """
 
     def __init__(self, episode: ScoredEpisode) -> None:
@@ -74,7 +74,7 @@ class _Scene:
         try:
             self.env = make(episode.task, render_mode="rgb_array")
         except TypeError as error:  # it takes no render_mode
-            raise CannotDrawError(f"{episode.dist.name} has no pictures: {error}") from error
+            raise CannotDrawError(f"{episode.dist.name} cannot be rendered: {error}") from error
 
     def __enter__(self) -> _Scene:
         return self
@@ -85,7 +85,7 @@ class _Scene:
         self.env.close()
 
     def pixels(self) -> np.ndarray:
-        """Return the picture of now [H, W, 3]."""
+        """Return the image of the current state [H, W, 3]."""
         if not hasattr(self._world, "model"):
             return np.asarray(self.env.render())
         model = self._world.model
@@ -101,73 +101,76 @@ class _Scene:
 def _renderer(model: mujoco.MjModel) -> mujoco.Renderer:
     if sys.platform == "linux" and not os.environ.keys() & {"DISPLAY", "MUJOCO_GL"}:
         raise CannotDrawError(
-            "MuJoCo has nothing to draw with here: install libegl1 and libgl1-mesa-dri, or "
-            "libosmesa6 (Debian's names)"
+            "MuJoCo finds no OpenGL library to render with: install the Debian packages libegl1 "
+            "and libgl1-mesa-dri, or libosmesa6"
         )
     try:
         return mujoco.Renderer(model, SIZE, SIZE)
     except (RuntimeError, AttributeError, OSError, mujoco.FatalError) as error:
-        raise CannotDrawError(f"MuJoCo cannot draw here: {error}") from error
+        raise CannotDrawError(f"MuJoCo cannot render on this machine: {error}") from error
 
 
-def _rendered(episode: ScoredEpisode, shown: set[int]) -> Iterator[np.ndarray | None]:
-    """Yield a picture [H, W, 3] where one is shown, playing the actions again."""
+def _rendered(episode: ScoredEpisode, steps: set[int]) -> Iterator[tuple[int, np.ndarray]]:
+    """Repeat the recorded actions; yield (step, image [H, W, 3]) after each of ``steps``."""
     discrete = episode.dist.spec.discrete
-    played = 0.0
+    return_ = 0.0
     with _Scene(episode) as scene:
         scene.env.reset(seed=episode.seed)
-        yield scene.pixels() if 0 in shown else None
+        if 0 in steps:
+            yield 0, scene.pixels()
         for step, action in enumerate(episode.actions, start=1):
-            played += scene.env.step(int(action.argmax()) if discrete else action)[1]
-            yield scene.pixels() if step in shown else None
-    if not math.isclose(played, episode.return_, rel_tol=1e-3, abs_tol=1e-3):
+            return_ += scene.env.step(int(action.argmax()) if discrete else action)[1]
+            if step in steps:
+                yield step, scene.pixels()
+    if not math.isclose(return_, episode.return_, rel_tol=1e-3, abs_tol=1e-3):
         raise CannotDrawError(
-            f"{episode.task.name}: drawn it scored {played:.3f}, recorded is {episode.return_:.3f}"
+            f"{episode.task.name}: the rendered episode returned {return_:.3f}, the recorded one "
+            f"{episode.return_:.3f}"
         )
 
 
 class _Canvas:
-    """A white square to draw on, in units of one pixel of the finished frame."""
+    """A white square to draw on; coordinates are pixels of the finished frame."""
 
     def __init__(self) -> None:
-        self._image = Image.new("RGB", (SIZE * FINE, SIZE * FINE), "white")
+        self._image = Image.new("RGB", (SIZE * OVERSAMPLING, SIZE * OVERSAMPLING), "white")
         self._draw = ImageDraw.Draw(self._image)
 
     def image(self) -> Image.Image:
         """Return the finished frame."""
         return self._image.resize((SIZE, SIZE), Image.Resampling.LANCZOS)
 
-    def disc(self, at: Point, radius: float, fill: str | None, outline: str | None = None) -> None:
-        """Draw a disc, or a circle without ``fill``."""
-        (x, y), r = at, radius
-        box = [FINE * value for value in (x - r, y - r, x + r, y + r)]
-        self._draw.ellipse(box, fill, outline, width=2 * FINE)
+    def disc(self, at: Point, r: float, fill: str | None, outline: str | None = None) -> None:
+        """Draw a disc of radius ``r``; without ``fill``, a circle."""
+        x, y = at
+        box = [OVERSAMPLING * value for value in (x - r, y - r, x + r, y + r)]
+        self._draw.ellipse(box, fill, outline, width=2 * OVERSAMPLING)
 
     def line(self, points: list[Point], color: str, width: float = 2) -> None:
         """Draw a line through ``points``."""
-        scaled = [(FINE * x, FINE * y) for x, y in points]
-        self._draw.line(scaled, color, round(FINE * width), joint="curve")
+        scaled = [(OVERSAMPLING * x, OVERSAMPLING * y) for x, y in points]
+        self._draw.line(scaled, color, round(OVERSAMPLING * width), joint="curve")
 
     def box(self, corner: Point, opposite: Point, fill: str) -> None:
         """Draw a filled rectangle."""
-        self._draw.rectangle([FINE * value for value in (*corner, *opposite)], fill)
+        self._draw.rectangle([OVERSAMPLING * value for value in (*corner, *opposite)], fill)
 
 
 def _point_goal(canvas: _Canvas, episode: ScoredEpisode, step: int) -> None:
-    """Draw the circle of possible goals, the goal, and the way so far."""
+    """Draw the circle of possible goals, the goal, and the path so far."""
     scale = SIZE / 3.0
 
-    def place(x: float, y: float) -> Point:
+    def to_pixels(x: float, y: float) -> Point:
         return SIZE / 2 + scale * x, SIZE / 2 - scale * y
 
-    canvas.disc(place(0, 0), scale, None, PALE)
-    goal = place(episode.task.param("goal_x"), episode.task.param("goal_y"))
+    canvas.disc(to_pixels(0, 0), scale, None, PALE)
+    goal = to_pixels(episode.task.param("goal_x"), episode.task.param("goal_y"))
     canvas.disc(goal, 11, None, RED)
     canvas.disc(goal, 4, RED)
-    way = [place(x, y) for x, y in episode.obs[: step + 1]]
-    if len(way) > 1:
-        canvas.line(way, GREY)
-    canvas.disc(way[-1], 7, BLUE)
+    path = [to_pixels(x, y) for x, y in episode.obs[: step + 1]]
+    if len(path) > 1:
+        canvas.line(path, GREY)
+    canvas.disc(path[-1], 7, BLUE)
 
 
 def _cartpole(canvas: _Canvas, episode: ScoredEpisode, step: int) -> None:
@@ -182,10 +185,10 @@ def _cartpole(canvas: _Canvas, episode: ScoredEpisode, step: int) -> None:
     canvas.disc((x, floor - 24), 4, RED)
 
 
-DRAWN_HERE: dict[str, Callable[[_Canvas, ScoredEpisode, int], None]] = {
+DRAWINGS: dict[str, Callable[[_Canvas, ScoredEpisode, int], None]] = {
     "point_goal": _point_goal,
     "cartpole": _cartpole,
 }
-"""Distributions without a renderer of their own -> what draws one step of an episode."""
-RATES = {"point_goal": 8.0, "cartpole": 50.0}
-"""Their steps per second; a point's is free to choose."""
+"""Distribution without a renderer -> the function that draws one step of an episode."""
+STEPS_PER_SECOND = {"point_goal": 8.0, "cartpole": 50.0}
+"""Control steps per second of those distributions; point_goal's is an arbitrary choice."""

@@ -1,10 +1,11 @@
-"""The page itself: what stands where, and which button does what."""
+"""The page: its layout, and the action of each button."""
 
 from __future__ import annotations
 
 import html
 import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,69 +21,68 @@ from harness.app.run_process import RunProcess
 from harness.config.presets import PRESETS
 from harness.meta import learners
 
-EVERY = 1.0
-"""Seconds between looks at the run folders."""
+REFRESH_SECONDS = 1.0
+"""Time between updates from the run folders."""
 THEME = gr.themes.Default(
-    font=["system-ui", "sans-serif"],  # of this machine: nothing is fetched
+    font=["system-ui", "sans-serif"],  # local fonts, so that nothing is fetched
     font_mono=["ui-monospace", "monospace"],
 )
 BACKENDS = [("one process", "local"), ("Ray, all CPUs", "ray")]
-FILMS = {"before": "Before adaptation", "after": "After adaptation"}
-Seen = dict[str, Any]
+CLIPS = {"before": "Before adaptation", "after": "After adaptation"}
+Shown = dict[str, Any]
+"""What a window displays: a value per part of the page that changes when the part does."""
 
 
-def build(desk: AppState) -> gr.Blocks:
-    """Return the page over ``desk``."""
+def build(state: AppState) -> gr.Blocks:
+    """Return the page over ``state``."""
     with gr.Blocks(title="metarl-harness", analytics_enabled=False) as page:
         gr.Markdown("# metarl-harness\nMeta-train policies, then watch one adapt to a task.")
         with gr.Tabs():
             with gr.Tab("Train", elem_id="train-tab"):
-                trained = _train_tab(desk)
+                train_outputs = _train_tab(state)
             with gr.Tab("Adapt and watch", elem_id="adapt-tab"):
-                adapted, checkpoint = _adapt_tab(desk)
-        seen = gr.State({})
-        timer = gr.Timer(EVERY)
+                adapt_outputs, checkpoint = _adapt_tab(state)
+        shown = gr.State({})
+        timer = gr.Timer(REFRESH_SECONDS)
         timer.tick(
-            lambda known, chosen: _tick(desk, known, chosen),
-            [seen, checkpoint],
-            [seen, *trained, *adapted, checkpoint],
+            lambda before, chosen: _refresh(state, before, chosen),
+            [shown, checkpoint],
+            [shown, *train_outputs, *adapt_outputs, checkpoint],
             show_progress="hidden",
             api_visibility="private",
         )
     return page
 
 
-def _train_tab(desk: AppState) -> list[Any]:
-    """Lay out the first tab; return what is kept up to date: status, cells, figure, table."""
+def _train_tab(state: AppState) -> list[Any]:
+    """Lay out the first tab; return what is refreshed: status, cells, figure, table."""
     with gr.Row():
         with gr.Column(scale=1, min_width=300):
             fields = _train_fields()
             with gr.Row():
                 start = gr.Button("Train", variant="primary", min_width=80, elem_id="train")
                 stop = gr.Button("Stop", min_width=80, elem_id="train-stop")
-            said = _said("train-said")
+            message = _message("train-message")
         with gr.Column(scale=2):
             status = _status("train-status")
             cells = gr.HTML(elem_classes="cells", elem_id="train-cells", padding=False)
-            figure = _picture("train-figure", "Learning curves")
-    command = _terminal()
+            figure = _image("train-figure", "Learning curves")
+    command = _command()
     table = _report("train-table")
 
-    def begin(*values: Any) -> tuple[Any, ...]:
-        return _begun(lambda: desk.train(forms.TrainForm(*values)))
-
-    _on(start.click, begin, fields, [said, status, command])
-    _on(stop.click, lambda: _stopped(desk.training), [], [said, status])
+    _on(start.click, partial(_start, state.train), fields, [message, status, command])
+    _on(stop.click, lambda: _stop(state.training), [], [message, status])
     return [status, cells, figure, table]
 
 
 def _train_fields() -> list[Any]:
+    """Return the fields of ``TrainForm``, in its order."""
     return [
         gr.Dropdown(
             list(task_distributions.names()),
             value="point_goal",
             label="Task distribution",
-            allow_custom_value=True,  # the harness says what is wrong with it
+            allow_custom_value=True,  # the command line's own error explains a bad value
             elem_id="task-dist",
         ),
         gr.CheckboxGroup(
@@ -90,20 +90,28 @@ def _train_fields() -> list[Any]:
         ),
         gr.Dropdown(list(learners.names()), value="maml", label="Learner", elem_id="learner"),
         gr.Textbox("1 5 10", label="Shots to score after", elem_id="shots"),
-        gr.Radio(list(PRESETS), value="smoke", label="Budget", elem_id="preset"),
-        gr.Slider(0, 200, 0, step=1, label="Epochs (0: as budgeted)", elem_id="epochs"),
+        gr.Radio(list(PRESETS), value="smoke", label="Preset", elem_id="preset"),
+        gr.Slider(
+            0,
+            10_000,
+            0,
+            step=10,
+            label="Environment steps (thousands)",
+            info="0 for the preset's budget",
+            elem_id="env-steps",
+        ),
         gr.Number(0, label="Seed", precision=0, elem_id="seed"),
         gr.Radio(BACKENDS, value="ray", label="Runs on", elem_id="backend"),
     ]
 
 
-def _adapt_tab(desk: AppState) -> tuple[list[Any], Any]:
-    """Lay out the second tab; return what is kept up to date, and the list of checkpoints."""
+def _adapt_tab(state: AppState) -> tuple[list[Any], Any]:
+    """Lay out the second tab; return what is refreshed, and the list of checkpoints."""
     with gr.Row():
         with gr.Column(scale=1, min_width=300):
             checkpoint = gr.Dropdown(
-                _choices(desk),
-                value=None,  # else the first: then none that is trained here is put forward
+                _choices(state),
+                value=None,  # nothing selected, so that a run that ends can select its own
                 label="Checkpoint (choose, or type a path)",
                 allow_custom_value=True,
                 elem_id="checkpoint",
@@ -116,144 +124,142 @@ def _adapt_tab(desk: AppState) -> tuple[list[Any], Any]:
             with gr.Row():
                 start = gr.Button("Adapt", variant="primary", min_width=80, elem_id="adapt")
                 stop = gr.Button("Stop", min_width=80, elem_id="adapt-stop")
-            said = _said("adapt-said")
+            message = _message("adapt-message")
         with gr.Column(scale=2):
             status = _status("adapt-status")
             with gr.Row():
-                films = [part for name in ("before", "after") for part in _film(name)]
-            curve = _picture("adapt-figure", "Adaptation curve")
-    command = _terminal()
+                clips = [part for name in CLIPS for part in _clip(name)]
+            curve = _image("adapt-figure", "Adaptation curve")
+    command = _command()
     table = _report("adapt-table")
 
-    def begin(*values: Any) -> tuple[Any, ...]:
-        return _begun(lambda: desk.adapt(*values))
-
+    values = [checkpoint, task, shots, backend]
     _on(load.click, _load, [checkpoint], [summary, task])
-    _on(start.click, begin, [checkpoint, task, shots, backend], [said, status, command])
-    _on(stop.click, lambda: _stopped(desk.adapting), [], [said, status])
-    return [status, *films, curve, table], checkpoint
+    _on(start.click, partial(_start, state.adapt), values, [message, status, command])
+    _on(stop.click, lambda: _stop(state.adapting), [], [message, status])
+    return [status, *clips, curve, table], checkpoint
 
 
-def _film(name: str) -> tuple[Any, Any]:
-    """Return a caption and, below it, a film."""
+def _clip(name: str) -> tuple[Any, Any]:
+    """Return a caption and, below it, a clip."""
     with gr.Column(min_width=240):
-        caption = gr.HTML(
-            FILMS[name], elem_id=f"{name}-caption", elem_classes="film", padding=False
-        )
-        return caption, _picture(name, FILMS[name])
+        caption = CLIPS[name]
+        above = gr.HTML(caption, elem_id=f"{name}-caption", elem_classes="caption", padding=False)
+        return above, _image(name, caption)
 
 
-def _picture(name: str, told: str) -> Any:
+def _image(name: str, alt: str) -> Any:
     return gr.Image(
-        elem_id=name, alt_text=told, show_label=False, interactive=False, buttons=[], format="png"
+        elem_id=name, alt_text=alt, show_label=False, interactive=False, buttons=[], format="png"
     )
 
 
-def _terminal() -> Any:
-    with gr.Accordion("The same in a terminal", open=False):
+def _command() -> Any:
+    with gr.Accordion("The same on the command line", open=False):
         return gr.Code(language="shell", interactive=False, show_label=False, wrap_lines=True)
 
 
 def _status(name: str) -> Any:
-    return gr.Textbox("Nothing started yet.", label="Status", interactive=False, elem_id=name)
+    return gr.Textbox(
+        "Nothing started yet.", label="Status", interactive=False, lines=2, elem_id=name
+    )
 
 
-def _said(name: str) -> Any:
-    """Return where a button says why it did nothing: no tick writes there, so it stays."""
-    return gr.HTML(elem_id=name, elem_classes="said", padding=False)
+def _message(name: str) -> Any:
+    """Return the place for error messages of the buttons; refreshing leaves it unchanged."""
+    return gr.HTML(elem_id=name, elem_classes="message", padding=False)
 
 
 def _report(name: str) -> Any:
     return gr.Markdown(elem_classes="report", elem_id=name, latex_delimiters=[])
 
 
-def _on(event: Callable[..., Any], act: Callable[..., Any], given: Any, shown: Any) -> None:
-    event(act, given, shown, show_progress="hidden", api_visibility="private")
+def _on(event: Callable[..., Any], action: Callable[..., Any], inputs: Any, outputs: Any) -> None:
+    event(action, inputs, outputs, show_progress="hidden", api_visibility="private")
 
 
-def _begun(start: Callable[[], list[str]]) -> tuple[Any, ...]:
-    """Return what ``start`` refuses, the status, and the command that a terminal would take."""
+def _start(start: Callable[..., list[str]], *values: Any) -> tuple[Any, ...]:
+    """Call ``start``; return the error message, the status and the command line."""
     try:
-        return "", "Starting.", forms.spelt(start())
+        return "", "Starting.", forms.shell(start(*values))
     except (ValueError, OSError) as error:
-        return html.escape(view.sentence(error)), gr.skip(), ""
+        return html.escape(view.error_sentence(error)), gr.skip(), ""
 
 
-def _stopped(child: RunProcess | None) -> tuple[Any, ...]:
-    """Return why nothing is stopped, and the status."""
-    if child is None or not child.running:
+def _stop(process: RunProcess | None) -> tuple[Any, ...]:
+    """Stop the process; return the error message and the status."""
+    if process is None or not process.running:
         return "Nothing is running.", gr.skip()
-    child.stop()
-    return "", view.standing(child)
+    process.stop()
+    return "", view.status(process)
 
 
 def _load(path: str) -> tuple[str, Any]:
     try:
         loaded = forms.load(path)
     except (ValueError, OSError) as error:
-        return view.sentence(error), gr.Dropdown(choices=[], value=None)
+        return view.error_sentence(error), gr.Dropdown(choices=[], value=None)
     tasks = list(loaded.tasks)
     return loaded.summary, gr.Dropdown(choices=tasks, value=tasks[0][1])
 
 
-def _choices(desk: AppState) -> list[tuple[str, str]]:
-    found = forms.checkpoints(desk.storage)
-    return [(_offer(path.relative_to(desk.storage)), str(path)) for path in found]
+def _choices(state: AppState) -> list[tuple[str, str]]:
+    """Return label and path of every checkpoint; labels are ``run / cell``."""
+    paths = forms.checkpoints(state.storage)  # <storage>/<run>/cells/<cell>/checkpoints/<file>
+    return [(f"{path.parents[3].name} / {path.parents[1].name}", str(path)) for path in paths]
 
 
-def _offer(path: Path) -> str:
-    """Return run and cell of a checkpoint."""
-    return f"{path.parts[0]} / {path.parents[1].name}"
+def _refresh(state: AppState, before: Shown, chosen: str | None) -> list[Any]:
+    """Return updates of both tabs for a window that displays ``before``."""
+    now: Shown = {}
+    outputs = [*_refresh_training(state, before, now), *_refresh_adapting(state, before, now)]
+    return [now, *outputs, _refresh_checkpoints(state, before, now, chosen)]
 
 
-def _tick(desk: AppState, seen: Seen, chosen: str | None) -> list[Any]:
-    """Return what is new for a window that has been shown ``seen``: of both tabs."""
-    now: Seen = {}
-    shown = [*_training(desk, seen, now), *_adapting(desk, seen, now)]
-    return [now, *shown, _offered(desk, seen, now, chosen)]
-
-
-def _offered(desk: AppState, seen: Seen, now: Seen, chosen: str | None) -> Any:
+def _refresh_checkpoints(state: AppState, before: Shown, now: Shown, chosen: str | None) -> Any:
     """Return the list of checkpoints if it has changed.
 
-    A run that ends puts its own forward where none is chosen.
+    When a run has just ended and no checkpoint is chosen, its first one is selected.
     """
-    now["checkpoints"] = choices = _choices(desk)
-    ended = seen.get("training", (None, False))[1] and not now["training"][1]
+    now["checkpoints"] = choices = _choices(state)
+    ended = before.get("training", (None, False))[1] and not now["training"][1]
     if ended and not chosen:
         own = [path for _, path in choices if Path(path).is_relative_to(now["training"][0])]
         return gr.Dropdown(choices=choices, value=own[0] if own else None)
-    return gr.skip() if choices == seen.get("checkpoints") else gr.Dropdown(choices=choices)
+    return gr.skip() if choices == before.get("checkpoints") else gr.Dropdown(choices=choices)
 
 
-def _training(desk: AppState, seen: Seen, now: Seen) -> list[Any]:
-    child = desk.training
-    if child is None:
+def _refresh_training(state: AppState, before: Shown, now: Shown) -> list[Any]:
+    process = state.training
+    if process is None:
         return [gr.skip()] * 4
-    now["training"] = (child.run, child.running, view.stamp(child.run))
-    if now["training"] == seen.get("training"):
-        return [_line(child, seen, now, "train"), *[gr.skip()] * 3]
+    run = process.folder
+    now["training"] = (run, process.running, view.fingerprint(run))
+    status = _refresh_status(process, before, now, "train")
+    if now["training"] == before.get("training"):
+        return [status, *[gr.skip()] * 3]
     try:
-        shown = [view.cells(child.run), view.learning(child.run), view.table(child.run)]
+        outputs = [view.cells_table(run), view.learning_figure(run), view.comparison_table(run)]
     except (ValueError, OSError) as error:
-        shown = [html.escape(view.sentence(error)), gr.skip(), gr.skip()]
-    return [_line(child, seen, now, "train"), *shown]
+        outputs = [html.escape(view.error_sentence(error)), gr.skip(), gr.skip()]
+    return [status, *outputs]
 
 
-def _adapting(desk: AppState, seen: Seen, now: Seen) -> list[Any]:
-    child = desk.adapting
-    if child is None:
+def _refresh_adapting(state: AppState, before: Shown, now: Shown) -> list[Any]:
+    process = state.adapting
+    if process is None:
         return [gr.skip()] * 7
-    now["adapting"] = (child.run, child.running, view.stamp(child.run))
-    if now["adapting"] == seen.get("adapting"):
-        return [_line(child, seen, now, "adapt"), *[gr.skip()] * 6]
-    films = view.films(child.run, desk.watched) or [("", told) for told in FILMS.values()]
-    clips = [part for path, told in films for part in (html.escape(told), path or None)]
-    rest = [view.adaptation_figure(child.run), view.table(child.run)]
-    return [_line(child, seen, now, "adapt"), *clips, *rest]
+    run = process.folder
+    now["adapting"] = (run, process.running, view.fingerprint(run))
+    status = _refresh_status(process, before, now, "adapt")
+    if now["adapting"] == before.get("adapting"):
+        return [status, *[gr.skip()] * 6]
+    clips = view.clips(run, state.watched_task) or [("", caption) for caption in CLIPS.values()]
+    parts = [part for path, caption in clips for part in (html.escape(caption), path or None)]
+    return [status, *parts, view.adaptation_figure(run), view.comparison_table(run)]
 
 
-def _line(child: RunProcess, seen: Seen, now: Seen, key: str) -> Any:
-    """Return the status if it has changed since the window was shown it."""
-    now[key] = view.standing(child)
-    return gr.skip() if now[key] == seen.get(key) else now[key]
+def _refresh_status(process: RunProcess, before: Shown, now: Shown, key: str) -> Any:
+    """Return the status if it differs from the one displayed."""
+    now[key] = view.status(process)
+    return gr.skip() if now[key] == before.get(key) else now[key]

@@ -1,4 +1,4 @@
-"""Work in processes of its own: a page that hangs, reloads or ends harms no result."""
+"""Runs in processes of their own, so that reloading or closing the page harms no result."""
 
 from __future__ import annotations
 
@@ -12,77 +12,78 @@ from collections.abc import Sequence
 from pathlib import Path
 
 STOPPED = -1
-"""Exit code of work that was stopped between two commands."""
+"""Exit code when stopped between two commands."""
 FAILED = 1
-"""Exit code of work that could not be started."""
+"""Exit code when a command could not be started."""
 LOGS = ".app"
-"""Folder of the logs, among the runs' folders."""
+"""Folder of the log files, beside the run folders."""
 LOG_TAIL = 20_000
-"""Characters of a log that are looked through for what went wrong."""
+"""Characters at the end of a log that are searched for an error message."""
 
 
 class RunProcess:
-    """Commands of this interpreter, one after the other as long as each ends with 0."""
+    """Commands of this Python interpreter, run one after another until one fails."""
 
-    def __init__(self, run: Path, commands: Sequence[Sequence[str]], log: Path) -> None:
-        """Start the first of ``commands``, each as after ``python -m``, for the folder ``run``."""
-        self.run, self._commands, self._log = run, list(commands), log
-        self.began, self.ended, self.code = time.monotonic(), 0.0, FAILED
-        self._unstarted = ""
+    def __init__(self, folder: Path, commands: Sequence[Sequence[str]], log: Path) -> None:
+        """Start ``commands``, each without ``python -m``, that write the run in ``folder``."""
+        self.folder, self._commands, self._log = folder, list(commands), log
+        self.exit_code = FAILED
+        self._start_time, self._end_time = time.monotonic(), 0.0
+        self._start_error = ""
         self._stopping, self._lock = False, threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
         log.parent.mkdir(parents=True, exist_ok=True)
         log.touch()
-        self._thread = threading.Thread(target=self._play, name=run.name)
+        self._thread = threading.Thread(target=self._run, name=folder.name)
         self._thread.start()
 
-    def _play(self) -> None:
+    def _run(self) -> None:
         try:
-            self._play_all()
+            self._run_commands()
         except OSError as error:
-            self.code, self._unstarted = FAILED, f"could not be started: {error}"
+            self.exit_code, self._start_error = FAILED, f"could not be started: {error}"
         finally:
-            self.ended = time.monotonic()
+            self._end_time = time.monotonic()
 
-    def _play_all(self) -> None:
+    def _run_commands(self) -> None:
         with self._log.open("wb") as log:
             for command in self._commands:
                 with self._lock:
                     if self._stopping:
-                        self.code = STOPPED
+                        self.exit_code = STOPPED
                         break
                     self._process = subprocess.Popen(
                         [sys.executable, "-m", *command],
                         stdin=subprocess.DEVNULL,
                         stdout=log,
                         stderr=subprocess.STDOUT,
-                        start_new_session=True,  # a Ctrl-C in the terminal is for us to pass on
+                        start_new_session=True,  # Ctrl-C in the terminal reaches only the page
                         env={**os.environ, "PYTHONUNBUFFERED": "1"},
                     )
-                self.code = self._process.wait()
-                if self.code:
+                self.exit_code = self._process.wait()
+                if self.exit_code:
                     break
 
     @property
     def running(self) -> bool:
-        """Whether anything is left to be done."""
+        """Whether a command is running or about to start."""
         return self._thread.is_alive()
 
     @property
     def stopping(self) -> bool:
-        """Whether it was asked to stop."""
+        """Whether ``stop`` was called."""
         return self._stopping
 
     @property
     def seconds(self) -> float:
-        """How long it has taken so far."""
-        return (time.monotonic() if self.running else self.ended) - self.began
+        """Running time so far."""
+        return (time.monotonic() if self.running else self._end_time) - self._start_time
 
     def stop(self) -> None:
-        """Interrupt it by SIGTERM: it writes a checkpoint and its table, and ends.
+        """Send SIGTERM: the run writes a checkpoint and its table, and ends.
 
-        Only the first call does: a second signal would end it at once, with nothing written. Not
-        SIGINT: a page that was started in the background ignores it, and so do its children.
+        Further calls do nothing, because a second signal would end it with nothing saved. SIGINT
+        would not do: a page started in the background ignores it, and so do its subprocesses.
         """
         with self._lock:
             if self._stopping:
@@ -92,14 +93,14 @@ class RunProcess:
                 self._process.send_signal(signal.SIGTERM)
 
     def wait(self, seconds: float) -> None:
-        """Wait for its end, at most ``seconds``."""
+        """Wait until it has ended, for ``seconds`` at most."""
         self._thread.join(seconds)
 
-    def last_words(self) -> str:
-        """Return what the command said went wrong, or the last line it wrote."""
-        if self._unstarted:
-            return self._unstarted
+    def last_message(self) -> str:
+        """Return the last error message in the log; the last line if there is none."""
+        if self._start_error:
+            return self._start_error
         text = self._log.read_text(encoding="utf-8", errors="replace")[-LOG_TAIL:]
         lines = [line.strip() for line in text.splitlines() if line.strip()]
         errors = [line for line in lines if line.startswith("error: ")]
-        return (errors or lines or ["it said nothing"])[-1].removeprefix("error: ")
+        return (errors or lines or ["no output"])[-1].removeprefix("error: ")

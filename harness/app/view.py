@@ -1,4 +1,4 @@
-"""What the page shows of a run: read from its folder, nothing worked out here."""
+"""A run as the page shows it: read from the run's folder, nothing computed here."""
 
 from __future__ import annotations
 
@@ -12,71 +12,67 @@ from typing import Any
 
 from PIL import Image
 
-from harness.app.clips import Clip, folder_of
+from harness.app.clips import Clip, clips_folder
 from harness.app.run_process import STOPPED, RunProcess
 from harness.console.live_table import count, duration, score
 from harness.console.progress_state import CellProgress, RunProgress
+from harness.errors import ExitCode
 from harness.reporting.rebuild import load_comparison
 from harness.reporting.render.figures import learning_curves
-from harness.reporting.store.manifest import Manifest
+from harness.reporting.store.manifest import RUN_FILE, Manifest
 from harness.reporting.store.records import read_curves
 
-ENDS = {
-    0: "complete",
-    3: "finished, but some cells failed: the table says which",
-}
-"""Exit code -> what it means."""
-INTERRUPTED = 4
-"""Exit code of a run that ``--resume`` continues."""
-CUT = (STOPPED, -signal.SIGTERM)
-"""Exit codes of what was stopped before or after the part that can be continued."""
-HEADER = ("cell", "status", "iteration", "env steps", "steps/s", "return", "left")
+TERMINATED = (STOPPED, -signal.SIGTERM)
+"""Exit codes of a process that was stopped before or after its training."""
+HEADER = ("cell", "status", "iteration", "env steps", "steps/s", "return", "time left")
 
 
-def sentence(error: Exception) -> str:
-    """Return what went wrong as one line that ends like a sentence."""
+def error_sentence(error: Exception) -> str:
+    """Return an error as one line that ends with a full stop."""
     text = re.sub(r"\s+", " ", str(error)).strip() or type(error).__name__
     return f"Error: {text}{'' if text[-1] in '.!?' else '.'}"
 
 
-def standing(child: RunProcess) -> str:
-    """Return in a sentence what a child is doing, or how it ended."""
-    took = duration(child.seconds)
-    if child.running:
-        return f"{'Stopping' if child.stopping else 'Running'}, {took}: {child.run.name}"
-    if child.code == INTERRUPTED or (child.stopping and child.code in CUT):
-        ahead = "; continue with --resume" if _resumable(child) else ""
-        return f"Stopped after {took}: {child.run.name}{ahead}."
-    if child.code in ENDS:
-        return f"Over after {took}, {ENDS[child.code]}: {child.run.name}"
-    return sentence(ValueError(child.last_words()))
+def status(process: RunProcess) -> str:
+    """Return the status line of a run: running, or how it ended."""
+    time, name, code = duration(process.seconds), process.folder.name, process.exit_code
+    if process.running:
+        return f"{'Stopping' if process.stopping else 'Running'} ({time}): {name}"
+    if code == ExitCode.COMPLETE:
+        return f"Complete after {time}: {name}"
+    if code == ExitCode.CELLS_FAILED:
+        return f"Finished after {time} with failed cells (see the table): {name}"
+    if code == ExitCode.INTERRUPTED or (process.stopping and code in TERMINATED):
+        hint = ". Continue it with --resume" if _resumable(process) else ""
+        return f"Stopped after {time}: {name}{hint}."
+    return error_sentence(ValueError(process.last_message()))
 
 
-def _resumable(child: RunProcess) -> bool:
+def _resumable(process: RunProcess) -> bool:
     try:
-        return child.code == INTERRUPTED and Manifest.load(child.run).resumable
-    except ValueError:  # there is none, or it is refused
+        code = process.exit_code
+        return code == ExitCode.INTERRUPTED and Manifest.load(process.folder).resumable
+    except ValueError:  # no run.json, or a malformed one
         return False
 
 
-def stamp(run: Path) -> tuple[tuple[str, int], ...]:
-    """Return what changes whenever there is something new to show of ``run``."""
-    kinds = ("run.json", "cells/*/*.json", "cells/*/*.parquet", "table.md", "clips/*/*.json")
+def fingerprint(run: Path) -> tuple[tuple[str, int], ...]:
+    """Return a value that changes whenever a displayed file of ``run`` does."""
+    kinds = (RUN_FILE, "cells/*/*.json", "cells/*/*.parquet", "table.md", "clips/*/*.json")
     paths = [path for kind in kinds for path in sorted(run.glob(kind))]
     return tuple((str(path), path.stat().st_mtime_ns) for path in paths)
 
 
-def cells(run: Path) -> str:
-    """Return a line per cell of ``run`` as an HTML table; '' before there is a ``run.json``.
+def cells_table(run: Path) -> str:
+    """Return an HTML table with a row per cell; '' before there is a ``run.json``.
 
     Raises:
         ArtefactError: a file of the run is malformed.
     """
-    if not (run / "run.json").exists():
+    if not (run / RUN_FILE).exists():
         return ""
     progress = RunProgress.of(Manifest.load(run), run)
-    rows = [_row(key, cell) for key, cell in progress.cells.items()]
-    return _grid(HEADER, rows)
+    return _html_table(HEADER, [_row(key, cell) for key, cell in progress.cells.items()])
 
 
 def _row(key: str, cell: CellProgress) -> tuple[str, ...]:
@@ -86,22 +82,23 @@ def _row(key: str, cell: CellProgress) -> tuple[str, ...]:
         returns = f"{score(cell.pre_return)} → {score(cell.post_return)}"
     left = "" if cell.seconds_left is None else duration(cell.seconds_left)
     status = f"{cell.status}: {cell.reason}" if cell.reason else cell.status
-    done = f"{cell.iteration} / {cell.iterations}"
-    name = " ".join(key.rsplit(".", 3)[1:])  # all are of one distribution
-    return name, status, done, count(cell.env_steps), speed, returns, left
+    iteration = f"{cell.iteration} / {cell.iterations}"
+    name = " ".join(key.rsplit(".", 3)[1:])  # without the distribution, which all cells share
+    return name, status, iteration, count(cell.env_steps), speed, returns, left
 
 
-def _grid(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+def _html_table(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
     def line(tag: str, cells: tuple[str, ...]) -> str:
         return f"<tr>{''.join(f'<{tag}>{html.escape(text)}</{tag}>' for text in cells)}</tr>"
 
     return f"<table>{line('th', header)}{''.join(line('td', row) for row in rows)}</table>"
 
 
-def learning(run: Path) -> Image.Image | None:
-    """Return the learning curves of ``run`` as far as they are written, by the reports' figure.
+def learning_figure(run: Path) -> Image.Image | None:
+    """Draw the learning curves of ``run`` so far, as its report does; None before the first.
 
     Raises:
+        UsageError: there is no run.
         ArtefactError: a file of the run is malformed.
     """
     curves = read_curves(run)
@@ -116,31 +113,30 @@ def learning(run: Path) -> Image.Image | None:
     return Image.open(out)
 
 
-def table(run: Path) -> str:
-    """Return the run's own table as Markdown; '' before it is written."""
+def comparison_table(run: Path) -> str:
+    """Return the table of the run as Markdown; '' before it is written."""
     path = run / "table.md"
     return path.read_text(encoding="utf-8") if path.exists() else ""
 
 
 def adaptation_figure(run: Path) -> str | None:
-    """Return the path of the run's adaptation curve, if it is drawn."""
+    """Return the path of the run's adaptation curve, if it has been drawn."""
     path = run / "figures" / "adaptation_curve.png"
     return str(path) if path.exists() else None
 
 
-def films(run: Path, task_index: int) -> list[tuple[str, str]]:
-    """Return path and caption of the two films of a task; none before both are there."""
-    folder = folder_of(run, task_index)
+def clips(run: Path, task_index: int) -> list[tuple[str, str]]:
+    """Return path and caption of the two clips of a task; none until both are rendered."""
+    folder = clips_folder(run, task_index)
     if not (folder / "clips.json").exists():
         return []
-    told: dict[str, Any] = json.loads((folder / "clips.json").read_text())
-    clips = [Clip(**clip) for clip in told["clips"]]
-    return [(str(folder / clip.file), _caption(told["task"], clip)) for clip in clips]
+    content: dict[str, Any] = json.loads((folder / "clips.json").read_text())
+    both = [Clip(**clip) for clip in content["clips"]]
+    return [(str(folder / clip.file), _caption(content["task"], clip)) for clip in both]
 
 
 def _caption(task: str, clip: Clip) -> str:
-    when = "Before adaptation" if not clip.shots else f"After {clip.shots} shots"
-    if clip.shots == 1:
-        when = "After 1 shot"
-    fast = f", shown {clip.speed:.1f} × as fast" if clip.speed > 1.05 else ""
-    return f"{when}: {task}, return {score(clip.return_)}{fast}"
+    shots = "1 shot" if clip.shots == 1 else f"{clip.shots} shots"
+    when = f"After {shots}" if clip.shots else "Before adaptation"
+    speed = f", shown at {clip.speed:.1f}× speed" if clip.speed > 1.05 else ""
+    return f"{when}: {task}, return {score(clip.return_)}{speed}"

@@ -294,7 +294,8 @@ def _explain(config: RunConfig) -> Callable[[str], str | None]:
 
     def explain(flag: str) -> str | None:
         label, dot, dashed = flag.rpartition(".")
-        setting = dashed.replace("-", "_")
+        full = (name for name, spellings in aliases.FLAGS.items() if dashed in spellings)
+        setting = next(full, dashed.replace("-", "_"))
         if dot:
             for family, components in families.items():
                 for known, part in components.items():

@@ -282,8 +282,10 @@ def _check_effect(config: RunConfig, origins: Origins) -> None:
     for family in ("policy", "learner"):
         for label, part in getattr(config, family).items():
             unused: Mapping[str, str] = getattr(part.settings, "unused", dict)()
+            default = settings_class(family, part.kind)()
             for name, reason in unused.items():
-                if (family, label, name) in origins:
+                changed = getattr(part.settings, name) != getattr(default, name)
+                if changed and (family, label, name) in origins:
                     origin = origins[family, label, name]
                     raise UsageError(f"{origin}: has no effect: {reason}")
     if config.evaluation.zero_shot and ("evaluation", "episodes_per_shot") in origins:

@@ -4,14 +4,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import yaml
 
 from harness.cli import sweep
 from harness.cli.parser import load_config
 from harness.config import precedence, strict_yaml, sweep_file
 from harness.config.schema import config_as_dict
-from harness.config.sweep_file import config_hash
+from harness.reporting.store.manifest import config_hash
 from harness.errors import UsageError
+from harness.experiments.planning import write_cell_config
 
 POINT = """
 base:
@@ -83,13 +83,12 @@ def test_the_settings_of_a_cell_make_it_again_whatever_the_presets_become(
     text, tmp_path, monkeypatch
 ):
     planned = expand(text).cells[-1]
-    plain = config_as_dict(planned.config)
+    assert precedence.resolve(planned.given) == planned.config
     path = tmp_path / "cell.yaml"
-    path.write_text(yaml.safe_dump({k: v for k, v in plain.items() if k != "execution"}))
+    write_cell_config(path, planned.config)
     monkeypatch.setattr(precedence, "PRESETS", {})
     again = load_config(["--config", str(path)])
-    assert config_hash(config_as_dict(again)) == config_hash(plain)
-    assert precedence.resolve(planned.given) == planned.config
+    assert config_hash(config_as_dict(again)) == config_hash(config_as_dict(planned.config))
 
 
 RANDOM = (

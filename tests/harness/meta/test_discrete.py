@@ -19,6 +19,7 @@ from harness.meta.learners.maml import MetaBatch
 from harness.meta.meta_episode import MetaEpisodePlan, MetaEpisodeRunner
 from harness.meta.rollouts.batch import Batch
 from harness.meta.rollouts.episode_loop import Clock
+from policies.mlp import MLPSettings
 from policies.params import clone, repeat
 from tests.harness.meta.meta_cases import collect, dot, iterate, make_objective, make_setup
 

@@ -1,4 +1,4 @@
-"""Replayed episodes are the recorded ones, and films of them can be drawn."""
+"""Replayed episodes match the records, and clips of them can be rendered."""
 
 import json
 import signal
@@ -7,7 +7,7 @@ from ctypes.util import find_library
 
 import pytest
 
-from harness.cli import run as program
+from harness.cli import run as cli
 
 Image = pytest.importorskip("PIL.Image")
 
@@ -23,13 +23,13 @@ TINY = [
 
 
 def scored(folder, task_dist, *, learner="maml", shots="2"):
-    """Train a little, score the checkpoint after ``shots``, return the folder of the scoring."""
+    """Train for one iteration and score the checkpoint after ``shots``; return its run folder."""
     where = ["--storage", str(folder)]
     words = ["--task-dist", task_dist, "--policy", "gru", "--learner", learner, *TINY]
-    assert program.main([*words, "--name", "trained", *where]) == 0
+    assert cli.main([*words, "--name", "trained", *where]) == 0
     (checkpoint,) = (folder / "trained").glob("cells/*/checkpoints/*.safetensors")
     words = ["evaluate", "--checkpoint", str(checkpoint), "--few-shot", "1", shots]
-    assert program.main([*words, "--name", "scored", "--backend", "local", *where]) == 0
+    assert cli.main([*words, "--name", "scored", "--backend", "local", *where]) == 0
     return folder / "scored"
 
 
@@ -38,7 +38,7 @@ def points(tmp_path_factory):
     return scored(tmp_path_factory.mktemp("results"), "point_goal")
 
 
-def test_an_episode_played_again_is_the_one_on_record(points):
+def test_a_replayed_episode_matches_its_record(points):
     episodes = rescore(points, 1)
     assert [episode.shots for episode in episodes] == [0, 1, 2]
     frame = read_records(points)
@@ -48,8 +48,8 @@ def test_an_episode_played_again_is_the_one_on_record(points):
     assert all(e.rewards.sum() == pytest.approx(e.return_, rel=1e-5) for e in episodes)
 
 
-def test_an_episode_that_is_not_on_record_is_refused(points, monkeypatch):
-    with pytest.raises(RescoreError, match="did not score test task 7"):
+def test_a_replay_that_does_not_match_the_records_is_refused(points, monkeypatch):
+    with pytest.raises(RescoreError, match="7"):
         rescore(points, 7)
 
     def altered(run):
@@ -57,68 +57,68 @@ def test_an_episode_that_is_not_on_record_is_refused(points, monkeypatch):
         return frame.assign(return_=frame["return_"] + 1e-6)
 
     monkeypatch.setattr("harness.experiments.rescore.read_records", altered)
-    with pytest.raises(RescoreError, match="recorded are"):
+    with pytest.raises(RescoreError):
         rescore(points, 1)
 
 
-def test_films_are_of_the_whole_episode(points, capsys):
+def test_clips_show_the_whole_episode(points, capsys):
     assert clips.main([str(points), "--task", "2"]) == 0
-    folder = clips.folder_of(points, 2)
-    told = json.loads((folder / "clips.json").read_text())
-    assert [clip["shots"] for clip in told["clips"]] == [0, 2]
-    for clip in told["clips"]:
-        with Image.open(folder / clip["file"]) as film:
-            assert film.n_frames == clip["steps"] + 1
-            film.seek(film.n_frames - 1)
-            assert len(set(film.convert("RGB").tobytes())) > 3  # something is drawn
+    folder = clips.clips_folder(points, 2)
+    rendered = json.loads((folder / "clips.json").read_text())["clips"]
+    assert [clip["shots"] for clip in rendered] == [0, 2]
+    for clip in rendered:
+        with Image.open(folder / clip["file"]) as gif:
+            assert gif.n_frames == clip["steps"] + 1
+            gif.seek(gif.n_frames - 1)
+            assert len(set(gif.convert("RGB").tobytes())) > 3  # something is drawn
     assert clips.main([str(points), "--task", "9"]) == 2
     assert "error: " in capsys.readouterr().err
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("task_dist", ["cartpole", "halfcheetah-vel", "metaworld-ml10"])
-def test_the_other_kinds_can_be_filmed(tmp_path, task_dist, monkeypatch):
+def test_every_kind_of_renderer_works(tmp_path, task_dist, monkeypatch):
     if task_dist != "cartpole" and not any(map(find_library, clips.RENDERERS.values())):
-        pytest.skip("no library here to draw MuJoCo with")
+        pytest.skip("neither EGL nor OSMesa is installed")
     run = scored(tmp_path, task_dist)
-    child = RunProcess(run, [["harness.app.clips", str(run), "--task", "1"]], tmp_path / "log")
-    child.wait(240)
-    assert child.code == 0, child.last_words()
-    with Image.open(clips.folder_of(run, 1) / "shots-2.gif") as film:
-        assert film.n_frames > 3
+    process = RunProcess(run, [["harness.app.clips", str(run), "--task", "1"]], tmp_path / "log")
+    process.wait(240)
+    assert process.exit_code == 0, process.last_message()
+    with Image.open(clips.clips_folder(run, 1) / "shots-2.gif") as gif:
+        assert gif.n_frames > 3
 
 
-def test_without_a_renderer_a_sentence_says_what_to_install(points, monkeypatch):
+def test_without_a_renderer_the_error_names_the_packages_to_install(monkeypatch):
     from harness.app import drawing
 
     for name in ("DISPLAY", "MUJOCO_GL"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(sys, "platform", "linux")
-    with pytest.raises(drawing.CannotDrawError, match="install libegl1"):
+    with pytest.raises(drawing.CannotDrawError, match="libegl1"):
         drawing._renderer(None)
 
 
-def test_an_interrupted_child_goes_no_further(tmp_path, monkeypatch):
+def test_a_stopped_process_does_not_start_its_next_command(tmp_path, monkeypatch):
     code = "import time; print('error: cut short', flush=True); time.sleep(60)"
     (tmp_path / "first_part.py").write_text(code)
     (tmp_path / "second_part.py").write_text(f"open({str(tmp_path / 'mark')!r}, 'w').close()")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    child = RunProcess(tmp_path, [["first_part"], ["second_part"]], tmp_path / "log")
-    while child.running and child.last_words() != "cut short":
-        child.wait(0.05)
-    child.stop()
-    child.wait(30)
-    assert not child.running
-    assert child.code == -signal.SIGTERM
+    stopped = RunProcess(tmp_path, [["first_part"], ["second_part"]], tmp_path / "log")
+    while stopped.running and stopped.last_message() != "cut short":
+        stopped.wait(0.05)
+    stopped.stop()
+    stopped.wait(30)
+    assert not stopped.running
+    assert stopped.exit_code == -signal.SIGTERM
     assert not (tmp_path / "mark").exists()
     again = RunProcess(tmp_path, [["second_part"]], tmp_path / "log")
     again.wait(30)
-    assert again.code == 0
+    assert again.exit_code == 0
     assert (tmp_path / "mark").exists()
 
 
 def test_the_newest_checkpoint_of_a_cell_is_offered(points):
     (found,) = forms.checkpoints(points.parent)
     loaded = forms.load(str(found))
-    assert loaded.summary.startswith("gru trained by maml on point_goal, seed 0, 1 iterations")
+    assert loaded.summary.startswith("gru trained with maml on point_goal, seed 0, 1 iterations")
     assert [index for _, index in loaded.tasks] == [0, 1, 2]
