@@ -284,12 +284,13 @@ def _check_effect(config: RunConfig, origins: Origins) -> None:
             unused: Mapping[str, str] = getattr(part.settings, "unused", dict)()
             default = settings_class(family, part.kind)()
             for name, reason in unused.items():
+                origin = origins.get((family, label, name), "")
                 changed = getattr(part.settings, name) != getattr(default, name)
-                if changed and (family, label, name) in origins:
-                    origin = origins[family, label, name]
+                # A file that lists every setting, such as a cell's own, may list defaults.
+                if origin.startswith("--") or (origin and changed):
                     raise UsageError(f"{origin}: has no effect: {reason}")
-    if config.evaluation.zero_shot and ("evaluation", "episodes_per_shot") in origins:
-        origin = origins["evaluation", "episodes_per_shot"]
+    origin = origins.get(("evaluation", "episodes_per_shot"), "")
+    if config.evaluation.zero_shot and origin.startswith("--"):
         raise UsageError(f"{origin}: has no effect with zero_shot: leave one out")
     if config.execution.backend == "local" and ("execution", "num_workers") in origins:
         origin = origins["execution", "num_workers"]

@@ -9,9 +9,9 @@ from harness.cli import sweep
 from harness.cli.parser import load_config
 from harness.config import precedence, strict_yaml, sweep_file
 from harness.config.schema import config_as_dict
-from harness.reporting.store.manifest import config_hash
 from harness.errors import UsageError
 from harness.experiments.planning import write_cell_config
+from harness.reporting.store.manifest import config_hash
 
 POINT = """
 base:
