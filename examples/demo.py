@@ -30,12 +30,9 @@ from IPython.display import display
 from torch import Tensor
 
 from harness.cli import run
-from harness.config.validation import config_from_dict
 from harness.execution import checkpoint
-from harness.execution.cell_setup import build_setup
-from harness.meta import learners, objectives
+from harness.meta import objectives
 from harness.toolkit import AdaptationConfig, ExperienceBuffer, HybridAdapter, StandardAdapter
-from harness.types import Cell
 from policies.heads import gaussian_log_prob
 from policies.modules import PolicyModule
 from task_distributions import Task
@@ -67,11 +64,8 @@ assert exit_code == 0
 # the observation normalizer stays as it was at the end of training.
 
 # %%
-saved = checkpoint.read(max(Path("results", NAME).glob("cells/*/checkpoints/*.safetensors")))
-setup = build_setup(Cell(**saved.run["cell"]), config_from_dict(saved.run["config"]))
-state = learners.build(setup).init()
-state.load(saved.tensors, saved.learner)
-trained = state.snapshot()
+(path,) = Path("results", NAME).glob("cells/*.maml.*/checkpoints/*.safetensors")
+setup, trained = checkpoint.load_policy(path)
 dist, train = setup.dist, setup.settings
 goals = dist.tasks("test")[:10]
 

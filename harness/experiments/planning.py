@@ -16,9 +16,11 @@ from harness.config.protocol import scored
 from harness.config.schema import RunConfig, config_as_dict
 from harness.config.sweep_file import PlannedCell
 from harness.config.validation import config_from_dict
+from harness.errors import ArtefactError
 from harness.execution.cell_setup import planned_iterations
 from harness.meta import learners
 from harness.reporting.store.files import NAME
+from harness.reporting.store.json_io import brief
 from harness.reporting.store.manifest import (
     SCORING,
     CellInfo,
@@ -94,13 +96,21 @@ def describe_distribution(config: RunConfig) -> DistInfo:
 
 
 def cells_of(manifest: Manifest, execution: Mapping[str, Any]) -> list[PlannedCell]:
-    """Return the cells of a stored run, with other execution settings where given."""
+    """Return the cells of a stored run, with other execution settings where given.
+
+    Raises:
+        ArtefactError: a configuration is not one of this version.
+    """
     found = []
     for key, info in manifest.cells.items():
-        config = config_from_dict(info.config)
-        own = dataclasses.replace(
-            config, execution=dataclasses.replace(config.execution, **execution)
-        )
+        try:
+            config = config_from_dict(info.config)
+        except ValueError as error:
+            raise ArtefactError(
+                f"cell {key}: not a valid configuration ({brief(error)})"
+            ) from error
+        changed = dataclasses.replace(config.execution, **execution)
+        own = dataclasses.replace(config, execution=changed)
         found.append(PlannedCell(key, info.cell, own, {}, info.settings))
     return found
 

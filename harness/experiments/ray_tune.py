@@ -8,6 +8,7 @@ folders, and a cell goes on from its own checkpoints.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 from pathlib import Path
@@ -56,14 +57,19 @@ class Cluster:
             ray.shutdown()
 
 
-def play(queue: CellQueue, at_once: int, workers: int) -> None:
+def play(queue: CellQueue, at_once: int, workers: int, cpus: int) -> None:
     """Play every waiting cell; return when all have ended, or stopped on request.
 
     Args:
         queue: the cells.
         at_once: most cells to play side by side.
         workers: rollout actors of each cell; 0 to play a cell in one process.
+        cpus: of the cluster.
     """
+    # Tune keeps the process of a finished cell only while another cell waits for its place, so
+    # where nothing but the CPUs limits the cells at once, as many again are queued in advance.
+    full = (at_once + 1) * max(1, workers) > cpus
+    queued = 2 * at_once if full else at_once
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(at_once)  # else they start one by one
     # In the run's folder, for every node must reach it; what a killed driver left is thrown away.
     scratch = queue.folder.path.absolute() / SCRATCH
@@ -74,7 +80,7 @@ def play(queue: CellQueue, at_once: int, workers: int) -> None:
     tuner = tune.Tuner(
         trainable,
         tune_config=tune.TuneConfig(
-            search_alg=_CellSearcher(queue, workers, at_once),
+            search_alg=_CellSearcher(queue, workers, queued),
             scheduler=_scheduler(queue.tune),
             num_samples=len(queue.waiting),
             reuse_actors=True,
@@ -96,14 +102,13 @@ def play(queue: CellQueue, at_once: int, workers: int) -> None:
 def _trial(config: dict[str, Any]) -> None:
     """Play one cell in a process of its own."""
     spec: trial.TrialSpec = config["spec"]
+    stop = StopFile(spec.run / STOP_FILE)
     listener = ForwardingListener(tune.report, config["every_iteration"])
-    backend = trial.start_backend(spec.config, RunFolder(spec.run), listener)
-    try:
-        trial.play_cell(spec, backend, listener, StopFile(spec.run / STOP_FILE))
-    except InterruptedRunError:
-        return
-    finally:
-        backend.close()
+    with contextlib.suppress(InterruptedRunError), contextlib.ExitStack() as stack:
+        stop.check()
+        backend = trial.start_backend(spec.config, RunFolder(spec.run), listener)
+        stack.callback(backend.close)
+        trial.play_cell(spec, backend, listener, stop)
 
 
 def _scheduler(config: TuneConfig) -> Any:
@@ -123,9 +128,9 @@ def _scheduler(config: TuneConfig) -> Any:
 class _CellSearcher(Searcher):  # type: ignore[misc]
     """Gives Tune one cell after the other, by the interface of its search algorithms."""
 
-    def __init__(self, queue: CellQueue, workers: int, at_once: int) -> None:
+    def __init__(self, queue: CellQueue, workers: int, queued: int) -> None:
         super().__init__()
-        self._queue, self._workers, self._at_once = queue, workers, at_once
+        self._queue, self._workers, self._queued = queue, workers, queued
 
     def set_search_properties(self, *_: Any, **__: Any) -> bool:
         return True
@@ -133,7 +138,7 @@ class _CellSearcher(Searcher):  # type: ignore[misc]
     def suggest(self, trial_id: str) -> Any:
         if self._queue.exhausted:
             return Searcher.FINISHED
-        key = self._queue.next(self._at_once)
+        key = self._queue.next(self._queued)
         if key is None:
             return None
         every = self._queue.tune.scheduler != "none"

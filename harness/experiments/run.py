@@ -21,7 +21,7 @@ from rich.console import Group
 from harness.config.schema import ExecutionConfig, RunConfig
 from harness.config.sweep_file import PlannedCell, TuneConfig, planned_cells
 from harness.console.listener import RunListener
-from harness.errors import ExitCode, HarnessError, UsageError, crash
+from harness.errors import ArtefactError, ExitCode, HarnessError, UsageError, crash
 from harness.execution.interrupt import InterruptedRunError, StopRequest
 from harness.execution.preflight import available_cpus, check_tracking
 from harness.experiments.cell_queue import CellQueue
@@ -32,7 +32,8 @@ from harness.experiments.trial import StartBackend, play_cell, start_backend
 from harness.reporting.rebuild import exit_code, rebuild
 from harness.reporting.render.formats import console, to_rich
 from harness.reporting.store.files import remove_temporaries, run_path
-from harness.reporting.store.manifest import Manifest
+from harness.reporting.store.json_io import brief
+from harness.reporting.store.manifest import RUN_FILE, Manifest
 from harness.reporting.store.records import RunFolder
 
 if TYPE_CHECKING:
@@ -133,10 +134,15 @@ def resume(
     if not manifest.resumable:
         raise UsageError(f"{folder} cannot be resumed: start a new run with another --name")
     stored = dict(manifest.scheduling)
-    own = {name: stored.pop(name) for name in ("backend", "address", "mirror")}
+    own = {name: stored.pop(name, None) for name in ("backend", "address", "mirror")}
     own |= {name: value for name, value in execution.items() if name in own}
+    own["backend"] = own["backend"] or "ray"
     if execution.get("num_workers") is not None:
         stored |= {"workers_per_cell": execution["num_workers"], "max_concurrent": 1}
+    try:
+        scheduling = TypeAdapter(TuneConfig).validate_python(stored)
+    except ValueError as error:
+        raise ArtefactError(f"{folder / RUN_FILE}: not valid ({brief(error)})") from error
     options = RunOptions(
         folder.name,
         storage=folder.parent,
@@ -144,7 +150,7 @@ def resume(
         given=manifest.given,
         resume=True,
         retry_failed=retry_failed,
-        scheduling=TypeAdapter(TuneConfig).validate_python(stored),
+        scheduling=scheduling,
         **own | {"mirror": mirror or own["mirror"]},
     )
     return play(cells_of(manifest, execution), options, listener)
@@ -261,7 +267,7 @@ def _play_queue(queue: CellQueue, options: RunOptions, cpus: int) -> bool:
             from harness.experiments import ray_tune
 
             with _cluster(None), StopRequest(queue.request_stop):
-                ray_tune.play(queue, at_once, workers)
+                ray_tune.play(queue, at_once, workers, cpus)
     except (InterruptedRunError, KeyboardInterrupt, SystemExit):
         # While Ray starts, its own handler turns SIGTERM into SystemExit.
         queue.request_stop("interrupted")

@@ -39,7 +39,7 @@ def test_it_trains_adapts_in_both_ways_and_shows_a_table_and_a_figure(tmp_path, 
     folder = {"metadata": {"path": str(tmp_path)}}
     NotebookClient(executed, timeout=1200, resources=folder).execute()
 
-    assert list(tmp_path.glob("results/demo-*/records/*.parquet"))
+    assert list(tmp_path.glob("results/demo-*/cells/*/records.parquet"))
     (table,) = [text for text in outputs(executed, "text/plain") if "standard" in text]
     rows = [re.findall(r"[+-]?\d+\.\d+", line) for line in table.splitlines()]
     rows = [row for row in rows if row]

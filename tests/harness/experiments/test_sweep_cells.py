@@ -41,8 +41,8 @@ def play(monkeypatch, text, *argv, on_report=lambda queue, key, values: None):
     """Play a sweep here; ``on_report`` is called after every report of every cell."""
     played = []
 
-    def one_by_one(queue, at_once, workers):
-        assert (at_once, workers) == (1, 0)
+    def one_by_one(queue, at_once, workers, cpus):
+        assert (at_once, workers, cpus) == (1, 0, 1)
         while not queue.exhausted:
             key, last = queue.next(at_once), {"iteration": 0}
             played.extend([key] if key in queue.planned else [])

@@ -91,6 +91,14 @@ def test_a_run_that_does_not_fit_itself_is_refused(change, capsys):
     assert_refused(capsys)
 
 
+def test_a_configuration_of_another_version_is_not_resumed(capsys):
+    rewritten(lambda content: content["cells"][KEY]["config"].update({"strange": 1}))
+    assert READERS["resume"]() == ExitCode.REFUSED
+    assert KEY in capsys.readouterr().err
+    rewritten(lambda content: content.update(scheduling={"max_failures": "many"}))
+    assert READERS["resume"]() == ExitCode.REFUSED
+
+
 def linked(folder):
     elsewhere = Path.cwd().parent / "outside" / folder.name
     folder.rename(elsewhere)
