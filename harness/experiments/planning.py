@@ -54,7 +54,7 @@ def plan(
 
 
 def _info(planned: PlannedCell) -> CellInfo:
-    config, cell = config_as_dict(planned.config), planned.cell
+    config, cell = config_as_dict(recorded(planned.config)), planned.cell
     scoring = [(n, v) for n, v in varied(planned.settings) if n.partition(".")[0] in SCORING]
     shown = (f"{name.rpartition('.')[2]}={value}" for name, value in scoring)
     return CellInfo(
@@ -68,6 +68,20 @@ def _info(planned: PlannedCell) -> CellInfo:
         config=config,
         config_hash=config_hash(config),
     )
+
+
+def recorded(config: RunConfig) -> RunConfig:
+    """Return a cell's configuration with defaults that depend on its policy filled in.
+
+    Another revision of the code with other defaults then continues the same experiment.
+    """
+    (policy,) = config.policy.values()
+    ((label, learner),) = config.learner.items()
+    resolve = getattr(learner.settings, "resolved_for", None)
+    if resolve is None:
+        return config
+    resolved = Component(learner.kind, resolve(policy.kind))
+    return dataclasses.replace(config, learner={label: resolved})
 
 
 def _reference_key(info: CellInfo) -> str:
@@ -140,7 +154,7 @@ def write_cell_config(path: Path, config: RunConfig) -> None:
 
     The settings as given would not do, because defaults and presets differ in other revisions.
     """
-    settings = relevant(config_as_dict(config))
+    settings = relevant(config_as_dict(recorded(config)))
     # Both keys are always present in a resolved configuration, and giving both is refused.
     unused = "few_shot" if settings["evaluation"]["zero_shot"] else "zero_shot"
     del settings["evaluation"][unused]

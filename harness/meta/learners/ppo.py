@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -112,6 +112,10 @@ class PPOSettings:
         if self.bptt_steps is not None:
             return self.bptt_steps
         return "whole" if policy in WHOLE_SEQUENCE_POLICIES else BPTT_STEPS
+
+    def resolved_for(self, policy: str) -> PPOSettings:
+        """Return the settings with the defaults for the registered policy ``policy`` filled in."""
+        return replace(self, bptt_steps=self.resolved_bptt_steps(policy))
 
 
 @dataclass(frozen=True)
