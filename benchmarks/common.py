@@ -46,21 +46,29 @@ def single_threaded() -> None:
     os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1", MKL_NUM_THREADS="1")
 
 
-def cpu_seconds(
-    works: Mapping[Key, Callable[[], object]], rounds: int, repeats: int = 1
+def interleaved(
+    works: Mapping[Key, Callable[[], object]],
+    rounds: int,
+    *,
+    repeats: int = 1,
+    clock: Callable[[], float] = time.thread_time,
 ) -> dict[Key, list[float]]:
-    """Return this thread's CPU seconds of every work in each round, after one round of warm-up.
+    """Return the seconds of every work in each round, after one round of warm-up.
 
-    Within a round a work runs ``repeats`` times in a row, of which the median counts.
+    Args:
+        works: the calls to time.
+        rounds: rounds to count, each with every work.
+        repeats: times in a row that a work runs within a round; the median counts.
+        clock: the CPU time of this thread, or another clock in seconds.
     """
     seconds: dict[Key, list[float]] = {key: [] for key in works}
     for turn in range(rounds + 1):
         for key, work in works.items():
             times = []
             for _ in range(repeats):
-                start = time.thread_time()
+                start = clock()
                 work()
-                times.append(time.thread_time() - start)
+                times.append(clock() - start)
             if turn > 0:
                 seconds[key].append(statistics.median(times))
     return seconds

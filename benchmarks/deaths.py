@@ -3,8 +3,8 @@
 Two nodes with one CPU each beside a head without (``ray.cluster_utils.Cluster``, Ray's own
 settings): driver and learners are on another node than the workers. A sweep of twelve tiny cells is
 run undisturbed, and again with rollout actors, a learner, a cell's process and a node killed at
-random moments; a new node joins at once. Then one cell on its own: the longest time between two
-checkpoints around a death, with a checkpoint after every iteration.
+random moments; a new node joins at once. Then one cell on its own, with a checkpoint after every
+iteration: the longest time between two checkpoints around a death.
 
     python benchmarks/deaths.py [--epochs 40] [--seed 0] [--skip-sweep]
 """
@@ -27,6 +27,8 @@ import psutil
 from common import Command, add_node, cluster, harness, parser
 from ray.cluster_utils import Cluster
 from sweep_faults import num_equal, records, run_sweep, timed, write_settings
+
+from harness.reporting.store.manifest import RUN_FILE, Manifest
 
 DEATHS = ("rollout actor", "learner", "rollout actor", "cell's process", "node")
 TITLES = {
@@ -72,10 +74,9 @@ def compare_sweeps(rng: random.Random) -> None:
     with cluster(nodes=2) as nodes:
         hurt = timed(lambda: run_disturbed(nodes, rng))
     hurt.show(f"sweep with {len(DEATHS)} deaths", whole)
-    same = num_equal(records("whole", sweep=True), records("hurt", sweep=True))
+    same = num_equal(records("whole"), records("hurt"))
     print(f"killed: {', '.join(DEATHS)}\ncells identical to the undisturbed sweep's: {same}")
-    logs = Path("results/hurt").rglob("events.jsonl")
-    kinds = Counter(kind for log in logs for kind in pd.read_json(log, lines=True)["kind"])
+    kinds = Counter(pd.read_json("results/hurt/events.jsonl", lines=True)["kind"])
     print("events:", ", ".join(f"{kind} {count}" for kind, count in sorted(kinds.items())))
 
 
@@ -93,8 +94,8 @@ def run_disturbed(nodes: Cluster, rng: random.Random) -> None:
 
 
 def _cells_done(name: str) -> int:
-    manifests = Path("results", name, "cells").glob("*/manifest.json")
-    return sum('"status": "ok"' in path.read_text() for path in manifests)
+    folder = Path("results", name)
+    return len(Manifest.load(folder).ids("ok")) if (folder / RUN_FILE).exists() else 0
 
 
 def recovery(victim: str, rng: random.Random) -> tuple[float, float]:
@@ -109,7 +110,7 @@ def recovery(victim: str, rng: random.Random) -> tuple[float, float]:
         usual = statistics.median(b - a for a, b in pairwise(moments[2:]))
         if victim == "driver":
             run.kill()
-            run = harness("run", *argv, "--resume")
+            run = harness("run", "--resume", name)
         else:
             kill(victim, nodes, rng)
         moments = moments[-1:] + [next_checkpoint(name, run) for _ in range(6)]
@@ -128,7 +129,7 @@ def next_checkpoint(name: str, run: Command) -> float:
 
 
 def _newest(name: str) -> str:
-    checkpoints = Path("results", name).glob("checkpoints/*/*.safetensors")
+    checkpoints = Path("results", name).glob("cells/*/checkpoints/*.safetensors")
     return max((path.name for path in checkpoints), default="")
 
 

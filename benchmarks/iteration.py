@@ -15,24 +15,33 @@ from rollouts import raw
 
 
 def iterations(policy: str, learner_name: str, options: argparse.Namespace) -> Running:
-    """Meta-iterations in one process: 5 tasks x 20 episodes x 200 steps, support and query."""
-    from harness.config.schema import RunConfig, TrainConfig
-    from harness.execution.cell import CellRunner, cells
-    from harness.execution.local import LocalBackend
-    from harness.meta.cell_setup import CellSetup
+    """Meta-iterations in one process.
 
-    train = TrainConfig(
-        epochs=10**6,  # far from the end, where PPO's learning rate is 0
-        meta_batch_size=5,
-        episodes_per_task=20,
-        outer_steps=options.outer_steps,
-        first_order=options.first_order,
+    maml plays 5 tasks x 20 episodes x 200 steps, support and query; the others 100 episodes.
+    """
+    from harness.config.precedence import resolve
+    from harness.execution.cell import CellRunner, cells
+    from harness.execution.cell_setup import build_setup
+    from harness.execution.local import LocalBackend
+
+    maml = {
+        "meta_batch_size": 5,
+        "episodes_per_task": 20,
+        "outer_updates": options.outer_updates,
+        "first_order": options.first_order,
+    }
+    config = resolve(
+        {
+            "task_dist": "halfcheetah-vel",
+            "policy": [policy],
+            "learner": {learner_name: maml if learner_name == "maml" else {}},
+            "min_jobs": 1,
+            "train": {"meta_iterations": 10**6},  # far from the end, where PPO's step size is 0
+        }
     )
-    names = {"task_dist": "halfcheetah-vel", "policy": (policy,), "learner": (learner_name,)}
-    config = RunConfig(**names, least_jobs=1, train=train)
     (cell,) = cells(config)
     backend = LocalBackend(config)
-    runner = CellRunner(CellSetup.build(cell, config), backend)
+    runner = CellRunner(build_setup(cell, config), config, backend)
     learner = backend.start_learner(cell, None)
     before = 0
 
@@ -54,7 +63,7 @@ def main() -> None:
     args = parser(__doc__)
     args.add_argument("--policies", nargs="+", default=["ssm", "lstm", "gru", "transformer"])
     args.add_argument("--learner", nargs="+", default=["maml"])
-    args.add_argument("--outer-steps", type=int, default=1, help="maml's")
+    args.add_argument("--outer-updates", type=int, default=1, help="maml's, per iteration")
     args.add_argument("--first-order", action="store_true", help="maml without second derivatives")
     args.add_argument("--seconds", type=float, default=4.0, help="raw physics per policy")
     args.add_argument("--shares", action="store_true", help="print where an iteration's time went")

@@ -3,8 +3,8 @@
 Every node is a raylet of its own (``ray.cluster_utils.Cluster``) with one rollout worker; driver
 and learner are on a head without CPUs, so all data crosses between nodes. The nodes share this
 machine's cores and its loopback: beyond its cores the figures show overhead, not speed-up. Runs
-interleave; medians are over rounds and iterations, the first iteration left out. Idle is the share
-of the workers' time without work: transport, the learner, waiting.
+are interleaved; medians are over rounds and iterations, without the first iteration. Idle is the
+share of the workers' time in which they compute nothing: transport, the learner, waiting.
 
     python benchmarks/nodes.py [--learner maml rl2] [--nodes 1 2 4] [--rounds 2]
 """
@@ -18,14 +18,25 @@ from collections import defaultdict
 from pathlib import Path
 from typing import NamedTuple
 
-import pandas as pd
+import yaml
 from common import cluster, harness, parser
 
-WORK = [
-    *("--task-dist", "halfcheetah-vel", "--policy", "gru", "--few-shot", "1"),
-    *("--meta-batch-size", "20", "--episodes-per-task", "4", "--envs-per-job", "20"),
-    *("--episodes-per-shot", "1", "--query-episodes", "1", "--test-tasks", "0"),
-]
+from harness.reporting.store.manifest import Manifest
+from harness.reporting.store.records import read_curves
+
+LEARNERS = {
+    "maml": {"meta_batch_size": 20, "episodes_per_task": 4},
+    "rl2": {"episodes_per_iteration": 160},
+}
+"""Learner -> its settings; both play 160 episodes an iteration."""
+WORK = {
+    "task_dist": "halfcheetah-vel",
+    "policy": "gru",
+    "learner": LEARNERS,
+    "envs_per_job": 20,
+    "test_tasks": [0],
+    "evaluation": {"few_shot": [1], "episodes_per_shot": 1, "query_episodes": 1},
+}
 
 
 class Iteration(NamedTuple):
@@ -39,32 +50,35 @@ class Iteration(NamedTuple):
 
 def run(name: str, learners: list[str], nodes: int, epochs: int) -> dict[str, list[Iteration]]:
     """Run on ``nodes`` nodes, or in one process for 0; return the iterations of each learner."""
-    argv = [*WORK, "--learner", *learners, "--name", name, "--epochs", epochs]
+    argv = ["--config", "run.yaml", "--learner", *learners, "--name", name, "--epochs", epochs]
     if nodes:
         with cluster(nodes) as started:
             harness("run", *argv, "--address", started.address, "--num-workers", nodes).check()
     else:
         harness("run", *argv, "--backend", "local").check()
+    folder = Path("results", name)
+    cells = Manifest.load(folder).cells
     iterations = {}
-    for learner in learners:
-        (curve,) = Path("results", name, "curves").glob(f"*.{learner}.*.parquet")
-        table = pd.read_parquet(curve)[1:]
-        pairs = zip(table["seconds_wall"], table["seconds_idle"], strict=True)
-        iterations[learner] = [Iteration(wall, idle / wall / max(1, nodes)) for wall, idle in pairs]
+    for key, curve in read_curves(folder).items():
+        pairs = [(one.seconds["wall"], one.seconds["idle"]) for one in curve[1:]]
+        iterations[cells[key].learner] = [
+            Iteration(wall, idle / wall / max(1, nodes)) for wall, idle in pairs
+        ]
     return iterations
 
 
 def main() -> None:
     """Measure and print the table."""
     args = parser(__doc__)
-    args.add_argument("--learner", nargs="+", default=["maml", "rl2"])
+    args.add_argument("--learner", nargs="+", choices=LEARNERS, default=list(LEARNERS))
     args.add_argument("--nodes", nargs="+", type=int, default=[1, 2, 4])
     args.add_argument("--rounds", type=int, default=2)
-    args.add_argument("--epochs", type=int, default=5, help="iterations of maml's size, at least 2")
+    args.add_argument("--epochs", type=int, default=5, help="iterations, at least 2")
     given = args.parse_args()
     iterations: dict[tuple[str, int], list[Iteration]] = defaultdict(list)
     with tempfile.TemporaryDirectory(prefix="nodes-") as folder:
         os.chdir(folder)
+        Path("run.yaml").write_text(yaml.safe_dump(WORK))
         for turn in range(given.rounds):
             for nodes in (0, *given.nodes):
                 measured = run(f"on-{nodes}-{turn}", given.learner, nodes, given.epochs)

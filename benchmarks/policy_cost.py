@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 
 import torch
-from common import cpu_seconds, parser
+from common import interleaved, parser
 from tabulate import tabulate
 from torch import Tensor
 
@@ -97,7 +97,7 @@ def table(names: list[str], size: Size, rounds: int) -> str:
         works[name, "shared"] = partial(case.act, case.shared)
         for label, order in (("sequence", 0), ("first", 1), ("second", 2)):
             works[name, label] = partial(case.gradient, order)
-    taken = {key: statistics.median(v) for key, v in cpu_seconds(works, rounds).items()}
+    taken = {key: statistics.median(v) for key, v in interleaved(works, rounds).items()}
     acted, learned = size.tasks * size.episodes * 20, size.tasks * size.episodes * size.steps
     base, rows = names[-1], []
     for name in names:

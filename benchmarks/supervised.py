@@ -13,7 +13,7 @@ import statistics
 from collections.abc import Callable
 
 import torch
-from common import cpu_seconds, parser
+from common import interleaved, parser
 from tabulate import tabulate
 from torch import Tensor, nn
 from torch.nn.functional import mse_loss
@@ -89,7 +89,7 @@ def main() -> None:
         for name in DOCUMENTS
         for label, calls in (("ours", ours), ("plain", plain))
     }
-    seconds = cpu_seconds(works, rounds, repeats=IN_A_ROW)
+    seconds = interleaved(works, rounds, repeats=IN_A_ROW)
     rows = []
     for name, figure in DOCUMENTS.items():
         mine, theirs = seconds[name, "ours"], seconds[name, "plain"]

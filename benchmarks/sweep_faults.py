@@ -1,11 +1,11 @@
-"""Cost of a sweep: against single runs, and when its driver is killed three times.
+"""Cost of killing a sweep's driver three times.
 
-Twelve tiny cells (point_goal) are run by ``harness.sweep``, by ``harness.run`` in one process and
-on Ray, and by a sweep whose driver is killed with SIGKILL at random moments and resumed each time.
-Prints wall times as ratios to the undisturbed sweep, the idle share of the cores, whether the
-records agree cell by cell, and how long the killed driver's processes survived it.
+A sweep of twelve tiny cells (point_goal) runs undisturbed, and again with its driver killed by
+SIGKILL at random moments and resumed each time. Prints wall times as ratios to the undisturbed
+sweep, the idle share of the cores, whether the records agree cell by cell, and how long the killed
+driver's processes survived it.
 
-    python benchmarks/sweep_faults.py [--epochs 60] [--workers 0] [--kills 3] [--skip-runs]
+    python benchmarks/sweep_faults.py [--epochs 60] [--workers 0] [--kills 3]
 """
 
 from __future__ import annotations
@@ -29,28 +29,35 @@ import psutil
 import yaml
 from common import harness, parser
 
+from harness.reporting.store.manifest import RUN_FILE
 from harness.reporting.store.records import read_records
+from harness.types import REFERENCE
 
 BASE: dict[str, Any] = {
     "task_dist": "point_goal",
-    "env": {"horizon": 10, "test_tasks": [0, 1, 2, 3, 4]},
-    "train": {"meta_batch_size": 8, "episodes_per_task": 5},
-    "ppo": {"ppo_passes": 1, "ppo_minibatches": 2},
+    "env": {"horizon": 10},
+    "test_tasks": [0, 1, 2, 3, 4],
+    "policy": ["mlp", "gru"],
+    "learner": {
+        "maml": {"meta_batch_size": 8, "episodes_per_task": 5},
+        "multitask": {"episodes_per_iteration": 80, "update_epochs": 1, "minibatches": 2},
+    },
+    "seed": [0, 1, 2],
     "evaluation": {"few_shot": [1], "episodes_per_shot": 4, "query_episodes": 2},
     "execution": {"checkpoint_every": 2},
 }
-CELLS = {"policy": ["mlp", "gru"], "learner": ["maml", "multitask"], "seed": [0, 1, 2]}
+"""Twelve cells."""
 AGENTS = ("ray::DashboardAgent", "ray::RuntimeEnvAgent")
 """Serve Ray's own pages; they notice only once a minute that Ray is gone."""
 VARIABLE = ["run", "adapt_seconds"]
-"""Columns of records that measure time or name the folder."""
+"""Columns of records that hold a time or the name of the run."""
 
 
 def write_settings(epochs: int, workers: int) -> None:
     """Write ``run.yaml`` and ``sweep.yaml``: the same cells for harness.run and harness.sweep."""
-    base = BASE | {"train": BASE["train"] | {"epochs": epochs}}
-    sweep = {"base": base, "sweep": CELLS, "tune": {"workers_per_cell": workers}}
-    Path("run.yaml").write_text(yaml.safe_dump(base | CELLS))
+    base = BASE | {"train": {"meta_iterations": epochs}}
+    sweep = {"base": base, "tune": {"workers_per_cell": workers}}
+    Path("run.yaml").write_text(yaml.safe_dump(base))
     Path("sweep.yaml").write_text(yaml.safe_dump(sweep))
 
 
@@ -101,7 +108,7 @@ class KilledSweep:
                 command.process.wait(timeout=moment)
                 command.fail("ended before it was killed")
             self.survival.append(kill_driver(command.process))
-            flags = ["--resume"] if Path("results/killed/sweep.json").exists() else []
+            flags = ["--resume"] if Path("results/killed", RUN_FILE).exists() else []
         run_sweep("killed", *flags)
 
 
@@ -124,12 +131,10 @@ def _is_agent(process: psutil.Process) -> bool:
     return False
 
 
-def records(name: str, *, sweep: bool) -> dict[str, pd.DataFrame]:
+def records(name: str) -> dict[str, pd.DataFrame]:
     """Return the records of every trained cell."""
-    folder = Path("results", name)
-    folders = sorted((folder / "cells").iterdir()) if sweep else [folder]
-    frame = pd.concat([read_records(path) for path in folders]).drop(columns=VARIABLE)
-    frame = frame[frame["learner"] != "reference"]
+    frame = read_records(Path("results", name)).drop(columns=VARIABLE)
+    frame = frame[frame["learner"] != REFERENCE]
     return {str(cell): part.reset_index(drop=True) for cell, part in frame.groupby("cell")}
 
 
@@ -140,22 +145,16 @@ def num_equal(left: dict[str, pd.DataFrame], right: dict[str, pd.DataFrame]) -> 
 
 
 def compare(given: argparse.Namespace) -> None:
-    """Run the cells all four ways and print the ratios."""
+    """Run the sweep both ways and print the ratio."""
     print(f"12 cells, {given.epochs} iterations each, {given.workers} workers a cell")
     whole = timed(lambda: run_sweep("whole"))
     whole.show("sweep, undisturbed", whole)
-    runs = [] if given.skip_runs else [("local", "one process"), ("ray", "on Ray")]
-    for backend, label in runs:
-        flags = ("--config", "run.yaml", "--name", backend, "--backend", backend)
-        timed(harness("run", *flags).check).show(f"harness.run, {label}", whole)
     killed = KilledSweep(given.kills, given.seed, whole.seconds)
     timed(killed.run).show(f"sweep, killed {given.kills} times, resumed", whole)
     print(f"killed after {', '.join(f'{s:.1f}' for s in killed.moments)} s; the last process of")
     print(f"each driver was gone after {', '.join(f'{s:.1f}' for s in killed.survival)} s")
-    reference = records("whole", sweep=True)
-    for name in ("killed", *(backend for backend, _ in runs)):
-        same = num_equal(reference, records(name, sweep=name == "killed"))
-        print(f"cells of {name} identical to the undisturbed sweep's: {same}")
+    same = num_equal(records("whole"), records("killed"))
+    print(f"cells identical to the undisturbed sweep's: {same}")
 
 
 def main() -> None:
@@ -165,7 +164,6 @@ def main() -> None:
     args.add_argument("--workers", type=int, default=0, help="rollout actors of a cell")
     args.add_argument("--kills", type=int, default=3, help="times the driver is killed")
     args.add_argument("--seed", type=int, default=0, help="seed of the moments")
-    args.add_argument("--skip-runs", action="store_true", help="compare sweeps only")
     given = args.parse_args()
     with tempfile.TemporaryDirectory(prefix="sweep-faults-") as folder:
         os.chdir(folder)

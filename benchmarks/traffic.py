@@ -1,8 +1,9 @@
-"""Bytes that cross between actors in one iteration, as Ray pickles them.
+"""Bytes sent between actors in one iteration, per worker, as Ray pickles them.
 
-One real iteration on halfcheetah-vel in this process. Every message that Ray would carry is pickled
+One real iteration on halfcheetah-vel in this process. Every message that Ray would send is pickled
 as Ray does it (cloudpickle, protocol 5, buffers out of band) and its bytes are counted, without
-Ray's own few hundred bytes per call. The length of an episode changes no message, so short ones do.
+Ray's own few hundred bytes per call. Episodes are short: their length changes no message. The bytes
+per worker are those of one job, since no more workers than jobs are of use.
 
     python benchmarks/traffic.py [--policy ssm gru] [--learner maml rl2] [flags of harness.run]
 """
@@ -21,10 +22,11 @@ from harness.cli.parser import load_config
 from harness.config.schema import RunConfig
 from harness.execution.backend import Handle, Work
 from harness.execution.cell import CellRunner, cells
+from harness.execution.cell_setup import build_setup
 from harness.execution.local import LocalBackend
 from harness.execution.ray import backend, serialization
 from harness.execution.worker import Receipt
-from harness.meta.cell_setup import CellSetup
+from harness.meta.learners.base import RequestKind
 
 KINDS = ("parameters", "gradient", "report", "job", "receipt")
 
@@ -53,9 +55,9 @@ class CountingBackend(LocalBackend):
         """Run the jobs here and count what would have been sent."""
         receipts, results = super().run(work, on_done)
         self.requests, self.jobs = self.requests + 1, len(work.jobs)
-        answer = "report" if work.kind == "collect" else "gradient"
+        answer = "report" if work.request.kind is RequestKind.COLLECT else "gradient"
         for job, receipt, result in zip(work.jobs, receipts, results, strict=True):
-            self._count("parameters", work.payload, "out")
+            self._count("parameters", work.request.payload, "out")
             self._count("job", job, "out")
             self._count("receipt", receipt, "in")
             self._count(answer, result, "in")
@@ -73,7 +75,7 @@ def measure(learner: str, policy: str, flags: Sequence[str]) -> CountingBackend:
     config = load_config([*names, "--horizon", "10", *flags])
     counting = CountingBackend(config)
     (cell,) = cells(config)
-    runner = CellRunner(CellSetup.build(cell, config), counting)
+    runner = CellRunner(build_setup(cell, config), config, counting)
     next(iter(runner.train(counting.start_learner(cell, None), 0, 0.0)))
     return counting
 
@@ -91,10 +93,13 @@ def main() -> None:
         for policy in options.policy:
             one = measure(learner, policy, flags)
             sizes = [one.largest[kind] for kind in KINDS]
-            totals = [f"{one.total[way] / 1e6:.2f}" for way in ("out", "in")]
-            rows.append([learner, policy, one.jobs, one.requests, *sizes, *totals])
+            totals = [one.total[way] for way in ("out", "in")]
+            per_job = [f"{count / one.jobs / 1e6:.2f}" for count in totals]
+            totals = [f"{count / 1e6:.2f}" for count in totals]
+            rows.append([learner, policy, one.jobs, one.requests, *sizes, *totals, *per_job])
     headers = ["learner", "policy", "jobs", "requests", *(f"{kind} B" for kind in KINDS)]
-    print(tabulate(rows, [*headers, "out MB", "in MB"]))
+    headers += ["out MB", "in MB", "out MB /\nworker", "in MB /\nworker"]
+    print(tabulate(rows, headers))
 
 
 if __name__ == "__main__":
