@@ -34,8 +34,8 @@ from harness.rllib.weights import from_rllib, to_rllib
 
 SIZES = [
     *("--test-tasks", "1", "3", "4", "--epochs", "2", "--seed", "5"),
-    *("--meta-batch-size", "4", "--episodes-per-task", "3", "--ppo-tasks", "2"),
-    *("--ppo-passes", "2", "--ppo-minibatches", "2", "--episodes-in-context", "3"),
+    *("--episodes-per-iteration", "24", "--tasks-per-iteration", "2"),
+    *("--update-epochs", "2", "--minibatches", "2"),
     *("--few-shot", "1", "2", "--query-episodes", "2", "--episodes-per-shot", "3"),
 ]
 """Two tasks with four sequences of three episodes, or twelve of one."""
