@@ -150,9 +150,9 @@ def test_cells_that_cannot_run_fail_alone(maml):
     assert_like(maml, learner=".maml.")
 
 
-def config_of(learner, *flags, **changed):
-    argv = [*sizes(learner, **changed), "--policy", "mlp", "--num-workers", "2", "--name", "x"]
-    return parser.load_config([*argv, "--start-timeout", "600", *flags])
+def config_of(learner, *flags, workers=2, **changed):
+    argv = [*sizes(learner, **changed), "--policy", "mlp", "--num-workers", str(workers)]
+    return parser.load_config([*argv, "--name", "x", "--start-timeout", "600", *flags])
 
 
 @pytest.fixture
@@ -230,7 +230,7 @@ def test_a_slow_worker_leaves_its_waiting_jobs_to_the_other(config):
 def test_jobs_that_wait_behind_another_are_neither_late_nor_lost(config, learner, expected):
     """One worker holds the data of all four jobs and is sent them all at once."""
     params, _, _ = one_iteration(LocalBackend(config), config)
-    config = config_of(learner, "--num-workers", "1", "--job-timeout", "8")
+    config = config_of(learner, "--job-timeout", "8", workers=1)
     faults = []
     backend = RayBackend(config, lambda kind, fields: faults.append((kind, fields.get("attempt"))))
     try:
