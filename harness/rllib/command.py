@@ -1,7 +1,7 @@
-"""``python -m harness.rllib``: RLlib's PPO + LSTM in the place of ours, scored as ours is.
+"""``python -m harness.rllib``: RLlib's PPO + LSTM in place of ours, scored like ours.
 
 Takes the flags of ``harness.run``. Exit codes: 0 complete, 2 bad input, 3 some cells failed,
-4 interrupted (a run of RLlib cannot be taken up again), 5 refused.
+4 interrupted (runs of RLlib cannot be resumed), 5 a file was refused, 70 internal error.
 """
 
 from __future__ import annotations
@@ -11,17 +11,18 @@ import sys
 from collections.abc import Sequence
 
 from harness.cli import parser
-from harness.config import precedence
-from harness.config.components import Component, settings_class
 from harness.config.distributions import open_distribution
+from harness.config.presets import Layer
 from harness.config.schema import RunConfig
 from harness.errors import UsageError, run_command
 from harness.execution.preflight import check_tracking
 from harness.rllib.run import LABEL, LEARNERS
 from harness.rllib.weights import NETWORK
 
+DEFAULTS: Layer = {"policy": [NETWORK], "learner": list(LEARNERS)}
+"""The components of a run without ``--policy`` and ``--learner``."""
 MEANINGLESS = ("backend", "num_workers", "address", "job_timeout")
-"""Settings of execution that RLlib's run has no use for: it is one process."""
+"""Settings of execution without effect here: RLlib trains in one process."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -33,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _main(argv: list[str]) -> int:
-    request = parser.parse_run(argv)
+    request = parser.parse_run(argv, below=[DEFAULTS])
     if isinstance(request, parser.Resume):
         raise UsageError("--resume: RLlib trains in one process and cannot continue a run")
     config = checked(request)
@@ -46,26 +47,21 @@ def _main(argv: list[str]) -> int:
 
 
 def checked(request: parser.Run) -> RunConfig:
-    """Return the configuration of a run of RLlib; both learners if none was named.
+    """Return the configuration of a run of RLlib.
 
     Raises:
         UsageError: a setting was given that a run of RLlib does not have.
     """
     config, given = request.config, request.given
-    policy = Component(NETWORK, settings_class("policy", NETWORK)())
-    if "policy" in given:
-        policy, *others = config.policy.values()
-        if others or policy.kind != NETWORK:
-            raise UsageError(f"--policy: RLlib's recurrent module is an LSTM; have: {NETWORK}")
-    learners = dict(config.learner)
-    if "learner" not in given:
-        wanted = precedence.resolve({**given, "learner": list(LEARNERS)})
-        learners = dict(wanted.learner)
-    if strangers := [part.kind for part in learners.values() if part.kind not in LEARNERS]:
-        raise UsageError(
-            f"--learner: RLlib has no {strangers[0]!r}; have: {', '.join(LEARNERS)}. "
-            "Train it with python -m harness.run"
-        )
+    policy, *others = config.policy.values()
+    if others or policy.kind != NETWORK:
+        raise UsageError(f"--policy: RLlib's recurrent module is an LSTM; have: {NETWORK}")
+    for learner in config.learner.values():
+        if learner.kind not in LEARNERS:
+            raise UsageError(
+                f"--learner: RLlib has no {learner.kind!r}; have: {', '.join(LEARNERS)}. "
+                "Train it with python -m harness.run"
+            )
     if open_distribution(config.task_dist, config.env).spec.discrete:
         raise UsageError(
             f"--task-dist: {config.task_dist} has discrete actions, and this reference supports "
@@ -76,7 +72,7 @@ def checked(request: parser.Run) -> RunConfig:
             raise UsageError(
                 f"--{name.replace('_', '-')}: has no effect: RLlib trains in one process"
             )
-    return dataclasses.replace(config, policy={LABEL: policy}, learner=learners)
+    return dataclasses.replace(config, policy={LABEL: policy})
 
 
 if __name__ == "__main__":

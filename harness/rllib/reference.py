@@ -9,7 +9,7 @@ Differences from our PPO besides the code:
 - the value loss is the squared error at half the coefficient; ours is the Huber loss;
 - advantages are normalised with the extra last step of each sequence among them;
 - the LSTM has two learned bias vectors where ours has one: its biases move twice as fast;
-- sequences are cut into equal chunks of about ``chunk_steps``; minibatches are drawn from all of
+- sequences are cut into equal chunks of about ``bptt_steps``; minibatches are drawn from all of
   them, not job by job; sampling noise and shuffling come from torch's and numpy's own generators;
 - the advantages of rl2 do not see where an inner episode ends: they extend past a fall;
 - where episodes end early, RLlib takes the sequences that finish first until an iteration has its

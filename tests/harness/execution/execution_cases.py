@@ -19,14 +19,14 @@ LEARNER_SIZES = {
 """Sixteen episodes an iteration, for every learner."""
 
 
-def sizes(*chosen):
-    """The flags of the smallest run with these learners."""
+def sizes(*chosen, **changed):
+    """The flags of the smallest run with these learners; a size changed to None is left out."""
     known = {name for learner in chosen for name in fields(learners.spec(learner).settings)}
-    flags = {f"--{name.replace('_', '-')}": n for name, n in LEARNER_SIZES.items() if name in known}
+    numbers = {name: n for name, n in (LEARNER_SIZES | changed).items() if name in known and n}
     return [
         *("--task-dist", "point_goal", "--horizon", "8", "--test-tasks", "0", "1", "2", "3", "4"),
         *("--few-shot", "1", "--episodes-per-shot", "2", "--query-episodes", "2"),
-        *(word for flag, number in flags.items() for word in (flag, str(number))),
+        *(word for name, n in numbers.items() for word in (f"--{name.replace('_', '-')}", str(n))),
         *("--learner", *chosen),
     ]
 
@@ -41,7 +41,7 @@ class NotPermittedError(Exception):
     """This machine or this user cannot do what a test needs."""
 
 
-def play(name, *argv, policy=("mlp",), epochs=3, checkpoint_every=1):
+def play(name, *argv, policy=("mlp",), epochs=3, checkpoint_every=1, **changed):
     """Run the command line in this process, below the working directory; or resume a run."""
     words = list(argv)
     if "--resume" in words:
@@ -54,7 +54,7 @@ def play(name, *argv, policy=("mlp",), epochs=3, checkpoint_every=1):
         chosen = words[at:end]
         del words[at - 1 : end]
     budget = ["--epochs", str(epochs), "--checkpoint-every", str(checkpoint_every)]
-    return run.main([*sizes(*chosen), *budget, "--name", name, "--policy", *policy, *words])
+    return run.main([*sizes(*chosen, **changed), *budget, "--name", name, "--policy", *policy, *words])
 
 
 def played_locally(name, *argv, **kwargs):

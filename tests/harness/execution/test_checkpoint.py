@@ -19,10 +19,10 @@ from harness.config.schema import config_as_dict
 from harness.execution import checkpoint as checkpoints
 from harness.execution import npz
 from harness.execution.cell import cells
+from harness.execution.cell_setup import build_setup
 from harness.execution.checkpoint import Checkpoint, CheckpointError
 from harness.execution.learner_host import LearnerHost
 from harness.meta import learners
-from harness.meta.cell_setup import CellSetup
 
 pytestmark = pytest.mark.faults
 SUFFIXES = (".safetensors", ".npz")
@@ -234,14 +234,14 @@ def trained(folder, policy):
     """A checkpoint of an untrained learner whose optimiser and normaliser have been used."""
     config = parser.load_config(["--task-dist", "halfcheetah-vel", "--policy", policy])
     (cell,) = cells(config)
-    learner = learners.build(CellSetup.build(cell, config))
+    learner = learners.build(build_setup(cell, config))
     state = learner.init()
     state.adam_step({name: torch.ones_like(value) for name, value in state.params.items()})
     state.moments = dataclasses.replace(state.moments, count=3.0, total=state.moments.total + 1)
     values = {"cell": dataclasses.asdict(cell), "config": config_as_dict(config)}
     path = checkpoints.path_of(folder, 0)
-    checkpoints.write(path, Checkpoint(*learner.save(state), values))
-    return path, learner, learner.policy_state(state), config
+    checkpoints.write(path, Checkpoint(*state.save(), values))
+    return path, learner, state.snapshot(), config
 
 
 def assert_same_policy(left, right):
@@ -260,10 +260,10 @@ def test_an_inference_checkpoint_is_small_and_holds_the_same_policy(tmp_path, po
     setup, after = checkpoints.load_policy(small)
     assert setup.cell == cells(config)[0]
     assert_same_policy(after, before)
-    assert_same_policy(learner.policy_state(checkpoints.restore(path, learner)), before)
+    assert_same_policy(checkpoints.restore(path, learner).snapshot(), before)
     host = LearnerHost(config)
     host.open(setup.cell, small)
-    assert_same_policy(host.subject().state, before)
+    assert_same_policy(host.snapshot(), before)
     path.unlink()
     assert checkpoints.latest(tmp_path, lambda *_: pytest.fail("none is damaged")) is None
 

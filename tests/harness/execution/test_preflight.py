@@ -2,7 +2,8 @@
 
 import pytest
 
-from harness.config.schema import ExecutionConfig, UsageError
+from harness.config.schema import ExecutionConfig
+from harness.errors import UsageError
 from harness.execution import preflight
 
 

@@ -1,6 +1,6 @@
 """The RLlib reference: its inputs, weights and scores follow our own protocol."""
 
-from dataclasses import astuple, replace
+from dataclasses import astuple
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from harness import seeding
-from harness.cli.parser import load_config
+from harness.cli import parser
+from harness.config.sweep_file import planned_cells
 from harness.execution.backend import LostError
 from harness.execution.cell import CellRunner
 from harness.execution.cell_setup import build_setup
@@ -28,14 +29,13 @@ from harness.meta.rollouts.trajectories import inputs_along, pack
 from harness.reporting.store.manifest import Manifest
 from harness.reporting.store.records import read_curves, read_records
 from harness.rllib import command, run
-from harness.rllib.run import reference_cells
 from harness.rllib.sequence_env import SequenceEnv, SequenceSource, assignments
 from harness.rllib.weights import from_rllib, to_rllib
 
 SIZES = [
     *("--test-tasks", "1", "3", "4", "--epochs", "2", "--seed", "5"),
-    *("--meta-batch-size", "4", "--episodes-per-task", "3", "--ppo-tasks", "2"),
-    *("--ppo-passes", "2", "--ppo-minibatches", "2", "--episodes-in-context", "3"),
+    *("--episodes-per-iteration", "24", "--tasks-per-iteration", "2"),
+    *("--update-epochs", "2", "--minibatches", "2"),
     *("--few-shot", "1", "2", "--query-episodes", "2", "--episodes-per-shot", "3"),
 ]
 """Two tasks with four sequences of three episodes, or twelve of one."""
@@ -46,9 +46,11 @@ WEIGHTS_OF_MEAN = ("pi.head.net.mlp.0.weight", "pi.head.net.mlp.0.bias")
 def planned(learner, *argv, task_dist="point_goal", horizon=8):
     """One cell of RLlib and the configuration of its run."""
     which = ["--task-dist", task_dist, "--horizon", str(horizon)]
-    flags = [*which, *SIZES, "--learner", learner, *argv]
-    config = replace(load_config(flags), policy=("lstm",))
-    return reference_cells(config)[0], config
+    flags = [*which, *SIZES, "--policy", "lstm", "--learner", learner, *argv]
+    if learner == "rl2":
+        flags += ["--episodes-in-context", "3"]
+    (planned,) = planned_cells(command.checked(parser.parse_run(flags)), {})
+    return planned.cell, planned.config
 
 
 def state_of(setup):
@@ -66,7 +68,7 @@ def state_of(setup):
 def test_a_sequence_shows_the_inputs_of_our_policy(task_dist, learner):
     """The actions of our own learner's sequences are repeated in the sequence environment."""
     horizon = 100 if task_dist == "walker2d-vel" else 8
-    flags = ["--ppo-action-scale", "0.7", "--least-jobs", "1"]
+    flags = ["--action-scale", "0.7", "--min-jobs", "1"]
     cell, config = planned(learner, *flags, task_dist=task_dist, horizon=horizon)
     setup = build_setup(cell, config)
     ppo, state = learners.build(setup), state_of(setup)
@@ -156,7 +158,7 @@ def test_rllib_computes_what_our_lstm_computes(start):
     first = torch.zeros(1, 3, 7, dtype=torch.bool)
     ours = setup.policy.forward(params, x[None], first, (h[None], c[None]))
     mean, log_std = theirs["action_dist_inputs"].chunk(2, -1)
-    torch.testing.assert_close(ours.mean[0], mean, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(ours.action_params[0], mean, atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(ours.log_std.expand(1, 3, 7, -1)[0], log_std)
     torch.testing.assert_close(ours.value[0], value, atol=1e-5, rtol=1e-5)
     again = from_rllib(to_rllib(params))
@@ -230,7 +232,8 @@ def test_an_empty_sample_and_weights_that_are_not_finite_fail_the_cell(start, mo
 @pytest.mark.ray
 @pytest.mark.usefixtures("_ray", "workplace")
 def test_a_run_of_rllib_is_a_complete_run():
-    argv = ["--task-dist", "point_goal", "--horizon", "8", *SIZES, "--name", "reference"]
+    argv = ["--task-dist", "point_goal", "--horizon", "8", *SIZES, "--episodes-in-context", "3"]
+    argv += ["--name", "reference"]
     assert command.main(argv) == 0
     folder = Path("results/reference")
     manifest = Manifest.load(folder)
@@ -255,7 +258,7 @@ def test_a_run_of_rllib_is_a_complete_run():
         (("--learner", "maml"), "maml"),
         (("--policy", "gru"), "lstm"),
         (("--num-workers", "2"), "--num-workers"),
-        (("--resume", "--name", "x"), "--resume"),
+        (("--resume", "x"), "--resume"),
     ],
 )
 def test_unsupported_settings_are_refused(flags, word, capsys):

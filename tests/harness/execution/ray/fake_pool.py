@@ -7,6 +7,7 @@ from harness.execution.backend import Work
 from harness.execution.jobs import Job
 from harness.execution.ray.calls import DeadActorError
 from harness.execution.ray.scheduler import JobScheduler
+from harness.meta.learners.base import Request, RequestKind
 from harness.types import Cell
 
 CELL = Cell("point_goal", "mlp", "maml", 0)
@@ -79,4 +80,4 @@ def run(pool, jobs=JOBS, **settings):
         pool.log.append((kind, fields.get("job"), fields.get("attempt")))
 
     execution = ExecutionConfig(**settings)
-    return JobScheduler(pool, Work("gradient", jobs, "payload"), execution, report, None).run()
+    return JobScheduler(pool, Work(Request(RequestKind.COMPUTE, "payload"), jobs), execution, report, None).run()

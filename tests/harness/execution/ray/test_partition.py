@@ -64,7 +64,7 @@ def start(network, workers):
 
 def iterations():
     """Iterations in the newest checkpoint."""
-    paths = Path(f"results/x/checkpoints/{CELL}").glob("*.safetensors")
+    paths = Path(f"results/x/cells/{CELL}/checkpoints").glob("*.safetensors")
     return max((int(path.stem.rpartition("-")[2]) for path in paths), default=0)
 
 

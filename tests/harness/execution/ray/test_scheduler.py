@@ -1,9 +1,9 @@
 """The scheduler on a scripted pool: what it sends where, what it repeats and whom it blames."""
 
 import pytest
-from harness.experiments.run_loop import reason_of
 
 from harness.execution.backend import LostError
+from harness.experiments.trial import reason_of
 from tests.harness.execution.ray.fake_pool import JOBS, FakePool, died, run
 
 pytestmark = pytest.mark.faults
