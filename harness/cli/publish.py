@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.text import Text
 
 from harness.errors import EXIT_CODES, run_command
-from harness.reporting.publishing import MAX_CHECKPOINT_BYTES, Published, publish
+from harness.experiments.publishing import Published, publish
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -22,8 +22,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _main(argv: Sequence[str] | None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m harness.publish",
-        description="Copy a complete run (run.json, records, curves, tables, figures, checkpoints "
-        f"up to {MAX_CHECKPOINT_BYTES // 1_000_000} MB) to where git tracks it.",
+        description="Copy a complete run (run.json, records, curves, tables, figures and trained "
+        "policies) to where git tracks it.",
         epilog=EXIT_CODES,
     )
     parser.add_argument("run", type=Path, help="folder of the run, e.g. results/my-run")
@@ -42,7 +42,7 @@ def _lines(published: Published) -> list[str]:
     for file in published.files:
         size = (published.path / file).stat().st_size
         lines.append(f"  {file}  {size / 1e3:.1f} kB")
-    lines += [f"  left out: checkpoint of {cell}, too large" for cell in published.left_out]
+    lines += [f"  left out: policy of {cell}" for cell in published.left_out]
     return lines
 
 

@@ -6,7 +6,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from harness.cli import publish, tables
-from harness.reporting.publishing import MAX_CHECKPOINT_BYTES
+from harness.experiments.publishing import MAX_CHECKPOINT_BYTES
 from harness.reporting.rebuild import load_comparison, rebuild
 from harness.reporting.render.formats import to_markdown
 from harness.reporting.store.manifest import CellState, Manifest
@@ -205,6 +205,6 @@ def test_publish_leaves_nothing_behind_when_it_fails(tmp_path, monkeypatch):
     def full(path):
         raise OSError("disk full")
 
-    monkeypatch.setattr("harness.reporting.publishing.rebuild", full)
+    monkeypatch.setattr("harness.experiments.publishing.rebuild", full)
     assert publish.main([str(folder.path), "v1", "--to", str(target)]) == 2
     assert not list(target.iterdir())

@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.errors import UsageError
+from harness.execution import checkpoint
 from harness.reporting.rebuild import CELL_CONFIG, exit_code, load_tables, rebuild
 from harness.reporting.store.files import remove_temporaries, run_path, sync_folder
 from harness.reporting.store.manifest import CELLS_DIR, RUN_FILE, STATE_FILE, Manifest
 from harness.reporting.store.records import CellFolder
 
-MAX_CHECKPOINT_BYTES = 5_000_000
-"""Most that the checkpoints of a run may take in git; its cells share it."""
-CHECKPOINT_SUFFIXES = (".safetensors", ".json")
+MAX_POLICY_BYTES = 1_000_000
+"""Largest trained policy of a cell that is put under version control."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +26,7 @@ class Published:
     files: tuple[Path, ...]
     """Relative to ``path``."""
     left_out: tuple[str, ...]
-    """Keys of the cells whose checkpoint is too large."""
+    """Keys of the cells whose trained policy is missing or too large."""
 
 
 def publish(run: Path, name: str, published_dir: Path) -> Published:
@@ -75,26 +75,31 @@ def _check_complete(run: Path) -> None:
 
 
 def _copy(run: Path, target: Path) -> tuple[str, ...]:
-    """Copy what is published of a run; return the cells whose checkpoints are too large."""
+    """Copy what is published of a run; return the cells without a policy."""
     (target / CELLS_DIR).mkdir(parents=True)
     for name in (RUN_FILE, "events.jsonl"):
         _copy_file(run / name, target / name)
-    manifest = Manifest.load(run)
-    share = MAX_CHECKPOINT_BYTES // len(manifest.cells)
     left_out = []
-    for key in manifest.entries:
+    for key, entry in Manifest.load(run).entries.items():
         cell, copy = CellFolder(run / CELLS_DIR / key), CellFolder(target / CELLS_DIR / key)
         copy.path.mkdir()
         for name in (STATE_FILE, CELL_CONFIG, cell.records.name, cell.curve.name):
             _copy_file(cell.path / name, copy.path / name)
-        stored = [p for p in sorted(cell.checkpoints.glob("*")) if p.suffix in CHECKPOINT_SUFFIXES]
-        if sum(path.stat().st_size for path in stored) > share:
+        if entry.iterations and not _export_policy(cell, copy):
             left_out.append(key)
-            continue
-        for path in stored:
-            copy.checkpoints.mkdir(exist_ok=True)
-            _copy_file(path, copy.checkpoints / path.name)
     return tuple(left_out)
+
+
+def _export_policy(cell: CellFolder, copy: CellFolder) -> bool:
+    """Write the trained policy without its optimiser; return whether it was small enough."""
+    newest = checkpoint.latest(cell.checkpoints, lambda path, reason: None)
+    if newest is None:
+        return False
+    policy = checkpoint.export_policy(newest[0], copy.path)
+    if policy.stat().st_size > MAX_POLICY_BYTES:
+        policy.unlink()
+        return False
+    return True
 
 
 def _copy_file(source: Path, target: Path) -> None:
