@@ -11,11 +11,10 @@ from pathlib import Path
 from harness.cli import parser
 from harness.config.distributions import open_distribution
 from harness.config.protocol import scored_tasks
-from harness.config.scoring import EvaluateConfig
 from harness.errors import UsageError
 from harness.execution.cell_setup import build_setup
 from harness.execution.checkpoint import read
-from harness.experiments.evaluate import checkpoint_cell
+from harness.experiments.planning import checkpoint_cell
 from harness.reporting.store.files import run_path
 from task_distributions import Task
 
@@ -75,7 +74,7 @@ def load(text: str) -> Loaded:
     if not text or not text.strip():
         raise UsageError("no checkpoint is selected: choose one or type its path")
     path = Path(text.strip()).expanduser().absolute()
-    cell, config = checkpoint_cell(EvaluateConfig(checkpoint=path))
+    cell, config = checkpoint_cell(path)
     dist = open_distribution(config.task_dist, config.env)
     every = dist.tasks("test")
     tasks = tuple((f"{i}: {_label(every[i])}", i) for i in scored_tasks(dist, config, "test"))

@@ -69,6 +69,8 @@ class Run:
     config: RunConfig
     given: Layer
     """The settings that the file and the flags gave, nested as in YAML."""
+    pretrained: tuple[Path, ...] = ()
+    """Checkpoints to score in rows of their own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +153,12 @@ def parse_run(argv: Sequence[str], *, below: Sequence[Layer] = ()) -> Run | Resu
         overrides=overrides,
         below=layers,
     )
-    return Run(config, _given([*layers, document.values, layer], overrides, config))
+    pretrained = tuple(map(Path, special.get("pretrained", ())))
+    for path in pretrained:
+        if not path.is_file():
+            raise UsageError(f"--pretrained: {str(path)!r} does not exist")
+    given = _given([*layers, document.values, layer], overrides, config)
+    return Run(config, given, pretrained)
 
 
 def run_flags(config: RunConfig) -> list[Flag]:
@@ -218,6 +225,11 @@ _SPECIAL: list[Flag] = [
         LargeCount,
         "Choose each policy's hidden_dim so that it has about N parameters (e.g. 100k).",
         "run",
+    ),
+    _special(
+        "pretrained",
+        tuple[Path, ...],
+        "Also score these checkpoints, each in a row of its own.",
     ),
     _special("mode", str, f"Settings by name: {', '.join(aliases.MODES)}."),
     _special("episodes", Positive, "With --mode: training episodes; sets --env-steps."),

@@ -38,7 +38,13 @@ def _main(argv: list[str]) -> int:
         return adapt_checkpoint(request, argv=argv, listener=listener)
     if isinstance(request, EvaluateConfig):
         return evaluate_checkpoint(request, argv=argv, listener=listener)
-    return run_experiment(request.config, argv=argv, given=request.given, listener=listener)
+    return run_experiment(
+        request.config,
+        argv=argv,
+        given=request.given,
+        listener=listener,
+        pretrained=request.pretrained,
+    )
 
 
 def _resume(request: parser.Resume) -> int:

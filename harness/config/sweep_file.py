@@ -68,6 +68,8 @@ class PlannedCell:
     """The settings given for it; ``harness.run --config`` makes the same cell of them."""
     settings: dict[str, Any]
     """Swept settings by dotted name, without names of components and seed."""
+    checkpoint: Path | None = None
+    """Score this checkpoint instead of training."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -39,8 +39,6 @@ class CellQueue:
     listener: RunListener
     waiting: list[str]
     """Keys still to be played, in order, reference lines first."""
-    checkpoint: Path | None = None
-    """Score this checkpoint instead of training."""
     revision: str = ""
     running: set[str] = field(default_factory=set)
     shared: dict[str, str] = field(default_factory=dict)
@@ -126,7 +124,7 @@ class CellQueue:
             run=self.folder.path.absolute(),
             references=references,
             shared=shared if complete else None,
-            checkpoint=None if references else self.checkpoint,
+            checkpoint=None if references else planned.checkpoint,
             alone=len(self.planned) == 1,
             revision=self.revision,
         )

@@ -10,22 +10,20 @@ from pathlib import Path
 
 import numpy as np
 
-from harness.config.schema import RunConfig
 from harness.config.scoring import AdaptConfig, EvaluateConfig, as_dict
 from harness.config.sweep_file import PlannedCell
-from harness.config.validation import check, config_from_dict
+from harness.config.validation import check
 from harness.console.listener import RunListener
 from harness.console.progress_state import CellProgress, RunProgress
 from harness.errors import ExitCode, UsageError
-from harness.execution import checkpoint as checkpoints
-from harness.execution.cell import cells
 from harness.experiments import online_adaptation
+from harness.experiments.planning import checkpoint_cell
 from harness.experiments.run import RunOptions, play
 from harness.reporting.rebuild import load_comparison
 from harness.reporting.render.formats import console
 from harness.reporting.stats.intervals import Estimate, estimate
 from harness.reporting.store.files import run_path, write_atomically
-from harness.types import REFERENCE, Cell
+from harness.types import REFERENCE
 
 ADAPTATION_FILE = "adaptation.json"
 CHANGEABLE: dict[tuple[str, ...], str] = {
@@ -49,46 +47,18 @@ def evaluate_checkpoint(
         CheckpointError: the file is not a whole checkpoint.
         UsageError: the run cannot start.
     """
-    cell, stored = checkpoint_cell(config)
+    cell, stored = checkpoint_cell(config.checkpoint, config.task_dist)
     chosen = config.applied_to(stored)
     check(chosen, CHANGEABLE)
     given = as_dict(config)
-    planned = PlannedCell(cell.id, cell, chosen, given, {})
+    planned = PlannedCell(cell.id, cell, chosen, given, {}, config.checkpoint)
     options = RunOptions.of_execution(
         config.execution,
         chosen.task_dist,
         command=("python", "-m", "harness.run", *argv),
         given=given,
-        checkpoint=config.checkpoint,
     )
     return play([planned], options, listener)
-
-
-def checkpoint_cell(config: EvaluateConfig) -> tuple[Cell, RunConfig]:
-    """Return the cell that a checkpoint belongs to, and its configuration for that cell alone.
-
-    Raises:
-        CheckpointError: the file is not a whole checkpoint.
-        UsageError: it is of another distribution than was asked for.
-    """
-    path = config.checkpoint
-    run = checkpoints.read(path).run
-    try:
-        stored = config_from_dict(run["config"])
-        named = Cell(**run["cell"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise checkpoints.CheckpointError(f"{path} does not say what it is of: {error}") from error
-    planned = cells(stored)
-    if config.task_dist not in (None, stored.task_dist):
-        raise UsageError(
-            f"{path} is of {stored.task_dist}, and {config.task_dist} was asked for: leave that out"
-        )
-    if named not in planned:
-        raise checkpoints.CheckpointError(
-            f"{path} is of {named}, which is not a cell of the configuration it carries"
-        )
-    cell = planned[planned.index(named)]
-    return cell, stored.one_cell(cell.policy, cell.learner, cell.seed)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -157,7 +127,7 @@ def _online(config: AdaptConfig, folder: Path, listener: RunListener) -> Gain:
         folder.mkdir(parents=True)
     except FileExistsError as error:
         raise UsageError(f"--name: {folder} exists already; give another name") from error
-    cell, stored = checkpoint_cell(config)
+    cell, stored = checkpoint_cell(config.checkpoint, config.task_dist)
     listener.started(RunProgress(folder.name, {cell.id: CellProgress("running")}))
     try:
         on_done = partial(listener.evaluating, cell.id)

@@ -16,7 +16,8 @@ from harness.config.protocol import scored
 from harness.config.schema import RunConfig, config_as_dict
 from harness.config.sweep_file import PlannedCell
 from harness.config.validation import config_from_dict
-from harness.errors import ArtefactError
+from harness.errors import ArtefactError, UsageError
+from harness.execution import checkpoint
 from harness.execution.cell_setup import planned_iterations
 from harness.meta import learners
 from harness.reporting.store.files import NAME
@@ -30,7 +31,54 @@ from harness.reporting.store.manifest import (
     relevant,
     varied,
 )
-from harness.types import REFERENCE
+from harness.types import REFERENCE, Cell
+
+PRETRAINED = "pretrained-"
+"""Prefix of the policy label of a checkpoint that is scored beside trained cells."""
+
+
+def checkpoint_cell(path: Path, task_dist: str | None = None) -> tuple[Cell, RunConfig]:
+    """Return the cell of a checkpoint, and its configuration for that cell alone.
+
+    Raises:
+        CheckpointError: the file is not a whole checkpoint.
+        UsageError: it was trained on another distribution than ``task_dist``.
+    """
+    run = checkpoint.read(path).run
+    try:
+        stored, cell = config_from_dict(run["config"]), Cell(**run["cell"])
+        config = stored.one_cell(cell.policy, cell.learner, cell.seed)
+    except (KeyError, TypeError, ValueError) as error:
+        raise checkpoint.CheckpointError(f"{path} does not name its cell: {error}") from error
+    if task_dist not in (None, cell.task_dist):
+        raise UsageError(
+            f"{path} was trained on {cell.task_dist}, not on {task_dist}: leave one of the two out"
+        )
+    return cell, config
+
+
+def pretrained_cell(path: Path, config: RunConfig) -> PlannedCell:
+    """Return a cell that scores a checkpoint as the cells of ``config`` are scored.
+
+    Raises:
+        CheckpointError: the file is not a whole checkpoint.
+        UsageError: it was trained on another distribution, or on other settings of it.
+    """
+    named, stored = checkpoint_cell(path, config.task_dist)
+    if stored.env != config.env:
+        raise UsageError(
+            f"--pretrained: {path} was trained with other settings of its distribution"
+        )
+    cell = dataclasses.replace(named, policy=f"{PRETRAINED}{named.policy}")
+    own = dataclasses.replace(
+        config,
+        policy={cell.policy: stored.policy[named.policy]},
+        learner=stored.learner,
+        adapter=stored.adapter,
+        seed=(cell.seed,),
+        train=stored.train,
+    )
+    return PlannedCell(cell.id, cell, own, {}, {}, path.absolute())
 
 
 def plan(
@@ -64,7 +112,8 @@ def _info(planned: PlannedCell) -> CellInfo:
         seed=cell.seed,
         settings=planned.settings,
         table=", ".join([cell.task_dist, *shown]),
-        iterations=planned_iterations(cell, planned.config),
+        iterations=0 if planned.checkpoint else planned_iterations(cell, planned.config),
+        checkpoint=str(planned.checkpoint or ""),
         config=config,
         config_hash=config_hash(config),
     )
@@ -125,7 +174,8 @@ def cells_of(manifest: Manifest, execution: Mapping[str, Any]) -> list[PlannedCe
             ) from error
         changed = dataclasses.replace(config.execution, **execution)
         own = dataclasses.replace(config, execution=changed)
-        found.append(PlannedCell(key, info.cell, own, {}, info.settings))
+        source = Path(info.checkpoint) if info.checkpoint else None
+        found.append(PlannedCell(key, info.cell, own, {}, info.settings, source))
     return found
 
 

@@ -27,7 +27,7 @@ from harness.execution.preflight import available_cpus, check_tracking
 from harness.experiments.cell_queue import CellQueue
 from harness.experiments.lock import alone
 from harness.experiments.mirror import Mirror, mirrored
-from harness.experiments.planning import cells_of, plan
+from harness.experiments.planning import cells_of, plan, pretrained_cell
 from harness.experiments.trial import StartBackend, play_cell, start_backend
 from harness.reporting.rebuild import exit_code, rebuild
 from harness.reporting.render.formats import console, to_rich
@@ -64,8 +64,6 @@ class RunOptions:
     mirror: str | None = None
     """Address that gets a copy of the folder."""
     scheduling: TuneConfig = field(default_factory=TuneConfig)
-    checkpoint: Path | None = None
-    """Score this checkpoint instead of training."""
     start_backend: StartBackend | None = None
     """Start other workers than our own, in this process."""
 
@@ -93,18 +91,33 @@ class RunOptions:
 
 
 def run_experiment(
-    config: RunConfig, *, argv: Sequence[str], given: Mapping[str, Any], listener: RunListener
+    config: RunConfig,
+    *,
+    argv: Sequence[str],
+    given: Mapping[str, Any],
+    listener: RunListener,
+    pretrained: Sequence[Path] = (),
 ) -> int:
     """Train and score every cell of a plain run; return the exit code.
 
+    Args:
+        config: the settings of all cells.
+        argv: the command line, for the manifest.
+        given: the settings as given, for the manifest.
+        listener: told of its progress.
+        pretrained: checkpoints to score in rows of their own.
+
     Raises:
-        UsageError: the run cannot start: its folder, its resumption or its resources.
+        UsageError: the run cannot start: its folder, its resources, or a checkpoint.
+        CheckpointError: a file is not a whole checkpoint.
     """
     command = ("python", "-m", "harness.run", *argv)
     options = RunOptions.of_execution(
         config.execution, config.task_dist, command=command, given=given
     )
-    return play(planned_cells(config, dict(given)), options, listener)
+    planned = planned_cells(config, dict(given))
+    planned += [pretrained_cell(path, config) for path in pretrained]
+    return play(planned, options, listener)
 
 
 def resume(
@@ -187,7 +200,6 @@ def play(planned: Sequence[PlannedCell], options: RunOptions, listener: RunListe
             listener=listener,
             retry_failed=options.retry_failed,
         )
-        queue.checkpoint = options.checkpoint
         queue.revision = described.git.revision if described.git else ""
         began, interrupted = time.monotonic(), False
         try:

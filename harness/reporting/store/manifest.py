@@ -71,6 +71,8 @@ class CellInfo(Strict):
     """Table it belongs to: cells of one table were scored on the same things."""
     iterations: int = 0
     """Outer iterations of its training."""
+    checkpoint: str = ""
+    """Path of the checkpoint that is scored instead of training."""
     config: dict[str, Any]
     """Its complete configuration, with one policy, learner and seed."""
     config_hash: str

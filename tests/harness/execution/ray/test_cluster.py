@@ -26,7 +26,16 @@ SIZES = [
     *("--task-dist", "point_goal", "--horizon", "8", "--test-tasks", "0", "1", "2", "3", "4"),
     # 20 jobs an iteration: more than one group of the tree along which gradients are added.
     *("--meta-batch-size", "20", "--episodes-per-task", "2", "--envs-per-job", "2"),
-    *("--outer-updates", "2", "--episodes-per-iteration", "40", "--tasks-per-iteration", "20", "--update-epochs", "1"),
+    *(
+        "--outer-updates",
+        "2",
+        "--episodes-per-iteration",
+        "40",
+        "--tasks-per-iteration",
+        "20",
+        "--update-epochs",
+        "1",
+    ),
     *("--few-shot", "1", "--episodes-per-shot", "2", "--query-episodes", "2"),
     *("--policy", "gru", "--learner", "maml", "rl2", "--checkpoint-every", "1"),
 ]

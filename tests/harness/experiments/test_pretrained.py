@@ -1,0 +1,43 @@
+"""Checkpoints scored beside freshly trained cells, in rows of their own."""
+
+from pathlib import Path
+
+import pytest
+
+from harness.execution import checkpoint
+from tests.harness.execution.execution_cases import assert_same, manifest, played_locally, records
+
+
+@pytest.fixture(autouse=True)
+def _here(workplace):
+    """In an empty folder."""
+
+
+def test_a_checkpoint_is_a_row_with_the_scores_it_had_and_survives_resuming(capsys):
+    assert played_locally("first", "--learner", "rl2", policy=("gru",)) == 0
+    (newest, *_) = sorted(Path("results/first").rglob("iteration-*.safetensors"), reverse=True)
+    policy = checkpoint.export_policy(newest, Path("kept"))
+    argv = ["--learner", "maml", "--pretrained", str(policy)]
+    assert played_locally("second", *argv, policy=("gru",)) == 0
+    assert "pretrained-gru" in capsys.readouterr().out
+    frames = {name: records(name, without=["cell"]) for name in ("first", "second")}
+    before = frames["first"].query("learner == 'rl2'").reset_index(drop=True)
+    after = frames["second"].query("policy == 'pretrained-gru'").reset_index(drop=True)
+    assert_same(before.drop(columns="policy"), after.drop(columns="policy"))
+    key = "point_goal.pretrained-gru.rl2.s0"
+    assert not (Path("results/second/cells") / key / "checkpoints").exists()
+    (Path("results/second/cells") / key / "state.json").unlink()
+    (Path("results/second/cells") / key / "records.parquet").unlink()
+    assert played_locally("second", "--resume") == 0
+    assert manifest("second").cells[key].status == "ok"
+    again = records("second", without=["cell"]).query("policy == 'pretrained-gru'")
+    assert_same(again.reset_index(drop=True), after)
+
+
+def test_a_checkpoint_of_other_tasks_is_refused_before_anything_is_made():
+    assert played_locally("first", epochs=1) == 0
+    (newest, *_) = sorted(Path("results/first").rglob("iteration-*.safetensors"))
+    argv = ["--pretrained", str(newest), "--horizon", "9"]
+    for words in (argv, ["--pretrained", "nowhere.safetensors"]):
+        assert played_locally("second", *words) == 2
+    assert not Path("results/second").exists()
