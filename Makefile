@@ -36,7 +36,7 @@ test-all: test slow
 coverage: install
 	$(BIN)/python -m pytest -m "not exhaustive" --cov=harness --cov=policies --cov=task_distributions --cov-report=term-missing:skip-covered
 
-lint: install
+lint: install words
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/codespell

@@ -69,7 +69,7 @@ def resolve(
     settings: Layer = {}
     for layer in (*_lower(layers), *(prepared(layer, found) for layer in below), *layers):
         settings = merged(settings, layer)
-    settings = _settle_components(settings, overrides or {}, found)
+    settings = _complete_components(settings, overrides or {}, found)
     count = settings.pop("match_params", None)
     config = validation.build(settings, found)
     if count is not None:
@@ -174,7 +174,7 @@ def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> Layer:
     return result
 
 
-def _settle_components(
+def _complete_components(
     settings: Layer, overrides: Mapping[KeyPath, Any], origins: Origins
 ) -> Layer:
     """Return settings whose components carry those given by kind, and the overrides."""

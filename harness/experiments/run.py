@@ -104,7 +104,7 @@ def run_experiment(
         config: the settings of all cells.
         argv: the command line, for the manifest.
         given: the settings as given, for the manifest.
-        listener: told of its progress.
+        listener: notified of its progress.
         pretrained: checkpoints to score in rows of their own.
 
     Raises:
@@ -132,7 +132,7 @@ def resume(
 
     Args:
         folder: of the run. If it is not here, it is fetched from ``mirror``.
-        listener: told of its progress.
+        listener: notified of its progress.
         retry_failed: play failed cells again.
         mirror: address of the copy; the run's own if not given.
         execution: execution settings to change, by the names of ``ExecutionConfig``.

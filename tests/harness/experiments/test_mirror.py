@@ -56,7 +56,7 @@ def test_the_copy_is_the_run_and_no_more(workplace):
     assert len(list(Path("results/x").rglob("*.safetensors"))) == 2, "older ones are pruned"
 
 
-def test_a_run_is_taken_up_elsewhere_from_its_copy(workplace, monkeypatch):
+def test_a_run_is_continued_elsewhere_from_its_copy(workplace, monkeypatch):
     assert played_locally("whole", epochs=4) == 0
 
     def stop(iteration):
@@ -176,7 +176,7 @@ def test_names_that_leave_the_folder_are_not_fetched(workplace, monkeypatch, nam
 @pytest.mark.ray
 @pytest.mark.slow
 @pytest.mark.usefixtures("_ray")
-def test_a_sweep_is_copied_and_taken_up_from_its_copy(workplace):
+def test_a_sweep_is_copied_and_continued_from_its_copy(workplace):
     text = SETTINGS % 2 + "sweep:\n  policy: [mlp]\n  seed: [0, 1]\n"
     Path("x.yaml").write_text(f"{text}tune: {{workers_per_cell: 0}}\n")
     assert sweep.main(["x.yaml", "--mirror", "memory://runs"]) == 0
