@@ -80,4 +80,6 @@ def run(pool, jobs=JOBS, **settings):
         pool.log.append((kind, fields.get("job"), fields.get("attempt")))
 
     execution = ExecutionConfig(**settings)
-    return JobScheduler(pool, Work(Request(RequestKind.COMPUTE, "payload"), jobs), execution, report, None).run()
+    return JobScheduler(
+        pool, Work(Request(RequestKind.COMPUTE, "payload"), jobs), execution, report, None
+    ).run()
