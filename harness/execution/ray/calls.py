@@ -42,4 +42,7 @@ def _data_lost(error: Exception) -> LostError:
 
 
 def _summary(error: Exception) -> str:
-    return str(error).splitlines()[0]
+    first, *rest = str(error).strip().splitlines()
+    if rest and "creation task" in first:  # then the cause is in the last line alone
+        return f"its constructor raised {rest[-1].strip()}"
+    return first

@@ -12,6 +12,11 @@ from harness.execution.backend import LostError
 from harness.execution.ray import calls
 
 
+class Stillborn:
+    def __init__(self):
+        raise FloatingPointError("boom")
+
+
 class Actor:
     def echo(self, value):
         return value
@@ -53,6 +58,14 @@ def test_a_dead_actor_and_lost_data_are_told_apart(actors):
         calls.get(other.echo.remote(lost))
     assert missing.value.learner
     assert not isinstance(missing.value, calls.DeadActorError)
+
+
+@pytest.mark.ray
+@pytest.mark.usefixtures("_ray")
+def test_an_actor_that_cannot_be_constructed_is_dead_for_that_reason():
+    actor = ray.remote(num_cpus=0)(Stillborn).remote()
+    with pytest.raises(calls.DeadActorError, match=r"FloatingPointError: boom$"):
+        calls.get(actor.__ray_ready__.remote())
 
 
 def test_an_actor_killed_to_reclaim_memory_is_dead_for_that_reason(monkeypatch):

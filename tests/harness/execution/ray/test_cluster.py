@@ -26,16 +26,8 @@ SIZES = [
     *("--task-dist", "point_goal", "--horizon", "8", "--test-tasks", "0", "1", "2", "3", "4"),
     # 20 jobs an iteration: more than one group of the tree along which gradients are added.
     *("--meta-batch-size", "20", "--episodes-per-task", "2", "--envs-per-job", "2"),
-    *(
-        "--outer-updates",
-        "2",
-        "--episodes-per-iteration",
-        "40",
-        "--tasks-per-iteration",
-        "20",
-        "--update-epochs",
-        "1",
-    ),
+    *("--outer-updates", "2", "--episodes-per-iteration", "40", "--tasks-per-iteration", "20"),
+    *("--update-epochs", "1"),
     *("--few-shot", "1", "--episodes-per-shot", "2", "--query-episodes", "2"),
     *("--policy", "gru", "--learner", "maml", "rl2", "--checkpoint-every", "1"),
 ]
@@ -45,24 +37,17 @@ NODES = 3
 @contextmanager
 def cluster(nodes, cpus):
     """A head without CPUs: every worker is on another node than driver and learner."""
-    started = Cluster(
-        initialize_head=True,
-        head_node_args={
-            "num_cpus": 0,
-            "include_dashboard": False,
-            "object_store_memory": 80 * 1024**2,
-            "_system_config": QUICK_TO_NOTICE,
-        },
-    )
-    try:
-        added = [
-            started.add_node(num_cpus=cpus, object_store_memory=80 * 1024**2) for _ in range(nodes)
-        ]
-        yield started, added
-    finally:
-        for node in list(started.worker_nodes):  # draining each would take half a minute
-            started.remove_node(node, allow_graceful=False)
-        started.shutdown()
+    memory = {"object_store_memory": 80 * 1024**2}
+    head = {"num_cpus": 0, "include_dashboard": False, "_system_config": QUICK_TO_NOTICE}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", environment()["PYTHONPATH"])  # the nodes import this tree
+        started = Cluster(initialize_head=True, head_node_args=head | memory)
+        try:
+            yield started, [started.add_node(num_cpus=cpus, **memory) for _ in range(nodes)]
+        finally:
+            for node in list(started.worker_nodes):  # draining each would take half a minute
+                started.remove_node(node, allow_graceful=False)
+            started.shutdown()
 
 
 def command(name, address, workers, *argv):
