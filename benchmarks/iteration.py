@@ -20,7 +20,7 @@ def iterations(policy: str, learner_name: str, options: argparse.Namespace) -> R
     maml plays 5 tasks x 20 episodes x 200 steps, support and query; the others 100 episodes.
     """
     from harness.config.precedence import resolve
-    from harness.execution.cell import CellRunner, cells
+    from harness.execution.cell import CellRunner
     from harness.execution.cell_setup import build_setup
     from harness.execution.local import LocalBackend
 
@@ -39,7 +39,7 @@ def iterations(policy: str, learner_name: str, options: argparse.Namespace) -> R
             "train": {"meta_iterations": 10**6},  # far from the end, where PPO's step size is 0
         }
     )
-    (cell,) = cells(config)
+    (cell,) = config.cells
     backend = LocalBackend(config)
     runner = CellRunner(build_setup(cell, config), config, backend)
     learner = backend.start_learner(cell, None)

@@ -21,7 +21,7 @@ from tabulate import tabulate
 from harness.cli.parser import load_config
 from harness.config.schema import RunConfig
 from harness.execution.backend import Handle, Work
-from harness.execution.cell import CellRunner, cells
+from harness.execution.cell import CellRunner
 from harness.execution.cell_setup import build_setup
 from harness.execution.local import LocalBackend
 from harness.execution.ray import backend, serialization
@@ -74,7 +74,7 @@ def measure(learner: str, policy: str, flags: Sequence[str]) -> CountingBackend:
     names = ["--task-dist", "halfcheetah-vel", "--learner", learner, "--policy", policy]
     config = load_config([*names, "--horizon", "10", *flags])
     counting = CountingBackend(config)
-    (cell,) = cells(config)
+    (cell,) = config.cells
     runner = CellRunner(build_setup(cell, config), config, counting)
     next(iter(runner.train(counting.start_learner(cell, None), 0, 0.0)))
     return counting

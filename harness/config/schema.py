@@ -17,6 +17,7 @@ from pydantic import BeforeValidator, ConfigDict, Field, TypeAdapter
 from pydantic.dataclasses import dataclass
 
 from harness.config.components import Component, settings_as_dict
+from harness.types import Cell
 
 STRICT = ConfigDict(extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
 _MULTIPLES = {"": 1, "k": 1_000, "M": 1_000_000, "G": 1_000_000_000}
@@ -180,6 +181,16 @@ class RunConfig:
     train: TrainConfig = field(default_factory=TrainConfig)
     evaluation: EvalConfig = field(default_factory=EvalConfig)
     execution: ExecutionConfig = field(default_factory=ExecutionConfig)
+
+    @property
+    def cells(self) -> list[Cell]:
+        """The cells of a run, seed by seed, so that a partial run already compares policies."""
+        return [
+            Cell(self.task_dist, policy, learner, seed)
+            for seed in self.seed
+            for learner in self.learner
+            for policy in self.policy
+        ]
 
     def one_cell(self, policy: str, learner: str, seed: int) -> RunConfig:
         """Return the configuration of a single cell."""

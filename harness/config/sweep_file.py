@@ -94,24 +94,19 @@ def load(path: Path) -> Sweep:
 def planned_cells(
     config: RunConfig, given: Layer, settings: Mapping[str, Any] | None = None
 ) -> list[PlannedCell]:
-    """Return the cells of a run, seed by seed so that a partial run already compares."""
-    cells = []
-    for seed in config.seed:
-        for learner in config.learner:
-            for policy in config.policy:
-                cell = Cell(config.task_dist, policy, learner, seed)
-                one = config.one_cell(policy, learner, seed)
-                chosen = {
-                    "policy": {policy: one.policy[policy].as_dict()},
-                    "learner": {learner: one.learner[learner].as_dict()},
-                    "adapter": one.adapter.as_dict(),
-                    "seed": [seed],
-                }
-                own = {key: value for key, value in given.items() if key != "match_params"}
-                cells.append(
-                    PlannedCell(cell.id, cell, one, {**own, **chosen}, dict(settings or {}))
-                )
-    return cells
+    """Return the cells of a run, each with its own configuration."""
+    own = {key: value for key, value in given.items() if key != "match_params"}
+    planned = []
+    for cell in config.cells:
+        one = config.one_cell(cell.policy, cell.learner, cell.seed)
+        chosen = {
+            "policy": {cell.policy: one.policy[cell.policy].as_dict()},
+            "learner": {cell.learner: one.learner[cell.learner].as_dict()},
+            "adapter": one.adapter.as_dict(),
+            "seed": [cell.seed],
+        }
+        planned.append(PlannedCell(cell.id, cell, one, {**own, **chosen}, dict(settings or {})))
+    return planned
 
 
 def expand(document: strict_yaml.Document, source: str) -> Sweep:

@@ -15,7 +15,7 @@ from harness.execution.worker import Receipt
 from harness.meta import learners
 from harness.meta.cell_setup import CellSetup
 from harness.meta.learners.base import IterationInfo, Request, RequestKind
-from harness.types import Cell, EvalRecord, Metrics
+from harness.types import EvalRecord, Metrics
 
 OnDone = Callable[[int, int], None]
 """(jobs done, all jobs), after every job."""
@@ -128,13 +128,3 @@ def _shares(
     shares["idle"] = max(0.0, wall * backend.num_workers - total)
     shares["wall"] = wall
     return shares
-
-
-def cells(config: RunConfig) -> list[Cell]:
-    """Return the cells of a run, seed by seed, so that a partial run compares policies already."""
-    return [
-        Cell(config.task_dist, policy, learner, seed)
-        for seed in config.seed
-        for learner in config.learner
-        for policy in config.policy
-    ]

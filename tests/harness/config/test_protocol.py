@@ -11,7 +11,7 @@ from harness.config import validation
 from harness.config.presets import PRESETS
 from harness.config.protocol import first_goals, scored
 from harness.errors import UsageError
-from harness.execution.cell import CellRunner, cells
+from harness.execution.cell import CellRunner
 from harness.execution.cell_setup import build_setup
 from harness.execution.scoring import planned_env_steps
 from harness.meta.learners.base import Request, RequestKind
@@ -95,7 +95,7 @@ META_WORLD = [(dist, preset) for dist in ("metaworld-ml10", "metaworld-ml45") fo
 def test_budgets_of_meta_world_keep_their_promise(key):
     dist, preset = key
     config = load_config(["--task-dist", dist, "--preset", preset, "--few-shot", "1", "5", "10"])
-    first = [cell for cell in cells(config) if cell.seed == 0]
+    first = [cell for cell in config.cells if cell.seed == 0]
     assert len(first) == 4
     tasks = sum(len(chosen) for chosen in scored(config).values())
     reference = 2 * tasks * config.evaluation.query_episodes * 500
@@ -111,7 +111,7 @@ def test_budgets_of_meta_world_keep_their_promise(key):
 def test_budgets_of_plain_halfcheetah_are_those_of_its_comments(preset, steps):
     argv = ["--task-dist", "halfcheetah", "--policy", "ssm", "--learner", "multitask"]
     config = load_config([*argv, "--preset", preset])
-    setup = build_setup(cells(config)[0], config)
+    setup = build_setup(config.cells[0], config)
     scoring = config.evaluation.query_episodes * 1000
     assert config.evaluation.shots == (0,)
     assert planned_env_steps(setup, config) - scoring == pytest.approx(steps, rel=0.02)
@@ -133,7 +133,7 @@ class _Recorder:
 def test_both_splits_are_scored_in_jobs_of_their_own(lucky):
     argv = [*lucky, "--splits", "train", "test", "--protocol", "quick", "--policy", "mlp"]
     config, backend = load_config(argv), _Recorder()
-    runner = CellRunner(build_setup(cells(config)[0], config), config, backend)
+    runner = CellRunner(build_setup(config.cells[0], config), config, backend)
     runner._score(Request(RequestKind.EVALUATE, None), 1, None)
     assert len({job.key for job in backend.jobs}) == len(backend.jobs)
     asked = [(job.split, index) for job in backend.jobs for index in job.task_indices]

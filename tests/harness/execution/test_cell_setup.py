@@ -7,7 +7,6 @@ import pytest
 
 from harness.config import precedence
 from harness.config.components import fields
-from harness.execution.cell import cells
 from harness.execution.cell_setup import build_setup, planned_iterations
 from harness.meta import learners
 
@@ -36,7 +35,7 @@ def config_of(learner, train, **settings):
 
 def setup_of(learner, train, **settings):
     config = config_of(learner, train, **settings)
-    (cell,) = cells(config)
+    (cell,) = config.cells
     return build_setup(cell, config), planned_iterations(cell, config)
 
 

@@ -18,7 +18,6 @@ from harness.cli import parser, run
 from harness.config.schema import config_as_dict
 from harness.execution import checkpoint as checkpoints
 from harness.execution import npz
-from harness.execution.cell import cells
 from harness.execution.cell_setup import build_setup
 from harness.execution.checkpoint import Checkpoint, CheckpointError
 from harness.execution.learner_host import LearnerHost
@@ -233,7 +232,7 @@ def test_npz_export_names_the_iteration_and_the_latest(path, tmp_path):
 def trained(folder, policy):
     """A checkpoint of an untrained learner whose optimiser and normaliser have been used."""
     config = parser.load_config(["--task-dist", "halfcheetah-vel", "--policy", policy])
-    (cell,) = cells(config)
+    (cell,) = config.cells
     learner = learners.build(build_setup(cell, config))
     state = learner.init()
     state.adam_step({name: torch.ones_like(value) for name, value in state.params.items()})
@@ -258,7 +257,7 @@ def test_an_inference_checkpoint_is_small_and_holds_the_same_policy(tmp_path, po
     small = checkpoints.export_policy(path, tmp_path)
     assert small.stat().st_size < min(200_000, path.stat().st_size / 2)
     setup, after = checkpoints.load_policy(small)
-    assert setup.cell == cells(config)[0]
+    assert setup.cell == config.cells[0]
     assert_same_policy(after, before)
     assert_same_policy(checkpoints.restore(path, learner).snapshot(), before)
     host = LearnerHost(config)

@@ -11,7 +11,7 @@ import torch
 
 from harness.cli import parser
 from harness.execution.backend import Work
-from harness.execution.cell import CellRunner, cells
+from harness.execution.cell import CellRunner
 from harness.execution.cell_setup import build_setup
 from harness.execution.local import LocalBackend
 from harness.execution.ray.backend import RayBackend
@@ -161,7 +161,7 @@ def config():
 
 
 def runner_of(backend, config):
-    (cell,) = cells(config)
+    (cell,) = config.cells
     return CellRunner(build_setup(cell, config), config, backend)
 
 
@@ -257,7 +257,7 @@ def test_more_jobs_than_are_added_in_one_group_change_nothing():
 
 def test_nothing_of_ours_is_left_after_closing(config):
     backend = RayBackend(config, lambda *_: None)
-    (cell,) = cells(config)
+    (cell,) = config.cells
     backend.start_learner(cell, None)
     assert len(actors()) >= 3
     backend.close()
