@@ -153,8 +153,11 @@ def start():
 
 
 def wait_for_checkpoint(process, number):
-    path = Path(f"results/x/cells/{LONG_CELL}/checkpoints/iteration-{number:06d}.safetensors")
-    while not path.exists() and process.poll() is None:
+    folder, first = Path(f"results/x/cells/{LONG_CELL}/checkpoints"), f"iteration-{number:06d}"
+    # Or a later one: only the newest two are kept.
+    while process.poll() is None:
+        if any(path.stem >= first for path in folder.glob("iteration-*.safetensors")):
+            return
         time.sleep(0.002)
 
 
