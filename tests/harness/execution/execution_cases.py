@@ -19,13 +19,13 @@ LEARNER_SIZES = {
 """Sixteen episodes an iteration, for every learner."""
 
 
-def sizes(*chosen, **changed):
+def sizes(*chosen, few_shot=(1,), **changed):
     """The flags of the smallest run with these learners; a size changed to None is left out."""
     known = {name for learner in chosen for name in fields(learners.spec(learner).settings)}
     numbers = {name: n for name, n in (LEARNER_SIZES | changed).items() if name in known and n}
     return [
         *("--task-dist", "point_goal", "--horizon", "8", "--test-tasks", "0", "1", "2", "3", "4"),
-        *("--few-shot", "1", "--episodes-per-shot", "2", "--query-episodes", "2"),
+        *("--few-shot", *map(str, few_shot), "--episodes-per-shot", "2", "--query-episodes", "2"),
         *(word for name, n in numbers.items() for word in (f"--{name.replace('_', '-')}", str(n))),
         *("--learner", *chosen),
     ]

@@ -16,7 +16,7 @@ def scores(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
     def played(name, *argv):
-        assert played_locally(name, *argv, epochs=1) == 0
+        assert played_locally(name, *argv, epochs=1, few_shot=(1, 3)) == 0
         frame = records(name)
         frame = frame[frame.learner != "reference"]
         return {k: frame[frame.shots == k].return_.tolist() for k in (0, 1, 3)}
@@ -24,8 +24,7 @@ def scores(tmp_path, monkeypatch):
     return played
 
 
-def test_hybrid_differs_from_the_second_shot_on_and_every_flag_acts(scores, monkeypatch):
-    monkeypatch.setattr("tests.harness.execution.execution_cases.SIZES", _with_three_shots())
+def test_hybrid_differs_from_the_second_shot_on_and_every_flag_acts(scores):
     standard = scores("standard", "--adaptation-mode", "standard")
     hybrid = scores("hybrid", "--adaptation_mode", "hybrid")
     assert (standard[0], standard[1]) == (hybrid[0], hybrid[1])  # no past to replay yet
@@ -34,10 +33,3 @@ def test_hybrid_differs_from_the_second_shot_on_and_every_flag_acts(scores, monk
         other = scores(f"hybrid{flag}", "--adaptation-mode", "hybrid", flag, value)
         assert other[0] == hybrid[0]
         assert other[3] != hybrid[3], flag
-
-
-def _with_three_shots():
-    from tests.harness.execution.execution_cases import SIZES
-
-    at = SIZES.index("--few-shot")
-    return [*SIZES[: at + 1], "1", "3", *SIZES[at + 2 :]]

@@ -58,7 +58,7 @@ def test_a_failed_cell_is_tried_again_on_resume(monkeypatch):
     from tests.harness.execution.faulty_learners import Faulty
 
     monkeypatch.setattr(Faulty, "collect", Faulty.__mro__[1].collect)
-    assert played_locally("x", "--resume", *argv) == 0
+    assert played_locally("x", "--resume") == 0
     assert cell_states()["raises"].reason == ""
     assert played_locally("alone") == 0
     assert_same(

@@ -85,10 +85,10 @@ def test_a_ray_that_does_not_start_is_tried_once_more(monkeypatch, failures, sta
 def test_a_signal_while_ray_starts_is_an_interruption(workplace, monkeypatch, signalled, capsys):
     """Ray's own handler of SIGTERM raises SystemExit until ours is in its place."""
 
-    def starting(*_):
+    def starting(**_):
         raise signalled
 
-    monkeypatch.setattr(backend, "connect", starting)
+    monkeypatch.setattr(ray, "init", starting)
     monkeypatch.setattr(ray, "is_initialized", lambda: False)  # other tests may have begun one
     assert play("x") == 4
     Path("s.yaml").write_text("base: {task_dist: point_goal}\nsweep: {policy: [mlp, gru]}\n")

@@ -19,7 +19,7 @@ from tests.harness.execution.execution_cases import (
     played_locally,
     records,
 )
-from tests.harness.experiments.sweep_cases import SETTINGS
+from tests.harness.experiments.sweep_cases import settings
 
 STORE = fsspec.filesystem("memory")
 
@@ -177,7 +177,7 @@ def test_names_that_leave_the_folder_are_not_fetched(workplace, monkeypatch, nam
 @pytest.mark.slow
 @pytest.mark.usefixtures("_ray")
 def test_a_sweep_is_copied_and_continued_from_its_copy(workplace):
-    text = SETTINGS % 2 + "sweep:\n  policy: [mlp]\n  seed: [0, 1]\n"
+    text = settings(2) + "sweep:\n  seed: [0, 1]\n"
     Path("x.yaml").write_text(f"{text}tune: {{workers_per_cell: 0}}\n")
     assert sweep.main(["x.yaml", "--mirror", "memory://runs"]) == 0
     whole = here("x")

@@ -22,7 +22,7 @@ from tests.harness.execution.execution_cases import (
     records,
     trained,
 )
-from tests.harness.experiments.sweep_cases import SETTINGS, play_on_ray
+from tests.harness.experiments.sweep_cases import play_on_ray, settings
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(900)]
 PATIENCE = 240
@@ -43,17 +43,14 @@ def table_of(name):
     return pd.read_csv(f"results/{name}/table.csv").drop(columns="wall_seconds")
 
 
-FAULTS = """
-sweep:
-  policy: [mlp]
-  learner: [maml, learner-dies, raises, dies-always]
-  adapt.inner_lr: [0.1, 0.2]
-"""
+FAULTY = ("maml", "learner-dies", "raises", "dies-always")
+RATES = "".join(f"  learner.{label}.inner_lr: [0.1, 0.2]\n" for label in FAULTY)
 
 
 @pytest.mark.usefixtures("_ray")
 def test_cells_that_die_go_on_and_cells_that_cannot_be_played_fail_alone():
-    assert play_on_ray(SETTINGS % 3 + FAULTS) == 3
+    faulty = f"{settings(3, *FAULTY)}sweep:\n{RATES}"
+    assert play_on_ray(faulty) == 3
     found = states()
     failed = {key for key, (status, _) in found.items() if status == "failed"}
     assert failed == {key for key in found if ".raises." in key or ".dies-always." in key}
@@ -74,21 +71,21 @@ def test_cells_that_die_go_on_and_cells_that_cannot_be_played_fail_alone():
         for name in ("learner-dies", "maml")
     )
     assert_same(died, whole)
-    assert "FAILED:** 4 of 8 cells" in Path("results/x/table.md").read_text()
+    assert "**FAILED:** 4 of 8 cells" in Path("results/x/table.md").read_text()
     # --resume leaves failed cells alone; --retry-failed does not.
     before = len(events("x"))
-    assert play_on_ray(SETTINGS % 3 + FAULTS, "--resume") == 3
+    assert play_on_ray(faulty, "--resume") == 3
     assert len(events("x")) == before
     frame = pd.read_csv("results/x/table.csv")
-    assert set(frame["adapt.inner_lr"].dropna()) == {0.1, 0.2}
-    assert set(frame[frame.learner == "maml inner_lr=0.2"]["adapt.inner_lr"]) == {0.2}
+    assert set(frame["learner.maml.inner_lr"].dropna()) == {0.1, 0.2}
+    assert set(frame[frame.learner == "maml inner_lr=0.2"]["learner.maml.inner_lr"]) == {0.2}
 
 
 @pytest.mark.usefixtures("_ray")
 def test_cells_with_actors_and_cells_side_by_side_give_the_numbers_of_one_process(monkeypatch):
     argv = ["--learner", "finetune", "multitask"]
     assert played_locally("run", *argv, epochs=2) == 0
-    text = SETTINGS % 2 + "sweep:\n  policy: [mlp]\n  learner: [finetune, multitask]\n"
+    text = settings(2, "finetune", "multitask")
     assert play_on_ray(text, workers=2) == 0
     assert_same(records("x"), records("run"))
     assert_same(table_of("x"), table_of("run"))
@@ -101,8 +98,8 @@ def test_cells_with_actors_and_cells_side_by_side_give_the_numbers_of_one_proces
 @pytest.mark.usefixtures("_ray")
 def test_asha_stops_what_does_worst_and_says_so():
     # After 2 iterations 0.3 is behind 0.001, and 1.0 is ahead.
-    text = SETTINGS % 3 + (
-        "sweep:\n  policy: [mlp]\n  train.outer_lr: [0.001, 0.3, 1.0]\n"
+    text = settings(3) + (
+        "sweep:\n  learner.maml.learning_rate: [0.001, 0.3, 1.0]\n"
         "tune: {scheduler: asha, grace_env_steps: 256, reduction_factor: 2, workers_per_cell: 0,"
         " max_concurrent: 1}\n"
     )
@@ -110,10 +107,10 @@ def test_asha_stops_what_does_worst_and_says_so():
     assert sweep.main(["x.yaml"]) == 0
     found = states()
     ((stopped, (_, reason)),) = [item for item in found.items() if item[1][0] == "stopped"]
-    assert stopped.endswith(".outer_lr-0.3")
+    assert stopped.endswith(".learning_rate-0.3")
     assert reason == "by asha after 2 iterations, 256 environment steps"
     assert not Path(f"results/x/cells/{stopped}/records.parquet").exists()
-    assert "STOPPED:** 1 of 3 cells" in Path("results/x/table.md").read_text()
+    assert "**STOPPED:** a scheduler stopped 1 of 3 cells" in Path("results/x/table.md").read_text()
     assert pd.read_csv("results/x/table.csv").seeds_stopped.sum() == 1
     assert sweep.main(["results/x", "--resume"]) == 0
     assert states() == found
@@ -130,7 +127,7 @@ def start(*argv):
 def iterations():
     """How many iterations of all cells together a checkpoint holds."""
     newest = {}
-    for path in Path("results/x/cells").glob("*/checkpoints/*.json"):
+    for path in Path("results/x/cells").glob("*/checkpoints/*.safetensors"):
         number = int(path.stem.rpartition("-")[2])
         newest[path.parent] = max(number, newest.get(path.parent, 0))
     return sum(newest.values())
@@ -147,7 +144,7 @@ def test_a_sweep_whose_driver_is_stopped_and_killed_goes_on_where_it_was():
     """Nothing of ours is left behind, nothing of Tune's is believed, no iteration done again."""
     epochs = 8
     assert played_locally("run", "--seeds", "0", "1", epochs=epochs) == 0
-    text = SETTINGS % epochs + "sweep:\n  policy: [mlp]\n  seed: [0, 1]\n"
+    text = settings(epochs) + "sweep:\n  seed: [0, 1]\n"
     Path("x.yaml").write_text(f"{text}tune: {{workers_per_cell: 0, max_concurrent: 1}}\n")
     process, seen = start("x.yaml"), 0
     for number, code in ((signal.SIGTERM, 4), (signal.SIGKILL, -signal.SIGKILL)):

@@ -22,11 +22,10 @@ from tests.harness.execution.execution_cases import (
     records,
     trained,
 )
-from tests.harness.experiments.sweep_cases import SETTINGS
+from tests.harness.experiments.sweep_cases import settings
 
-SETTINGS = SETTINGS % 3 + "sweep:\n"
-TWINS = SETTINGS + "  policy: [mlp]\n  learner: [finetune, multitask]\n"
-RATES = SETTINGS + "  policy: [mlp]\n  adapt.inner_lr: [0.1, 0.2]\n"
+TWINS = settings(3, "finetune", "multitask")
+RATES = settings(3) + "sweep:\n  learner.maml.inner_lr: [0.1, 0.2]\n"
 REFERENCES = "point_goal.reference.s0"
 
 
@@ -149,12 +148,12 @@ def test_failed_and_stopped_cells_are_told_and_in_no_number(monkeypatch):
     assert "after 2 iterations, 256 environment steps" in state(first).reason
     assert state(second).reason == "lost: its process died"
     told = Path("results/x/table.md").read_text()
-    assert "STOPPED:** 1 of 2 cells" in told
+    assert "**STOPPED:** a scheduler stopped 1 of 2 cells" in told
     assert "FAILED:** 1 of 2 cells" in told
     assert f"cells/{second}/cell.yaml --backend local" in told
     frame = pd.read_csv("results/x/table.csv")
     rows = frame[frame.learner.str.startswith("maml")]
-    assert list(rows["adapt.inner_lr"]) == [0.1, 0.2]
+    assert list(rows["learner.maml.inner_lr"]) == [0.1, 0.2]
     assert rows.return_0.isna().all()
     assert list(rows.seeds_stopped) == [1, 0]
     assert list(rows.seeds_failed) == [0, 1]
@@ -169,7 +168,7 @@ def test_a_cell_that_dies_before_it_begins_costs_no_other(monkeypatch, capsys, l
     write = trial.write_cell_config
 
     def dies(path, config):
-        if str(config.adapt.inner_lr).endswith(lost):
+        if str(config.learner["maml"].settings.inner_lr).endswith(lost):
             raise RuntimeError("no memory for torch")
         write(path, config)
 
@@ -227,11 +226,9 @@ def contents(folder):
 
 
 def test_added_cells_are_played_and_those_that_were_there_stay_as_they_are(monkeypatch, capsys):
-    small = SETTINGS + "  policy: [mlp]\n  seed: [1]\n  adapt.inner_lr: [0.1]\n"
+    small = settings(1) + "sweep:\n  seed: [1]\n  learner.maml.inner_lr: [0.1]\n"
     # The added seed comes first in the file, and must not score the reference lines anew.
-    large = SETTINGS + "  policy: [mlp, gru]\n  seed: [0, 1]\n  adapt.inner_lr: [0.1]\n"
-    large = large.replace("epochs: 3", "epochs: 1")
-    small = small.replace("epochs: 3", "epochs: 1")
+    large = small.replace("{mlp: {}}", "{mlp: {}, gru: {}}").replace("seed: [1]", "seed: [0, 1]")
     first = "point_goal.mlp.maml.s1.inner_lr-0.1"
     assert play(monkeypatch, small, "--extend")[0] == 2, "there is nothing to extend"
     assert play(monkeypatch, small)[0] == 0
