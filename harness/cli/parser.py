@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -292,7 +293,9 @@ def _episodes(count: int, config: RunConfig, mode: str | None, parsed: Parsed) -
         if ("train", name) in parsed.values:
             other = parsed.origins["train", name]
             raise UsageError(f"--episodes and {other} contradict each other: give one")
-    horizon = open_distribution(config.task_dist, config.env).spec.horizon
+    env = {path[1]: value for path, value in parsed.values.items() if path[0] == "env"}
+    settings = dataclasses.replace(config.env, **env)
+    horizon = open_distribution(config.task_dist, settings).spec.horizon
     return {"train": {"env_steps": count * horizon}}
 
 

@@ -6,6 +6,7 @@ from functools import lru_cache
 from typing import Any
 
 import task_distributions
+from harness.errors import UsageError
 from task_distributions import TaskDistribution
 
 
@@ -15,5 +16,9 @@ def open_distribution(name: str, settings: Any = None) -> TaskDistribution:
 
     Raises:
         ValueError: the name is not registered, or the distribution refuses a setting.
+        UsageError: a package that the distribution needs is not installed.
     """
-    return task_distributions.load(name, settings)
+    try:
+        return task_distributions.load(name, settings)
+    except ImportError as error:
+        raise UsageError(str(error)) from error

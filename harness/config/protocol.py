@@ -7,6 +7,7 @@ episodes on each, all of them: nothing depends on which episode finishes first.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -44,8 +45,12 @@ def has_classes(dist: TaskDistribution) -> bool:
 
 def with_classes() -> tuple[str, ...]:
     """Return the names of the distributions that protocols apply to."""
-    opened = (task_distributions.load(name) for name in task_distributions.names())
-    return tuple(dist.name for dist in opened if has_classes(dist))
+    found = []
+    for name in task_distributions.names():
+        with contextlib.suppress(ImportError):  # the package it needs is not installed
+            if has_classes(task_distributions.load(name)):
+                found.append(name)
+    return tuple(found)
 
 
 def scored_splits(evaluation: EvalConfig) -> tuple[Split, ...]:

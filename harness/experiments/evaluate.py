@@ -49,8 +49,11 @@ def evaluate_checkpoint(
     """
     cell, stored = checkpoint_cell(config.checkpoint, config.task_dist)
     chosen = config.applied_to(stored)
-    check(chosen, CHANGEABLE)
     given = as_dict(config)
+    flags = dict(CHANGEABLE)
+    if config.episodes_per_shot is None:  # the run's own number may be without effect
+        del flags["evaluation", "episodes_per_shot"]
+    check(chosen, flags)
     planned = PlannedCell(cell.id, cell, chosen, given, {}, config.checkpoint)
     options = RunOptions.of_execution(
         config.execution,

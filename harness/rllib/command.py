@@ -7,6 +7,7 @@ Takes the flags of ``harness.run``. Exit codes: 0 complete, 2 bad input, 3 some 
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import sys
 from collections.abc import Sequence
 
@@ -40,6 +41,12 @@ def _main(argv: list[str]) -> int:
     config = checked(request)
     check_tracking(config.execution)
     # Slow imports last: bad input has been refused by now.
+    try:
+        importlib.import_module("ray.rllib")
+    except ImportError as error:
+        raise UsageError(
+            f"RLlib cannot be imported ({error}): pip install -c constraints.txt -e '.[rllib]'"
+        ) from error
     from harness.console.display import make_progress
     from harness.rllib.run import run_reference
 

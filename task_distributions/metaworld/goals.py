@@ -30,11 +30,16 @@ def installed_version() -> str:
     """Return metaworld's version.
 
     Raises:
-        RuntimeError: the version is not supported.
+        ImportError: metaworld is not installed, or in a version that is not supported.
     """
-    installed = metadata.version("metaworld")
+    try:
+        installed = metadata.version("metaworld")
+    except metadata.PackageNotFoundError as error:
+        raise ImportError(
+            "metaworld is not installed: pip install -c constraints.txt -e '.[metaworld]'"
+        ) from error
     if not installed.startswith(SUPPORTED):
-        raise RuntimeError(
+        raise ImportError(
             f"metaworld {installed} is installed, but the task lists and the engine are made for "
             f"metaworld {SUPPORTED}x; install 'metaworld>=3.1.1,<3.2'"
         )
