@@ -164,23 +164,23 @@ def parse_run(argv: Sequence[str], *, below: Sequence[Layer] = ()) -> Run | Resu
 
 def run_flags(config: RunConfig) -> list[Flag]:
     """Return every flag of a run with the choices and defaults of ``config``."""
-    statics = [*_choice_flags(config), *_SPECIAL]
+    own = [*_choice_flags(config), *_SPECIAL]
     omit = ("task_dist", "env", "policy", "learner", "adapter", "preset", *SECTIONS)
-    statics += flags.of_class(RunConfig, "run", defaults=config, omit=omit)
-    statics += flags.of_class(
+    own += flags.of_class(RunConfig, "run", defaults=config, omit=omit)
+    own += flags.of_class(
         type(config.env),
         f"task distribution {config.task_dist}",
         path=("env",),
         defaults=config.env,
     )
     for name, cls in SECTIONS.items():
-        statics += flags.of_class(cls, name, path=(name,), defaults=getattr(config, name))
+        own += flags.of_class(cls, name, path=(name,), defaults=getattr(config, name))
     components: list[Flag] = []
     for family in ("policy", "learner"):
         for label, part in getattr(config, family).items():
             components += flags.of_component(family, label, part)
     components += flags.of_component("adapter", config.adapter.kind, config.adapter)
-    return [*statics, *components, *flags.shared(components)]
+    return [*own, *components, *flags.shared(components)]
 
 
 def _choice_flags(config: RunConfig | None = None) -> list[Flag]:
