@@ -54,7 +54,9 @@ def play(name, *argv, policy=("mlp",), epochs=3, checkpoint_every=1, **changed):
         chosen = words[at:end]
         del words[at - 1 : end]
     budget = ["--epochs", str(epochs), "--checkpoint-every", str(checkpoint_every)]
-    return run.main([*sizes(*chosen, **changed), *budget, "--name", name, "--policy", *policy, *words])
+    return run.main(
+        [*sizes(*chosen, **changed), *budget, "--name", name, "--policy", *policy, *words]
+    )
 
 
 def played_locally(name, *argv, **kwargs):
