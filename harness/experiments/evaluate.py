@@ -27,15 +27,15 @@ from harness.types import REFERENCE
 
 ADAPTATION_FILE = "adaptation.json"
 CHANGEABLE: dict[tuple[str, ...], str] = {
-    ("adapter",): "--adapter",
-    ("test_tasks",): "--test-tasks",
-    ("env", "xml"): "--imujoco-xml",
+    ("adapter",): "adapter",
+    ("test_tasks",): "test_tasks",
+    ("env", "xml"): "imujoco_xml",
     **{
-        ("evaluation", name): f"--{name.replace('_', '-')}"
+        ("evaluation", name): name
         for name in ("protocol", "splits", "episodes_per_shot", "query_episodes")
     },
 }
-"""Settings that scoring a checkpoint may change, and the flags that change them."""
+"""Settings of a run that scoring a checkpoint may change, and their names in ``EvaluateConfig``."""
 
 
 def evaluate_checkpoint(
@@ -50,10 +50,8 @@ def evaluate_checkpoint(
     cell, stored = checkpoint_cell(config.checkpoint, config.task_dist)
     chosen = config.applied_to(stored)
     given = as_dict(config)
-    flags = dict(CHANGEABLE)
-    if config.episodes_per_shot is None:  # the run's own number may be without effect
-        del flags["evaluation", "episodes_per_shot"]
-    check(chosen, flags)
+    changed = {path: name for path, name in CHANGEABLE.items() if given.get(name) is not None}
+    check(chosen, {path: f"--{name.replace('_', '-')}" for path, name in changed.items()})
     planned = PlannedCell(cell.id, cell, chosen, given, {}, config.checkpoint)
     options = RunOptions.of_execution(
         config.execution,

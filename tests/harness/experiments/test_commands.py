@@ -64,6 +64,7 @@ def test_eval_of_either_kind_scores_the_same_and_without_adaptation(place):
     again = frame[frame.query_episode < 2].reset_index(drop=True)
     first = trained("t")
     assert_same(again, first[first.shots == 0].reset_index(drop=True))
+    assert run.main(["eval", *LATEST, "--episodes-per-shot", "2"]) == 2, "it has no effect"
 
 
 def test_adapt_reports_the_paired_gain(place, capsys):
