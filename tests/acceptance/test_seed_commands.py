@@ -58,13 +58,16 @@ def shortened(command, name):
         return [*argv, "--test-tasks", "0", "1"]
     sizes = {"--horizon": "6", "--query-episodes": "1"}
     sizes["--checkpoint-every"] = "1"
-    sizes["--episodes-per-shot"] = "1" if "metaworld" in command else "2"
+    if "--zero-shot" not in flags:
+        sizes["--episodes-per-shot"] = "1" if "metaworld" in command else "2"
     if "--mode" in flags and "meta_rl" not in argv:  # trained by PPO
         sizes["--episodes-per-iteration"] = "8"
     else:
         sizes["--episodes-per-task"] = "2"
         if not flags & {"--tasks-per-batch", "--tasks_per_epoch"}:
             sizes["--meta-batch-size"] = "2"
+    if not flags & {"--epochs", "--num_epochs", "--outer-steps", "--episodes"}:
+        sizes["--epochs"] = "1"
     if not flags & {"--method", "--mode"}:
         sizes["--policy"] = "ssm"
     if not flags & {"--few-shot", "--zero-shot"}:
