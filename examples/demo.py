@@ -64,7 +64,7 @@ assert exit_code == 0
 # the observation normalizer stays as it was at the end of training.
 
 # %%
-(path,) = Path("results", NAME).glob("cells/*.maml.*/checkpoints/*.safetensors")
+path = max(Path("results", NAME).glob("cells/*.maml.*/checkpoints/*.safetensors"))
 setup, trained = checkpoint.load_policy(path)
 dist, train = setup.dist, setup.settings
 goals = dist.tasks("test")[:10]

@@ -38,6 +38,17 @@ SMALL = {
     "--episodes": "2",
 }
 """Numbers that replace those of the documents."""
+ADDED = {
+    "--horizon": ("6", set()),
+    "--query-episodes": ("1", set()),
+    "--checkpoint-every": ("1", set()),
+    "--epochs": ("1", {"--epochs", "--num_epochs", "--outer-steps", "--episodes"}),
+    "--policy": ("ssm", {"--method", "--mode"}),
+    "--few-shot": ("1", {"--few-shot", "--zero-shot"}),
+    "--episodes-per-shot": ("1", {"--zero-shot"}),
+    "--test-tasks": ("0", {"--test-tasks"}),
+}
+"""Flag -> value, and the flags beside which it is not added."""
 
 
 def arguments(command):
@@ -56,21 +67,13 @@ def shortened(command, name):
     argv += ["--backend", "local", "--name", name]
     if argv[0] in ("eval", "adapt"):
         return [*argv, "--test-tasks", "0", "1"]
-    sizes = {"--horizon": "6", "--query-episodes": "1"}
-    sizes["--checkpoint-every"] = "1"
-    sizes["--episodes-per-shot"] = "1" if "metaworld" in command else "2"
+    sizes = {flag: number for flag, (number, given) in ADDED.items() if not given & flags}
     if "--mode" in flags and "meta_rl" not in argv:  # trained by PPO
         sizes["--episodes-per-iteration"] = "8"
     else:
         sizes["--episodes-per-task"] = "2"
         if not flags & {"--tasks-per-batch", "--tasks_per_epoch"}:
             sizes["--meta-batch-size"] = "2"
-    if not flags & {"--method", "--mode"}:
-        sizes["--policy"] = "ssm"
-    if not flags & {"--few-shot", "--zero-shot"}:
-        sizes["--few-shot"] = "1"
-    if "--test-tasks" not in flags:
-        sizes["--test-tasks"] = "0"
     return argv + [part for pair in sizes.items() for part in pair]
 
 

@@ -123,6 +123,10 @@ def test_bad_input_exits_with_2_and_names_what_is_wrong(argv, named, capsys):
         (["--adaptation-mode", "hybrid"], ["--adapter", "hybrid"]),
         (["--mode", "meta_rl"], ["--policy", "ssm", "--learner", "maml"]),
         (["--mode", "improved", "--episodes", "300"], ["--mode", "improved", "--env-steps", "60k"]),
+        (
+            ["--mode", "improved", "--episodes", "300", "--horizon", "9"],
+            ["--mode", "improved", "--env-steps", "2700", "--horizon", "9"],
+        ),
     ],
 )
 def test_alternative_spellings_mean_the_same(argv, other):
