@@ -79,5 +79,3 @@ def test_the_page_on_learners_quotes_the_published_scores_on_point_goal():
         f"to between {one[0]} and {one[-1]}, and ten shots to between {ten[0]} and {ten[-1]}"
         in page
     )
-    ssm, lstm = score("ssm", "rl2", "10 shots"), score("lstm", "rl2", "10 shots")
-    assert f"then fall, to {ssm} and {lstm} after ten" in page
