@@ -4,9 +4,12 @@ import sys
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import torch
 
 from harness.cli import publish, tables
-from harness.experiments.publishing import MAX_CHECKPOINT_BYTES
+from harness.execution import checkpoint
+from harness.execution.checkpoint import Checkpoint
+from harness.experiments.publishing import MAX_POLICY_BYTES
 from harness.reporting.rebuild import load_comparison, rebuild
 from harness.reporting.render.formats import to_markdown
 from harness.reporting.store.manifest import CellState, Manifest
@@ -136,12 +139,10 @@ def test_publish_copies_a_complete_run_and_never_overwrites(tmp_path, capsys):
     folder = make_run(tmp_path / "run")
     folder.event("done")
     first, second = (folder.cell(cell.id) for cell in CELLS[:2])
-    for cell in (first, second):
-        cell.checkpoints.mkdir()
-    (first.checkpoints / "x.safetensors").write_bytes(b"small")
-    (first.checkpoints / "secret.safetensors").symlink_to("x.safetensors")
-    (second.checkpoints / "x.json").write_bytes(b"{}")
-    (second.checkpoints / "x.safetensors").write_bytes(b"0" * MAX_CHECKPOINT_BYTES)
+    for cell, size in ((first, 8), (second, MAX_POLICY_BYTES)):
+        tensors = {"params/w": torch.zeros(size), "adam/w": torch.zeros(size)}
+        saved = Checkpoint(tensors, {"iteration": 7}, {})
+        checkpoint.write(checkpoint.path_of(cell.checkpoints, 7), saved)
     (first.path / "notes.pkl").write_bytes(b"pickle")
     target = tmp_path / "published"
     assert publish.main([str(folder.path), "v1", "--to", str(target)]) == 0
@@ -151,9 +152,13 @@ def test_publish_copies_a_complete_run_and_never_overwrites(tmp_path, capsys):
     own = ("state.json", "records.parquet", "curve.parquet")
     assert {f"cells/{cell.id}/{name}" for cell in CELLS for name in own} <= names
     assert "figures/adaptation_curve.png" in names
-    checkpoints = {name for name in names if "checkpoints" in name}
-    assert checkpoints == {f"cells/{CELLS[0].id}/checkpoints/x.safetensors"}
-    assert f"left out: checkpoint of {CELLS[1].id}" in output
+    policy = f"cells/{CELLS[0].id}/policy.safetensors"
+    assert {name for name in names if name.endswith(".safetensors")} == {policy}
+    assert list(checkpoint.read(target / "v1" / policy).tensors) == ["params/w"]
+    (unpublished,) = (
+        line for line in output.splitlines() if CELLS[1].id in line and "left" in line
+    )
+    assert unpublished.endswith(CELLS[1].id)
     assert not any("notes" in name for name in names)
     assert "table.csv" in output
     text = to_markdown(load_comparison(folder.path)[0])

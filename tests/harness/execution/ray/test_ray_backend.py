@@ -33,7 +33,8 @@ NAMES = ("cell", "learner")
 @pytest.fixture(autouse=True)
 def _here(monkeypatch, workplace):
     # The tests' Ray has four CPUs, whatever this machine has.
-    monkeypatch.setattr("harness.execution.preflight.available_cpus", lambda: 4)
+    for module in ("execution.preflight", "experiments.run"):
+        monkeypatch.setattr(f"harness.{module}.available_cpus", lambda: 4)
 
 
 def on_workers(count, name, *argv, **kwargs):
