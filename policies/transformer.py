@@ -50,7 +50,7 @@ class TransformerSettings(PolicySettings):
             choices = [str(width) for width in (below, below + multiple) if width]
             raise ValueError(
                 f"hidden_dim is {self.hidden_dim} and num_heads is {self.num_heads}; hidden_dim "
-                f"must be a multiple of {multiple}, have: {', '.join(choices)}. Change either"
+                f"must be a multiple of {multiple}, such as {' or '.join(choices)}"
             )
 
     @property

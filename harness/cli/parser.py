@@ -43,9 +43,10 @@ _RUN = f"""examples:
 
 Meta-train policies on tasks; compare them before and after adaptation.
 
-The last groups below are the settings of the chosen policies, learners and adapter: choose others
-and --help shows theirs. --SETTING without a label sets it for all that have it.
-Precedence: default < preset < recipe of the distribution < mode < file < flags."""
+[Values] are those that this command would use. The last groups list the settings of the chosen
+policies, learners and adapter: choose others, and --help lists theirs. --hidden-dim 32 sets every
+chosen component that has it; --gru.hidden-dim 32 sets only that of gru.
+Later wins: defaults, preset, recipe of the task distribution, --mode, --config, flags."""
 _EVALUATE = f"""examples:
   {PROG} evaluate --checkpoint PATH
   {PROG} evaluate --checkpoint PATH --test-tasks 3 4
@@ -205,8 +206,12 @@ def _choice_flags(config: RunConfig | None = None) -> list[Flag]:
     several = tuple[str, ...]
     texts: list[tuple[str, Any, str]] = [
         ("task_dist", str, f"Task distribution. {names('env')}"),
-        ("policy", several, f"Policies to compare; LABEL=NAME for a variant. {names('policy')}"),
-        ("learner", several, f"Learners to compare, likewise. {names('learner')}"),
+        ("policy", several, f"Policies to compare; LABEL=NAME names a variant. {names('policy')}"),
+        (
+            "learner",
+            several,
+            f"Learners to compare; LABEL=NAME names a variant. {names('learner')}",
+        ),
         ("adapter", str, f"How shots change the policy. {names('adapter')}"),
         ("preset", fields(RunConfig)["preset"], "Budget; settings given beside it win over it."),
     ]
@@ -316,8 +321,8 @@ def _explain(config: RunConfig) -> Callable[[str], str | None]:
                 for known, part in components.items():
                     if known.replace("_", "-") == label:
                         return validation.no_setting(family, part.kind, setting)
-            chosen = ", ".join(name for components in families.values() for name in components)
-            return f"{label!r} is not chosen in this run; chosen: {chosen}"
+            chosen = "; ".join(f"{name}: {', '.join(parts)}" for name, parts in families.items())
+            return f"{label!r} is not chosen in this run ({chosen}). Choose it, or leave this out"
         if kinds := kinds_with(setting):
             return f"a setting of {', '.join(kinds)}; this run has none of them"
         dists = [name for name in NAMES["env"]() if setting in fields(settings_class("env", name))]

@@ -98,7 +98,7 @@ class EvalConfig:
     splits: Splits = ("test",)
     """Task lists to score, each in its own table; Meta-World's presets score both."""
     few_shot: Shots = (1, 5, 10)
-    """Numbers of shots to score after; 0 is always scored too."""
+    """Score after these numbers of shots, and always after 0."""
     zero_shot: bool = False
     """Score without adaptation only."""
     episodes_per_shot: Positive = 20
@@ -175,9 +175,9 @@ class RunConfig:
     test_tasks: Indices | None = None
     """Indices into the fixed list of test tasks; all if not given."""
     envs_per_job: Positive = 100
-    """Environments a worker steps at once: the unit of work, whatever the number of workers."""
+    """Environments that one job steps as a batch; the number of workers does not change it."""
     min_jobs: Positive = 4
-    """Jobs that a smaller number of environments is still cut into, so that workers share them."""
+    """Split fewer environments into this many jobs all the same, so that workers can share them."""
     train: TrainConfig = field(default_factory=TrainConfig)
     evaluation: EvalConfig = field(default_factory=EvalConfig)
     execution: ExecutionConfig = field(default_factory=ExecutionConfig)

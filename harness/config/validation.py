@@ -191,8 +191,8 @@ def no_setting(family: Family, kind: str, key: str) -> str:
     """Return the message for a setting that a component does not have."""
     own = fields(settings_class(family, kind))
     others = [name for name in NAMES[family]() if key in fields(settings_class(family, name))]
-    hint = f"; {', '.join(others)} has it" if others else suggestion(key, own)
-    return f"{kind} has no setting {key!r}; have: {', '.join(own) or 'none'}{hint}"
+    home = f"; it belongs to {', '.join(others)}" if others else suggestion(key, own)
+    return f"{kind} has no setting {key!r}{home}. Settings of {kind}: {', '.join(own) or 'none'}"
 
 
 def check_kind(family: Family, kind: Any, path: KeyPath, origins: Origins) -> None:
@@ -203,7 +203,7 @@ def check_kind(family: Family, kind: Any, path: KeyPath, origins: Origins) -> No
     """
     allowed = NAMES[family]()
     if kind not in allowed:
-        name = "task_dist" if family == "env" else family
+        name = "task distribution" if family == "env" else family
         origin = next(
             (origins[path[:n]] for n in range(len(path), 0, -1) if path[:n] in origins),
             ".".join(path),

@@ -1,12 +1,15 @@
-"""MAML for reinforcement learning, with exact second-order meta-gradients.
+"""MAML for reinforcement learning, with the exact second-order meta-gradient by default.
 
-Meta-training finds parameters theta from which one policy-gradient step per shot adapts to a task:
+Meta-training finds parameters theta from which a shot, that is one policy-gradient step on newly
+collected support episodes, adapts to task i:
 
-    theta_i' = theta − alpha · ∇ L_i(theta)        inner step (arXiv 1703.03400, sec. 2.2)
-    min_theta  Σ_i L_i(theta_i') + eta · KL_i      meta-objective, the KL being ProMP's
+    theta_i' = theta − alpha · ∇ L_in_i(theta)     inner step (arXiv 1703.03400, sec. 2.2)
+    min_theta  mean_i L_out_i(theta_i')            meta-objective, on query episodes of theta_i'
 
-``outer="ppo"`` takes several Adam steps on a clipped L_i with the KL penalty: ProMP (arXiv
-1810.06784). ``outer="trpo"`` takes one natural-gradient step: MAML as published (``trpo.py``).
+L_in is the likelihood-ratio surrogate, which makes the derivative through the inner step exact
+(J^LR of arXiv 1810.06784). ``outer="ppo"`` takes several Adam steps on a clipped L_out plus
+``inner_kl`` times the KL from the sampling policies: ProMP (same paper). ``outer="trpo"`` takes one
+natural-gradient step on the unclipped one: MAML as published (``trpo.py``).
 """
 
 from __future__ import annotations
@@ -80,11 +83,12 @@ class MAMLSettings:
     clip: Positive = 0.3
     """Likelihood-ratio clip of the ppo outer step."""
     inner_kl: NonNegative = 5e-4
-    """Weight of the KL penalty that keeps the pre-adaptation policy near the sampling one."""
+    """Weight of the KL penalty that keeps the policies before each inner step near those that
+    sampled its support data."""
     max_kl: Positive = 0.01
     """Trust region of the trpo outer step."""
     max_grad_norm: Positive = 1.0
-    """Clip of the meta-gradient's norm, in the ppo outer step."""
+    """Maximum norm of the meta-gradient in the ppo outer step."""
     first_order: bool = False
     """Drop the second derivatives of the inner step."""
     gamma: Unit = 0.99
@@ -100,7 +104,7 @@ class MAMLSettings:
     init_std: Positive = 1.0
     """Initial standard deviation of the policy, in its own action units."""
     max_skipped: PositiveInt = 5
-    """Updates in a row that may be skipped for a non-finite gradient before the cell fails."""
+    """Consecutive iterations cut short by a non-finite gradient at which the cell fails."""
 
     def __post_init__(self) -> None:
         """Refuse combinations without a meaning.
@@ -149,7 +153,7 @@ class MAMLLearner:
 
     @property
     def envs_per_task(self) -> int:
-        """Episodes of one batch, which run at once."""
+        """Parallel environments per task; each plays one episode of a batch."""
         return self.settings.episodes_per_task
 
     @property
@@ -222,8 +226,8 @@ class MAMLLearner:
         if isinstance(payload, HessianVectorRequest):
             kl = terms.outer_kl.sum() / self.settings.meta_batch_size
             return hessian_vector_product(kl, theta, payload.vector)
-        share = objective.loss(terms).sum() / self.settings.meta_batch_size
-        return PartialGradient.of(share, theta, objective.losses(terms))
+        loss = objective.loss(terms).sum() / self.settings.meta_batch_size
+        return PartialGradient.of(loss, theta, objective.losses(terms))
 
 
 # --- meta-objective ------------------------------------------------------------------------------
@@ -238,7 +242,7 @@ class MetaBatch:
     support_sampled: tuple[PolicyOutput, ...]
     """Outputs of the sampling policies on their own support data, for the inner KL."""
     query_sampled: PolicyOutput | None
-    """The same for the adapted policies on the query data; the trust region of TRPO."""
+    """The same for the adapted policies on the query data, for TRPO's trust region; else None."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,7 +254,8 @@ class Terms:
     value: Float[Tensor, " N"]
     """Squared error of the value head; 0 with the linear baseline."""
     inner_kl: Float[Tensor, " N"]
-    """KL(sampling ‖ current) on the support data, summed over steps (arXiv 1810.06784, eq. 7)."""
+    """KL(sampling ‖ current) on the support data (arXiv 1810.06784): the mean over environment
+    steps, summed over inner steps."""
     outer_kl: Float[Tensor, " N"]
     """KL(adapted at sampling ‖ adapted now) on the query data; 0 unless TRPO needs it."""
 
@@ -278,7 +283,7 @@ class MetaObjective:
         num_tasks = data.query.x.shape[0]
         adapter = GradientAdapter(self.settings.inner_lr)
         order = 2 if create_graph and not self.settings.first_order else 1
-        inner_kl = torch.zeros(num_tasks, dtype=data.query.x.dtype)
+        inner_kl = data.query.x.new_zeros(num_tasks)
         value = torch.zeros_like(inner_kl)
         params = repeat(theta, num_tasks)
         for batch, sampled in zip(data.support, data.support_sampled, strict=True):
@@ -295,7 +300,10 @@ class MetaObjective:
         )
 
     def loss(self, terms: Terms) -> Float[Tensor, " N"]:
-        """Return what the ppo outer step minimises, per task (arXiv 1810.06784)."""
+        """Return what the outer step minimises, per task.
+
+        TRPO takes its gradient at the sampling parameters, where that of the KL is zero.
+        """
         settings = self.settings
         return (
             terms.surrogate + settings.inner_kl * terms.inner_kl + settings.value_coef * terms.value
@@ -320,14 +328,14 @@ class MetaObjective:
 
     def _value_loss(self, out: PolicyOutput, batch: Batch) -> Tensor:
         if self.settings.baseline == "linear":
-            return torch.zeros(batch.x.shape[0], dtype=batch.x.dtype)
+            return batch.x.new_zeros(batch.x.shape[0])
         error = (out.value - batch.value_targets).square()
         return objectives.masked_mean(error, batch.mask)
 
     @staticmethod
     def _outer_kl(out: PolicyOutput, data: MetaBatch) -> Tensor:
         if data.query_sampled is None:
-            return torch.zeros(data.query.x.shape[0], dtype=data.query.x.dtype)
+            return data.query.x.new_zeros(data.query.x.shape[0])
         return objectives.masked_mean(data.query_sampled.head.kl(out.head), data.query.mask)
 
 
@@ -347,7 +355,7 @@ def ppo_step(
         state.adam_step(answer.gradient, min(1.0, settings.max_grad_norm / (size + 1e-6)))
         info = answer.losses.as_info() | {"grad_norm": size}
     else:
-        # Only a whole update resets the count: the first step alone may always be finite.
+        # Not after each step: if only the second ever failed, the first would reset the count.
         state.skipped = 0
     return info
 

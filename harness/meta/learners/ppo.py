@@ -1,6 +1,6 @@
 """PPO over whole sequences (arXiv 1707.06347): RL² (1611.02779) and the control learners.
 
-    L = E[ −min(ratio · A, clip(ratio, 1 ± clip) · A) + c_V · huber(V − R) − c_H · H ]
+    L = mean[ −min(ratio · A, clip(ratio, 1 ± clip) · A) + c_V · huber(V − R) − c_H · H ]
 
 A sequence is one episode, or with RL² several episodes of a task with memory across them. Workers
 keep the sequences they collected; each optimiser step asks every worker for its share of the
@@ -8,7 +8,7 @@ gradient on one minibatch, and the shares are added in a fixed order (``sums.py`
 
 The controls put the results of ``maml`` and ``rl2`` in context: ``multitask`` is one policy for all
 tasks without adaptation; ``oracle`` is multitask with the task as an input, an estimate of what
-knowing the task is worth; ``finetune`` is multitask that takes plain gradient steps when scored;
+knowing the task is worth; ``finetune`` is multitask that takes plain gradient steps at test time;
 ``scratch`` takes them from random weights.
 """
 
@@ -55,10 +55,10 @@ from task_distributions import Task
 BPTT_STEPS = 50
 """Default of ``bptt_steps``, except for the policies below."""
 WHOLE_SEQUENCE_POLICIES = ("transformer",)
-"""Policies that learn from whole sequences by default. A chunk begins with a memory made by the
-parameters that acted: the shorter the chunks, the larger the stale part of a transformer's window.
-And attention costs the same in one chunk as in many, while a recurrent pass takes time in
-proportion to its length."""
+"""Policies that learn from whole sequences by default. Sequences are otherwise cut into chunks of
+``bptt_steps``, each of which starts from memory computed by the old parameters: with short chunks,
+most of a transformer's window is stale. Windowed attention costs about the same in one chunk as in
+many, while a recurrent pass takes time in proportion to its length."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class PPOSettings:
     learning_rate: Positive = 1e-3
     """Adam step size at the start of training; it falls to zero linearly."""
     episodes_per_iteration: PositiveInt = 100
-    """Episodes per iteration, over all tasks."""
+    """Episodes per iteration, over all tasks, at most."""
     tasks_per_iteration: PositiveInt = 50
     """Tasks per iteration, at most."""
     update_epochs: PositiveInt = 10
@@ -76,8 +76,8 @@ class PPOSettings:
     minibatches: PositiveInt = 8
     """Optimiser steps per pass."""
     bptt_steps: PositiveInt | Literal["whole"] | None = None
-    """Steps that gradients flow back in time, or whole for the whole sequence; by default 50, and
-    whole for the transformer."""
+    """Truncation length of backpropagation through time, or whole for no truncation; by default
+    50, and whole for the transformer."""
     clip: Positive = 0.2
     """Likelihood-ratio clip."""
     gamma: Unit = 0.97
@@ -85,17 +85,17 @@ class PPOSettings:
     gae_lambda: Unit = 0.95
     """Lambda of generalised advantage estimation."""
     value_coef: NonNegative = 0.5
-    """Weight of the value loss."""
+    """Weight of the Huber loss of the value head."""
     entropy_coef: NonNegative = 0.0
     """Weight of the entropy bonus."""
     max_grad_norm: Positive = 1.0
-    """Clip of the gradient's norm."""
+    """Maximum norm of the gradient."""
     action_scale: Positive = 1.0
     """The environment receives the policy's action times this."""
     init_std: Positive = 0.6
     """Initial standard deviation of the policy, in its own action units."""
     max_skipped: PositiveInt = 5
-    """Updates in a row that may be skipped for a non-finite gradient before the cell fails."""
+    """Consecutive iterations cut short by a non-finite gradient at which the cell fails."""
 
     @property
     def episodes_in_sequence(self) -> int:
@@ -157,7 +157,7 @@ class PPOData:
     """One job's data, as the worker keeps it between the requests of an iteration."""
 
     batch: Batch
-    """[1, S, T, ...]: advantages are not normalised yet."""
+    """[1, sequences, steps, ...]. Its advantages are unnormalised."""
     context: JobContext
 
 
@@ -205,7 +205,7 @@ class PPOLearner:
 
     @property
     def envs_per_task(self) -> int:
-        """Sequences per task, which run at once."""
+        """Parallel environments per task; each plays one sequence."""
         s = self.settings
         one_each = self.tasks_per_iteration * s.episodes_in_sequence
         return max(1, s.episodes_per_iteration // one_each)
@@ -233,8 +233,8 @@ class PPOLearner:
         info: dict[str, float] = {}
         for epoch, minibatch in itertools.product(range(s.update_epochs), range(s.minibatches)):
             theta = clone(state.params)
-            share = (theta, epoch, minibatch, mean, std, steps / s.minibatches)
-            answer = yield from sum_over_jobs(MinibatchRequest(*share))
+            request = MinibatchRequest(theta, epoch, minibatch, mean, std, steps / s.minibatches)
+            answer = yield from sum_over_jobs(request)
             losses = answer.losses.as_info()
             if not losses.pop("sequences"):
                 continue  # fewer sequences than minibatches
@@ -286,7 +286,7 @@ class PPOLearner:
         """Return the job's sequences that belong to a minibatch, reshuffled every epoch.
 
         Jobs start at different parts of their permutation, so that leftover sequences do not all
-        fall into the first minibatch. The result depends on nothing but the job and the epoch.
+        fall into the first minibatch. The result does not depend on the number of workers.
         """
         iteration, job = data.context.iteration, data.context.seed_keys[0]
         rng = seeding.generator(self.setup.cell.seed, "train/minibatches", iteration, job, epoch)
@@ -297,18 +297,21 @@ class PPOLearner:
     def _loss(
         self, batch: Batch, theta: Params, request: MinibatchRequest
     ) -> tuple[Tensor, PPOLosses]:
-        """Return the loss of arXiv 1707.06347, eq. 9, weighted by the batch's share of steps."""
-        s, share = self.settings, batch.mask.sum() / request.steps_per_minibatch
+        """Return this job's part of the loss at the top of the page, and of its terms.
+
+        The weight is its steps over those of the average minibatch, so that parts can be added.
+        """
+        s, weight = self.settings, batch.mask.sum() / request.steps_per_minibatch
         out = batch.forward(self.setup.policy, theta)
         log_probs = out.head.log_prob(batch.actions)
         advantages = (batch.advantages - request.advantage_mean) / request.advantage_std
         args = (log_probs, batch.log_probs, advantages, batch.mask)
-        surrogate = objectives.ppo_clip_loss(*args, clip=s.clip).sum() * share
+        surrogate = objectives.ppo_clip_loss(*args, clip=s.clip).sum() * weight
         error = torch.nn.functional.smooth_l1_loss(out.value, batch.value_targets, reduction="none")
-        value = objectives.masked_mean(error, batch.mask).sum() * share
-        entropy = out.head.entropy(batch.mask).sum() * share
+        value = objectives.masked_mean(error, batch.mask).sum() * weight
+        entropy = out.head.entropy(batch.mask).sum() * weight
         with torch.no_grad():
-            kl = objectives.masked_mean(batch.log_probs - log_probs, batch.mask).sum() * share
+            kl = objectives.masked_mean(batch.log_probs - log_probs, batch.mask).sum() * weight
         loss = surrogate + s.value_coef * value - s.entropy_coef * entropy
         numbers = (float(surrogate.detach()), float(value.detach()), float(kl))
         return loss, PPOLosses(*numbers, sequences=float(batch.x.shape[1]))
