@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING, Any
+
+from harness.meta.registry import load
 
 if TYPE_CHECKING:  # names() must answer without the second that importing torch takes
     from harness.meta.adapters.base import Adapter, AdapterSpec
@@ -31,13 +32,7 @@ def spec(name: str) -> AdapterSpec:
     Raises:
         ValueError: the name is not registered.
     """
-    if name not in REGISTRY:
-        raise ValueError(
-            f"unknown adapter {name!r}; have: {', '.join(names())}. "
-            "Register it in harness/meta/adapters/__init__.py"
-        )
-    module, _, attribute = REGISTRY[name].partition(":")
-    found: AdapterSpec = getattr(importlib.import_module(module), attribute)
+    found: AdapterSpec = load("adapter", REGISTRY, name)
     return found
 
 

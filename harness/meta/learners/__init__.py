@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING, Any
+
+from harness.meta.registry import load
 
 if TYPE_CHECKING:  # names() must answer without the second that importing torch takes
     from harness.meta.cell_setup import CellSetup, LearnerSpec
@@ -33,13 +34,7 @@ def spec(name: str) -> LearnerSpec:
     Raises:
         ValueError: the name is not registered.
     """
-    if name not in REGISTRY:
-        raise ValueError(
-            f"unknown learner {name!r}; have: {', '.join(names())}. "
-            "Register it in harness/meta/learners/__init__.py"
-        )
-    module, _, attribute = REGISTRY[name].partition(":")
-    found: LearnerSpec = getattr(importlib.import_module(module), attribute)
+    found: LearnerSpec = load("learner", REGISTRY, name)
     return found
 
 
