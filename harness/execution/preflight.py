@@ -21,11 +21,20 @@ def preflight(execution: ExecutionConfig) -> None:
         UsageError: more workers than this machine has CPUs, or a missing package.
     """
     check_tracking(execution)
-    wanted, cpus = execution.num_workers, available_cpus()
-    elsewhere = execution.backend == "local" or execution.address is not None
-    if not elsewhere and wanted is not None and wanted > cpus:
+    if execution.backend == "ray" and execution.address is None:
+        check_workers(execution.num_workers, "this machine", available_cpus())
+
+
+def check_workers(wanted: int | None, where: str, cpus: int) -> None:
+    """Refuse more workers per cell than there are CPUs; every cell needs one.
+
+    Raises:
+        UsageError: it names both numbers.
+    """
+    needed = max(1, wanted or 0)
+    if needed > cpus:
         raise UsageError(
-            f"--num-workers {wanted} needs {wanted} CPUs, this machine has {cpus}. "
+            f"--num-workers {needed} (workers_per_cell) needs {needed} CPUs, {where} has {cpus}. "
             f"Ask for at most {cpus}, or join a larger cluster with --address"
         )
 

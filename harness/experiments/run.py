@@ -23,7 +23,7 @@ from harness.config.sweep_file import PlannedCell, TuneConfig, planned_cells
 from harness.console.listener import RunListener
 from harness.errors import ArtefactError, ExitCode, HarnessError, UsageError, crash
 from harness.execution.interrupt import InterruptedRunError, StopRequest
-from harness.execution.preflight import available_cpus, check_tracking
+from harness.execution.preflight import available_cpus, check_tracking, check_workers
 from harness.experiments.cell_queue import CellQueue
 from harness.experiments.lock import alone
 from harness.experiments.mirror import Mirror, mirrored
@@ -184,7 +184,8 @@ def play(planned: Sequence[PlannedCell], options: RunOptions, listener: RunListe
         if options.address is not None and options.backend == "ray":
             cluster = stack.enter_context(_cluster(options.address))
             where, cpus = "the cluster", cluster.cpus
-        _check_workers(options, cpus, where)
+        if options.backend == "ray":
+            check_workers(options.scheduling.workers_per_cell, where, cpus)
         described = plan(planned, options.command, options.given, options.stored())
         folder, manifest = _open(described, options)
         stack.enter_context(alone(folder.path))
@@ -218,16 +219,6 @@ def _cluster(address: str | None) -> Cluster:
     from harness.experiments.ray_tune import Cluster
 
     return Cluster(address)
-
-
-def _check_workers(options: RunOptions, cpus: int, where: str) -> None:
-    """Raise UsageError if one cell needs more CPUs than there are."""
-    needed = max(1, options.scheduling.workers_per_cell or 0)
-    if options.backend == "ray" and needed > cpus:
-        raise UsageError(
-            f"{needed} workers per cell: a cell needs {needed} CPUs, {where} has {cpus}. Ask for "
-            f"at most {cpus}, or join a larger cluster with --address"
-        )
 
 
 def _open(described: Manifest, options: RunOptions) -> tuple[RunFolder, Manifest]:
