@@ -17,8 +17,10 @@ from numpy.typing import NDArray
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
 Positive = Annotated[int, annotated_types.Ge(1)]
-Split = Literal["train", "test"]
-SPLITS: tuple[Split, ...] = ("train", "test")
+Split = Literal["train", "validation", "test", "ood"]
+SPLITS: tuple[Split, ...] = ("train", "validation", "test", "ood")
+"""Task lists of a distribution: ``validation`` serves learning curves and every choice of a
+setting, ``test`` the final scores alone, and ``ood`` lies outside the range of the others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +121,7 @@ class BatchedEnv(Protocol):
 
 @runtime_checkable
 class TaskDistribution(Protocol):
-    """A family of MDPs with fixed, enumerated train and test tasks."""
+    """A family of MDPs with a fixed, enumerated list of tasks for every split."""
 
     name: str
     version: int
@@ -128,7 +130,10 @@ class TaskDistribution(Protocol):
     """One line for table captions: engine, reward, horizon."""
 
     def tasks(self, split: Split) -> tuple[Task, ...]:
-        """Return the fixed list of tasks of one split; train and test never overlap."""
+        """Return the fixed list of tasks of one split; no two of them overlap.
+
+        ``validation`` and ``ood`` are empty where the distribution has none.
+        """
         ...
 
     def make_env(self, task: Task) -> gymnasium.Env:

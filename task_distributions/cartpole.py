@@ -41,6 +41,14 @@ the cart is added. These alone leave nothing to adapt: ``RULE`` scores above 195
 tasks. The force therefore gets the sign of ``direction``: in a quarter of the tasks action 1 pushes
 left.
 """
+OUTSIDE: dict[str, tuple[float, float]] = {
+    "half_length": (1.0, 1.5),
+    "pole_mass": (1.0, 1.5),
+    "cart_mass": (2.0, 3.0),
+    "force": (20.0, 30.0),
+    "direction": (-1.0, 3.0),
+}
+"""Ranges of the ``ood`` tasks: everything longer, heavier and stronger."""
 PARAMETERS = ("half_length", "pole_mass", "cart_mass", "force")
 """Parameters of a task; a negative force means a reversed motor."""
 
@@ -129,7 +137,7 @@ class CartPoleSettings:
 
 def cartpole(settings: CartPoleSettings = CartPoleSettings()) -> CartPole:
     """Return the distribution of carts and poles."""
-    drawn = draw_tasks("cartpole", 1, RANGES)
+    drawn = draw_tasks("cartpole", 1, RANGES, [OUTSIDE])
     return CartPole(
         name="cartpole",
         version=1,

@@ -16,8 +16,12 @@ from task_distributions.task_env import BatchedTaskEnv, TaskEnv
 __all__ = ["NUM_TASKS", "ListedTasks", "TaskLists", "draw_tasks", "resolve_horizon"]
 
 TaskLists = Mapping[Split, tuple[Task, ...]]
-NUM_TASKS: dict[Split, int] = {"train": 100, "test": 30}
-"""Tasks per split of the distributions with continuous parameters (PEARL's split)."""
+NUM_TASKS: dict[Split, int] = {"train": 100, "validation": 30, "test": 30, "ood": 30}
+"""Tasks per split of the distributions with continuous parameters (PEARL: 100 and 30)."""
+Ranges = Mapping[str, tuple[float, float]]
+"""Parameter -> bounds of its U[low, high)."""
+_BRANCHES: dict[Split, int] = {"train": 0, "test": 1, "validation": 2, "ood": 3}
+"""Branch of the seed tree of each list; a changed number would change the tasks."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +46,7 @@ class ListedTasks(ABC):
         """
         if split not in SPLITS:
             raise ValueError(f"unknown split {split!r}; have: {', '.join(SPLITS)}")
-        return self.task_lists[split]
+        return self.task_lists.get(split, ())
 
     def make_env(self, task: Task, **options: Any) -> TaskEnv:
         """Return the ordinary Gymnasium environment of one task.
@@ -87,35 +91,49 @@ class ListedTasks(ABC):
     def _make_batch(self, tasks: Sequence[Task], episodes_per_task: int) -> BatchedTaskEnv: ...
 
 
-def draw_tasks(dist: str, version: int, ranges: Mapping[str, tuple[float, float]]) -> TaskLists:
-    """Return both lists, each parameter drawn from its U[low, high) in ``ranges``.
+def draw_tasks(
+    dist: str, version: int, ranges: Ranges, outside: Sequence[Ranges] = ()
+) -> TaskLists:
+    """Return every list, each parameter drawn from its U[low, high) in ``ranges``.
 
     The draws depend on ``dist`` and ``version`` alone. Every parameter is stratified and shuffled
     on its own (a Latin hypercube): each of n tasks has 1/n of the range to itself. Thirty
     independent draws can leave a fifth of the range untested, and the non-adaptive return of one
     such test list was a third above its expectation.
+
+    Args:
+        dist: name of the distribution.
+        version: of its definition.
+        ranges: of the tasks of ``train``, ``validation`` and ``test``.
+        outside: ranges of the ``ood`` tasks, an equal share of them from each; none if empty.
     """
-    lists: dict[Split, tuple[Task, ...]] = {}
-    for number, split in enumerate(SPLITS):
-        # crc32, not hash(): Python salts hash() per process.
-        sequence = np.random.SeedSequence([zlib.crc32(dist.encode()), version, number])
-        rng, count = np.random.Generator(np.random.PCG64(sequence)), NUM_TASKS[split]
+    inside: Sequence[Ranges] = (ranges,)
+    return {
+        split: _drawn(dist, version, split, outside if split == "ood" else inside)
+        for split in SPLITS
+    }
+
+
+def _drawn(dist: str, version: int, split: Split, boxes: Sequence[Ranges]) -> tuple[Task, ...]:
+    """Return the tasks of one list, an equal share from each of ``boxes``."""
+    # crc32, not hash(): Python salts hash() per process.
+    sequence = np.random.SeedSequence([zlib.crc32(dist.encode()), version, _BRANCHES[split]])
+    rng = np.random.Generator(np.random.PCG64(sequence))
+    params: list[tuple[tuple[str, float], ...]] = []
+    for box in boxes:
+        count = NUM_TASKS[split] // len(boxes)
         columns = [
             low + (high - low) * (rng.permutation(count) + rng.random(count)) / count
-            for low, high in ranges.values()
+            for low, high in box.values()
         ]
-        lists[split] = tuple(
-            Task(
-                dist,
-                version,
-                split,
-                index,
-                f"{split}/{index}",
-                tuple((key, float(value)) for key, value in zip(ranges, values, strict=True)),
-            )
-            for index, values in enumerate(zip(*columns, strict=True))
-        )
-    return lists
+        params += [
+            tuple((key, float(value)) for key, value in zip(box, values, strict=True))
+            for values in zip(*columns, strict=True)
+        ]
+    return tuple(
+        Task(dist, version, split, index, f"{split}/{index}", values)
+        for index, values in enumerate(params)
+    )
 
 
 def resolve_horizon(horizon: int | None, default: int) -> int:

@@ -32,8 +32,8 @@ class Protocol:
 PROTOCOLS: dict[str, Protocol] = {
     # metaworld 3.1.1, evaluation.metalearning_evaluation: 40 goals of every test class, 10
     # episodes to adapt on, 3 to score. It says nothing of training classes; 4 goals are ours.
-    "official": Protocol({"test": 40, "train": 4}, OFFICIAL_EPISODES),
-    "quick": Protocol({"test": 4, "train": 1}),
+    "official": Protocol({"test": 40, "ood": 40, "train": 4, "validation": 4}, OFFICIAL_EPISODES),
+    "quick": Protocol({"test": 4, "ood": 4, "train": 1, "validation": 1}),
 }
 """Name -> protocol; ``all`` is none of them: every task of the run is scored."""
 
@@ -55,12 +55,13 @@ def with_classes() -> tuple[str, ...]:
 
 def scored_splits(evaluation: EvalConfig) -> tuple[Split, ...]:
     """Return the splits to score, ``test`` first."""
-    return tuple(split for split in ("test", "train") if split in evaluation.splits)
+    order: tuple[Split, ...] = ("test", "ood", "train", "validation")
+    return tuple(split for split in order if split in evaluation.splits)
 
 
 def used_tasks(dist: TaskDistribution, config: RunConfig, split: Split) -> tuple[int, ...]:
     """Return the indices of the tasks of ``split`` that the run is restricted to."""
-    chosen = config.train_tasks if split == "train" else config.test_tasks
+    chosen = {"train": config.train_tasks, "test": config.test_tasks}.get(split)
     return chosen if chosen is not None else tuple(range(len(dist.tasks(split))))
 
 

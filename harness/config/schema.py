@@ -18,6 +18,7 @@ from pydantic.dataclasses import dataclass
 
 from harness.config.components import Component, settings_as_dict
 from harness.types import Cell
+from task_distributions import Split
 
 STRICT = ConfigDict(extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
 _MULTIPLES = {"": 1, "k": 1_000, "M": 1_000_000, "G": 1_000_000_000}
@@ -69,7 +70,7 @@ Indices = Annotated[tuple[Count, ...], Field(min_length=1)]
 Shots = Annotated[tuple[Count, ...], Field(min_length=1)]
 Seeds = Annotated[tuple[Count, ...], Field(min_length=1)]
 Folder = Annotated[Path, BeforeValidator(_as_folder)]
-Splits = Annotated[tuple[Literal["test", "train"], ...], Field(min_length=1)]
+Splits = Annotated[tuple[Split, ...], Field(min_length=1)]
 
 OFFICIAL_EPISODES = {"episodes_per_shot": 10, "query_episodes": 3}
 """Episodes that Meta-World's official protocol fixes (metaworld 3.1.1, evaluation.py)."""
@@ -96,7 +97,8 @@ class EvalConfig:
     test class (4 of each training class), 10 episodes per shot, 3 query episodes. quick: 4 goals
     (1). Presets smoke and quick use quick for Meta-World, the others official."""
     splits: Splits = ("test",)
-    """Task lists to score, each in its own table; Meta-World's presets score both."""
+    """Task lists to score, each in its own table: test, ood (outside the training range), train,
+    validation. Meta-World's presets score test and train."""
     few_shot: Shots = (1, 5, 10)
     """Score after these numbers of shots, and always after 0."""
     zero_shot: bool = False

@@ -326,7 +326,15 @@ def _check_tasks(config: RunConfig, origins: Origins) -> None:
         named = ", ".join(given) or config.task_dist
         raise UsageError(f"{named}: {error}") from error
     _check_protocol(config, dist, origins)
-    for split in task_distributions.SPLITS:
+    for split in config.evaluation.splits:
+        if not dist.tasks(split):
+            full = ", ".join(each for each in task_distributions.SPLITS if dist.tasks(each))
+            raise UsageError(
+                f"{origin_of(('evaluation', 'splits'), origins)}: {dist.name} has no {split} "
+                f"tasks; choose from: {full}"
+            )
+    own: tuple[Split, ...] = ("train", "test")
+    for split in own:
         path = (f"{split}_tasks",)
         indices = getattr(config, path[0])
         if indices is not None:

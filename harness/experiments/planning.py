@@ -147,13 +147,15 @@ def describe_distribution(config: RunConfig) -> DistInfo:
     """Return a run's task distribution as tables cite it."""
     dist = open_distribution(config.task_dist, config.env)
     lines = {split: dist.non_adaptive_return(tasks) for split, tasks in scored(config).items()}
-    known = {s: {"non-adaptive": line} for s, line in lines.items() if line is not None}
+    known: dict[str, dict[str, float]] = {
+        split: {"non-adaptive": line} for split, line in lines.items() if line is not None
+    }
     return DistInfo(
         name=dist.name,
         version=dist.version,
         protocol=dist.protocol,
-        references=known.get("test", {}),
-        train_references=known.get("train", {}),
+        references=known.pop("test", {}),
+        other_references=known,
         has_success=dist.spec.has_success,
     )
 

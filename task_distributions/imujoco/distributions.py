@@ -10,6 +10,9 @@ mass, length, joint range or friction of one limb is changed. Its XML files are 
 - ``imujoco-halfcheetah@2`` uses all official files in a folder.
 - ``imujoco-ant@1`` applies the same recipe to the Ant, 59 variants. It is ours; iMuJoCo has no Ant.
 
+These variants are split into training and test tasks. Validation tasks are changes of our own
+between the published strengths; ``ood`` tasks change two limbs at once.
+
 Reward, observation, reset noise and horizon are those of the base robot's task.
 """
 
@@ -21,6 +24,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import mujoco
 import numpy as np
@@ -29,15 +33,16 @@ from task_distributions.base import Positive, Split, Task
 from task_distributions.engine.physics import DataPool
 from task_distributions.imujoco.variants import (
     ANT_ANATOMY,
+    BETWEEN,
     HALFCHEETAH_ANATOMY,
     Anatomy,
+    Variant,
     build_model,
 )
 from task_distributions.imujoco.xml_files import MixedDataPool, OfficialFile, read_folder
 from task_distributions.locomotion.distributions import HORIZON, Locomotion, locomotion
 from task_distributions.locomotion.envs import Family
-from task_distributions.locomotion.rewards import forward
-from task_distributions.locomotion.robots import HALFCHEETAH
+from task_distributions.locomotion.rewards import Reward, forward
 from task_distributions.task_lists import TaskLists, resolve_horizon
 
 __all__ = [
@@ -48,6 +53,9 @@ __all__ = [
     "imujoco_ant",
     "imujoco_halfcheetah",
 ]
+
+NUM_PAIRS = 30
+"""Robots with two changed limbs in ``ood``."""
 
 
 @dataclass(frozen=True)
@@ -116,44 +124,87 @@ def imujoco_halfcheetah(settings: IMuJoCoSettings = IMuJoCoSettings()) -> Locomo
     """
     horizon = resolve_horizon(settings.horizon, HORIZON)
     if settings.xml is None:
-        members, version = _reconstruct(HALFCHEETAH_ANATOMY), 1
+        published, version = _reconstruct(HALFCHEETAH_ANATOMY), 1
         note = (
-            f"{len(members)} variants of one part's mass, length or joint range: "
+            f"{len(published)} variants of one part's mass, length or joint range: "
             "reconstruction of the published naming scheme, not the official files"
         )
     else:
         files = read_folder(settings.xml)
         digest = hashlib.sha256("".join(f"{f.name} {f.sha256}\n" for f in files).encode())
-        members, version = tuple(map(_official_member, range(len(files)), files)), 2
+        published, version = tuple(map(_official_member, range(len(files)), files)), 2
         note = f"official XML, {len(files)} files, sha256 {digest.hexdigest()[:12]}"
-    name, reward = "imujoco-halfcheetah", forward(control_cost=0.1)
-    family = VariantFamily(HALFCHEETAH, "variant", reward, members=members)
-    lists, formula = _split(name, version, members), f"reward v - 0.1|a|^2, {note}"
-    return locomotion(name, version, family, formula, lists, horizon)
+    reward, formula = forward(control_cost=0.1), f"reward v - 0.1|a|^2, {note}"
+    name = "imujoco-halfcheetah"
+    return _distribution(name, version, HALFCHEETAH_ANATOMY, published, reward, formula, horizon)
 
 
 def imujoco_ant(settings: IMuJoCoAntSettings = IMuJoCoAntSettings()) -> Locomotion:
     """Run along x as fast as possible on Ants with one changed part; not part of iMuJoCo."""
     horizon = resolve_horizon(settings.horizon, HORIZON)
-    members = _reconstruct(ANT_ANATOMY)
+    published = _reconstruct(ANT_ANATOMY)
     formula = (
-        f"reward v_x + 1 - 0.5|a|^2, {len(members)} variants of one part's mass, length or joint "
+        f"reward v_x + 1 - 0.5|a|^2, {len(published)} variants of one part's mass, length or joint "
         "range: iMuJoCo's recipe on the Ant, our own, iMuJoCo has none"
     )
-    name, reward = "imujoco-ant", forward(control_cost=0.5, bonus=1.0)
-    family = VariantFamily(ANT_ANATOMY.robot, "variant", reward, members=members)
-    return locomotion(name, 1, family, formula, _split(name, 1, members), horizon)
+    reward = forward(control_cost=0.5, bonus=1.0)
+    return _distribution("imujoco-ant", 1, ANT_ANATOMY, published, reward, formula, horizon)
+
+
+def _distribution(
+    name: str,
+    version: int,
+    anatomy: Anatomy,
+    published: tuple[Member, ...],
+    reward: Reward,
+    formula: str,
+    horizon: int,
+) -> Locomotion:
+    """Return the distribution of the ``published`` robots, and of our own for the other splits."""
+    between = _changed(anatomy, [(v,) for v in anatomy.variants(BETWEEN)], len(published))
+    pairs = anatomy.pairs()
+    drawn = sorted(_order(name, version, "ood", len(pairs))[:NUM_PAIRS])
+    double = _changed(anatomy, [pairs[n] for n in drawn], len(published) + len(between))
+    order = _order(name, version, "published", len(published))
+    cut = len(published) * 4 // 5
+    members: dict[Split, Sequence[Member]] = {
+        "train": [published[n] for n in order[:cut]],
+        "validation": between,
+        "test": [published[n] for n in order[cut:]],
+        "ood": double,
+    }
+    lists: TaskLists = {
+        split: tuple(
+            Task(name, version, split, index, member.name, member.params)
+            for index, member in enumerate(part)
+        )
+        for split, part in members.items()
+    }
+    every = (*published, *between, *double)
+    family = VariantFamily(anatomy.robot, "variant", reward, members=every)
+    return locomotion(name, version, family, formula, lists, horizon)
 
 
 def _reconstruct(anatomy: Anatomy) -> tuple[Member, ...]:
-    return tuple(
-        Member(
-            variant.name,
-            (("variant", float(index)), (f"{variant.quantity}_scale", variant.scale)),
-            partial(build_model, anatomy, variant),
+    return _changed(anatomy, [(variant,) for variant in anatomy.variants()], 0)
+
+
+def _changed(
+    anatomy: Anatomy, robots: Sequence[tuple[Variant, ...]], first: int
+) -> tuple[Member, ...]:
+    """Return robots with some changes each, numbered from ``first``."""
+    prefix = f"{anatomy.prefix}-"
+    members = []
+    for number, changes in enumerate(robots, first):
+        one = len(changes) == 1
+        params = tuple(
+            (f"{v.quantity}_scale" if one else f"{v.quantity}_{v.part}_scale", v.scale)
+            for v in changes
         )
-        for index, variant in enumerate(anatomy.variants())
-    )
+        name = "+".join(v.name.removeprefix(prefix) for v in changes)
+        model = partial(build_model, anatomy, *changes)
+        members.append(Member(prefix + name, (("variant", float(number)), *params), model))
+    return tuple(members)
 
 
 def _official_member(index: int, file: OfficialFile) -> Member:
@@ -163,16 +214,9 @@ def _official_member(index: int, file: OfficialFile) -> Member:
     return Member(file.name, params, lambda: file.model)
 
 
-def _split(dist: str, version: int, members: Sequence[Member]) -> TaskLists:
-    """Return the members in an order fixed by ``dist`` and ``version``, split at 80 %."""
-    sequence = np.random.SeedSequence([zlib.crc32(dist.encode()), version])
-    order = np.random.Generator(np.random.PCG64(sequence)).permutation(len(members)).tolist()
-    cut = len(members) * 4 // 5
-    parts: dict[Split, list[int]] = {"train": order[:cut], "test": order[cut:]}
-    return {
-        split: tuple(
-            Task(dist, version, split, index, members[number].name, members[number].params)
-            for index, number in enumerate(part)
-        )
-        for split, part in parts.items()
-    }
+def _order(dist: str, version: int, purpose: Literal["published", "ood"], count: int) -> list[int]:
+    """Return the numbers below ``count`` in an order fixed by ``dist`` and ``version``."""
+    branch = {"published": (), "ood": (1,)}[purpose]
+    sequence = np.random.SeedSequence([zlib.crc32(dist.encode()), version, *branch])
+    order: list[int] = np.random.Generator(np.random.PCG64(sequence)).permutation(count).tolist()
+    return order

@@ -1,4 +1,4 @@
-"""Robots with one changed part: its mass, its length, or the range of its joint.
+"""Robots with a changed part: its mass, its length, or the range of its joint.
 
 Names and percentages are those of iMuJoCo (Patacchiola et al. 2023, arXiv 2306.13554;
 github.com/mpatacchiola/imujoco). Its README defines them: "if the mass is 2.5 and the percentage is
@@ -21,6 +21,8 @@ github.com/mpatacchiola/imujoco). Its README defines them: "if the mass is 2.5 a
 from __future__ import annotations
 
 import copy
+import itertools
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Literal
@@ -33,6 +35,7 @@ from task_distributions.locomotion.robots import ANT, HALFCHEETAH, Robot, templa
 
 __all__ = [
     "ANT_ANATOMY",
+    "BETWEEN",
     "HALFCHEETAH_ANATOMY",
     "Anatomy",
     "Variant",
@@ -46,6 +49,14 @@ MASS = {"massdec_25": 0.75, "massdec_50": 0.5, "massinc_200": 3.0}
 LENGTH = {"lengthdec_25": 0.75, "lengthinc_50": 1.5}
 RANGE = {"jointdec_25": 0.75, "jointdec_50": 0.5, "jointdec_75": 0.25}
 """Published name of a change -> factor."""
+Strengths = dict[Quantity, dict[str, float]]
+PUBLISHED: Strengths = {"mass": MASS, "length": LENGTH, "range": RANGE}
+BETWEEN: Strengths = {
+    "mass": {"massdec_40": 0.6, "massinc_100": 2.0},
+    "length": {"lengthdec_15": 0.85, "lengthinc_25": 1.25},
+    "range": {"jointdec_60": 0.4},
+}
+"""Changes of our own between the published ones, for validation."""
 
 
 @dataclass(frozen=True)
@@ -71,23 +82,31 @@ class Anatomy:
     """Limb -> its capsule or ball, a geom of the body to be changed."""
     stretched: tuple[str, ...]
     """Limbs with variants of their length."""
-    joints: tuple[str, ...]
-    """Joints with variants of their range."""
+    joints: dict[str, str]
+    """Joint with variants of its range -> the limb that it moves."""
 
-    def variants(self) -> tuple[Variant, ...]:
-        """Return every variant, sorted by name."""
-        plan: list[tuple[Quantity, dict[str, float], tuple[str, ...]]] = [
-            ("mass", MASS, tuple(self.limbs)),
-            ("length", LENGTH, self.stretched),
-            ("range", RANGE, self.joints),
-        ]
+    def variants(self, strengths: Strengths = PUBLISHED) -> tuple[Variant, ...]:
+        """Return every variant of these strengths, sorted by name."""
+        parts: dict[Quantity, tuple[str, ...]] = {
+            "mass": tuple(self.limbs),
+            "length": self.stretched,
+            "range": tuple(self.joints),
+        }
         variants = [
             Variant(f"{self.prefix}-{change}_{part}", quantity, part, scale)
-            for quantity, changes, parts in plan
+            for quantity, changes in strengths.items()
             for change, scale in changes.items()
-            for part in parts
+            for part in parts[quantity]
         ]
         return tuple(sorted(variants, key=lambda variant: variant.name))
+
+    def pairs(self) -> tuple[tuple[Variant, Variant], ...]:
+        """Return every two published variants of different limbs, in the order of their names."""
+        return tuple(
+            (one, other)
+            for one, other in itertools.combinations(self.variants(), 2)
+            if self.joints.get(one.part, one.part) != self.joints.get(other.part, other.part)
+        )
 
 
 _CHEETAH_JOINTS = ("bthigh", "bshin", "bfoot", "fthigh", "fshin", "ffoot")
@@ -97,7 +116,7 @@ HALFCHEETAH_ANATOMY = Anatomy(
     prefix="halfcheetah",
     limbs={limb: limb for limb in _CHEETAH_LIMBS},
     stretched=_CHEETAH_LIMBS,
-    joints=_CHEETAH_JOINTS,
+    joints={joint: joint for joint in _CHEETAH_JOINTS},
 )
 """7 limbs × 3 masses + 7 × 2 lengths + 6 joints × 3 ranges = 53."""
 
@@ -112,7 +131,11 @@ ANT_ANATOMY = Anatomy(
         **{f"lower_{leg}": f"{name}_ankle_geom" for leg, name in _SHANKS.items()},
     },
     stretched=tuple(f"lower_{leg}" for leg in _LEGS),
-    joints=tuple(f"{joint}_{leg}" for joint in ("hip", "ankle") for leg in _LEGS),
+    joints={
+        f"{joint}_{leg}": f"{limb}_{leg}"
+        for joint, limb in (("hip", "upper"), ("ankle", "lower"))
+        for leg in _LEGS
+    },
 )
 """9 limbs × 3 masses + 4 lower legs × 2 lengths + 8 joints × 3 ranges = 59.
 
@@ -122,29 +145,30 @@ in the hip. The four stubs that are fixed to the torso belong to no variant.
 
 
 @lru_cache(maxsize=256)  # 2 to 5 ms and 0.5 MB each
-def build_model(anatomy: Anatomy, variant: Variant) -> mujoco.MjModel:
-    """Return the model of ``variant``; it is shared, so do not change it."""
+def build_model(anatomy: Anatomy, *variants: Variant) -> mujoco.MjModel:
+    """Return the robot with these changes; it is shared, so do not change it."""
     base = template(anatomy.robot)
-    if variant.quantity == "length":
-        return _stretch(base.path, anatomy.limbs[variant.part], variant.scale)
-    model = copy.copy(base.model)
-    if variant.quantity == "range":
-        model.jnt_range[model.joint(variant.part).id] *= variant.scale
-        return model
-    body = model.geom(anatomy.limbs[variant.part]).bodyid.item()
-    model.body_mass[body] *= variant.scale
-    model.body_inertia[body] *= variant.scale
-    mujoco.mj_setConst(model, mujoco.MjData(model))  # inverse weights and subtree masses
+    scales = {anatomy.limbs[v.part]: v.scale for v in variants if v.quantity == "length"}
+    model = _stretch(base.path, scales) if scales else copy.copy(base.model)
+    for variant in variants:
+        if variant.quantity == "range":
+            model.jnt_range[model.joint(variant.part).id] *= variant.scale
+        elif variant.quantity == "mass":
+            body = model.geom(anatomy.limbs[variant.part]).bodyid.item()
+            model.body_mass[body] *= variant.scale
+            model.body_inertia[body] *= variant.scale
+            mujoco.mj_setConst(model, mujoco.MjData(model))  # inverse weights and subtree masses
     return model
 
 
-def _stretch(path: str, geom: str, scale: float) -> mujoco.MjModel:
-    """Compile the XML file at ``path`` with the capsule ``geom`` longer or shorter."""
+def _stretch(path: str, scales: Mapping[str, float]) -> mujoco.MjModel:
+    """Compile the XML file at ``path`` with capsules, by the names of geoms, longer or shorter."""
     spec: Any = mujoco.MjSpec.from_file(path)
     total_mass = spec.compiler.settotalmass
     spec.compiler.settotalmass = -1  # until the end: mass from density
     before = spec.compile()
-    _stretch_capsule(spec, before, geom, scale)
+    for geom, scale in scales.items():
+        _stretch_capsule(spec, before, geom, scale)
     after = spec.compile()
     if total_mass > 0:  # same factor as in the base robot, to keep the density
         spec.compiler.settotalmass = total_mass * after.body_mass.sum() / before.body_mass.sum()

@@ -1,8 +1,9 @@
 """The six locomotion distributions, on the MuJoCo robots of Gymnasium v5.
 
 The velocity families follow ProMP (arXiv 1810.06784) and PEARL (arXiv 1903.08254): targets from
-U[0, 3], horizon 200, 100 training and 30 test tasks. The healthy bonus of the robots that can fall
-equals the largest target, so living never scores below dying.
+U[0, 3], horizon 200, 100 training and 30 test tasks. Tasks outside the training range (``ood``)
+have targets from 3 to 4 m/s, or factors beyond both ends; directions have none. The healthy bonus
+of the robots that can fall equals the largest target, so living never scores below dying.
 """
 
 from __future__ import annotations
@@ -101,14 +102,25 @@ def locomotion(
     return Locomotion(name, version, spec, task_lists, family, formula, bounds)
 
 
+Bounds = tuple[float, float]
+VELOCITY: Bounds = (0.0, 3.0)
+FASTER: tuple[Bounds, ...] = ((3.0, 4.0),)
+"""Target velocities in m/s, and those of the ``ood`` tasks."""
+SCALE: Bounds = (0.5, 1.5)
+BEYOND: tuple[Bounds, ...] = ((0.25, 0.5), (1.5, 2.0))
+"""Factors of gravity or mass, and those of the ``ood`` tasks."""
+
+
 def _draw(
     name: str,
     family: Family,
     formula: str,
-    bounds: tuple[float, float],
+    bounds: Bounds,
     settings: LocomotionSettings,
+    outside: Sequence[Bounds] = (),
 ) -> Locomotion:
-    lists = draw_tasks(name, 1, {family.parameter: bounds})
+    ood = [{family.parameter: each} for each in outside]
+    lists = draw_tasks(name, 1, {family.parameter: bounds}, ood)
     horizon = resolve_horizon(settings.horizon, HORIZON)
     return locomotion(name, 1, family, formula, lists, horizon, bounds)
 
@@ -117,21 +129,21 @@ def halfcheetah_vel(settings: LocomotionSettings = LocomotionSettings()) -> Loco
     """Run at a target speed; the field's standard (ProMP, PEARL, VariBAD)."""
     family = Family(HALFCHEETAH, "velocity", tracking(control_cost=0.05))
     formula = "reward -|v - v*| - 0.05|a|^2, v* ~ U[0, 3] m/s"
-    return _draw("halfcheetah-vel", family, formula, (0.0, 3.0), settings)
+    return _draw("halfcheetah-vel", family, formula, VELOCITY, settings, FASTER)
 
 
 def ant_vel(settings: LocomotionSettings = LocomotionSettings()) -> Locomotion:
     """Run along x at a target speed without falling."""
     family = Family(ANT, "velocity", tracking(control_cost=0.005, bonus=3.0))
     formula = "reward -|v_x - v*| + 3 - 0.005|a|^2, v* ~ U[0, 3] m/s"
-    return _draw("ant-vel", family, formula, (0.0, 3.0), settings)
+    return _draw("ant-vel", family, formula, VELOCITY, settings, FASTER)
 
 
 def walker2d_vel(settings: LocomotionSettings = LocomotionSettings()) -> Locomotion:
     """Walk at a target speed without falling."""
     family = Family(WALKER2D, "velocity", tracking(control_cost=0.001, bonus=3.0))
     formula = "reward -|v - v*| + 3 - 0.001|a|^2, v* ~ U[0, 3] m/s"
-    return _draw("walker2d-vel", family, formula, (0.0, 3.0), settings)
+    return _draw("walker2d-vel", family, formula, VELOCITY, settings, FASTER)
 
 
 def ant_dir(settings: LocomotionSettings = LocomotionSettings()) -> Locomotion:
@@ -145,11 +157,11 @@ def halfcheetah_gravity(settings: LocomotionSettings = LocomotionSettings()) -> 
     """Run as fast as possible under scaled gravity."""
     family = Family(HALFCHEETAH, "gravity_scale", forward(control_cost=0.1), scale_gravity)
     formula = "reward v - 0.1|a|^2, gravity x U[0.5, 1.5]"
-    return _draw("halfcheetah-gravity", family, formula, (0.5, 1.5), settings)
+    return _draw("halfcheetah-gravity", family, formula, SCALE, settings, BEYOND)
 
 
 def ant_mass(settings: LocomotionSettings = LocomotionSettings()) -> Locomotion:
     """Run along x as fast as possible with heavier or lighter bodies."""
     family = Family(ANT, "mass_scale", forward(control_cost=0.5, bonus=1.0), scale_mass)
     formula = "reward v_x + 1 - 0.5|a|^2, mass and inertia x U[0.5, 1.5]"
-    return _draw("ant-mass", family, formula, (0.5, 1.5), settings)
+    return _draw("ant-mass", family, formula, SCALE, settings, BEYOND)

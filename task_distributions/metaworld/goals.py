@@ -1,7 +1,11 @@
-"""Meta-World's task lists for its seed 42, stored as numbers because drawing them is slow.
+"""Meta-World's task lists, stored as numbers because drawing them is slow.
+
+Training and test tasks are those of metaworld's seed 42, which its benchmarks use. Seed 43 gives
+other goals of the same classes: those of the training classes are the ``validation`` tasks, those
+of the test classes the ``ood`` tasks.
 
 Metaworld builds every environment to draw its goals. ``python -m
-task_distributions.metaworld.goals`` draws them with the installed version (45 s) and rewrites
+task_distributions.metaworld.goals`` draws them with the installed version (90 s) and rewrites
 ``data/metaworld_goals.npz``; a test compares the file with metaworld.
 """
 
@@ -20,7 +24,14 @@ from task_distributions.task_lists import TaskLists
 __all__ = ["SEED", "SUPPORTED", "draw_goals", "installed_version", "read_task_lists"]
 
 SEED = 42
-"""Seed from which metaworld draws its goals."""
+"""Seed from which metaworld draws the goals of its benchmarks."""
+SOURCES: dict[Split, tuple[int, str]] = {
+    "train": (SEED, "train_tasks"),
+    "test": (SEED, "test_tasks"),
+    "validation": (SEED + 1, "train_tasks"),
+    "ood": (SEED + 1, "test_tasks"),
+}
+"""Split -> metaworld's seed, and its name of the list."""
 SUPPORTED = "3.1."
 """Prefix of the metaworld versions with these lists and environments."""
 _FILE = Path(__file__).parents[1] / "data" / "metaworld_goals.npz"
@@ -58,9 +69,10 @@ def read_task_lists(dist: str, version: int, benchmark: str) -> TaskLists:
     """Return the tasks of ``benchmark`` (``ml10``, ``ml45``) as tasks of ``dist@version``."""
     lists: dict[Split, list[Task]] = {split: [] for split in SPLITS}
     for key, vectors in _vectors(benchmark).items():
-        split: Split = "train" if key.startswith("train/") else "test"
-        name = key.partition("/")[2]
-        for goal, vector in enumerate(vectors.tolist()):
+        prefix, _, name = key.partition("/")
+        split = next(split for split in SPLITS if split == prefix)
+        first = len(vectors) * (SOURCES[split][0] - SEED)  # seed 43 goes on where 42 ends
+        for goal, vector in enumerate(vectors.tolist(), first):
             params = tuple((f"rand_{i}", value) for i, value in enumerate(vector))
             index = len(lists[split])
             lists[split].append(Task(dist, version, split, index, f"{name}/{goal}", params))
@@ -73,9 +85,10 @@ def draw_goals() -> dict[str, FloatArray]:
 
     drawn: dict[str, list[FloatArray]] = {}
     for benchmark in ("ML10", "ML45"):
-        lists = getattr(metaworld, benchmark)(seed=SEED)
-        for split in SPLITS:
-            for task in getattr(lists, f"{split}_tasks"):
+        seeds = {seed for seed, _ in SOURCES.values()}
+        lists = {seed: getattr(metaworld, benchmark)(seed=seed) for seed in seeds}
+        for split, (seed, attribute) in SOURCES.items():
+            for task in getattr(lists[seed], attribute):
                 content = pickle.loads(task.data)  # created by metaworld just now
                 key = f"{benchmark.lower()}/{split}/{task.env_name}"
                 drawn.setdefault(key, []).append(content["rand_vec"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import pickle
 import subprocess
@@ -18,7 +19,9 @@ from tests.task_distributions.rounding import assert_within_rounding
 
 NAMES = task_distributions.names()
 ONE_TASK = ("halfcheetah",)
-"""Distributions for plain training, with the same single MDP in train and test."""
+"""Distributions for plain training, with the same single MDP in every split."""
+NO_OUTSIDE = (*ONE_TASK, "ant-dir", "point_goal")
+"""Distributions without ``ood`` tasks: their range is a full circle, or a single task."""
 pytestmark = pytest.mark.parametrize("name", NAMES)
 
 
@@ -69,7 +72,8 @@ def _play_batch(batch: BatchedEnv, seeds: list[int], act) -> list[list[tuple]]:
 @pytest.mark.parametrize("kind", ["random", "gentle", "feedback"])
 def test_batch_is_the_same_mdp_as_the_single_environment(dist: TaskDistribution, kind: str):
     tasks, per_task = _some(dist, "test", 0, 1, -1), 2
-    seeds = [11, 2**40 + 3, 0, 17, 17, 5]
+    tasks += [task for split in ("validation", "ood") for task in dist.tasks(split)[-1:]]
+    seeds = [11, 2**40 + 3, 0, 17, 17, 5, 8, 9, 10, 12][: per_task * len(tasks)]
     act = _controller(kind, dist, len(seeds))
     batch = dist.make_batch(tasks, per_task)
     envs = [dist.make_env(task) for task in tasks for _ in range(per_task)]
@@ -147,8 +151,8 @@ def test_gymnasium_id_makes_the_task_asked_for(name: str, dist: TaskDistribution
     last = len(dist.tasks("test")) - 1
     with pytest.raises(ValueError, match=f"500.* {last}"):
         gymnasium.make(env_id, task=500)
-    with pytest.raises(ValueError, match=r"'validation'.* train, test"):
-        gymnasium.make(env_id, split="validation")
+    with pytest.raises(ValueError, match=r"'tests'.* train, validation, test, ood"):
+        gymnasium.make(env_id, split="tests")
 
 
 def test_tasks_are_enumerated_disjoint_and_small(name: str, dist: TaskDistribution):
@@ -158,12 +162,66 @@ def test_tasks_are_enumerated_disjoint_and_small(name: str, dist: TaskDistributi
             assert (task.split, task.index) == (split, index)
             assert len(pickle.dumps(task)) < 10_000
             assert pickle.loads(pickle.dumps(task)) == task
-    everything = dist.tasks("train") + dist.tasks("test")
+    everything = [task for split in SPLITS for task in dist.tasks(split)]
     if name not in ONE_TASK:
         assert len({task.params for task in everything}) == len(everything)
     assert len({task.name for task in everything}) == len(everything)
-    with pytest.raises(ValueError, match="validation"):
-        dist.tasks("validation")
+    assert dist.tasks("train")
+    assert dist.tasks("validation")
+    assert dist.tasks("test")
+    with pytest.raises(ValueError, match="tests"):
+        dist.tasks("tests")
+
+
+# Tasks that results were published on: they never change within a version.
+DIGESTS = {
+    "halfcheetah-vel": ("bf3e5a880503", "d65dfae4144b"),
+    "ant-vel": ("3e174e026f59", "dc5622e0c786"),
+    "walker2d-vel": ("40ec9b98dec1", "e8f03e1b8ff8"),
+    "ant-dir": ("12ea0e9bbc32", "35914d0bad83"),
+    "halfcheetah-gravity": ("da424930bb2c", "f06e07ac5b32"),
+    "ant-mass": ("e2c4aa4d5dd3", "062007db6909"),
+    "imujoco-halfcheetah": ("4e96a039998f", "c093868bb739"),
+    "imujoco-ant": ("3a3b7f0abd77", "d2e37f513f6d"),
+    "metaworld-ml10": ("dd7219d47b27", "e714297b0f01"),
+    "metaworld-ml45": ("3ce086bd5b43", "3e64851288dc"),
+    "halfcheetah": ("162bff9f4a22", "9f45f5f8a0cb"),
+    "point_goal": ("98f6818c0100", "8cae4b273dbe"),
+    "cartpole": ("5a5a96bfab6a", "1c975eaacec0"),
+}
+
+
+def test_published_task_lists_never_change(name: str, dist: TaskDistribution):
+    for split, digest in zip(("train", "test"), DIGESTS[name], strict=True):
+        tasks = [
+            [task.name, [[key, f"{value:.12g}"] for key, value in task.params]]
+            for task in dist.tasks(split)
+        ]
+        assert hashlib.sha256(json.dumps(tasks).encode()).hexdigest()[:12] == digest
+
+
+INSIDE = ("train", "validation", "test")
+
+
+def test_tasks_out_of_distribution_lie_outside_the_range_of_the_others(
+    name: str, dist: TaskDistribution
+):
+    outside = dist.tasks("ood")
+    if name in NO_OUTSIDE:
+        assert not outside
+        return
+    if name.startswith("metaworld"):  # classes that are not trained on, with goals of their own
+        trained = {task.class_name for task in dist.tasks("train")}
+        assert {task.class_name for task in dist.tasks("validation")} == trained
+        assert {task.class_name for task in outside} == {t.class_name for t in dist.tasks("test")}
+        assert not trained & {task.class_name for task in outside}
+        return
+    if name.startswith("imujoco"):
+        changes = {split: {len(task.params) - 1 for task in dist.tasks(split)} for split in SPLITS}
+        assert changes == {"train": {1}, "validation": {1}, "test": {1}, "ood": {2}}
+        return
+    inside = [t.params[0][1] for split in INSIDE for t in dist.tasks(split)]
+    assert not [task for task in outside if min(inside) <= task.params[0][1] <= max(inside)]
 
 
 _FINGERPRINTS = """
@@ -171,7 +229,7 @@ import json, sys, task_distributions
 result = {}
 for name in sys.argv[1:]:
     dist = task_distributions.load(name)
-    tasks = dist.tasks("train") + dist.tasks("test")
+    tasks = [task for split in task_distributions.SPLITS for task in dist.tasks(split)]
     first = dist.make_batch(tasks[-2:], 1).reset([7, 8])
     result[name] = [[repr(task) for task in tasks], [x.hex() for x in first.ravel().tolist()]]
 print(json.dumps(result))
@@ -189,8 +247,9 @@ def test_any_process_rebuilds_the_same_tasks(
     name: str, dist: TaskDistribution, fingerprints: dict[str, list]
 ):
     tasks, first = fingerprints[name]
-    assert tasks == [repr(task) for task in dist.tasks("train") + dist.tasks("test")]
-    here = dist.make_batch((dist.tasks("train") + dist.tasks("test"))[-2:], 1).reset([7, 8])
+    here = [task for split in SPLITS for task in dist.tasks(split)]
+    assert tasks == [repr(task) for task in here]
+    here = dist.make_batch(here[-2:], 1).reset([7, 8])
     assert first == [x.hex() for x in here.ravel().tolist()]
 
 

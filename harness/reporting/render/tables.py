@@ -55,6 +55,8 @@ def _split_grids(table: Comparison) -> Iterator[Grid]:
         yield _rate_grid("Success rate (%)", table, measured, "success", table.shots)
     if competitors:
         yield _gain_grid(table, competitors)
+        if "gap_0" in table.frame:
+            yield _gap_grid(table, competitors)
         if table.has_success and gains:
             title = "Gain in success rate (percentage points)"
             yield _rate_grid(title, table, competitors, "success_gain", gains)
@@ -98,6 +100,18 @@ def _gain_grid(table: Comparison, competitors: Sequence[Row]) -> Grid:
         cells.append((duration(row["wall_seconds"]), count_text(row["invalid_episodes"])))
         rows.append((row_label(table, row), *cells))
     title = "Gain over 0 shots" if names else "Cost"
+    return Grid(title, (ROW_HEADER, *header), tuple(rows))
+
+
+def _gap_grid(table: Comparison, competitors: Sequence[Row]) -> Grid:
+    names = [f"gap_{count}" for count in table.shots]
+    digits = decimals([row[name] for row in competitors for name in names])
+    header = [(shot_label(count), "") for count in table.shots]
+    rows = (
+        (row_label(table, row), *(estimate_cell(row, name, digits, sign=True) for name in names))
+        for row in competitors
+    )
+    title = "Return minus return on test tasks, paired by seed"
     return Grid(title, (ROW_HEADER, *header), tuple(rows))
 
 

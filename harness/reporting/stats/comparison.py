@@ -42,7 +42,7 @@ class Comparison:
     frame: pd.DataFrame
     """One row per (task_dist, policy, learner, adapter), reference lines last. ``return_K``,
     ``gain_K``, ``success_K``, ``success_gain_K`` and ``improvement`` have columns ``_low`` and
-    ``_high`` beside them."""
+    ``_high`` beside them; so has ``gap_K`` of the ``ood`` split, its distance from ``test``."""
     shots: tuple[int, ...]
     num_tasks: int
     split: str
@@ -85,11 +85,29 @@ def comparison_table(records: pd.DataFrame, manifest: Manifest) -> Comparison:
         ArtefactError: records of a cell the manifest does not list, or cells that were not scored
             on the same tasks, shots and episodes.
     """
-    first, *others = (
-        _split_table(part, manifest, split)
-        for split, part in usable_records(records, manifest).items()
-    )
+    parts = usable_records(records, manifest)
+    tables = {split: _split_table(part, manifest, split) for split, part in parts.items()}
+    if {"test", "ood"} <= tables.keys():
+        tables["ood"] = _with_gap(tables["ood"], parts["test"], parts["ood"])
+    first, *others = tables.values()
     return replace(first, others=tuple(others))
+
+
+def _with_gap(table: Comparison, test: pd.DataFrame, ood: pd.DataFrame) -> Comparison:
+    """Return the ``ood`` table with ``gap_K``: its return minus that on ``test``, seed by seed."""
+    inside, outside = scores(test, "return_"), scores(ood, "return_")
+    rows = []
+    for row_key in table.frame[list(ROW_KEY)].itertuples(index=False, name=None):
+        row: dict[str, float] = {}
+        for count in table.shots:
+            pair = [part.get(row_key, {}).get(count) for part in (inside, outside)]
+            means = [np.nanmean(x, axis=1, keepdims=True) for x in pair if x is not None]
+            paired = len(means) == 2 and len(means[0]) == len(means[1])
+            gap = estimate(means[1] - means[0]) if paired else NO_ESTIMATE
+            row |= gap.columns(f"gap_{count}")
+        rows.append(row)
+    gaps = pd.DataFrame(rows, index=table.frame.index)
+    return replace(table, frame=pd.concat([table.frame, gaps], axis=1))
 
 
 def _split_table(records: pd.DataFrame, manifest: Manifest, split: str) -> Comparison:
@@ -202,7 +220,8 @@ class _RowBuilder:
             names = dict(zip(ROW_KEY, (self.manifest.dist_name, name, REFERENCE, ""), strict=True))
             yield names | {"seeds": 0, "seeds_failed": 1}
         for dist in self.manifest.distributions:
-            lines = dist.references if self.split == "test" else dist.train_references
+            others = dist.other_references.get(self.split, {})
+            lines = dist.references if self.split == "test" else others
             for name, constant in sorted(lines.items()):
                 names = dict(zip(ROW_KEY, (dist.name, name, REFERENCE, "analytic"), strict=True))
                 yield names | {f"return_{count}": constant for count in self.shots}

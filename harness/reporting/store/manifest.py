@@ -40,8 +40,8 @@ class DistInfo(Strict):
     """One line: engine, reward, horizon."""
     references: dict[str, float] = Field(default_factory=dict)
     """Analytic reference lines by name, e.g. ``non-adaptive``; measured ones are records."""
-    train_references: dict[str, float] = Field(default_factory=dict)
-    """The same on the training tasks, where they are scored."""
+    other_references: dict[str, dict[str, float]] = Field(default_factory=dict)
+    """The same on the tasks of other splits, where they are scored."""
     has_success: bool = False
     """Whether its tasks distinguish success from failure."""
 

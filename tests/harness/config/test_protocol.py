@@ -147,3 +147,10 @@ def test_the_settings_of_a_protocol_come_from_yaml_too(lucky, tmp_path):
     file = tmp_path / "a.yaml"
     file.write_text("task_dist: lucky\nevaluation: {protocol: official}\n")
     assert parser.load_config(["--config", str(file)]).evaluation.query_episodes == 3
+
+
+def test_tasks_outside_the_training_range_are_scored_where_there_are_any():
+    config = load_config(["--task-dist", "ant-vel", "--splits", "ood", "test"])
+    assert {split: len(tasks) for split, tasks in scored(config).items()} == {"test": 30, "ood": 30}
+    with pytest.raises(UsageError, match=r"--splits: ant-dir has no ood tasks.*train, valid"):
+        load_config(["--task-dist", "ant-dir", "--splits", "test", "ood"])

@@ -16,7 +16,12 @@ HORIZON = 20
 EARLY = 3
 """A success ends within as many steps."""
 GOALS = 50
-CLASSES = {"test": {"seldom": 0.2, "even": 0.5}, "train": {"never": 0.0, "mostly": 0.8}}
+CLASSES = {
+    "test": {"seldom": 0.2, "even": 0.5},
+    "train": {"never": 0.0, "mostly": 0.8},
+    "validation": {"never": 0.0, "mostly": 0.8},
+    "ood": {},
+}
 """Split -> class -> probability of success."""
 
 

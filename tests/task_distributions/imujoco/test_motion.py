@@ -20,7 +20,7 @@ by_name = pytest.mark.parametrize("name", ANATOMIES)
 
 def _tasks(name: str):
     dist = task_distributions.load(name)
-    return dist.tasks("train") + dist.tasks("test")
+    return [task for split in task_distributions.SPLITS for task in dist.tasks(split)]
 
 
 @cache

@@ -245,5 +245,32 @@ def test_the_page_of_pictures_lists_the_split(name: str):
     assert dist.protocol in page
     for split in task_distributions.SPLITS:
         names = ", ".join(f"`{task}`" for task in sorted(t.name for t in dist.tasks(split)))
-        assert f"- **{split.title()} ({len(dist.tasks(split))}):** {names}\n" in page
+        label = "OOD" if split == "ood" else split.title()
+        assert f"- **{label} ({len(dist.tasks(split))}):** {names}\n" in page
     assert (docs / "images" / f"{name}.png").stat().st_size < 400_000
+
+
+def test_two_changes_are_the_changes_of_both():
+    """Mass and range as in the single changes; two lengths as one stretch after the other."""
+    by_name = {variant.name: variant for variant in HALFCHEETAH_ANATOMY.variants()}
+    heavy, stiff, short, long = (
+        by_name[f"halfcheetah-{change}"]
+        for change in ("massinc_200_bfoot", "jointdec_50_fshin", "lengthdec_25_ffoot",
+                       "lengthinc_50_torso")
+    )  # fmt: skip
+    both = build_model(HALFCHEETAH_ANATOMY, heavy, stiff)
+    np.testing.assert_array_equal(both.body_mass, build_model(HALFCHEETAH_ANATOMY, heavy).body_mass)
+    np.testing.assert_array_equal(both.jnt_range, build_model(HALFCHEETAH_ANATOMY, stiff).jnt_range)
+    lengths = build_model(HALFCHEETAH_ANATOMY, short, long).geom_size[:, 1]
+    base = template(HALFCHEETAH_ANATOMY.robot).model.geom_size[:, 1]
+    factors = lengths[base > 0] / base[base > 0]
+    assert sorted(factors.round(9))[0] == 0.75
+    assert sorted(factors.round(9))[-1] == 1.5
+    assert (factors.round(9) != 1.0).sum() == 2
+
+
+def test_tasks_out_of_distribution_change_two_different_limbs():
+    for name, anatomy in ANATOMIES.items():
+        for task in task_distributions.load(name).tasks("ood"):
+            one, other = (key.split("_", 1)[1].removesuffix("_scale") for key, _ in task.params[1:])
+            assert anatomy.joints.get(one, one) != anatomy.joints.get(other, other)

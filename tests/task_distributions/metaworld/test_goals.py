@@ -16,7 +16,8 @@ def test_lists_are_metaworlds_own():
     drawn = goals.draw_goals()
     for name, train in ((ML10, 10), (ML45, 45)):
         dist = task_distributions.load(name)
-        for split, classes in (("train", train), ("test", 5)):
+        counts = {"train": train, "validation": train, "test": 5, "ood": 5}
+        for split, classes in counts.items():
             prefix = f"{name.removeprefix('metaworld-')}/{split}/"
             keys = [key for key in drawn if key.startswith(prefix)]
             assert len(keys) == classes
@@ -24,7 +25,8 @@ def test_lists_are_metaworlds_own():
             assert len(tasks) == 50 * classes
             for k, task in enumerate(tasks):
                 key = keys[k // 50]
-                assert task.name == f"{key.removeprefix(prefix)}/{k % 50}"
+                goal = k % 50 + (50 if split in ("validation", "ood") else 0)
+                assert task.name == f"{key.removeprefix(prefix)}/{goal}"
                 assert [v for _, v in task.params] == drawn[key][k % 50].tolist()
 
 

@@ -130,3 +130,18 @@ def test_with_few_seeds_the_interval_is_over_tasks(tmp_path):
 def test_without_shots_there_is_no_gain(tmp_path):
     table, _ = load_comparison(make_run(tmp_path / "run", shots=(0,)).path)
     assert not [name for name in table.frame.columns if name.startswith("gain")]
+
+
+def test_the_gap_to_the_test_tasks_is_paired_by_seed():
+    cells = expected_cells()
+    rows = [row for cell in cells for row in records_of(cell)]
+    ood = [
+        dataclasses.replace(row, split="ood", task=f"ood/{row.task_index}", return_=row.return_ - 7)
+        for row in rows
+    ]
+    table = comparison_table(frame_of([*rows, *ood]), manifest_of(cells))
+    assert [part.split for part in table.splits] == ["test", "ood"]
+    assert "gap_0" not in table.frame
+    row = row_of(table.others[0], "gru")
+    # The seeds differ by 0.5 each, their gaps do not.
+    assert [row[f"gap_5{end}"] for end in ("", "_low", "_high")] == pytest.approx([-7.0] * 3)
