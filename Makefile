@@ -35,7 +35,7 @@ slow: install
 test-all: test slow
 
 coverage: install
-	$(BIN)/python -m pytest -m "not exhaustive" --cov=harness --cov=policies --cov=task_distributions --cov-report=term-missing:skip-covered
+	$(BIN)/python -m pytest -m "not exhaustive" --cov=harness --cov=metarl_plugins --cov=policies --cov=task_distributions --cov-report=term-missing:skip-covered
 
 lint: install words
 	$(BIN)/ruff check .

@@ -9,6 +9,8 @@ from enum import IntEnum
 from pathlib import Path
 from typing import ClassVar
 
+from metarl_plugins import PluginError
+
 
 class ExitCode(IntEnum):
     """How a command ended."""
@@ -87,6 +89,8 @@ def run_command(command: Callable[[], int], hint: str = "") -> int:
         return int(command())
     except SystemExit as answered:  # the help was printed, or a flag could not be parsed
         return answered.code if isinstance(answered.code, int) else int(bool(answered.code))
+    except PluginError as error:  # of somebody's component, not of the harness
+        return report(UsageError(str(error)), hint)
     except HarnessError as error:
         return report(error, hint if error.code == ExitCode.BAD_INPUT else "")
     except KeyboardInterrupt:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import bisect
 import dataclasses
-import importlib
-from typing import TYPE_CHECKING, Any, cast, get_type_hints
+from typing import TYPE_CHECKING, Any, cast
+
+from metarl_plugins import PluginError, Registry, blamed, settings_of
 
 if TYPE_CHECKING:  # names() must answer without the second that importing torch takes
     from collections.abc import Callable
@@ -14,26 +15,33 @@ if TYPE_CHECKING:  # names() must answer without the second that importing torch
 
 __all__ = ["COMPARED", "REGISTRY", "build", "match_params", "names", "settings_class"]
 
-REGISTRY: dict[str, str] = {
-    "ssm": "policies.ssm:build",
-    "lstm": "policies.lstm:build",
-    "gru": "policies.gru:build",
-    "transformer": "policies.transformer:build",
-    "mlp": "policies.mlp:build",
-}
+REGISTRY = Registry(
+    "policy",
+    "metarl_harness.policies",
+    {
+        "ssm": "policies.ssm:build",
+        "lstm": "policies.lstm:build",
+        "gru": "policies.gru:build",
+        "transformer": "policies.transformer:build",
+        "mlp": "policies.mlp:build",
+    },
+)
 """Name -> ``module:factory``. A factory takes the keywords of ``build``; the class of its settings
 is the annotation of ``settings``."""
 
 COMPARED: tuple[str, ...] = ("ssm", "lstm", "gru", "transformer")
 """The policies compared by default, of equal size within 10 %; mlp is the memoryless control."""
 
+KEYWORDS = ("obs_dim", "action_dim", "discrete", "init_std", "settings")
+"""What every factory is called with."""
+
 TOLERANCE = 0.1
 """Largest relative deviation of a matched parameter count."""
 
 
 def names() -> tuple[str, ...]:
-    """Return the registered names, in registry order."""
-    return tuple(REGISTRY)
+    """Return the registered names, in registry order, then those of installed packages."""
+    return REGISTRY.names()
 
 
 def settings_class(name: str) -> type:
@@ -41,8 +49,9 @@ def settings_class(name: str) -> type:
 
     Raises:
         ValueError: the name is not registered.
+        PluginError: it stands for something that is no factory of policies.
     """
-    return cast(type, get_type_hints(_factory(name))["settings"])
+    return settings_of(name, _factory(name), KEYWORDS)
 
 
 def build(
@@ -57,7 +66,7 @@ def build(
     """Build the policy ``name``.
 
     Args:
-        name: a registered name.
+        name: a registered name, that of an entry point, ``module:factory`` or ``file.py:factory``.
         obs_dim: width of the input: the observation and whatever is appended to it, such as the
             previous action and reward.
         action_dim: numbers per action, or discrete actions to choose from.
@@ -68,6 +77,7 @@ def build(
     Raises:
         ValueError: the name is not registered, or a size is not positive.
         TypeError: ``settings`` belong to another policy.
+        PluginError: a factory from outside fails, or returns something else than a ``Policy``.
     """
     factory, expected = _factory(name), settings_class(name)
     settings = expected() if settings is None else settings
@@ -76,13 +86,11 @@ def build(
             f"policy {name!r} takes {expected.__name__}, not {type(settings).__name__}. "
             "Build them by policies.settings_class(name)(...)"
         )
-    return factory(
-        obs_dim=obs_dim,
-        action_dim=action_dim,
-        discrete=discrete,
-        init_std=init_std,
-        settings=settings,
-    )
+    values = (obs_dim, action_dim, discrete, init_std, settings)
+    keywords = dict(zip(KEYWORDS, values, strict=True))
+    if REGISTRY.is_built_in(name):
+        return factory(**keywords)
+    return _build_plugin(name, factory, keywords)
 
 
 def match_params(
@@ -129,11 +137,17 @@ def match_params(
     return dataclasses.replace(start, hidden_dim=best)
 
 
+def _build_plugin(name: str, factory: Callable[..., Policy], keywords: dict[str, Any]) -> Policy:
+    from policies.base import Policy
+
+    with blamed(name):
+        policy: Any = factory(**keywords)
+    if not isinstance(policy, Policy):
+        kind = type(policy).__name__
+        raise PluginError(f"{name}: returned a {kind}, which is no policies.base.Policy")
+    REGISTRY.check_name(name, policy.name)
+    return policy
+
+
 def _factory(name: str) -> Callable[..., Policy]:
-    if name not in REGISTRY:
-        raise ValueError(
-            f"unknown policy {name!r}; have: {', '.join(names())}. "
-            "Register it in policies/__init__.py"
-        )
-    module, _, attribute = REGISTRY[name].partition(":")
-    return cast("Callable[..., Policy]", getattr(importlib.import_module(module), attribute))
+    return cast("Callable[..., Policy]", REGISTRY.load(name))

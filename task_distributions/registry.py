@@ -4,39 +4,49 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
-import typing
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from metarl_plugins import PluginError, Registry, blamed, label_of, settings_of
 from task_distributions.base import TaskDistribution
 
 __all__ = ["REGISTRY", "load", "names", "options", "recipe", "settings_class"]
 
-REGISTRY: dict[str, str] = {
-    "halfcheetah-vel": "task_distributions.locomotion.distributions:halfcheetah_vel",
-    "ant-vel": "task_distributions.locomotion.distributions:ant_vel",
-    "walker2d-vel": "task_distributions.locomotion.distributions:walker2d_vel",
-    "ant-dir": "task_distributions.locomotion.distributions:ant_dir",
-    "halfcheetah-gravity": "task_distributions.locomotion.distributions:halfcheetah_gravity",
-    "ant-mass": "task_distributions.locomotion.distributions:ant_mass",
-    "imujoco-halfcheetah": "task_distributions.imujoco.distributions:imujoco_halfcheetah",
-    "imujoco-ant": "task_distributions.imujoco.distributions:imujoco_ant",
-    "metaworld-ml10": "task_distributions.metaworld.distributions:metaworld_ml10",
-    "metaworld-ml45": "task_distributions.metaworld.distributions:metaworld_ml45",
-    "halfcheetah": "task_distributions.halfcheetah:halfcheetah",
-    "point_goal": "task_distributions.point_goal:point_goal",
-    "cartpole": "task_distributions.cartpole:cartpole",
-}
+REGISTRY = Registry(
+    "task_dist",
+    "metarl_harness.task_distributions",
+    {
+        "halfcheetah-vel": "task_distributions.locomotion.distributions:halfcheetah_vel",
+        "ant-vel": "task_distributions.locomotion.distributions:ant_vel",
+        "walker2d-vel": "task_distributions.locomotion.distributions:walker2d_vel",
+        "ant-dir": "task_distributions.locomotion.distributions:ant_dir",
+        "halfcheetah-gravity": "task_distributions.locomotion.distributions:halfcheetah_gravity",
+        "ant-mass": "task_distributions.locomotion.distributions:ant_mass",
+        "imujoco-halfcheetah": "task_distributions.imujoco.distributions:imujoco_halfcheetah",
+        "imujoco-ant": "task_distributions.imujoco.distributions:imujoco_ant",
+        "metaworld-ml10": "task_distributions.metaworld.distributions:metaworld_ml10",
+        "metaworld-ml45": "task_distributions.metaworld.distributions:metaworld_ml45",
+        "halfcheetah": "task_distributions.halfcheetah:halfcheetah",
+        "point_goal": "task_distributions.point_goal:point_goal",
+        "cartpole": "task_distributions.cartpole:cartpole",
+    },
+)
 """Name -> ``module:factory``.
 
 A factory takes one argument, ``settings``, annotated with a frozen dataclass whose fields all have
 defaults; one of them is ``horizon``.
 """
 
+MEMBERS = (
+    *("name", "version", "spec", "protocol"),
+    *("tasks", "make_env", "make_batch", "non_adaptive_return"),
+)
+"""What a ``TaskDistribution`` must have."""
+
 
 def names() -> tuple[str, ...]:
-    """Return the registered names, in registry order."""
-    return tuple(REGISTRY)
+    """Return the registered names, in registry order, then those of installed packages."""
+    return REGISTRY.names()
 
 
 def settings_class(name: str) -> type[Any]:
@@ -44,9 +54,9 @@ def settings_class(name: str) -> type[Any]:
 
     Raises:
         ValueError: the name is not registered.
+        PluginError: it stands for something that is no factory of distributions.
     """
-    settings: type[Any] = typing.get_type_hints(_factory(name))["settings"]
-    return settings
+    return settings_of(name, _factory(name))
 
 
 def options(name: str) -> tuple[str, ...]:
@@ -62,22 +72,39 @@ def load(name: str, settings: Any = None, /, **changes: Any) -> TaskDistribution
     """Build the distribution ``name``.
 
     Args:
-        name: a registered name.
+        name: a registered name, that of an entry point, ``module:factory`` or ``file.py:factory``.
         settings: an instance of ``settings_class(name)``; its defaults if None.
         changes: single settings that replace those of ``settings``, e.g. ``horizon=100``.
 
     Raises:
         ValueError: the name is not registered, or a setting is unknown or out of range.
         TypeError: ``settings`` belong to another distribution.
+        PluginError: a factory from outside fails, or returns no ``TaskDistribution``.
     """
     expected = settings_class(name)
     for unknown in changes.keys() - set(options(name)):
-        raise ValueError(f"{name} has no option {unknown!r}; have: {', '.join(options(name))}")
+        raise ValueError(
+            f"{name} has no option {unknown!r}; choose from: {', '.join(options(name)) or 'none'}"
+        )
     if settings is None:
         settings = expected()
     if not isinstance(settings, expected):
         raise TypeError(f"{name} takes {expected.__name__}, got {type(settings).__name__}")
-    return _factory(name)(dataclasses.replace(settings, **changes))
+    chosen = dataclasses.replace(settings, **changes)
+    if REGISTRY.is_built_in(name):
+        return _factory(name)(chosen)
+    return _load_plugin(name, chosen)
+
+
+def _load_plugin(name: str, settings: Any) -> TaskDistribution:
+    with blamed(name):
+        dist: Any = _factory(name)(settings)
+    if not isinstance(dist, TaskDistribution):
+        lacking = ", ".join(member for member in MEMBERS if not hasattr(dist, member))
+        raise PluginError(f"{name}: returned a {type(dist).__name__}, which lacks {lacking}")
+    REGISTRY.check_name(name, dist.name)
+    loaded: TaskDistribution = dist
+    return loaded
 
 
 def recipe(name: str) -> Mapping[str, Any]:
@@ -92,15 +119,9 @@ def recipe(name: str) -> Mapping[str, Any]:
     """
     module = importlib.import_module(_factory(name).__module__)
     recipes: Mapping[str, Mapping[str, Any]] = getattr(module, "RECIPES", {})
-    return recipes.get(name, {})
+    return recipes.get(label_of(name), {})
 
 
 def _factory(name: str) -> Callable[[Any], TaskDistribution]:
-    if name not in REGISTRY:
-        raise ValueError(
-            f"unknown task_dist {name!r}; have: {', '.join(names())}. "
-            "Register it in task_distributions/registry.py"
-        )
-    module, _, attribute = REGISTRY[name].partition(":")
-    factory: Callable[[Any], TaskDistribution] = getattr(importlib.import_module(module), attribute)
+    factory: Callable[[Any], TaskDistribution] = REGISTRY.load(name)
     return factory

@@ -51,7 +51,7 @@ class TrainForm:
         request = _parse(words)
         assert isinstance(request, parser.Run)
         words += ["--checkpoint-every", "1"]
-        return _named(storage, request.config.task_dist, [PROGRAM, *words])
+        return _named(storage, request.config.label, [PROGRAM, *words])
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,8 +16,8 @@ from harness.config.components import (
     Component,
     Family,
     fields,
+    having,
     kinds_with,
-    settings_class,
 )
 from harness.config.distributions import open_distribution
 from harness.config.presets import Layer
@@ -25,6 +25,7 @@ from harness.config.schema import SECTIONS, ExecutionConfig, LargeCount, Positiv
 from harness.config.scoring import AdaptConfig, EvaluateConfig
 from harness.config.validation import KeyPath
 from harness.errors import UsageError
+from metarl_plugins import label_of
 
 PROG = "python -m harness.run"
 COMMANDS = ("train", "eval", "evaluate", "adapt", "export")
@@ -170,7 +171,7 @@ def run_flags(config: RunConfig) -> list[Flag]:
     own += flags.of_class(RunConfig, "run", defaults=config, omit=omit)
     own += flags.of_class(
         type(config.env),
-        f"task distribution {config.task_dist}",
+        f"task distribution {config.label}",
         path=("env",),
         defaults=config.env,
     )
@@ -180,7 +181,7 @@ def run_flags(config: RunConfig) -> list[Flag]:
     for family in ("policy", "learner"):
         for label, part in getattr(config, family).items():
             components += flags.of_component(family, label, part)
-    components += flags.of_component("adapter", config.adapter.kind, config.adapter)
+    components += flags.of_component("adapter", label_of(config.adapter.kind), config.adapter)
     return [*own, *components, *flags.shared(components)]
 
 
@@ -309,7 +310,7 @@ def _explain(config: RunConfig) -> Callable[[str], str | None]:
     families: dict[Family, Mapping[str, Component]] = {
         "policy": config.policy,
         "learner": config.learner,
-        "adapter": {config.adapter.kind: config.adapter},
+        "adapter": {label_of(config.adapter.kind): config.adapter},
     }
 
     def explain(flag: str) -> str | None:
@@ -325,8 +326,7 @@ def _explain(config: RunConfig) -> Callable[[str], str | None]:
             return f"{label!r} is not chosen in this run ({chosen}). Choose it, or leave this out"
         if kinds := kinds_with(setting):
             return f"a setting of {', '.join(kinds)}; this run has none of them"
-        dists = [name for name in NAMES["env"]() if setting in fields(settings_class("env", name))]
-        if dists:
+        if dists := having("env", setting):
             return f"{config.task_dist} has no such setting; it is for {' and '.join(dists)}"
         return None
 

@@ -6,6 +6,7 @@ A component is a factory and a frozen dataclass of settings beside it; no file l
 from __future__ import annotations
 
 import ast
+import contextlib
 import dataclasses
 import functools
 import inspect
@@ -19,7 +20,9 @@ from pydantic import TypeAdapter
 
 import policies
 import task_distributions
+from harness.config.plugins import REGISTRIES
 from harness.meta import adapters, learners
+from metarl_plugins import PluginError, Registry, split
 
 Family = Literal["policy", "learner", "adapter", "env"]
 
@@ -29,10 +32,10 @@ AUTO = "auto"
 
 @dataclass(frozen=True, slots=True)
 class Component:
-    """A registered policy, learner or adapter and its settings."""
+    """A policy, learner or adapter and its settings."""
 
     kind: str
-    """Registry name."""
+    """Registered name, that of an entry point, ``module:factory`` or ``file.py:factory``."""
     settings: Any
     """Instance of the component's settings class."""
 
@@ -56,7 +59,7 @@ NAMES: dict[Family, Callable[[], tuple[str, ...]]] = {
     "adapter": lambda: (AUTO, *adapters.names()),
     "env": task_distributions.names,
 }
-"""Registered names of each family; listing them imports no torch."""
+"""Names of each family, registered or of installed packages; listing them imports no torch."""
 
 _SETTINGS: dict[Family, Callable[[str], type]] = {
     "policy": policies.settings_class,
@@ -66,10 +69,19 @@ _SETTINGS: dict[Family, Callable[[str], type]] = {
 }
 
 
-@functools.cache
 def settings_class(family: Family, kind: str) -> type:
-    """Return the settings dataclass of a registered component."""
+    """Return the settings dataclass of a component.
+
+    Raises:
+        ValueError: there is no such component.
+        PluginError: it comes from outside and cannot be used.
+    """
     return _SETTINGS[family](kind)
+
+
+def registry(family: Family) -> Registry:
+    """Return where the names of a family are looked up."""
+    return REGISTRIES["task_dist" if family == "env" else family]
 
 
 @functools.cache
@@ -86,7 +98,11 @@ def docs(cls: type) -> dict[str, str]:
     for base in reversed(cls.__mro__):
         if not dataclasses.is_dataclass(base):
             continue
-        (tree,) = ast.parse(textwrap.dedent(inspect.getsource(base))).body
+        try:
+            source = inspect.getsource(base)
+        except (OSError, TypeError):  # a class typed into a notebook
+            continue
+        (tree,) = ast.parse(textwrap.dedent(source)).body
         assert isinstance(tree, ast.ClassDef)
         for statement, following in zip(tree.body, tree.body[1:], strict=False):
             if (
@@ -108,12 +124,17 @@ def settings_as_dict(settings: Any) -> dict[str, Any]:
 def kinds_with(setting: str) -> list[str]:
     """Return the policies, learners and adapters that have a setting of this name."""
     families: tuple[Family, ...] = ("policy", "learner", "adapter")
-    return [
-        kind
-        for family in families
-        for kind in NAMES[family]()
-        if setting in fields(settings_class(family, kind))
-    ]
+    return [kind for family in families for kind in having(family, setting)]
+
+
+def having(family: Family, setting: str) -> list[str]:
+    """Return the components of a family that have a setting of this name."""
+    found = []
+    for kind in NAMES[family]():
+        with contextlib.suppress(PluginError):  # of a broken package that nobody asked for
+            if setting in fields(settings_class(family, kind)):
+                found.append(kind)
+    return found
 
 
 def match_params(
@@ -146,18 +167,24 @@ def selection(value: Any) -> dict[str, dict[str, Any]]:
     if isinstance(value, str):
         value = [value]
     if isinstance(value, Mapping):
-        chosen = {}
-        for label, given in value.items():
+        chosen: dict[str, dict[str, Any]] = {}
+        for name, given in value.items():
             if not isinstance(given, Mapping | None):
-                raise ValueError(f"{label}: write its settings as 'name: value' pairs, or {{}}")
-            chosen[label] = {"kind": label, **(given or {})}
+                raise ValueError(f"{name}: write its settings as 'name: value' pairs, or {{}}")
+            label, kind = split(name)
+            _refuse_twice(label, chosen)
+            chosen[label] = {"kind": kind, **(given or {})}
         return chosen
     if not isinstance(value, list | tuple) or not all(isinstance(item, str) for item in value):
         raise ValueError("give a name, a list of names, or labels with settings")
     chosen = {}
     for item in value:
-        label, _, kind = item.partition("=")
-        if label in chosen:
-            raise ValueError(f"{label!r} is given twice")
-        chosen[label] = {"kind": kind or label}
+        label, kind = split(item)
+        _refuse_twice(label, chosen)
+        chosen[label] = {"kind": kind}
     return chosen
+
+
+def _refuse_twice(label: str, chosen: Mapping[str, Any]) -> None:
+    if label in chosen:
+        raise ValueError(f"{label!r} is given twice; give one another label, as LABEL=NAME")

@@ -21,6 +21,7 @@ from harness.config.protocol import EVERY_TASK, PROTOCOLS
 from harness.config.schema import RunConfig
 from harness.config.validation import KeyPath, Origins, origin_of
 from harness.errors import UsageError
+from metarl_plugins import PluginError
 
 XML_VARIABLE = "IMUJOCO_XML_DIR"
 DEFAULTS: Layer = {
@@ -118,7 +119,7 @@ def _lower(layers: Sequence[Layer]) -> list[Layer]:
         top = merged(top, layer)
     preset = top["preset"] if isinstance(top["preset"], str) else ""  # refused later
     dist = top["task_dist"] if isinstance(top["task_dist"], str) else ""
-    recipe = dict(task_distributions.recipe(dist)) if dist in task_distributions.names() else {}
+    recipe = dict(task_distributions.recipe(dist)) if _exists(dist) else {}
     budgets = recipe.pop("presets", {})
     lower = [DEFAULTS, PRESETS.get(preset, {}), recipe, budgets.get(preset, {})]
     folder = os.environ.get(XML_VARIABLE)
@@ -129,7 +130,15 @@ def _lower(layers: Sequence[Layer]) -> list[Layer]:
 
 
 def _takes_xml(dist: str) -> bool:
-    return dist in task_distributions.names() and "xml" in fields(settings_class("env", dist))
+    return _exists(dist) and "xml" in fields(settings_class("env", dist))
+
+
+def _exists(dist: str) -> bool:
+    try:
+        task_distributions.settings_class(dist)
+    except (ValueError, PluginError):  # refused later, with a message
+        return False
+    return True
 
 
 def _protocol_layer(layers: Sequence[Layer]) -> Layer:

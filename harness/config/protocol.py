@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 import task_distributions
 from harness.config.distributions import open_distribution
 from harness.config.schema import OFFICIAL_EPISODES, EvalConfig, RunConfig
+from metarl_plugins import PluginError
 from task_distributions import Split, Task, TaskDistribution
 
 EVERY_TASK = "all"
@@ -47,7 +48,8 @@ def with_classes() -> tuple[str, ...]:
     """Return the names of the distributions that protocols apply to."""
     found = []
     for name in task_distributions.names():
-        with contextlib.suppress(ImportError):  # the package it needs is not installed
+        # The package that it needs, or that brings it, is not installed or broken.
+        with contextlib.suppress(ImportError, PluginError):
             if has_classes(task_distributions.load(name)):
                 found.append(name)
     return tuple(found)

@@ -16,8 +16,10 @@ from urllib.parse import unquote
 from pydantic import BeforeValidator, ConfigDict, Field, TypeAdapter
 from pydantic.dataclasses import dataclass
 
+from harness.config import plugins
 from harness.config.components import Component, settings_as_dict
 from harness.types import Cell
+from metarl_plugins import label_of
 from task_distributions import Split
 
 STRICT = ConfigDict(extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
@@ -159,7 +161,7 @@ class RunConfig:
     """
 
     task_dist: str
-    """Task distribution: a registry name, or an environment's id (CartPole-v1, HalfCheetah-v5)."""
+    """Task distribution: a name, or an environment's id (CartPole-v1, HalfCheetah-v5)."""
     env: Any
     """Settings of the distribution."""
     policy: Mapping[str, Component]
@@ -185,14 +187,25 @@ class RunConfig:
     execution: ExecutionConfig = field(default_factory=ExecutionConfig)
 
     @property
+    def label(self) -> str:
+        """What tables and folders call the task distribution."""
+        return label_of(self.task_dist)
+
+    @property
     def cells(self) -> list[Cell]:
         """The cells of a run, seed by seed, so that a partial run already compares policies."""
         return [
-            Cell(self.task_dist, policy, learner, seed)
+            Cell(self.label, policy, learner, seed)
             for seed in self.seed
             for learner in self.learner
             for policy in self.policy
         ]
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        """Travel as names where a component's own classes are unknown to the other process."""
+        if any(plugins.names_in(self)):
+            return plugins.unpack, plugins.pack(self, config_as_dict(self))
+        return super().__reduce_ex__(protocol)
 
     def one_cell(self, policy: str, learner: str, seed: int) -> RunConfig:
         """Return the configuration of a single cell."""
@@ -226,4 +239,6 @@ def config_as_dict(config: RunConfig) -> dict[str, Any]:
     plain["env"] = settings_as_dict(config.env)
     for name, cls in SECTIONS.items():
         plain[name] = TypeAdapter(cls).dump_python(getattr(config, name), mode="json")
+    if outside := plugins.recorded(config):
+        plain["plugins"] = outside
     return plain

@@ -6,7 +6,6 @@ Every message names where a value came from, the value, the choices and the reme
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,19 +14,29 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 import task_distributions
-from harness.config.components import NAMES, Component, Family, fields, settings_class
+from harness.config import plugins
+from harness.config.components import (
+    AUTO,
+    NAMES,
+    Component,
+    Family,
+    fields,
+    having,
+    registry,
+    settings_class,
+)
 from harness.config.distributions import open_distribution
 from harness.config.protocol import EVERY_TASK, PROTOCOLS, has_classes, with_classes
 from harness.config.schema import SECTIONS, ExecutionConfig, LargeCount, RunConfig
 from harness.errors import UsageError
 from harness.meta import adapters, learners
+from metarl_plugins import LABEL, PluginError, choose_from, nearest
 from task_distributions import Split, TaskDistribution
 
 KeyPath = tuple[str, ...]
 Origins = Mapping[KeyPath, str]
 """Path of a setting -> how messages name it: ``--epochs``, ``my.yaml:3: train.env_steps``."""
 
-_LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_+-]{0,49}")
 _RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _RESERVED_NAMES = ("published", "README.md")
 _TOP = tuple(field.name for field in dataclasses.fields(RunConfig))
@@ -41,9 +50,8 @@ def origin_of(path: KeyPath, origins: Origins) -> str:
 
 def suggestion(value: str, allowed: Iterable[str], cutoff: float = 0.55) -> str:
     """Return ``; did you mean 'x'?`` for the nearest allowed value, or nothing if none is near."""
-    by_lower = {choice.lower(): choice for choice in allowed}
-    near = difflib.get_close_matches(value.lower(), by_lower, n=1, cutoff=cutoff)
-    return f"; did you mean {by_lower[near[0]]!r}?" if near else ""
+    near = nearest(value, allowed, cutoff)
+    return f"; did you mean {near!r}?" if near else ""
 
 
 # --- types ---------------------------------------------------------------------------------------
@@ -95,11 +103,14 @@ def config_from_dict(values: Mapping[str, Any]) -> RunConfig:
 
     Raises:
         ValueError: a key is missing or unknown, or a value is not accepted.
+        UsageError: a component from outside is not here.
     """
     missing = [name for name in ("task_dist", "policy", "learner", "adapter") if name not in values]
     if missing:
         raise ValueError(f"a configuration needs {', '.join(missing)}")
-    return build(values, {})
+    own = dict(values)
+    plugins.adopt(own.pop("plugins", {}))
+    return build(own, {})
 
 
 def typed(cls: type, values: Mapping[str, Any], origins: Origins, path: KeyPath = ()) -> Any:
@@ -190,26 +201,38 @@ def _component(family: Family, given: Any, path: KeyPath, origins: Origins) -> C
 def no_setting(family: Family, kind: str, key: str) -> str:
     """Return the message for a setting that a component does not have."""
     own = fields(settings_class(family, kind))
-    others = [name for name in NAMES[family]() if key in fields(settings_class(family, name))]
+    others = having(family, key)
     home = f"; it belongs to {', '.join(others)}" if others else suggestion(key, own)
     return f"{kind} has no setting {key!r}{home}. Settings of {kind}: {', '.join(own) or 'none'}"
 
 
 def check_kind(family: Family, kind: Any, path: KeyPath, origins: Origins) -> None:
-    """Refuse a component that is not registered.
+    """Refuse a name that stands for no component.
 
     Raises:
-        UsageError: names the choices and the nearest one.
+        UsageError: there is no such component, or one from outside cannot be used.
     """
-    allowed = NAMES[family]()
-    if kind not in allowed:
-        name = "task distribution" if family == "env" else family
-        origin = next(
-            (origins[path[:n]] for n in range(len(path), 0, -1) if path[:n] in origins),
-            ".".join(path),
-        )
-        hint = suggestion(str(kind), allowed)
-        raise UsageError(f"{origin}: unknown {name} {kind!r}; have: {', '.join(allowed)}{hint}")
+    origin = next(
+        (origins[path[:n]] for n in range(len(path), 0, -1) if path[:n] in origins),
+        ".".join(path),
+    )
+    name = "task distribution" if family == "env" else family
+    if not isinstance(kind, str):
+        raise UsageError(f"{origin}: got {kind!r}: give a {name} by its name")
+    known = registry(family)
+    if (family, kind) == ("adapter", AUTO) or known.is_built_in(kind):
+        return
+    try:
+        known.target(kind)
+    except ValueError as error:
+        choices = choose_from(kind, NAMES[family](), "or module:factory, or path/file.py:factory")
+        raise UsageError(f"{origin}: unknown {name} {kind!r}{choices}") from error
+    except PluginError as error:
+        raise UsageError(f"{origin}: {error}") from error
+    try:
+        settings_class(family, kind)
+    except PluginError as error:
+        raise UsageError(f"{origin}: {error}") from error
 
 
 def _check_labels(chosen: Mapping[str, Mapping[str, Component]], origins: Origins) -> None:
@@ -217,7 +240,7 @@ def _check_labels(chosen: Mapping[str, Mapping[str, Component]], origins: Origin
         if not components:
             raise UsageError(f"{origin_of((family,), origins)}: needs at least one value")
         for label in components:
-            if not _LABEL.fullmatch(label):
+            if not LABEL.fullmatch(label):
                 raise UsageError(
                     f"{origin_of((family,), origins)}: {label!r} is not a label; allowed: letters, "
                     "digits, '_', '-' and '+'"
@@ -235,8 +258,7 @@ def _home(key: str) -> str | None:
         if key in fields(section):
             return f"; {key} belongs in section {name}"
     for family in ("learner", "policy", "adapter"):
-        kinds = [kind for kind in NAMES[family]() if key in fields(settings_class(family, kind))]
-        if kinds:
+        if kinds := having(family, key):
             return f"; {key} is a setting of the {family} {', '.join(kinds)}"
     return None
 

@@ -163,7 +163,7 @@ class Row:
             EvalRecord(
                 run="",  # filled in by the driver, which knows the run's folder
                 cell=self.cell(job).id,
-                task_dist=task.dist,
+                task_dist=job.cell.task_dist,
                 dist_version=task.version,
                 split=task.split,
                 task=task.name,

@@ -55,7 +55,7 @@ def evaluate_checkpoint(
     planned = PlannedCell(cell.id, cell, chosen, given, {}, config.checkpoint)
     options = RunOptions.of_execution(
         config.execution,
-        chosen.task_dist,
+        chosen.label,
         command=("python", "-m", "harness.run", *argv),
         given=given,
     )

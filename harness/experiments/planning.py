@@ -32,6 +32,7 @@ from harness.reporting.store.manifest import (
     varied,
 )
 from harness.types import REFERENCE, Cell
+from metarl_plugins import split
 
 PRETRAINED = "pretrained-"
 """Prefix of the policy label of a checkpoint that is scored beside trained cells."""
@@ -48,9 +49,14 @@ def checkpoint_cell(path: Path, task_dist: str | None = None) -> tuple[Cell, Run
     try:
         stored, cell = config_from_dict(run["config"]), Cell(**run["cell"])
         config = stored.one_cell(cell.policy, cell.learner, cell.seed)
+    except UsageError as error:
+        raise UsageError(f"{path}: {error}") from error
     except (KeyError, TypeError, ValueError) as error:
         raise checkpoint.CheckpointError(f"{path} does not name its cell: {error}") from error
-    if task_dist not in (None, cell.task_dist):
+    if task_dist is not None and split(task_dist)[1] not in (
+        cell.task_dist,
+        split(config.task_dist)[1],
+    ):
         raise UsageError(
             f"{path} was trained on {cell.task_dist}, not on {task_dist}: leave one of the two out"
         )
@@ -69,7 +75,7 @@ def pretrained_cell(path: Path, config: RunConfig) -> PlannedCell:
         raise UsageError(
             f"--pretrained: {path} was trained with other settings of its distribution"
         )
-    cell = dataclasses.replace(named, policy=f"{PRETRAINED}{named.policy}")
+    cell = dataclasses.replace(named, task_dist=config.label, policy=f"{PRETRAINED}{named.policy}")
     own = dataclasses.replace(
         config,
         policy={cell.policy: stored.policy[named.policy]},
@@ -151,7 +157,7 @@ def describe_distribution(config: RunConfig) -> DistInfo:
         split: {"non-adaptive": line} for split, line in lines.items() if line is not None
     }
     return DistInfo(
-        name=dist.name,
+        name=config.label,
         version=dist.version,
         protocol=dist.protocol,
         references=known.pop("test", {}),
@@ -207,6 +213,7 @@ def write_cell_config(path: Path, config: RunConfig) -> None:
     The settings as given would not do, because defaults and presets differ in other revisions.
     """
     settings = relevant(config_as_dict(recorded(config)))
+    settings.pop("plugins", None)  # run.json holds where they came from
     # Both keys are always present in a resolved configuration, and giving both is refused.
     unused = "few_shot" if settings["evaluation"]["zero_shot"] else "zero_shot"
     del settings["evaluation"][unused]

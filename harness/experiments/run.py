@@ -112,9 +112,7 @@ def run_experiment(
         CheckpointError: a file is not a whole checkpoint.
     """
     command = ("python", "-m", "harness.run", *argv)
-    options = RunOptions.of_execution(
-        config.execution, config.task_dist, command=command, given=given
-    )
+    options = RunOptions.of_execution(config.execution, config.label, command=command, given=given)
     planned = planned_cells(config, dict(given))
     planned += [pretrained_cell(path, config) for path in pretrained]
     return play(planned, options, listener)

@@ -28,7 +28,7 @@ def run_reference(
     """
     options = RunOptions.of_execution(
         config.execution,
-        f"rllib-{config.task_dist}",
+        f"rllib-{config.label}",
         command=("python", "-m", "harness.rllib", *argv),
         given=given,
         start_backend=_start,

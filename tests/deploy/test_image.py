@@ -50,7 +50,7 @@ def site(tmp_path_factory):
     src, site = tmp_path_factory.mktemp("src"), tmp_path_factory.mktemp("site")
     for source in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / source, src)
-    for package in ("policies", "task_distributions", "harness"):
+    for package in ("metarl_plugins", "policies", "task_distributions", "harness"):
         ignored = shutil.ignore_patterns("__pycache__")
         shutil.copytree(ROOT / package, src / package, ignore=ignored)
     build = "from setuptools import build_meta; print(build_meta.build_wheel('.'))"
@@ -115,7 +115,7 @@ def test_the_container_does_not_run_as_root():
 
 
 def test_the_wheel_holds_every_module_and_its_data(site):
-    packages = ("harness/", "policies/", "task_distributions/")
+    packages = ("harness/", "metarl_plugins/", "policies/", "task_distributions/")
     missing = [f for f in tracked() if f.startswith(packages) and not (site / f).is_file()]
     assert not missing
 

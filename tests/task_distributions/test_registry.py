@@ -42,7 +42,7 @@ def test_reward_version_and_xml_are_options():
 
 @every_name
 def test_an_unknown_option_is_refused_with_the_choices(name: str):
-    with pytest.raises(ValueError, match=f"{name} .*'colour'; have: horizon"):
+    with pytest.raises(ValueError, match=f"{name} .*'colour'; choose from: horizon"):
         task_distributions.load(name, colour=1)
 
 
@@ -52,7 +52,7 @@ def test_an_unknown_name_is_refused_with_the_choices():
         task_distributions.options,
         task_distributions.settings_class,
     ):
-        with pytest.raises(ValueError, match=r"'no-such'; have: .*ant-dir"):
+        with pytest.raises(ValueError, match=r"'no-such'; choose from: .*ant-dir"):
             function("no-such")
 
 

@@ -4,36 +4,54 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from harness.meta.registry import load
+from metarl_plugins import PluginError, Registry, check_settings
 
 if TYPE_CHECKING:  # names() must answer without the second that importing torch takes
     from harness.meta.adapters.base import Adapter, AdapterSpec
 
 __all__ = ["REGISTRY", "build", "names", "settings_class", "spec"]
 
-REGISTRY: dict[str, str] = {
-    "none": "harness.meta.adapters.none:NONE",
-    "gradient": "harness.meta.adapters.gradient:GRADIENT",
-    "memory": "harness.meta.adapters.memory:MEMORY",
-    "memory+gradient": "harness.meta.adapters.gradient:MEMORY_AND_GRADIENT",
-    "hybrid": "harness.meta.adapters.hybrid:HYBRID",
-}
+REGISTRY = Registry(
+    "adapter",
+    "metarl_harness.adapters",
+    {
+        "none": "harness.meta.adapters.none:NONE",
+        "gradient": "harness.meta.adapters.gradient:GRADIENT",
+        "memory": "harness.meta.adapters.memory:MEMORY",
+        "memory+gradient": "harness.meta.adapters.gradient:MEMORY_AND_GRADIENT",
+        "hybrid": "harness.meta.adapters.hybrid:HYBRID",
+    },
+)
 """Name -> ``module:AdapterSpec``."""
 
 
 def names() -> tuple[str, ...]:
-    """Return the registered names, in registry order."""
-    return tuple(REGISTRY)
+    """Return the registered names, in registry order, then those of installed packages."""
+    return REGISTRY.names()
 
 
 def spec(name: str) -> AdapterSpec:
-    """Return the spec registered as ``name``.
+    """Return the spec that ``name`` stands for.
 
     Raises:
         ValueError: the name is not registered.
+        PluginError: it stands for something that is no ``AdapterSpec``.
     """
-    found: AdapterSpec = load("adapter", REGISTRY, name)
+    found: AdapterSpec = REGISTRY.load(name)
+    if not REGISTRY.is_built_in(name):
+        _check(name, found)
     return found
+
+
+def _check(name: str, found: object) -> None:
+    from harness.meta.adapters.base import AdapterSpec
+
+    if not isinstance(found, AdapterSpec):
+        kind = type(found).__name__
+        raise PluginError(
+            f"{name}: is a {kind}, but must be a harness.meta.adapters.base.AdapterSpec"
+        )
+    check_settings(name, found.settings)
 
 
 def settings_class(name: str) -> type:

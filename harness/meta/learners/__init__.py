@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from harness.meta.registry import load
+from metarl_plugins import PluginError, Registry, check_settings
 
 if TYPE_CHECKING:  # names() must answer without the second that importing torch takes
     from harness.meta.cell_setup import CellSetup, LearnerSpec
@@ -12,30 +12,46 @@ if TYPE_CHECKING:  # names() must answer without the second that importing torch
 
 __all__ = ["REGISTRY", "build", "names", "spec"]
 
-REGISTRY: dict[str, str] = {
-    "maml": "harness.meta.learners.maml:MAML",
-    "rl2": "harness.meta.learners.ppo:RL2",
-    "multitask": "harness.meta.learners.ppo:MULTITASK",
-    "finetune": "harness.meta.learners.ppo:FINETUNE",
-    "scratch": "harness.meta.learners.ppo:SCRATCH",
-    "oracle": "harness.meta.learners.ppo:ORACLE",
-}
+REGISTRY = Registry(
+    "learner",
+    "metarl_harness.learners",
+    {
+        "maml": "harness.meta.learners.maml:MAML",
+        "rl2": "harness.meta.learners.ppo:RL2",
+        "multitask": "harness.meta.learners.ppo:MULTITASK",
+        "finetune": "harness.meta.learners.ppo:FINETUNE",
+        "scratch": "harness.meta.learners.ppo:SCRATCH",
+        "oracle": "harness.meta.learners.ppo:ORACLE",
+    },
+)
 """Name -> ``module:LearnerSpec``."""
 
 
 def names() -> tuple[str, ...]:
-    """Return the registered names, in registry order."""
-    return tuple(REGISTRY)
+    """Return the registered names, in registry order, then those of installed packages."""
+    return REGISTRY.names()
 
 
 def spec(name: str) -> LearnerSpec:
-    """Return the spec registered as ``name``.
+    """Return the spec that ``name`` stands for.
 
     Raises:
         ValueError: the name is not registered.
+        PluginError: it stands for something that is no ``LearnerSpec``.
     """
-    found: LearnerSpec = load("learner", REGISTRY, name)
+    found: LearnerSpec = REGISTRY.load(name)
+    if not REGISTRY.is_built_in(name):
+        _check(name, found)
     return found
+
+
+def _check(name: str, found: object) -> None:
+    from harness.meta.cell_setup import LearnerSpec
+
+    if not isinstance(found, LearnerSpec):
+        kind = type(found).__name__
+        raise PluginError(f"{name}: is a {kind}, but must be a harness.meta.cell_setup.LearnerSpec")
+    check_settings(name, found.settings)
 
 
 def build(setup: CellSetup) -> Learner[Any]:

@@ -20,6 +20,7 @@ from harness.reporting.store.files import check_links, safe_name
 from harness.reporting.store.json_io import Strict, brief, plain
 from harness.reporting.store.provenance import git_revision, host, package_versions
 from harness.types import REFERENCE_LINES, Cell
+from metarl_plugins import label_of
 
 RUN_FILE = "run.json"
 STATE_FILE = "state.json"
@@ -333,10 +334,10 @@ class Manifest(Strict):
 def _check(key: str, cell: CellInfo, tables: Mapping[str, DistInfo]) -> None:
     """Raise ValueError unless what an entry says of itself fits together."""
     safe_name(key, "cell")
-    names = {"task_dist": cell.task_dist, "seed": [cell.seed]}
+    own = label_of(str(cell.config.get("task_dist"))), cell.config.get("seed")
     if config_hash(cell.config) != cell.config_hash:
         raise ValueError(f"cell {key!r}: config_hash does not fit the configuration beside it")
-    if any(cell.config.get(name) != value for name, value in names.items()):
+    if own != (cell.task_dist, [cell.seed]):
         raise ValueError(f"cell {key!r} does not fit its configuration")
     if cell.table not in tables:
         raise ValueError(f"cell {key!r} is of the unknown table {cell.table!r}")

@@ -9,7 +9,7 @@ import ray
 import harness.reporting.rebuild
 from harness.execution.ray import backend
 from harness.meta import learners
-from tests.harness.execution.faulty_learners import install
+from tests.harness.execution.faulty_learners import NAMES, install
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -27,7 +27,8 @@ def faults(tmp_path_factory, monkeypatch):
     for struck in folder.iterdir():
         struck.unlink()
     monkeypatch.setenv("FAULTS_DIR", str(folder))
-    monkeypatch.setattr(learners, "REGISTRY", dict(learners.REGISTRY))
+    for name in NAMES:
+        monkeypatch.setitem(learners.REGISTRY, name, "")
     install()
 
 

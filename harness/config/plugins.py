@@ -1,0 +1,139 @@
+"""Components from outside the repository: what a configuration says of them, and how it travels.
+
+Other processes, run.json and checkpoints get the names as given. Beside them goes where they come
+from, by which a changed file is noticed.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import metarl_plugins
+import policies
+import task_distributions
+from harness.errors import UsageError
+from harness.meta import adapters, learners
+from metarl_plugins import Origin, PluginError, Registry
+
+if TYPE_CHECKING:
+    from harness.config.schema import RunConfig
+
+REGISTRIES: dict[str, Registry] = {
+    "task_dist": task_distributions.REGISTRY,
+    "policy": policies.REGISTRY,
+    "learner": learners.REGISTRY,
+    "adapter": adapters.REGISTRY,
+}
+"""Key of a configuration -> where its names are looked up."""
+
+Recorded = Mapping[str, Mapping[str, Mapping[str, str]]]
+"""Key of a configuration -> name -> where the component came from, as ``Origin.as_dict``."""
+
+
+def names_in(config: RunConfig) -> Iterator[tuple[str, str]]:
+    """Yield (key, name) of every component that is not built in."""
+    chosen = [("task_dist", config.task_dist), ("adapter", config.adapter.kind)]
+    for key in ("policy", "learner"):
+        chosen += [(key, part.kind) for part in getattr(config, key).values()]
+    for part in config.learner.values():
+        if not learners.REGISTRY.is_built_in(part.kind):
+            chosen.append(("adapter", learners.spec(part.kind).adapter))
+    for key, name in dict.fromkeys(chosen):
+        if name != "auto" and not REGISTRIES[key].is_built_in(name):
+            yield key, name
+
+
+def recorded(config: RunConfig) -> dict[str, dict[str, dict[str, str]]]:
+    """Return where the components come from that are not built in; JSON values."""
+    found: dict[str, dict[str, dict[str, str]]] = {}
+    for key, name in names_in(config):
+        origin = REGISTRIES[key].origin(name)
+        assert origin is not None
+        found.setdefault(key, {})[metarl_plugins.split(name)[1]] = origin.as_dict()
+    return found
+
+
+def adopt(values: Recorded) -> None:
+    """Make the names of a recorded configuration known in this process.
+
+    Raises:
+        ValueError: the record has another form.
+        UsageError: a component is not here.
+    """
+    for key, name, then in _entries(values):
+        registry = REGISTRIES[key]
+        registry.adopt(name, then)
+        try:
+            registry.load(name)
+        except (PluginError, ValueError) as error:
+            source = f" It came from {then}." if then.package else ""
+            raise UsageError(f"{error}.{source}") from error
+
+
+def changes(values: Recorded) -> list[str]:
+    """Return a sentence for each recorded component that has another origin now.
+
+    Raises:
+        ValueError: the record has another form.
+        UsageError: a component is not here.
+    """
+    adopt(values)
+    pairs = [(name, then, REGISTRIES[key].origin(name)) for key, name, then in _entries(values)]
+    return [
+        f"{name} has changed since ({then} then, {now or 'built in'} now)"
+        for name, then, now in pairs
+        if now != then
+    ]
+
+
+def _entries(values: Recorded) -> Iterator[tuple[str, str, Origin]]:
+    for key, by_name in values.items():
+        if key not in REGISTRIES or not isinstance(by_name, Mapping):
+            raise ValueError(f"plugins.{key}: not a family of components")
+        for name, origin in by_name.items():
+            try:
+                yield key, name, Origin(**origin)
+            except TypeError as error:
+                raise ValueError(f"plugins.{key}.{name}: {error}") from error
+
+
+def sources(config: RunConfig) -> dict[str, bytes]:
+    """Return the content of every file that components of ``config`` are defined in, by path."""
+    return metarl_plugins.files_of(REGISTRIES[key].target(name) for key, name in names_in(config))
+
+
+def search_path(config: RunConfig) -> list[str]:
+    """Return the folders in which this process found the modules of components."""
+    folders: list[str] = []
+    for key, name in names_in(config):
+        module = REGISTRIES[key].target(name).rpartition(":")[0]
+        folders += _folder(module)
+    return list(dict.fromkeys(folders))
+
+
+def _folder(module: str) -> Iterable[str]:
+    file = getattr(sys.modules.get(module), "__file__", None)
+    if file is None:
+        return ()
+    path = Path(file).absolute()
+    depth = module.count(".") + (path.name == "__init__.py")
+    return (str(path.parents[depth]),)
+
+
+def pack(config: RunConfig, values: dict[str, Any]) -> tuple[Any, ...]:
+    """Return ``config``, whose JSON values are ``values``, as another process can read it.
+
+    Its settings are instances of classes that the other process does not know yet.
+    """
+    return values, sources(config), search_path(config)
+
+
+def unpack(values: dict[str, Any], files: Mapping[str, bytes], path: Iterable[str]) -> RunConfig:
+    """Return the configuration that ``pack`` packed, with its components made known here."""
+    from harness.config.validation import config_from_dict  # it imports the schema, which packs
+
+    metarl_plugins.provide(files, path)
+    return config_from_dict(values)
