@@ -1,4 +1,4 @@
-"""``python -m harness.publish RUN NAME``: copy a complete run to results/published."""
+"""``python -m harness.publish RUN NAME``: copy a run to results/published."""
 
 from __future__ import annotations
 
@@ -31,8 +31,13 @@ def _main(argv: Sequence[str] | None) -> int:
     parser.add_argument(
         "--to", type=Path, default=Path("results/published"), help="where to (%(default)s)"
     )
+    parser.add_argument(
+        "--partial",
+        action="store_true",
+        help="copy the cells that have ended so far, replacing an earlier copy of the same run",
+    )
     given = parser.parse_args(argv)
-    published = publish(given.run, given.name, given.to)
+    published = publish(given.run, given.name, given.to, partial=given.partial)
     Console(soft_wrap=True).print(Text("\n".join(_lines(published))))
     return 0
 

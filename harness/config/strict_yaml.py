@@ -85,7 +85,15 @@ def _value(node: yaml.Node, path: KeyPath, source: str, lines: dict[KeyPath, str
         return _scalar(node, where)
     _refuse_custom_tag(node, where)
     if isinstance(node, yaml.SequenceNode):
-        return [_value(item, path, source, lines) for item in node.value]
+        return [
+            _value(
+                item,
+                (*path, str(index)) if isinstance(item, yaml.MappingNode) else path,
+                source,
+                lines,
+            )
+            for index, item in enumerate(node.value)
+        ]
     values: dict[str, Any] = {}
     for key_node, value_node in node.value:
         key_where = f"{source}:{key_node.start_mark.line + 1}"

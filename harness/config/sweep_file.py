@@ -123,11 +123,14 @@ def expand(document: strict_yaml.Document, source: str) -> Sweep:
             hint = validation.suggestion(key, SECTIONS)
             have = ", ".join(SECTIONS)
             raise UsageError(f"{lines[key,]}: unknown section {key!r}; have: {have}{hint}")
-    base, sweep, tune_values = (_section(values, lines, name, source) for name in SECTIONS)
-    swept = sweep_space.axes(sweep, lines)
-    tune = _tune(tune_values, lines, swept, source)
-    _check_base(base, lines, swept)
-    cells = list(_distinct(_cells(base, swept, tune, lines), swept, source))
+    base, tune_values = (_section(values, lines, name, source) for name in ("base", "tune"))
+    grids = sweep_space.grids(values.get("sweep"), lines, source)
+    tune = _tune(tune_values, lines, [axis for grid in grids for axis in grid], source)
+    cells: list[PlannedCell] = []
+    seen: dict[str, PlannedCell] = {}
+    for grid in grids:
+        _check_base(base, lines, grid)
+        cells += _distinct(_cells(base, grid, tune, lines), grid, seen, source)
     cells.sort(key=lambda planned: planned.cell.seed)
     if len(cells) > MAX_CELLS:
         raise UsageError(f"{source}: {len(cells)} cells; a sweep has at most {MAX_CELLS}")
@@ -225,17 +228,21 @@ def _one(name: str, value: Any) -> Any:
 
 
 def _distinct(
-    cells: Iterator[PlannedCell], swept: Sequence[Axis], source: str
+    cells: Iterator[PlannedCell],
+    swept: Sequence[Axis],
+    seen: dict[str, PlannedCell],
+    source: str,
 ) -> Iterator[PlannedCell]:
-    """Yield every experiment once.
+    """Yield every experiment once, adding it to ``seen``: the cells so far by digest.
 
     An axis of one component, such as ``policy.gru.hidden_dim``, does not multiply the cells
     without that component.
 
     Raises:
-        UsageError: two points of an axis that the cell does have give the same experiment.
+        UsageError: two points of an axis that the cell does have, or two grids, give the same
+            experiment.
     """
-    seen: dict[str, PlannedCell] = {}
+    earlier = set(seen)
     for planned in cells:
         foreign = [
             ".".join(axis.path)
@@ -249,7 +256,7 @@ def _distinct(
         if first is None:
             seen[digest] = dataclasses.replace(planned, settings=own)
             yield seen[digest]
-        elif first.settings != own or not foreign:
+        elif digest in earlier or first.settings != own or not foreign:
             raise UsageError(
                 f"{source}: two cells are the same experiment: {planned.cell.id} with "
                 f"{first.settings} and with {own}; every value must make a cell of its own"

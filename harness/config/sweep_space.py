@@ -46,13 +46,23 @@ class Axis:
         return ".".join(self.path)
 
 
-def axes(sweep: Mapping[str, Any], lines: Mapping[KeyPath, str]) -> tuple[Axis, ...]:
-    """Return the axes that a section ``sweep`` describes.
+def grids(sweep: Any, lines: Mapping[KeyPath, str], source: str) -> list[tuple[Axis, ...]]:
+    """Return the axes of every grid that a section ``sweep`` describes: one mapping, or several.
 
     Raises:
-        UsageError: a setting that is no axis, no list and no space, or an impossible range.
+        UsageError: a grid is no mapping, or a setting is no axis, no list and no space, or has an
+            impossible range.
     """
-    return tuple(_axis(name, value, lines["sweep", name]) for name, value in sweep.items())
+    if isinstance(sweep, list) and sweep and all(isinstance(grid, dict) for grid in sweep):
+        return [_axes(grid, ("sweep", str(i)), lines) for i, grid in enumerate(sweep)]
+    if sweep is None or isinstance(sweep, dict):
+        return [_axes(sweep or {}, ("sweep",), lines)]
+    where = lines.get(("sweep",), source)
+    raise UsageError(f"{where}: sweep is a section of axes, or a list of such sections")
+
+
+def _axes(grid: Mapping[str, Any], path: KeyPath, lines: Mapping[KeyPath, str]) -> tuple[Axis, ...]:
+    return tuple(_axis(name, value, lines[*path, name]) for name, value in grid.items())
 
 
 def _axis(name: str, value: Any, line: str) -> Axis:

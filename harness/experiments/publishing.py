@@ -1,4 +1,4 @@
-"""Copying a complete run to where it is tracked by git."""
+"""Copying a run, or its finished cells, to where it is tracked by git."""
 
 from __future__ import annotations
 
@@ -29,29 +29,43 @@ class Published:
     """Keys of the cells whose trained policy is missing or too large."""
 
 
-def publish(run: Path, name: str, published_dir: Path) -> Published:
+def publish(run: Path, name: str, published_dir: Path, *, partial: bool = False) -> Published:
     """Copy the run in the folder ``run`` to ``published_dir/name``, whole or not at all.
 
     Tables and figures are rebuilt there from the copied records.
 
+    Args:
+        run: folder of the run.
+        name: name of the published folder.
+        published_dir: where it is written.
+        partial: copy the cells that have ended, and replace an earlier copy of the same run. The
+            tables name the cells that are missing.
+
     Raises:
-        UsageError: there is no such run, a cell is not complete, or the name is taken or leaves the
-            folder.
+        UsageError: there is no such run, a cell is not complete (with ``partial``: none is), or the
+            name is taken or leaves the folder.
         ArtefactError: a file of the run is malformed.
     """
     published_dir.mkdir(parents=True, exist_ok=True)
     target = run_path(published_dir, name)
-    if target.exists():
+    if partial:
+        _check_begun(run, target)
+    elif target.exists():
         raise UsageError(f"{target} exists and is never overwritten. Publish under another name")
-    _check_complete(run)
+    else:
+        _check_complete(run)
     staging = published_dir / f".{name}.{os.getpid()}.tmp"
+    replaced = staging.with_suffix(".old")
     try:
         left_out = _copy(run, staging)
         rebuild(staging)
         remove_temporaries(staging)
+        if target.exists():
+            target.rename(replaced)
         staging.rename(target)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
+        shutil.rmtree(replaced, ignore_errors=True)
     sync_folder(published_dir)
     files = sorted(path.relative_to(target) for path in target.rglob("*") if path.is_file())
     return Published(target, tuple(files), left_out)
@@ -74,14 +88,24 @@ def _check_complete(run: Path) -> None:
     )
 
 
+def _check_begun(run: Path, target: Path) -> None:
+    manifest = Manifest.load(run)
+    if not manifest.ids("ok"):
+        raise UsageError(f"{run}: no cell is complete yet. Publish it later")
+    if target.exists() and Manifest.load(target).created != manifest.created:
+        raise UsageError(f"{target} holds another run. Publish under another name")
+
+
 def _copy(run: Path, target: Path) -> tuple[str, ...]:
-    """Copy what is published of a run; return the cells without a policy."""
+    """Copy what is published of the cells that have ended; return those without a policy."""
     (target / CELLS_DIR).mkdir(parents=True)
     for name in (RUN_FILE, "events.jsonl"):
         _copy_file(run / name, target / name)
     left_out = []
     for key, entry in Manifest.load(run).entries.items():
         cell, copy = CellFolder(run / CELLS_DIR / key), CellFolder(target / CELLS_DIR / key)
+        if entry.status == "running" or not cell.path.is_dir():
+            continue
         copy.path.mkdir()
         for name in (STATE_FILE, CELL_CONFIG, cell.records.name, cell.curve.name):
             _copy_file(cell.path / name, copy.path / name)

@@ -54,6 +54,19 @@ def test_an_axis_of_one_component_multiplies_its_own_cells_alone():
     ]
 
 
+def test_several_grids_are_united():
+    grids = "sweep:\n- policy: [gru]\n  learner: [rl2]\n- policy: [mlp]\n  learner: [{}]\n"
+    found = expand(POINT + grids.format("multitask, oracle")).cells
+    assert [planned.key for planned in found] == [
+        "point_goal.gru.rl2.s0",
+        "point_goal.mlp.multitask.s0",
+        "point_goal.mlp.oracle.s0",
+    ]
+    again = grids.format("multitask") + "- policy: [gru, mlp]\n  learner: [oracle, multitask]\n"
+    with pytest.raises(UsageError, match=r"mlp\.multitask"):
+        expand(POINT + again)
+
+
 def test_a_cell_is_what_harness_run_makes_of_the_same_settings():
     text = POINT + "sweep:\n  task_dist: [metaworld-ml10, ant-vel]\n  policy: [gru]\n"
     text = text.replace("  task_dist: point_goal\n", "  preset: smoke\n")
@@ -171,7 +184,7 @@ def test_a_bad_file_is_refused_with_its_line(text, named):
         assert part in str(refused.value)
 
 
-@pytest.mark.parametrize("path", sorted(Path("tune_configs").glob("*.yaml")), ids=lambda p: p.stem)
+@pytest.mark.parametrize("path", sorted(Path("tune_configs").rglob("*.yaml")), ids=lambda p: p.stem)
 def test_every_sweep_that_is_shipped_can_start(path, capsys):
     assert sweep.main([str(path), "--dry-run"]) == 0
     keys = capsys.readouterr().out.split()

@@ -7,9 +7,14 @@ import pytest
 
 from harness.cli import publish, tables
 from harness.reporting.rebuild import load_tables, rebuild
-from harness.reporting.store.manifest import CellState
+from harness.reporting.store.manifest import CellState, Manifest
 from harness.reporting.store.records import RunFolder
-from tests.harness.reporting.synthetic_run import make_swept_run
+from tests.harness.reporting.synthetic_run import (
+    expected_cells,
+    make_run,
+    make_swept_run,
+    records_of,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -47,7 +52,8 @@ def test_a_published_run_says_what_its_cells_say(tmp_path):
     assert publish.main([str(run), "v1", "--to", str(target)]) == 0
     for name in ("table.md", "table.csv"):
         assert (target / "v1" / name).read_bytes() == (run / name).read_bytes()
-    assert len(list((target / "v1/cells").iterdir())) == 12 + 1
+    cells = {path.name for path in (run / "cells").iterdir()}
+    assert {path.name for path in (target / "v1/cells").iterdir()} == cells
     assert publish.main([str(run), "v1", "--to", str(target)]) == 2
 
 
@@ -68,6 +74,33 @@ def test_a_run_with_a_cell_that_is_not_ok_is_not_published(tmp_path, capsys, sta
 
 def load_keys(run: Path):
     return sorted(path.name for path in (run / "cells").glob("*maml*"))
+
+
+def test_the_finished_cells_of_a_run_are_published_as_they_come(tmp_path):
+    target = tmp_path / "published"
+    argv = ["--partial", "--to", str(target)]
+    names = [cell.id for cell in expected_cells()]
+    nothing = make_run(tmp_path / "nothing", pending=names).path
+    assert publish.main([str(nothing), "v1", *argv]) == 2
+    assert not list(target.iterdir())
+
+    run = make_run(tmp_path / "run", pending=names[2:])
+    assert publish.main([str(run.path), "v1", *argv]) == 0
+    assert load_tables(target / "v1")[0].missing == tuple(names[2:])
+    assert not (target / "v1/cells" / names[2]).exists()
+    cell = run.cell(names[2])
+    cell.create()
+    cell.write_records(records_of(expected_cells()[2]))
+    cell.write_state(CellState(status="ok"))
+    assert publish.main([str(run.path), "v1", *argv]) == 0
+    assert load_tables(target / "v1")[0].missing == tuple(names[3:])
+    assert [path.name for path in target.iterdir()] == ["v1"]
+
+    other = make_run(tmp_path / "other").path
+    stored = Manifest.load(other).model_copy(update={"created": "2020-01-01T00:00:00+00:00"})
+    stored.save(other)
+    assert publish.main([str(other), "v1", *argv]) == 2
+    assert load_tables(target / "v1")[0].missing == tuple(names[3:])
 
 
 def test_tables_tells_missing_cells_from_failed_ones(tmp_path):

@@ -1,0 +1,59 @@
+"""The queue of published sweeps: it begins, goes on after a stop, and plays what a file adds."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from harness.reporting.store.manifest import Manifest
+from tune_configs.published import play
+
+SWEEP = """
+base:
+  task_dist: point_goal
+  env: {{horizon: 5}}
+  test_tasks: [0]
+  policy: [mlp]
+  learner: {{multitask: {{episodes_per_iteration: 8}}}}
+  train: {{meta_iterations: 1}}
+  evaluation: {{few_shot: [1], query_episodes: 1, episodes_per_shot: 1}}
+sweep:
+- seed: {seeds}
+tune: {{workers_per_cell: 0}}
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.ray
+def test_a_sweep_is_played_published_committed_and_continued_in_a_fresh_clone(
+    tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(play, "POLL_SECONDS", 0.2)
+    subprocess.run(["git", "init", "-q"], check=True)
+    for name, value in (("user.name", "me"), ("user.email", "me@example.org")):
+        subprocess.run(["git", "config", name, value], check=True)
+    file = Path("tiny.yaml")
+    file.write_text(SWEEP.format(seeds=[0]))
+    assert play.play(file, commit=True) == 0
+    cells = Manifest.load(Path("results/published/tiny")).ids("ok")
+    assert cells == ("point_goal.mlp.multitask.s0",)
+    log = subprocess.run(["git", "log", "--format=%s%n%b"], capture_output=True, text=True)
+    assert cells[0] in log.stdout
+    assert play.next_command(file) is None, "it would be played twice"
+
+    subprocess.run(["rm", "-r", "results/tiny"], check=True)  # as in a fresh clone
+    file.write_text(SWEEP.format(seeds=[0, 1]))
+    before = Path("results/published/tiny/cells/point_goal.mlp.multitask.s0/records.parquet")
+    first = before.read_bytes()
+    command = play.next_command(file)
+    assert command is not None
+    assert "--extend" in command
+    assert play.play(file, commit=True) == 0
+    assert len(Manifest.load(Path("results/published/tiny")).ids("ok")) == 2
+    assert before.read_bytes() == first, "a finished cell was played again"
+    assert "2 of   2" in next(iter(play.status([file])))
+
+
+def test_the_queue_plays_every_file_beside_it():
+    assert sorted(play.ORDER) == sorted(path.stem for path in play.HERE.glob("*.yaml"))

@@ -1,0 +1,138 @@
+"""Play the published sweeps one after another, at lowest priority, and publish every finished cell.
+
+    nohup python tune_configs/published/play.py --commit > play.log 2>&1 &
+    python tune_configs/published/play.py --status
+
+It may be stopped at any moment and started again, also in a fresh clone: what was published counts
+as played. After seeds are added to a file, it plays them too.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from harness.config import sweep_file
+from harness.errors import UsageError
+from harness.experiments.publishing import publish
+from harness.reporting.store.manifest import Manifest
+
+HERE = Path(__file__).parent
+ORDER = (
+    "halfcheetah-vel",
+    "halfcheetah-gravity",
+    "walker2d-vel",
+    "imujoco-halfcheetah",
+    "ant-dir",
+    "ant-mass",
+    "ant-vel",
+    "imujoco-ant",
+    "metaworld-ml10",
+    "metaworld-ml45",
+)
+"""The sweep files in the order in which they are played: cheap ones first."""
+RUNS, PUBLISHED = Path("results"), Path("results/published")
+POLL_SECONDS = 30.0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Play the files; return the number of those that did not end well."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("files", nargs="*", type=Path, help="sweep files (default: all, in order)")
+    parser.add_argument("--commit", action="store_true", help="commit every finished cell")
+    parser.add_argument("--status", action="store_true", help="print where each sweep stands")
+    given = parser.parse_args(argv)
+    files = given.files or [HERE / f"{name}.yaml" for name in ORDER]
+    if given.status:
+        sys.stdout.writelines(f"{line}\n" for line in status(files))
+        return 0
+    os.nice(19)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(4))
+    return sum(play(file, commit=given.commit) != 0 for file in files)
+
+
+def play(file: Path, *, commit: bool) -> int:
+    """Play what is left of one sweep, publishing as cells finish; return its exit code."""
+    command = next_command(file)
+    if command is None:
+        return 0
+    with stopped_at_the_end(subprocess.Popen([sys.executable, "-m", *command])) as process:
+        done: set[str] = set()
+        while True:
+            code = process.poll()
+            finished = finished_cells(RUNS / file.stem)
+            if finished > done:
+                publish(RUNS / file.stem, file.stem, PUBLISHED, partial=True)
+                if commit:
+                    commit_published(file.stem, sorted(finished - done))
+                done = finished
+            if code is not None:
+                return code
+            time.sleep(POLL_SECONDS)
+
+
+def next_command(file: Path) -> tuple[str, ...] | None:
+    """Return the command that begins, continues or extends a sweep; None if it is complete."""
+    run, published = RUNS / file.stem, PUBLISHED / file.stem
+    if not run.exists() and published.exists():
+        shutil.copytree(published, run)
+    command = ("harness.sweep", str(file), "--name", file.stem)
+    if not run.exists():
+        return command
+    wanted = {planned.key for planned in sweep_file.load(file).cells}
+    if not wanted <= Manifest.load(run).cells.keys():
+        return (*command, "--extend")
+    return None if wanted <= finished_cells(run) else (*command, "--resume")
+
+
+def finished_cells(run: Path) -> set[str]:
+    """Return the keys of the cells of a run that are complete."""
+    with contextlib.suppress(UsageError):  # not begun yet
+        return set(Manifest.load(run).ids("ok"))
+    return set()
+
+
+def commit_published(name: str, cells: Sequence[str]) -> None:
+    """Commit the published folder of a sweep, and nothing else."""
+    folder = str(PUBLISHED / name)
+    subprocess.run(["git", "add", "--", folder], check=True)
+    subject = f"Publish {len(cells)} more cells of {name}"
+    message = f"{subject}\n\n" + "\n".join(cells)
+    subprocess.run(["git", "commit", "-q", "-m", message, "--", folder], check=True)
+
+
+@contextlib.contextmanager
+def stopped_at_the_end(
+    process: subprocess.Popen[bytes],
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Ask the sweep to write its checkpoints and end if this process ends first."""
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            process.terminate()
+            process.wait()
+
+
+def status(files: Sequence[Path]) -> Iterator[str]:
+    """Yield a line per sweep: finished cells, all cells, and core-hours so far."""
+    for file in files:
+        wanted = {planned.key for planned in sweep_file.load(file).cells}
+        run = RUNS / file.stem
+        run = run if run.exists() else PUBLISHED / file.stem
+        done = finished_cells(run) & wanted
+        cells = Manifest.load(run).cells if done else {}
+        hours = sum(cells[key].wall_seconds or 0.0 for key in done) / 3600
+        yield f"{file.stem:22} {len(done):3} of {len(wanted):3} cells, {hours:6.1f} core-hours"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
