@@ -3,6 +3,7 @@ PYTHON ?= python3
 PRETRAINED := results/published/halfcheetah-vel-5m-seeds/cells/halfcheetah-vel.gru.rl2.s0/policy.safetensors
 ARGS ?= --task-dist halfcheetah-vel --few-shot 1 5 10 --preset smoke --pretrained $(PRETRAINED)
 
+SITE := build/docs
 VENV := .venv
 BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input -c constraints.txt
@@ -17,7 +18,7 @@ WORDS := crews?|conductors?|spelled_out|spelt_out|taken_up|told of|made anew|so 
 
 export RAY_USAGE_STATS_ENABLED ?= 0
 
-.PHONY: run test pytest slow test-all coverage lint words install clean
+.PHONY: run test pytest slow test-all coverage docs lint words install clean
 
 run: install
 	$(BIN)/python -m harness.run $(ARGS)
@@ -36,6 +37,10 @@ test-all: test slow
 
 coverage: install
 	$(BIN)/python -m pytest -m "not exhaustive" --cov=harness --cov=metarl_plugins --cov=policies --cov=task_distributions --cov-report=term-missing:skip-covered
+
+# The documentation as a site; a warning is an error. Open build/docs/index.html.
+docs: install
+	$(BIN)/python -m sphinx -q -W --keep-going -b html docs $(SITE)
 
 lint: install words
 	$(BIN)/ruff check .
