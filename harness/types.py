@@ -14,6 +14,8 @@ from task_distributions.base import Task
 
 REFERENCE = "reference"
 """Learner name of reference lines, which do not compete."""
+AGENT = "agent"
+"""Learner name of agents from outside, which were not trained here."""
 REFERENCE_LINES = ("zero-action", "random-action")
 """Policies of the measured reference lines, which any learner must beat."""
 

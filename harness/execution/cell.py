@@ -6,6 +6,8 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+from harness.agents import AgentSource
+from harness.config.distributions import open_distribution
 from harness.config.protocol import scored_splits, scored_tasks
 from harness.config.schema import RunConfig
 from harness.execution import jobs
@@ -15,19 +17,73 @@ from harness.execution.worker import Receipt
 from harness.meta import learners
 from harness.meta.cell_setup import CellSetup
 from harness.meta.learners.base import IterationInfo, Request, RequestKind
-from harness.types import EvalRecord, Metrics
+from harness.types import Cell, EvalRecord, Metrics
+from task_distributions import TaskDistribution
 
 OnDone = Callable[[int, int], None]
 """(jobs done, all jobs), after every job."""
 
 
 @dataclass(frozen=True, slots=True)
+class CellScorer:
+    """Scores whatever a cell consists of on a backend."""
+
+    cell: Cell
+    config: RunConfig
+    backend: Backend
+
+    @property
+    def dist(self) -> TaskDistribution:
+        """The cell's distribution."""
+        return open_distribution(self.config.task_dist, self.config.env)
+
+    def agent(self, source: AgentSource, on_done: OnDone) -> list[EvalRecord]:
+        """Score an agent at every requested number of shots, one task a job."""
+        return self.score(Request(RequestKind.AGENT, source), self.config.envs_per_job, on_done)[0]
+
+    def reference(self, on_done: OnDone) -> tuple[list[EvalRecord], float]:
+        """Score the reference lines on the same tasks and seeds.
+
+        Returns the records, and the environment steps per second that all workers together reach
+        without a policy.
+        """
+        request = Request(RequestKind.REFERENCE, None)
+        records, receipts = self.score(request, self.config.evaluation.query_episodes, on_done)
+        physics = sum(receipt.seconds["physics"] for receipt in receipts)
+        steps = sum(record.length_steps for record in records)
+        return records, steps / physics * self.backend.num_workers
+
+    def jobs(self, phase: str, episodes: int) -> list[Job]:
+        """Return the work of a scoring phase with at most ``episodes`` environments per task."""
+        size = jobs.ChunkSize.of(self.config, episodes)
+        pieces: list[Job] = []
+        for split in scored_splits(self.config.evaluation):
+            indices = scored_tasks(self.dist, self.config, split)
+            pieces += jobs.cut(self.cell, phase, 0, split, indices, size, len(pieces))
+        return pieces
+
+    def score(
+        self, request: Request, episodes: int, on_done: OnDone
+    ) -> tuple[list[EvalRecord], list[Receipt]]:
+        """Do the work of a scoring phase; return the records and receipts in job order."""
+        pieces = self.jobs(request.kind.value, episodes)
+        work = Work(request, pieces)
+        receipts, results = self.backend.run(work, lambda done: on_done(done, len(pieces)))
+        return [record for part in self.backend.fetch(results) for record in part], receipts
+
+
+@dataclass(frozen=True, slots=True)
 class CellRunner:
-    """Runs one cell on a backend."""
+    """Trains one cell on a backend and scores it."""
 
     setup: CellSetup
     config: RunConfig
     backend: Backend
+
+    @property
+    def scorer(self) -> CellScorer:
+        """What scores the cell."""
+        return CellScorer(self.setup.cell, self.config, self.backend)
 
     def train(
         self, learner: LearnerHandle, first: int, wall: float, env_steps: int = 0
@@ -82,36 +138,7 @@ class CellRunner:
         """Score the learner at every requested number of shots."""
         request = Request(RequestKind.EVALUATE, learner.snapshot())
         episodes = jobs.evaluation_episodes(self.config.evaluation)
-        return self._score(request, episodes, on_done)[0]
-
-    def reference(self, on_done: OnDone) -> tuple[list[EvalRecord], float]:
-        """Score the reference lines on the same tasks and seeds.
-
-        Returns the records, and the environment steps per second that all workers together reach
-        without a policy.
-        """
-        request = Request(RequestKind.REFERENCE, None)
-        records, receipts = self._score(request, self.config.evaluation.query_episodes, on_done)
-        physics = sum(receipt.seconds["physics"] for receipt in receipts)
-        steps = sum(record.length_steps for record in records)
-        return records, steps / physics * self.backend.num_workers
-
-    def scoring_jobs(self, phase: str, episodes: int) -> list[Job]:
-        """Return the work of a scoring phase with at most ``episodes`` environments per task."""
-        size = jobs.ChunkSize.of(self.config, episodes)
-        pieces: list[Job] = []
-        for split in scored_splits(self.config.evaluation):
-            indices = scored_tasks(self.setup.dist, self.config, split)
-            pieces += jobs.cut(self.setup.cell, phase, 0, split, indices, size, len(pieces))
-        return pieces
-
-    def _score(
-        self, request: Request, episodes: int, on_done: OnDone
-    ) -> tuple[list[EvalRecord], list[Receipt]]:
-        pieces = self.scoring_jobs(request.kind.value, episodes)
-        work = Work(request, pieces)
-        receipts, results = self.backend.run(work, lambda done: on_done(done, len(pieces)))
-        return [record for part in self.backend.fetch(results) for record in part], receipts
+        return self.scorer.score(request, episodes, on_done)[0]
 
 
 def _shares(

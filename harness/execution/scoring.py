@@ -9,6 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from harness import seeding
+from harness.agents import AgentSource
+from harness.agents.playing import Scoring, TaskPlayer, agent_seed
 from harness.config.protocol import scored_splits, scored_tasks
 from harness.config.schema import EvalConfig, RunConfig
 from harness.execution.jobs import Job
@@ -21,7 +23,7 @@ from harness.meta.meta_episode import MetaEpisodePlan, MetaEpisodeRunner
 from harness.meta.rollouts.episode_loop import Act, Clock, run_episodes
 from harness.types import REFERENCE, REFERENCE_LINES, Cell, Episodes, EvalRecord, MetaEpisodes
 from policies.params import num_params
-from task_distributions import Task
+from task_distributions import Task, TaskDistribution
 
 
 def planned_env_steps(setup: CellSetup, config: RunConfig) -> int:
@@ -82,7 +84,11 @@ def evaluate(
                 adapter=adapter.name,
                 shots=shots,
                 adaptation_steps=shots * adapter.steps_per_shot,
-                support_env_steps=_support_steps(lengths, adapter, evaluation.query_episodes),
+                support_env_steps=_support_steps(
+                    lengths,
+                    evaluation.query_episodes,
+                    own=adapter.carries_memory and not adapter.steps_per_shot,
+                ),
                 train_env_steps=snapshot.env_steps,
                 # Tasks adapt together: each is charged its share of the job's time.
                 adapt_seconds=played.adapt_seconds[shots] / len(tasks),
@@ -92,23 +98,56 @@ def evaluate(
     return rows
 
 
-def _support_steps(
-    lengths: Sequence[np.ndarray], adapter: Adapter, query_episodes: int
-) -> list[int]:
-    """Return the support steps behind each query episode: its own history if memory is all."""
-    if adapter.carries_memory and not adapter.steps_per_shot:
+def _support_steps(lengths: Sequence[np.ndarray], query_episodes: int, *, own: bool) -> list[int]:
+    """Return the support steps behind each query episode: its own history, or all episodes."""
+    if own:
         return [int(sum(shot[e] for shot in lengths)) for e in range(query_episodes)]
     return [int(sum(shot.sum() for shot in lengths))] * query_episodes
 
 
-def reference(setup: CellSetup, evaluation: EvalConfig, job: Job, clock: Clock) -> list[EvalRecord]:
+def agent(
+    dist: TaskDistribution, evaluation: EvalConfig, job: Job, source: AgentSource, clock: Clock
+) -> list[EvalRecord]:
+    """Score an agent on one job's tasks, as ``evaluate`` scores a policy.
+
+    Raises:
+        AgentError: the agent failed; names the task and the seed.
+    """
+    scored = Scoring(
+        evaluation.shots, evaluation.episodes_per_shot, evaluation.query_episodes, job.cell.seed
+    )
+    rows: list[EvalRecord] = []
+    for index in job.task_indices:
+        task = dist.tasks(job.split)[index]
+        found = TaskPlayer(dist, task, source.make, scored, source.limits, clock).play()
+        played = found.episodes
+        for shots, query in played.query.items():
+            lengths = [batch.lengths[0] for batch in played.support[:shots]]
+            row = Row(
+                adapter=found.adapter,
+                shots=shots,
+                adaptation_steps=shots if found.adaptation == "adapt" else 0,
+                support_env_steps=_support_steps(
+                    lengths, evaluation.query_episodes, own=found.adaptation == "memory"
+                ),
+                train_env_steps=found.train_env_steps,
+                adapt_seconds=played.adapt_seconds[shots],
+                num_params=found.num_params,
+            )
+            rows += row.records(job, task, query, 0)
+    return rows
+
+
+def reference(
+    dist: TaskDistribution, evaluation: EvalConfig, job: Job, clock: Clock
+) -> list[EvalRecord]:
     """Score the baselines that any learner must beat: no action, and uniformly random ones.
 
     Discrete spaces have no null action; action 0 is used. The largest of several uniform numbers
     is at a uniformly random place: a random discrete action.
     """
     count = evaluation.query_episodes
-    tasks = setup.tasks(job.split, job.task_indices)
+    tasks = tuple(dist.tasks(job.split)[index] for index in job.task_indices)
     seeds = [
         seed
         for key in job.seed_keys
@@ -116,8 +155,10 @@ def reference(setup: CellSetup, evaluation: EvalConfig, job: Job, clock: Clock) 
             job.cell.seed, f"evaluate/{job.split}/query", 0, key, count=count
         )
     ]
-    shape = (count, setup.dist.spec.action_dim)
-    rngs = [seeding.generator(job.cell.seed, "reference/random", key) for key in job.seed_keys]
+    shape = (count, dist.spec.action_dim)
+    # The seeds of agents, so that the agent ``random`` scores the same.
+    own = [agent_seed(job.cell.seed, job.split, key) for key in job.seed_keys]
+    rngs = [np.random.default_rng(seed) for seed in own]
 
     def zero(step: int, obs: np.ndarray) -> tuple[np.ndarray, None]:
         return np.zeros((len(tasks), *shape), np.float32), None
@@ -128,7 +169,7 @@ def reference(setup: CellSetup, evaluation: EvalConfig, job: Job, clock: Clock) 
     rows: list[EvalRecord] = []
     acts: tuple[Act, ...] = (zero, uniform)
     for name, act in zip(REFERENCE_LINES, acts, strict=True):
-        env = setup.dist.make_batch(tasks, count)
+        env = dist.make_batch(tasks, count)
         episodes = run_episodes(env, act, seeds, action_scale=1.0, clock=clock)
         for n, task in enumerate(tasks):
             rows += Row(policy=name, learner=REFERENCE).records(job, task, episodes, n)

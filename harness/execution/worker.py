@@ -8,6 +8,8 @@ from typing import Any
 
 import torch
 
+from harness.agents import AgentError
+from harness.config.distributions import open_distribution
 from harness.config.schema import RunConfig
 from harness.execution import scoring
 from harness.execution.cell_setup import build_setup
@@ -68,24 +70,30 @@ class Worker:
 
         Raises:
             JobError: the job raised an error.
+            AgentError: the agent that was scored failed.
         """
         began = time.perf_counter()
         clock = Clock()
         try:
             result = self._answer(kind, job, payload, origin, clock)
+        except AgentError:
+            raise
         except Exception as error:
             raise JobError(job, f"{type(error).__name__}: {error}") from error
         clock.add("total", began)
         return Receipt(clock.seconds), result
 
     def _answer(self, kind: RequestKind, job: Job, payload: Any, origin: Any, clock: Clock) -> Any:
-        setup, learner = self._built(job.cell)
         evaluation = self._config.evaluation
+        if kind in (RequestKind.REFERENCE, RequestKind.AGENT):  # they need no policy of ours
+            dist = open_distribution(self._config.task_dist, self._config.env)
+            if kind is RequestKind.REFERENCE:
+                return scoring.reference(dist, evaluation, job, clock)
+            return scoring.agent(dist, evaluation, job, payload, clock)
+        setup, learner = self._built(job.cell)
         match kind:
             case RequestKind.EVALUATE:
                 return scoring.evaluate(setup, evaluation, job, payload, clock)
-            case RequestKind.REFERENCE:
-                return scoring.reference(setup, evaluation, job, clock)
             case RequestKind.COLLECT:
                 return self._collect(job, payload, clock)
             case RequestKind.COMPUTE:

@@ -65,7 +65,7 @@ def rescore(run: Path, task_index: int) -> list[ScoredEpisode]:
     cell = info.cell
     setup, evaluation = build_setup(cell, config), config.evaluation
     runner = CellRunner(setup, config, LocalBackend(config))
-    pieces = runner.scoring_jobs("evaluate", evaluation_episodes(evaluation))
+    pieces = runner.scorer.jobs("evaluate", evaluation_episodes(evaluation))
     holding = [job for job in pieces if job.split == "test" and task_index in job.task_indices]
     if not holding:
         raise RescoreError(f"{run} did not score test task {task_index}: choose another")

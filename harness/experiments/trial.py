@@ -12,11 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from harness.agents import AgentError
 from harness.config.schema import RunConfig, config_as_dict
 from harness.console.listener import RunListener
 from harness.execution import checkpoint as checkpoints
 from harness.execution.backend import Backend, LearnerHandle, LostError
-from harness.execution.cell import CellRunner
+from harness.execution.cell import CellRunner, CellScorer
 from harness.execution.cell_setup import build_setup
 from harness.execution.interrupt import InterruptedRunError, Stop
 from harness.execution.local import LocalBackend
@@ -34,7 +35,7 @@ LEARNER_ATTEMPTS = 3
 """Times a cell is tried before it fails because its learner died."""
 LOCK_SECONDS = 120.0
 """How long a cell waits until the processes that a killed driver left behind are gone."""
-CAUGHT = (DivergedError, JobError, LostError, OSError)
+CAUGHT = (DivergedError, AgentError, JobError, LostError, OSError)
 """Errors that fail a cell and let the others go on; anything else is a bug and stops the run."""
 
 StartBackend = Callable[[RunConfig, RunFolder, RunListener], Backend]
@@ -69,7 +70,13 @@ class TrialSpec:
 
 def reason_of(error: Exception) -> str:
     """Return a failure's label and message."""
-    labels = {DivergedError: "diverged", JobError: "error", LostError: "lost", OSError: "disk"}
+    labels = {
+        DivergedError: "diverged",
+        AgentError: "agent",
+        JobError: "error",
+        LostError: "lost",
+        OSError: "disk",
+    }
     label = next(name for kind, name in labels.items() if isinstance(error, kind))
     if isinstance(error, LostError) and error.memory:
         label = "oom"
@@ -143,11 +150,14 @@ class _Trial:
         setup = build_setup(self.spec.cell, self.spec.config)
         return CellRunner(setup, self.spec.config, self.backend)
 
+    def _scorer(self) -> CellScorer:
+        return CellScorer(self.spec.cell, self.spec.config, self.backend)
+
     def _reference(self) -> float:
         """Score the reference lines; return the wall seconds."""
         began = time.perf_counter()
         self.listener.cell_started(self.spec.key, 0)
-        records, _ = self._runner().reference(self._evaluating)
+        records, _ = self._scorer().reference(self._evaluating)
         self._write(records)
         return time.perf_counter() - began
 

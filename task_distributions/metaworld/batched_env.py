@@ -197,6 +197,10 @@ class BatchedMetaWorldEnv(BatchedTaskEnv):
         self._obs_view, self._tips_view = self._obs[:], self._tips[:]
         self._obs_view.flags.writeable = self._tips_view.flags.writeable = False
 
+    def goals(self) -> FloatArray:
+        """Return the hidden goals [B, 3] as they are now, as metaworld would show them."""
+        return np.array([each.env._get_pos_goal() for each in self.simulations])
+
     def _start(self, seeds: Sequence[int], obs: FloatArray) -> None:
         for b, simulation in enumerate(self.simulations):
             start = simulation.shared.start(self._task_of(b))

@@ -49,6 +49,8 @@ class RequestKind(Enum):
     """Score the job's tasks. The payload is a ``PolicySnapshot``."""
     REFERENCE = "reference"
     """Score the reference lines on the job's tasks. There is no payload."""
+    AGENT = "agent"
+    """Score an agent on the job's tasks. The payload is a ``harness.agents.AgentSource``."""
 
 
 @dataclass(frozen=True, slots=True)

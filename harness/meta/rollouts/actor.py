@@ -19,7 +19,7 @@ from harness.meta.rollouts.normalizer import Normalizer
 from harness.types import Episodes
 from policies import heads
 from policies.base import Memory, Params, Policy
-from task_distributions.base import BatchedEnv
+from task_distributions.base import BatchedEnv, EnvSpec, Task
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +79,7 @@ def rollout(
         noise: from ``draw_noise``, to sample actions with; ``None`` takes the likeliest action.
         clock: charged with ``physics`` and ``inference``.
     """
-    playing = _Playing(actor, env, noise)
+    playing = Playing(actor, env.spec, tuple(env.tasks), env.episodes_per_task, noise)
     episodes = run_episodes(
         env,
         playing.act,
@@ -91,23 +91,33 @@ def rollout(
     return episodes, playing.context_after(episodes)
 
 
-class _Playing:
+class Playing:
     """An actor in the middle of its episodes: the part of it that changes from step to step."""
 
     def __init__(
-        self, actor: Actor, env: BatchedEnv, noise: Float[np.ndarray, "T N E A"] | None
+        self,
+        actor: Actor,
+        spec: EnvSpec,
+        tasks: tuple[Task, ...],
+        episodes: int,
+        noise: Float[np.ndarray, "T N E A"] | None,
     ) -> None:
-        self._actor, self._noise, self._tasks = actor, noise, tuple(env.tasks)
-        self._inputs = actor.inputs or Inputs(env.spec)
+        self._actor, self._noise, self._tasks = actor, noise, tasks
+        self._inputs = actor.inputs or Inputs(spec)
         self._dtype = next(iter(actor.params.values())).dtype
-        num_tasks, episodes = len(env.tasks), env.episodes_per_task
-        self._before = actor.context or actor.fresh_context(num_tasks, episodes)
+        self._before = actor.context or actor.fresh_context(len(tasks), episodes)
         self._now = self._acted = self._before
         self._resets_memory = actor.context is None
         self.feeds_history = self._inputs.history
         self._sampler = heads.sampler(actor.params.get("log_std"))
 
+    @property
+    def context(self) -> Context:
+        """The context after the last step."""
+        return self._now
+
     def act(self, step: int, obs: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+        """Return actions [N, E, A] at ``obs`` [N, E, O], and their log-probabilities if drawn."""
         actor, now = self._actor, self._now
         x = actor.normalizer(torch.from_numpy(obs)).unsqueeze(2).to(self._dtype)
         begins = torch.full((*obs.shape[:2], 1), step == 0)

@@ -134,7 +134,7 @@ def test_both_splits_are_scored_in_jobs_of_their_own(lucky):
     argv = [*lucky, "--splits", "train", "test", "--protocol", "quick", "--policy", "mlp"]
     config, backend = load_config(argv), _Recorder()
     runner = CellRunner(build_setup(config.cells[0], config), config, backend)
-    runner._score(Request(RequestKind.EVALUATE, None), 1, None)
+    runner.scorer.score(Request(RequestKind.EVALUATE, None), 1, None)
     assert len({job.key for job in backend.jobs}) == len(backend.jobs)
     asked = [(job.split, index) for job in backend.jobs for index in job.task_indices]
     assert asked == [("test", n) for n in (*range(4), *range(50, 54))] + [

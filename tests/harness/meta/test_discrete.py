@@ -158,7 +158,7 @@ def test_reference_lines_are_action_0_and_a_fair_choice():
     setup = make_setup("maml", task_dist="cartpole")
     tasks = tuple(range(30))
     rows = reference(
-        setup, EvalConfig(), Job(setup.cell, "reference", 0, 0, "test", tasks, tasks), Clock()
+        setup.dist, EvalConfig(), Job(setup.cell, "reference", 0, 0, "test", tasks, tasks), Clock()
     )
     zero, random = (
         np.array([row.return_ for row in rows if row.policy == line])

@@ -1,0 +1,74 @@
+"""A trained policy as an agent: loaded and played by hand, it scores what the records say."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from harness.agents import AgentSource
+from harness.config.schema import EvalConfig
+from harness.execution import scoring
+from harness.execution.jobs import Job
+from harness.execution.loaded_policy import LoadedPolicy
+from harness.meta import learners
+from harness.meta.meta_episode import SeedStream
+from harness.meta.rollouts.episode_loop import Clock
+from tests.harness.meta.meta_cases import make_setup
+
+EVALUATION = EvalConfig(few_shot=(1, 3), episodes_per_shot=4, query_episodes=2)
+PRIVATE = ("adapter", "adapt_seconds", "policy", "learner", "cell")
+
+
+class TreePolicy(LoadedPolicy):
+    """Draws the noise of support episodes from where scoring draws it."""
+
+    def __init__(self, setup, snapshot, key):
+        self.key = key
+        super().__init__(setup, snapshot)
+
+    def reset(self, task=None, *, seed=0):
+        super().reset(task, seed=seed)
+        self.shot = 0
+
+    def noise(self, num_episodes):
+        path = (0, self.shot)
+        self.shot += 1
+        seed, phase = self.cell.seed, "evaluate/test/support"
+        stream = SeedStream(seed, phase, path, (self.key,), num_episodes, sample=True)
+        return stream.noise(self.dist.spec)
+
+
+def scored(learner, policy, **kwargs):
+    setup = make_setup(learner, policy=policy, **kwargs)
+    built = learners.build(setup)
+    state = built.init()
+    for name, value in state.params.items():  # untrained heads hardly react to anything
+        state.params[name] = value + 0.1 * np.random.default_rng(len(name)).normal()
+    return setup, state.snapshot()
+
+
+@pytest.mark.parametrize(
+    ("learner", "policy", "dist"),
+    [
+        ("maml", "mlp", "point_goal"),
+        ("maml", "gru", "point_goal"),
+        ("rl2", "gru", "point_goal"),
+        ("rl2", "gru", "cartpole"),
+        ("multitask", "lstm", "cartpole"),
+    ],
+)
+def test_our_own_policy_as_an_agent_scores_the_same_to_the_last_bit(learner, policy, dist):
+    setup, snapshot = scored(learner, policy, task_dist=dist)
+    job = Job(setup.cell, "evaluate", 0, 0, "test", (3,), (3,))
+    ours = scoring.evaluate(setup, EVALUATION, job, snapshot, Clock())
+    source = AgentSource("mine", factory=lambda: TreePolicy(setup, snapshot, 3))
+    theirs = scoring.agent(setup.dist, EVALUATION, job, source, Clock())
+
+    def plain(rows):
+        return [
+            {k: v for k, v in dataclasses.asdict(row).items() if k not in PRIVATE} for row in rows
+        ]
+
+    assert plain(theirs) == plain(ours)
+    if dist == "point_goal":
+        assert len({row.return_ for row in ours}) == 3 * 2
