@@ -2,6 +2,10 @@
 
 Made for tests and tutorials, not one of the ten benchmark distributions. The observation is the
 position alone, so the goal has to be inferred from the rewards.
+
+``point_goal-sparse`` follows PEARL's sparse point robot (arXiv 1903.08254): goals on a half circle,
+and a reward only near the goal. One episode is too short to search the whole half circle, so a
+policy has to remember where earlier episodes have been.
 """
 
 from __future__ import annotations
@@ -15,27 +19,37 @@ import numpy as np
 
 from task_distributions.base import BoolArray, EnvSpec, FloatArray, Positive, Task
 from task_distributions.numpy_dynamics import NumpyDynamics
-from task_distributions.task_lists import draw_tasks, resolve_horizon
+from task_distributions.task_lists import TaskLists, draw_tasks, resolve_horizon
 
-__all__ = ["RECIPES", "PointGoal", "PointGoalSettings", "point_goal"]
+__all__ = ["RECIPES", "PointGoal", "PointGoalSettings", "point_goal", "point_goal_sparse"]
 
 HORIZON = 25
 STEP_LENGTH = 0.1
 """Distance per control step at full action, along each axis."""
 START_NOISE = 0.02
 """Standard deviation of the start around the origin."""
+GOAL_RADIUS = 0.2
+"""Distance within which a sparse goal gives a reward."""
 
 
 @dataclass(frozen=True)
 class PointGoal(NumpyDynamics):
-    """The distribution of goals on the unit circle."""
+    """A distribution of goals on the unit circle."""
+
+    sparse: bool = False
+    """The reward is 1 - distance within ``GOAL_RADIUS`` of the goal, else 0."""
 
     @property
     def protocol(self) -> str:
         """One line for table captions."""
+        reward = (
+            f"1 - distance within {GOAL_RADIUS} of a hidden goal on half the"
+            if self.sparse
+            else "-distance to a hidden goal on the"
+        )
         return (
-            f"{self.name}@{self.version}: 2-D point, reward -distance to a hidden goal on the "
-            f"unit circle, {self.spec.horizon} steps"
+            f"{self.name}@{self.version}: 2-D point, reward {reward} unit circle, "
+            f"{self.spec.horizon} steps"
         )
 
     def parameters(self, tasks: Sequence[Task]) -> FloatArray:
@@ -51,29 +65,65 @@ class PointGoal(NumpyDynamics):
     ) -> tuple[FloatArray, FloatArray, BoolArray]:
         """Move the points [B, 2] by ``controls`` [B, 2]; see the base class."""
         position = obs + STEP_LENGTH * controls
-        return position, _reward(position, parameters), np.zeros(len(obs), np.bool_)
+        return position, self._reward(position, parameters), np.zeros(len(obs), np.bool_)
 
     def non_adaptive_return(self, tasks: Sequence[Task]) -> float:
-        """Return the score of moving straight to the point of least mean distance and staying."""
+        """Return the score of moving straight to the point of least mean distance and staying.
+
+        With a sparse reward: the best score of moving straight to a point of the circle, then along
+        the circle, and staying, over a grid of points and distances.
+        """
         goals = self.parameters(tasks)
-        best = _geometric_median(goals)
-        steps_away = np.abs(best).max() / STEP_LENGTH
-        steps = np.arange(1, self.spec.horizon + 1)
-        path = best * np.minimum(1.0, steps / max(steps_away, 1e-9))[:, np.newaxis]
-        return float(_reward(path[:, np.newaxis], goals).mean(axis=1).sum())
+        if not self.sparse:
+            return self._score(_straight(_geometric_median(goals), self.spec.horizon), goals)
+        around = np.arange(0.0, self.spec.horizon * STEP_LENGTH, 2 * STEP_LENGTH)
+        return max(
+            self._score(_sweep(first, turn * last, self.spec.horizon), goals)
+            for first in np.linspace(0.0, 2.0 * math.pi, 60, endpoint=False)
+            for turn in (-1.0, 1.0)
+            for last in around
+        )
+
+    def _score(self, path: FloatArray, goals: FloatArray) -> float:
+        """Return the mean return over ``goals`` [N, 2] on a path [T, 2]."""
+        return float(self._reward(path[:, np.newaxis], goals).mean(axis=1).sum())
+
+    def _reward(self, position: FloatArray, goal: FloatArray) -> FloatArray:
+        """Return the reward [...] at points [..., 2]."""
+        distance = _distance(position, goal)
+        if not self.sparse:
+            return -distance
+        return np.where(distance <= GOAL_RADIUS, 1.0 - distance, 0.0)
 
 
-def _reward(position: FloatArray, goal: FloatArray) -> FloatArray:
-    """Return −|position − goal| [...] of points [..., 2]."""
+def _distance(position: FloatArray, goal: FloatArray) -> FloatArray:
     dx, dy = (position - goal)[..., 0], (position - goal)[..., 1]
-    return np.asarray(-np.sqrt(dx * dx + dy * dy))
+    return np.asarray(np.sqrt(dx * dx + dy * dy))
+
+
+def _straight(point: FloatArray, horizon: int) -> FloatArray:
+    """Return positions [T, 2] on the way from the origin to ``point``, and there."""
+    steps_away = np.abs(point).max() / STEP_LENGTH
+    steps = np.arange(1, horizon + 1)
+    path: FloatArray = point * np.minimum(1.0, steps / max(steps_away, 1e-9))[:, np.newaxis]
+    return path
+
+
+def _sweep(first: float, turn: float, horizon: int) -> FloatArray:
+    """Return positions [T, 2] straight to the angle ``first``, then by ``turn`` on the circle."""
+    path = _straight(np.array([math.cos(first), math.sin(first)]), horizon)
+    arrival = math.ceil(np.abs(path[-1]).max() / STEP_LENGTH)
+    steps = np.arange(1, horizon + 1 - arrival)
+    angles = first + math.copysign(1.0, turn) * np.minimum(steps * STEP_LENGTH, abs(turn))
+    path[arrival:] = np.stack([np.cos(angles), np.sin(angles)], axis=1)
+    return path
 
 
 def _geometric_median(points: FloatArray, iterations: int = 1000) -> FloatArray:
     """Return the point [2] of least mean distance to ``points`` [N, 2] (Weiszfeld's iteration)."""
     median: FloatArray = points.mean(axis=0)
     for _ in range(iterations):
-        weights = 1.0 / np.maximum(-_reward(points, median), 1e-12)
+        weights = 1.0 / np.maximum(_distance(points, median), 1e-12)
         median = (weights[:, np.newaxis] * points).sum(axis=0) / weights.sum()
     return median
 
@@ -85,7 +135,7 @@ def _on_circle(task: Task) -> Task:
 
 @dataclass(frozen=True)
 class PointGoalSettings:
-    """Settings of ``point_goal``."""
+    """Settings of ``point_goal`` and ``point_goal-sparse``."""
 
     horizon: Positive | None = None
     """Control steps per episode; 25 if not given."""
@@ -94,23 +144,44 @@ class PointGoalSettings:
 def point_goal(settings: PointGoalSettings = PointGoalSettings()) -> PointGoal:
     """Return the distribution of goals on the unit circle."""
     drawn = draw_tasks("point_goal", 1, {"angle": (0.0, 2.0 * math.pi)})
+    return _build("point_goal", drawn, settings, sparse=False)
+
+
+def point_goal_sparse(settings: PointGoalSettings = PointGoalSettings()) -> PointGoal:
+    """Return the distribution of sparse goals on the upper half of the circle.
+
+    Tasks out of distribution have theirs on the lower half.
+    """
+    upper, lower = {"angle": (0.0, math.pi)}, {"angle": (math.pi, 2.0 * math.pi)}
+    drawn = draw_tasks("point_goal-sparse", 1, upper, [lower])
+    return _build("point_goal-sparse", drawn, settings, sparse=True)
+
+
+def _build(name: str, drawn: TaskLists, settings: PointGoalSettings, *, sparse: bool) -> PointGoal:
     return PointGoal(
-        name="point_goal",
+        name=name,
         version=1,
         spec=EnvSpec(2, 2, resolve_horizon(settings.horizon, HORIZON)),
         task_lists={split: tuple(map(_on_circle, tasks)) for split, tasks in drawn.items()},
+        sparse=sparse,
     )
 
 
+_PPO = ("multitask", "finetune", "scratch", "oracle")
+# Episodes are short: as many of them as elsewhere take an eighth of the steps.
+_PRESETS = {
+    "smoke": {"train": {"env_steps": 8_000}},
+    "quick": {"train": {"env_steps": 250_000}},
+    "standard": {"train": {"env_steps": 6_000_000}},
+    "paper": {"train": {"env_steps": 40_000_000}},
+}
 RECIPES: dict[str, dict[str, Any]] = {
-    # Episodes are short: as many of them as elsewhere take an eighth of the steps.
-    "point_goal": {
-        "presets": {
-            "smoke": {"train": {"env_steps": 8_000}},
-            "quick": {"train": {"env_steps": 250_000}},
-            "standard": {"train": {"env_steps": 6_000_000}},
-            "paper": {"train": {"env_steps": 40_000_000}},
-        }
-    }
+    "point_goal": {"presets": _PRESETS},
+    # Steps as wide as they may be, or random episodes never come near a goal.
+    "point_goal-sparse": {
+        "presets": _PRESETS,
+        "components": {kind: {"init_std": 1.5, "gamma": 0.99} for kind in _PPO}
+        | {"rl2": {"init_std": 1.5, "gamma": 0.99, "episodes_in_context": 5}},
+    },
 }
 """Settings that suit this distribution; see ``task_distributions.recipe``."""

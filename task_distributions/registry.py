@@ -12,21 +12,24 @@ from task_distributions.base import TaskDistribution
 
 __all__ = ["REGISTRY", "load", "names", "options", "recipe", "settings_class"]
 
+_LOCOMOTION = "task_distributions.locomotion.distributions"
 REGISTRY = Registry(
     "task_dist",
     "metarl_harness.task_distributions",
     {
-        "halfcheetah-vel": "task_distributions.locomotion.distributions:halfcheetah_vel",
-        "ant-vel": "task_distributions.locomotion.distributions:ant_vel",
-        "walker2d-vel": "task_distributions.locomotion.distributions:walker2d_vel",
-        "ant-dir": "task_distributions.locomotion.distributions:ant_dir",
-        "halfcheetah-gravity": "task_distributions.locomotion.distributions:halfcheetah_gravity",
-        "ant-mass": "task_distributions.locomotion.distributions:ant_mass",
+        "halfcheetah-vel": f"{_LOCOMOTION}:halfcheetah_vel",
+        "ant-vel": f"{_LOCOMOTION}:ant_vel",
+        "walker2d-vel": f"{_LOCOMOTION}:walker2d_vel",
+        "ant-dir": f"{_LOCOMOTION}:ant_dir",
+        "halfcheetah-gravity": f"{_LOCOMOTION}:halfcheetah_gravity",
+        "ant-mass": f"{_LOCOMOTION}:ant_mass",
         "imujoco-halfcheetah": "task_distributions.imujoco.distributions:imujoco_halfcheetah",
         "imujoco-ant": "task_distributions.imujoco.distributions:imujoco_ant",
         "metaworld-ml10": "task_distributions.metaworld.distributions:metaworld_ml10",
         "metaworld-ml45": "task_distributions.metaworld.distributions:metaworld_ml45",
         "halfcheetah": "task_distributions.halfcheetah:halfcheetah",
+        "halfcheetah-vel-sparse": f"{_LOCOMOTION}:halfcheetah_vel_sparse",
+        "point_goal-sparse": "task_distributions.point_goal:point_goal_sparse",
         "point_goal": "task_distributions.point_goal:point_goal",
         "cartpole": "task_distributions.cartpole:cartpole",
     },

@@ -23,7 +23,13 @@ from task_distributions.locomotion.envs import (
     scale_gravity,
     scale_mass,
 )
-from task_distributions.locomotion.rewards import forward, heading, tracking
+from task_distributions.locomotion.rewards import (
+    SPARSE_RADIUS,
+    forward,
+    heading,
+    sparse_tracking,
+    tracking,
+)
 from task_distributions.locomotion.robots import ANT, HALFCHEETAH, WALKER2D
 from task_distributions.task_lists import ListedTasks, TaskLists, draw_tasks, resolve_horizon
 
@@ -36,6 +42,7 @@ __all__ = [
     "ant_vel",
     "halfcheetah_gravity",
     "halfcheetah_vel",
+    "halfcheetah_vel_sparse",
     "locomotion",
     "walker2d_vel",
 ]
@@ -71,15 +78,16 @@ class Locomotion(ListedTasks):
         )
 
     def non_adaptive_return(self, tasks: Sequence[Task]) -> float | None:
-        """Return the score of running at the median target at no cost; None without targets.
+        """Return the score of running at the best fixed speed at no cost; None without targets.
 
         No fixed speed reaches it: acceleration from rest and the control cost are left out.
         """
         if self.family.parameter != "velocity":
             return None
-        targets = np.array([task.param("velocity") for task in tasks])
-        distance = np.abs(targets - np.median(targets)).mean()
-        return float(self.spec.horizon * (self.family.reward.bonus - distance))
+        reward, goals = self.family.reward, self.family.goals(tasks)
+        fixed = np.concatenate([goals, goals - SPARSE_RADIUS, goals + SPARSE_RADIUS])
+        best = max(reward.progress(np.broadcast_to(v, goals.shape), goals).mean() for v in fixed)
+        return float(self.spec.horizon * (reward.bonus + best))
 
     def _make_env(self, task: Task, render_mode: str | None = None) -> LocomotionEnv:
         return LocomotionEnv(self.family, self.spec, task, render_mode)
@@ -130,6 +138,13 @@ def halfcheetah_vel(settings: LocomotionSettings = LocomotionSettings()) -> Loco
     family = Family(HALFCHEETAH, "velocity", tracking(control_cost=0.05))
     formula = "reward -|v - v*| - 0.05|a|^2, v* ~ U[0, 3] m/s"
     return _draw("halfcheetah-vel", family, formula, VELOCITY, settings, FASTER)
+
+
+def halfcheetah_vel_sparse(settings: LocomotionSettings = LocomotionSettings()) -> Locomotion:
+    """Run at a target speed that is rewarded only when it is nearly reached."""
+    family = Family(HALFCHEETAH, "velocity", sparse_tracking())
+    formula = f"reward 1 - |v - v*| within {SPARSE_RADIUS} m/s of v*, else 0, v* ~ U[0, 3] m/s"
+    return _draw("halfcheetah-vel-sparse", family, formula, VELOCITY, settings, FASTER)
 
 
 def ant_vel(settings: LocomotionSettings = LocomotionSettings()) -> Locomotion:

@@ -13,7 +13,7 @@ import numpy as np
 
 from task_distributions.base import FloatArray
 
-__all__ = ["Reward", "forward", "heading", "tracking"]
+__all__ = ["Reward", "forward", "heading", "sparse_tracking", "tracking"]
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,15 @@ def _speed_error(velocity: FloatArray, goals: FloatArray) -> FloatArray:
     return -np.abs(velocity[:, 0] - goals[:, 0])
 
 
+SPARSE_RADIUS = 0.3
+"""Distance from the target speed in m/s within which ``sparse_tracking`` gives a reward."""
+
+
+def _near_speed(velocity: FloatArray, goals: FloatArray) -> FloatArray:
+    error = np.abs(velocity[:, 0] - goals[:, 0])
+    return np.where(error <= SPARSE_RADIUS, 1.0 - error, 0.0)
+
+
 def _speed_along(velocity: FloatArray, goals: FloatArray) -> FloatArray:
     along: FloatArray = velocity[:, 0] * goals[:, 0]
     for d in range(1, goals.shape[1]):  # in fixed order: a sum over an axis may round differently
@@ -49,6 +58,14 @@ def _speed_along(velocity: FloatArray, goals: FloatArray) -> FloatArray:
 def tracking(*, control_cost: float, bonus: float = 0.0) -> Reward:
     """Run at a given speed: −|v_x − v*|, where v* is the task parameter in m/s."""
     return Reward(_speed_error, lambda target: (target,), control_cost, bonus)
+
+
+def sparse_tracking() -> Reward:
+    """Run at a given speed: 1 − |v_x − v*| within ``SPARSE_RADIUS`` of it, else 0, at no cost.
+
+    It is the rule of PEARL's sparse point robot (arXiv 1903.08254) applied to the speed.
+    """
+    return Reward(_near_speed, lambda target: (target,), control_cost=0.0)
 
 
 def heading(*, control_cost: float, bonus: float = 0.0) -> Reward:

@@ -12,13 +12,13 @@ from task_distributions import Task
 from tests.task_distributions.rounding import assert_within_rounding
 
 
-def _task(x: float, y: float) -> Task:
-    return Task("point_goal", 1, "test", 0, "test/0", (("goal_x", x), ("goal_y", y)))
+def _task(x: float, y: float, dist: str = "point_goal") -> Task:
+    return Task(dist, 1, "test", 0, "test/0", (("goal_x", x), ("goal_y", y)))
 
 
 def _return(tasks, act) -> float:
     """Mean return over tasks of ``act(positions [B, 2], goals [B, 2])``."""
-    dist = task_distributions.load("point_goal")
+    dist = task_distributions.load(tasks[0].dist)
     batch = dist.make_batch(tasks, 4)
     goals = np.repeat([[t.param("goal_x"), t.param("goal_y")] for t in tasks], 4, axis=0)
     obs, total = batch.reset(range(4 * len(tasks))), 0.0
@@ -67,3 +67,38 @@ def test_the_non_adaptive_return_can_be_reached():
     places = [np.array([x, y]) for x in np.arange(0.6, 1.1, 0.1) for y in (-0.1, 0.0, 0.1)]
     played = max(_return(tasks, lambda obs, goals, d=place: (d - obs) / 0.1) for place in places)
     assert played == pytest.approx(best, abs=0.25)
+
+
+SPARSE = "point_goal-sparse"
+
+
+def test_a_sparse_goal_rewards_only_within_its_radius():
+    batch = task_distributions.load(SPARSE).make_batch([_task(0.0, 0.3, SPARSE)], 1)
+    x, y = batch.reset([3])[0]
+    for _ in range(5):
+        out = batch.step(np.array([[0.0, 0.5]]))
+        y += 0.05
+        distance = math.hypot(x, y - 0.3)
+        assert_within_rounding(out.reward[0], 1.0 - distance if distance <= 0.2 else 0.0)
+    assert out.reward[0] > 0.8
+
+
+def test_sparse_goals_lie_on_the_upper_half_and_those_outside_on_the_lower():
+    dist = task_distributions.load(SPARSE)
+    for split, sign in (("train", 1), ("validation", 1), ("test", 1), ("ood", -1)):
+        goals = np.array([[t.param("goal_x"), t.param("goal_y")] for t in dist.tasks(split)])
+        np.testing.assert_allclose(np.hypot(*goals.T), 1.0)
+        assert (sign * goals[:, 1] > 0).all()
+        assert set(np.floor(np.arctan2(sign * goals[:, 1], goals[:, 0]) / (math.pi / 4))) == {
+            *range(4)
+        }
+
+
+def test_the_best_sweep_is_far_below_knowing_the_goal():
+    dist = task_distributions.load(SPARSE)
+    tasks = dist.tasks("test")
+    best = dist.non_adaptive_return(tasks)
+    for destination in [np.array([math.cos(a), math.sin(a)]) for a in (0.3, 1.2, 1.9, 2.8)]:
+        assert _return(tasks, lambda obs, goals, d=destination: (d - obs) / 0.1) < best
+    adaptive = _return(tasks, lambda obs, goals: (goals - obs) / 0.1)
+    assert 0 < best < adaptive / 4

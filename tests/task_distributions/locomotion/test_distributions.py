@@ -17,6 +17,7 @@ from tests.task_distributions.rounding import assert_within_rounding
 # name -> reward of x velocity, y velocity, squared norm of the action, task parameter
 FORMULAS = {
     "halfcheetah-vel": lambda vx, vy, a2, p: -abs(vx - p) - 0.05 * a2,
+    "halfcheetah-vel-sparse": lambda vx, vy, a2, p: 1 - abs(vx - p) if abs(vx - p) <= 0.3 else 0.0,
     "ant-vel": lambda vx, vy, a2, p: -abs(vx - p) + 3.0 - 0.005 * a2,
     "walker2d-vel": lambda vx, vy, a2, p: -abs(vx - p) + 3.0 - 0.001 * a2,
     "ant-dir": lambda vx, vy, a2, p: vx * math.cos(p) + vy * math.sin(p) + 1.0 - 0.5 * a2,
@@ -29,7 +30,7 @@ BOUNDS = {"vel": (0.0, 3.0), "dir": (0.0, 2 * math.pi), "gravity": (0.5, 1.5), "
 
 @pytest.mark.parametrize("name", FORMULAS)
 def test_reward_is_the_published_formula(name: str):
-    robot, parameter = name.split("-")
+    robot, parameter = name.split("-")[:2]
     dist = task_distributions.load(name)
     obs_dim, action_dim, dt = SHAPES[robot]
     assert (dist.spec.obs_dim, dist.spec.action_dim) == (obs_dim, action_dim)
@@ -85,6 +86,17 @@ def test_non_adaptive_return_is_the_best_fixed_speed(name: str):
         assert dist.non_adaptive_return(tasks) == pytest.approx(max(fixed), abs=0.1)
     assert dist.non_adaptive_return(everything[:1]) == 200 * bonus
     assert dist.non_adaptive_return(everything) == pytest.approx(200 * (bonus - 0.75), abs=2)
+
+
+def test_the_best_fixed_speed_of_the_sparse_family_is_found_exactly():
+    dist = task_distributions.load("halfcheetah-vel-sparse")
+    tasks = dist.tasks("test")
+    targets = np.array([task.param("velocity") for task in tasks])
+    errors = np.abs(targets - np.linspace(0, 3, 30_001)[:, np.newaxis])
+    fixed = np.where(errors <= 0.3, 1 - errors, 0.0).mean(axis=1).max()
+    best = dist.non_adaptive_return(tasks)
+    assert 200 * fixed <= best == pytest.approx(200 * fixed, rel=1e-3)
+    assert dist.non_adaptive_return(tasks[:1]) == 200
 
 
 @pytest.mark.parametrize("name", ["ant-dir", "halfcheetah-gravity", "ant-mass"])
@@ -194,7 +206,8 @@ def test_ant_sees_no_contact_forces_and_pays_no_contact_cost():
 def test_exploding_physics_makes_the_episode_invalid(name: str, tmp_path, monkeypatch, capfd):
     monkeypatch.chdir(tmp_path)
     dist = task_distributions.load(name)
-    task = dist.tasks("test")[0]
+    # The slowest target, which even a sparse reward pays for from the start.
+    task = min(dist.tasks("test"), key=lambda task: task.params[0][1])
     batch, env = dist.make_batch([task], 3), dist.make_env(task)
     start = batch.reset([4, 5, 6]).copy()
     env.reset(seed=5)
