@@ -61,7 +61,7 @@ def raw(robot: str) -> Running:
         "ant": lambda qpos: not 0.2 <= qpos[2] <= 1.0,
         "walker2d": lambda qpos: not (0.8 < qpos[1] < 2.0 and -1.0 < qpos[2] < 1.0),
     }
-    qpos, qvel = body.reset_state(range(RAW_SIMULATIONS))
+    qpos, qvel = body.reset_state([np.random.default_rng(b) for b in range(RAW_SIMULATIONS)])
     datas = [mujoco.MjData(start.model) for _ in range(RAW_SIMULATIONS)]
     ages = [HORIZON] * RAW_SIMULATIONS
     act, has_fallen, model = random_controller(robot, RAW_SIMULATIONS), fallen[robot], start.model

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import gymnasium
-
 from task_distributions.base import (
     SPLITS,
     BatchedEnv,
@@ -15,6 +11,7 @@ from task_distributions.base import (
     Task,
     TaskDistribution,
 )
+from task_distributions.gymnasium_ids import register_all as _register_ids
 from task_distributions.registry import (
     REGISTRY,
     load,
@@ -40,26 +37,4 @@ __all__ = [
     "settings_class",
 ]
 
-
-def _make(dist: str, *, split: Split = "test", task: int = 0, **options: Any) -> gymnasium.Env:
-    """Build one task's environment for ``gymnasium.make``; ``task`` is an index into the split."""
-    render = {"render_mode": options.pop("render_mode")} if "render_mode" in options else {}
-    distribution = load(dist, **options)
-    tasks = distribution.tasks(split)
-    if not 0 <= task < len(tasks):
-        raise ValueError(f"{dist} has no {split} task {task!r}; have: 0 to {len(tasks) - 1}")
-    return distribution.make_env(tasks[task], **render)
-
-
-def _register(name: str, version: int, **options: Any) -> None:
-    """Register a distribution with Gymnasium: ``task_distributions:MetaRL/<name>-v<version>``."""
-    options["dist"] = name
-    gymnasium.register(f"MetaRL/{name}-v{version}", "task_distributions:_make", kwargs=options)
-
-
-for _name in REGISTRY:
-    if _name.startswith("metaworld-"):  # the version follows the reward
-        _register(_name, 1, reward_version="v1")
-        _register(_name, 2, reward_version="v2")
-    else:
-        _register(_name, 1)
+_register_ids()

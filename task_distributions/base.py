@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
+IndexArray = NDArray[np.int64]
 Positive = Annotated[int, annotated_types.Ge(1)]
 Split = Literal["train", "validation", "test", "ood"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test", "ood")

@@ -31,8 +31,8 @@ class Environment:
             of a task distribution (``ant-dir``).
         batch_size: environments stepped together.
         normalize: standardise observations by their running mean and standard deviation.
-        options: for ``gymnasium.make``; task distributions take ``split``, ``task`` and their
-            settings, e.g. ``horizon``.
+        options: for ``gymnasium.make``, e.g. ``max_episode_steps``; task distributions take
+            ``split``, ``task`` and their settings.
 
     Raises:
         ValueError: the name is not known, or ``batch_size`` is below 1.

@@ -5,6 +5,7 @@ Every split holds the same MDP, so scores measure the policy and not its general
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,7 +38,9 @@ def halfcheetah(settings: HalfCheetahSettings = HalfCheetahSettings()) -> Locomo
         for split in SPLITS
         if split != "ood"
     }
-    family = Family(HALFCHEETAH, "gravity_scale", forward(control_cost=0.1))
+    # As in HalfCheetah-v5, an action beyond [-1, 1] costs its whole square.
+    reward = forward(control_cost=0.1)
+    family = Family(HALFCHEETAH, "gravity_scale", reward, action_limit=math.inf)
     horizon = resolve_horizon(settings.horizon, HORIZON)
     return locomotion("halfcheetah", 1, family, "reward v - 0.1|a|^2, one task", lists, horizon)
 

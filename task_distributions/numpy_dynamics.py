@@ -9,10 +9,9 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import gymnasium
 import numpy as np
 
-from task_distributions.base import BoolArray, FloatArray, Task
+from task_distributions.base import BoolArray, FloatArray, IndexArray, Task
 from task_distributions.task_env import BatchedTaskEnv, TaskEnv
 from task_distributions.task_lists import ListedTasks
 
@@ -72,9 +71,8 @@ class _BatchedEnv(BatchedTaskEnv):
         self._dynamics = dynamics
         self._parameters = np.repeat(dynamics.parameters(tasks), episodes_per_task, axis=0)
 
-    def _start(self, seeds: Sequence[int], obs: FloatArray) -> None:
-        for b, seed in enumerate(seeds):
-            obs[b] = self._dynamics.start(gymnasium.utils.seeding.np_random(seed)[0])
+    def _start(self, rows: IndexArray, rngs: Sequence[np.random.Generator]) -> FloatArray:
+        return np.array([self._dynamics.start(rng) for rng in rngs])
 
     def _advance(
         self, controls: FloatArray, valid: BoolArray, obs: FloatArray, reward: FloatArray

@@ -11,20 +11,44 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 import gymnasium
 import numpy as np
 from numpy.typing import NDArray
 
-from task_distributions.base import BoolArray, EnvSpec, FloatArray, StepBatch, Task
+from task_distributions.base import (
+    BoolArray,
+    EnvSpec,
+    FloatArray,
+    IndexArray,
+    StepBatch,
+    Task,
+)
 
-__all__ = ["BatchedTaskEnv", "TaskEnv"]
+__all__ = ["BatchedTaskEnv", "TaskEnv", "action_space", "observation_space"]
+
+
+def observation_space(spec: EnvSpec) -> gymnasium.spaces.Box:
+    """Return the space of one environment's observations."""
+    return gymnasium.spaces.Box(-np.inf, np.inf, (spec.obs_dim,), np.float64)
+
+
+def action_space(spec: EnvSpec) -> gymnasium.spaces.Box | gymnasium.spaces.Discrete:
+    """Return the space of one environment's actions."""
+    if spec.discrete:
+        return gymnasium.spaces.Discrete(spec.action_dim)
+    return gymnasium.spaces.Box(-1.0, 1.0, (spec.action_dim,), np.float32)
 
 
 class BatchedTaskEnv(ABC):
     """B = N·E environments in lockstep; finished ones stand still. Subclasses supply the MDP."""
+
+    metadata: Mapping[str, Any] = {"render_modes": []}
+    """Gymnasium's metadata of the single environments."""
+    action_limit: float = 1.0
+    """Continuous actions are clipped to this magnitude."""
 
     def __init__(self, spec: EnvSpec, tasks: Sequence[Task], episodes_per_task: int) -> None:
         if episodes_per_task < 1:
@@ -39,7 +63,8 @@ class BatchedTaskEnv(ABC):
         self._active, self._terminated, self._truncated, self._success, self._invalid = (
             np.zeros(count, np.bool_) for _ in range(5)
         )
-        self._steps_taken: int | None = None
+        self._steps_taken: IndexArray = np.zeros(count, np.int64)
+        self._started = False
 
     def reset(self, seeds: Sequence[int]) -> FloatArray:
         """Start one episode per environment, seeded with ``seeds`` [B]; return obs [B, O].
@@ -52,12 +77,26 @@ class BatchedTaskEnv(ABC):
                 f"got {len(seeds)} seeds for {len(self._active)} environments "
                 f"({len(self.tasks)} tasks x {self.episodes_per_task} episodes); pass one for each"
             )
-        self._start(seeds, self._obs)
-        self._reward[:] = 0.0
-        self._active[:] = True
+        rngs = [gymnasium.utils.seeding.np_random(seed)[0] for seed in seeds]
+        return self.restart(np.arange(len(rngs)), rngs)
+
+    def restart(self, rows: IndexArray, rngs: Sequence[np.random.Generator]) -> FloatArray:
+        """Start an episode in the environments ``rows`` [R]; the others stay as they are.
+
+        Args:
+            rows: indices of the environments.
+            rngs: R generators that draw their initial states.
+
+        Returns:
+            The current observations of all environments [B, O].
+        """
+        self._obs[rows] = self._start(rows, rngs)
+        self._reward[rows] = 0.0
+        self._active[rows] = True
         for flags in (self._terminated, self._truncated, self._success, self._invalid):
-            flags[:] = False
-        self._steps_taken = 0
+            flags[rows] = False
+        self._steps_taken[rows] = 0
+        self._started = True
         return self._obs
 
     def step(self, actions: NDArray[np.floating]) -> StepBatch:
@@ -71,7 +110,7 @@ class BatchedTaskEnv(ABC):
         """
         if actions.shape != self._controls.shape:
             raise ValueError(f"actions are {actions.shape}, expected {self._controls.shape}")
-        if self._steps_taken is None:
+        if not self._started:
             raise RuntimeError("step() before the first reset(seeds)")
         self._steps_taken += 1
         valid = self._set_controls(actions) & self._active
@@ -82,6 +121,11 @@ class BatchedTaskEnv(ABC):
         at_horizon = self._steps_taken >= self.spec.horizon
         self._truncated |= self._active & (self._invalid | (at_horizon & ~self._terminated))
         self._active &= ~(self._terminated | self._truncated)
+        return self.state
+
+    @property
+    def state(self) -> StepBatch:
+        """Result of the last step or reset; the arrays belong to this object."""
         return StepBatch(
             obs=self._obs,
             reward=self._reward,
@@ -91,19 +135,27 @@ class BatchedTaskEnv(ABC):
             invalid=self._invalid,
         )
 
+    def show(self, b: int, env: Any) -> None:
+        """Bring ``env``, a single environment of the same task, into the state of environment b.
+
+        Only what can be seen is brought over: ``env`` is to be rendered, not stepped.
+        """
+        raise NotImplementedError(f"{type(self).__name__} cannot be rendered")
+
     def _set_controls(self, actions: NDArray[np.floating]) -> BoolArray:
         """Write ``actions``, clipped or one-hot, into the controls; return [B] where finite."""
         finite: BoolArray = np.isfinite(actions).all(axis=1)
         if self.spec.discrete:
             self._controls[:] = _one_hot(actions.argmax(axis=1), self.spec.action_dim)
         else:
-            np.clip(actions, -1.0, 1.0, out=self._controls, casting="unsafe")
+            limit = self.action_limit
+            np.clip(actions, -limit, limit, out=self._controls, casting="unsafe")
         self._controls[~finite] = 0.0
         return finite
 
     @abstractmethod
-    def _start(self, seeds: Sequence[int], obs: FloatArray) -> None:
-        """Start every episode and write its first observation into ``obs`` [B, O]."""
+    def _start(self, rows: IndexArray, rngs: Sequence[np.random.Generator]) -> FloatArray:
+        """Start an episode in each of ``rows`` [R], drawn with ``rngs``; return obs [R, O]."""
 
     @abstractmethod
     def _advance(
@@ -117,7 +169,14 @@ class BatchedTaskEnv(ABC):
 
 
 class TaskEnv(gymnasium.Env, ABC):  # type: ignore[misc]  # gymnasium is untyped here
-    """One task as an ordinary Gymnasium environment. Subclasses supply the MDP."""
+    """One task as an ordinary Gymnasium environment. Subclasses supply the MDP.
+
+    Environments of ``gymnasium.make`` can be pickled and copied, with the state of their episode.
+    """
+
+    action_limit: float = 1.0
+    """Continuous actions are clipped to this magnitude."""
+    _KEPT: ClassVar = ("_np_random", "_np_random_seed", "_obs", "_steps_left", "_success")
 
     def __init__(self, spec: EnvSpec, task: Task) -> None:
         self.task = task
@@ -125,12 +184,8 @@ class TaskEnv(gymnasium.Env, ABC):  # type: ignore[misc]  # gymnasium is untyped
         self._num_actions = spec.action_dim if spec.discrete else None
         self._success = False
         """Subclasses set it when the goal is reached; every reset clears it."""
-        self.observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (spec.obs_dim,), np.float64)
-        self.action_space: gymnasium.Space = (
-            gymnasium.spaces.Discrete(spec.action_dim)
-            if spec.discrete
-            else gymnasium.spaces.Box(-1.0, 1.0, (spec.action_dim,), np.float32)
-        )
+        self.observation_space: gymnasium.Space = observation_space(spec)
+        self.action_space: gymnasium.Space = action_space(spec)
         self._obs: FloatArray = np.zeros(spec.obs_dim)
         self._steps_left = 0
 
@@ -151,7 +206,7 @@ class TaskEnv(gymnasium.Env, ABC):  # type: ignore[misc]  # gymnasium is untyped
 
         Raises:
             RuntimeError: the episode is over, or none was started.
-            ValueError: there is no such discrete action.
+            ValueError: there is no such discrete action, or the action has another shape.
         """
         if self._steps_left == 0:
             raise RuntimeError("this episode is over; call reset() first")
@@ -171,7 +226,10 @@ class TaskEnv(gymnasium.Env, ABC):  # type: ignore[misc]  # gymnasium is untyped
     def _controls(self, action: NDArray[np.floating] | int) -> FloatArray:
         """Return ``action`` clipped, or as a one-hot row if it is discrete."""
         if self._num_actions is None:
-            return np.clip(np.asarray(action, np.float64), -1.0, 1.0)
+            values = np.asarray(action, np.float64)
+            if values.shape != self.action_space.shape:
+                raise ValueError(f"action is {values.shape}, expected {self.action_space.shape}")
+            return np.clip(values, -self.action_limit, self.action_limit)
         if not self.action_space.contains(action):
             raise ValueError(
                 f"action {action!r} is not one of the integers 0 to {self._num_actions - 1}"
@@ -181,6 +239,20 @@ class TaskEnv(gymnasium.Env, ABC):  # type: ignore[misc]  # gymnasium is untyped
     def _info(self, *, invalid: bool) -> dict[str, Any]:
         return {"invalid": invalid} | ({"success": self._success} if self._reports_success else {})
 
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        if self.spec is None:  # nothing says how to build it again
+            return super().__reduce_ex__(protocol)
+        kept = {name: getattr(self, name) for name in self._KEPT}
+        spaces = (self.observation_space, self.action_space)
+        return _rebuild, (self.spec, kept, spaces, self._simulation_state())
+
+    def _simulation_state(self) -> Any:
+        """Return a picklable copy of the simulation; None if the observation is the whole state."""
+        return None
+
+    def _restore_simulation(self, state: Any) -> None:
+        """Continue from a result of ``_simulation_state`` of an environment of the same task."""
+
     @abstractmethod
     def _start(self) -> FloatArray:
         """Start an episode with ``self.np_random``; return its first observation [O]."""
@@ -188,6 +260,19 @@ class TaskEnv(gymnasium.Env, ABC):  # type: ignore[misc]  # gymnasium is untyped
     @abstractmethod
     def _advance(self, controls: FloatArray) -> tuple[FloatArray, float, bool] | None:
         """Return observation, reward, terminated; None if the physics exploded."""
+
+
+def _rebuild(
+    spec: Any, kept: Mapping[str, Any], spaces: tuple[Any, Any], simulation: Any
+) -> TaskEnv:
+    """Return the environment that ``TaskEnv`` was pickled from."""
+    env: TaskEnv = gymnasium.make(spec).unwrapped
+    for name, value in kept.items():
+        setattr(env, name, value)
+    env.observation_space, env.action_space = spaces
+    if simulation is not None:
+        env._restore_simulation(simulation)
+    return env
 
 
 def _one_hot(choice: NDArray[np.integer], count: int) -> FloatArray:

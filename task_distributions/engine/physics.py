@@ -20,7 +20,7 @@ import mujoco
 import numpy as np
 from numba import carray, njit, types
 
-from task_distributions.base import BoolArray, FloatArray
+from task_distributions.base import BoolArray, FloatArray, IndexArray
 from task_distributions.engine.mujoco_capi import (
     QuietMujoco,
     float64_at,
@@ -56,10 +56,10 @@ def _is_unstable(row: Any, num_positions: Any, num_velocities: Any) -> Any:
     )
 
 
-@njit(types.void(_uintp_2d, _f8_2d, _f8_2d, _f8_2d), nogil=True, cache=True)
-def _reset_all(table: Any, qpos: Any, qvel: Any, tracked: Any) -> None:
-    """Reset every simulation to the state in ``qpos``, ``qvel`` and bring it up to date."""
-    for b in range(table.shape[0]):
+@njit(types.void(_uintp_2d, types.int64[::1], _f8_2d, _f8_2d, _f8_2d), nogil=True, cache=True)
+def _reset_rows(table: Any, rows: Any, qpos: Any, qvel: Any, tracked: Any) -> None:
+    """Reset simulations to the state in ``qpos``, ``qvel`` and bring them up to date."""
+    for b in rows:
         row = table[b]
         mj_reset(row[_STRUCTS], row[_STRUCTS + 1])
         carray(float64_at(row[_QPOS]), (qpos.shape[1],))[:] = qpos[b]
@@ -158,12 +158,19 @@ class Physics:
         self.unstable: BoolArray = np.zeros(count, np.bool_)
         """[B] the last step exploded; MuJoCo has reset the simulation silently."""
 
-    def reset(self, qpos: FloatArray, qvel: FloatArray) -> None:
-        """Restart every simulation from positions [B, Q] and velocities [B, V]."""
-        self.qpos[:], self.qvel[:] = qpos, qvel
-        self.unstable[:] = False
+    def reset(self, qpos: FloatArray, qvel: FloatArray, rows: IndexArray | None = None) -> None:
+        """Restart simulations from positions [R, Q] and velocities [R, V].
+
+        Args:
+            qpos: positions.
+            qvel: velocities.
+            rows: indices [R] of the simulations; all if None.
+        """
+        rows = np.arange(len(self.datas)) if rows is None else rows
+        self.qpos[rows], self.qvel[rows] = qpos, qvel
+        self.unstable[rows] = False
         with QuietMujoco():
-            _reset_all(self._table, self.qpos, self.qvel, self.tracked)
+            _reset_rows(self._table, rows, self.qpos, self.qvel, self.tracked)
 
     def step(self, controls: FloatArray, active: BoolArray) -> None:
         """Advance the simulations where ``active`` [B] by a control step with ``controls`` [B, U].

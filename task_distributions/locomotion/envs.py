@@ -11,7 +11,7 @@ from typing import Any
 import mujoco
 import numpy as np
 
-from task_distributions.base import BoolArray, EnvSpec, FloatArray, Task
+from task_distributions.base import BoolArray, EnvSpec, FloatArray, IndexArray, Task
 from task_distributions.engine.mujoco_capi import QuietMujoco, has_exploded
 from task_distributions.engine.physics import DataPool, Physics
 from task_distributions.locomotion.rewards import Reward
@@ -46,6 +46,8 @@ class Family:
     reward: Reward
     alter: Alteration | None = None
     """Applies that number to the physics; None if it only sets the goal."""
+    action_limit: float = 1.0
+    """Actions are clipped to this magnitude; the robot's motors clamp them to 1 in any case."""
 
     def goals(self, tasks: Sequence[Task]) -> FloatArray:
         """Return the goal of each task as the reward takes it [N, G]."""
@@ -78,7 +80,8 @@ class LocomotionEnv(TaskEnv):
     ) -> None:
         super().__init__(spec, task)
         self._robot: Any = family.robot.make_env(render_mode, family.model(task))
-        self.metadata, self.render_mode = self._robot.metadata, render_mode
+        self.metadata, self.render_mode = dict(self._robot.metadata), render_mode
+        self.action_limit = family.action_limit
         self._reward, self._goal = family.reward, family.goals([task])
 
     @property
@@ -104,6 +107,12 @@ class LocomotionEnv(TaskEnv):
         velocity = np.array([[info["x_velocity"], info.get("y_velocity", 0.0)]])
         reward = self._reward(velocity, controls[np.newaxis], self._goal)
         return obs, float(reward[0]), bool(terminated)
+
+    def _simulation_state(self) -> mujoco.MjData:
+        return copy.copy(self.data)
+
+    def _restore_simulation(self, state: mujoco.MjData) -> None:
+        self._robot.data = self._robot.mujoco_renderer.data = state
 
     def render(self) -> Any:
         """Return a frame from Gymnasium's environment of the robot."""
@@ -131,12 +140,14 @@ class BatchedLocomotionEnv(BatchedTaskEnv):
             tracked_body=family.robot.tracked_body,
         )
         self._robot, self._reward_function, self._dt = family.robot, family.reward, start.dt
+        self.metadata, self.action_limit = start.metadata, family.action_limit
         self._rest = np.array([model.qpos0 for model in models])
         self._goals = np.repeat(family.goals(tasks), episodes_per_task, axis=0)
 
-    def _start(self, seeds: Sequence[int], obs: FloatArray) -> None:
-        self.physics.reset(*self._robot.reset_state(seeds, self._rest))
-        obs[:] = self._robot.observe(self.physics.qpos, self.physics.qvel)
+    def _start(self, rows: IndexArray, rngs: Sequence[np.random.Generator]) -> FloatArray:
+        physics = self.physics
+        physics.reset(*self._robot.reset_state(rngs, self._rest[rows]), rows)
+        return self._robot.observe(physics.qpos[rows], physics.qvel[rows])
 
     def _advance(
         self, controls: FloatArray, valid: BoolArray, obs: FloatArray, reward: FloatArray
@@ -151,3 +162,8 @@ class BatchedLocomotionEnv(BatchedTaskEnv):
         if self._robot.healthy is None:
             return np.zeros_like(valid)
         return ~self._robot.healthy(physics.qpos)
+
+    def show(self, b: int, env: Any) -> None:
+        """Bring ``env``, a single environment of the same task, into the state of environment b."""
+        env.data.qpos[:], env.data.qvel[:] = self.physics.qpos[b], self.physics.qvel[b]
+        mujoco.mj_forward(env.model, env.data)

@@ -8,7 +8,7 @@ test compares the two.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
@@ -42,6 +42,8 @@ class Template:
     """Seconds of one control step."""
     path: str
     """XML file of ``model``."""
+    metadata: Mapping[str, Any]
+    """Gymnasium's render modes and frames per second."""
 
 
 @dataclass(frozen=True, eq=False)  # one object per robot, a cache key by identity
@@ -73,17 +75,16 @@ class Robot:
         return env_class(render_mode=render_mode, **self.env_options)
 
     def reset_state(
-        self, seeds: Sequence[int], rest: FloatArray | None = None
+        self, rngs: Sequence[np.random.Generator], rest: FloatArray | None = None
     ) -> tuple[FloatArray, FloatArray]:
-        """Return initial positions [B, Q] and velocities [B, V], drawn with ``seeds``.
+        """Return initial positions [B, Q] and velocities [B, V], drawn with ``rngs``.
 
         The noise is added to the rest poses ``rest`` [B, Q], or to the robot's own if None.
         """
         start, scale = template(self), self.noise_scale
-        qpos = np.tile(start.init_qpos, (len(seeds), 1)) if rest is None else rest.copy()
-        qvel = np.tile(start.init_qvel, (len(seeds), 1))
-        for b, seed in enumerate(seeds):
-            rng, _ = gymnasium.utils.seeding.np_random(seed)
+        qpos = np.tile(start.init_qpos, (len(rngs), 1)) if rest is None else rest.copy()
+        qvel = np.tile(start.init_qvel, (len(rngs), 1))
+        for b, rng in enumerate(rngs):
             qpos[b] += rng.uniform(low=-scale, high=scale, size=qpos.shape[1])
             if self.gaussian_velocity:
                 qvel[b] += scale * rng.standard_normal(qvel.shape[1])
@@ -123,6 +124,7 @@ def template(robot: Robot) -> Template:
         frame_skip=env.frame_skip,
         dt=float(env.dt),
         path=env.fullpath,
+        metadata=env.metadata,
     )
     env.close()
     return result

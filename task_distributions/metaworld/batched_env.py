@@ -26,13 +26,14 @@ from typing import Any
 
 import mujoco
 import numpy as np
+from metaworld.sawyer_xyz_env import SawyerXYZEnv
 from numpy.typing import NDArray
 
-from task_distributions.base import BoolArray, EnvSpec, FloatArray, Task
+from task_distributions.base import BoolArray, EnvSpec, FloatArray, IndexArray, Task
 from task_distributions.engine.mujoco_capi import QuietMujoco
 from task_distributions.metaworld.observations import OBJECTS
 from task_distributions.metaworld.rewards import DataView, ModelView, evaluator
-from task_distributions.metaworld.single_env import NOT_STATE, OriginalEnv
+from task_distributions.metaworld.single_env import NOT_STATE, OriginalEnv, View
 from task_distributions.metaworld.stepping import addresses, advance, parameters
 from task_distributions.task_env import BatchedTaskEnv
 
@@ -43,26 +44,6 @@ MAX_STARTS = 100
 MAX_FREE = 10
 """Simulations of a class kept for reuse: 0.7 MB each, and 0.6 ms to create."""
 _STATE = int(mujoco.mjtState.mjSTATE_INTEGRATION)
-_VIEWED = ("xpos", "site_xpos", "xquat", "geom_xpos", "qpos")
-
-
-@dataclass(frozen=True)
-class _View:
-    """A slice of a field of the simulation state, aliased by an attribute of metaworld's object."""
-
-    field: str
-    start: int
-    stop: int
-
-    @staticmethod
-    def of(value: Any, data: mujoco.MjData) -> _View | None:
-        """Return the slice that ``value`` is a view of; None if it owns its data."""
-        for field in _VIEWED:
-            whole = getattr(data, field)
-            if isinstance(value, np.ndarray) and np.shares_memory(value, whole):
-                start = (value.ctypes.data - whole.ctypes.data) // 8
-                return _View(field, start, start + value.size)
-        return None
 
 
 @dataclass(frozen=True)
@@ -77,7 +58,7 @@ class _Start:
     body_pos: FloatArray
     site_pos: FloatArray
     attributes: dict[str, Any]
-    views: dict[str, _View]
+    views: dict[str, View]
 
 
 class _ManipulationClass:
@@ -110,7 +91,7 @@ class _ManipulationClass:
         state = np.zeros(mujoco.mj_stateSize(model, _STATE))
         mujoco.mj_getState(model, data, state, _STATE)
         attributes = {k: v for k, v in vars(env).items() if k not in NOT_STATE}
-        views = {k: view for k, v in attributes.items() if (view := _View.of(v, data))}
+        views = {k: view for k, v in attributes.items() if (view := View.of(v, data))}
         return _Start(
             state,
             obs,
@@ -159,7 +140,7 @@ class _Simulation:
         attributes.clear()
         attributes.update(start.attributes)
         for name, view in start.views.items():
-            attributes[name] = getattr(self.data, view.field).reshape(-1)[view.start : view.stop]
+            attributes[name] = view.on(self.data)
         attributes.update(data=self._data_view, model=self._model_view, tips=tips)
 
 
@@ -180,6 +161,7 @@ class BatchedMetaWorldEnv(BatchedTaskEnv):
         self, spec: EnvSpec, tasks: Sequence[Task], episodes_per_task: int, reward_version: str
     ) -> None:
         super().__init__(spec, tasks, episodes_per_task)
+        self.metadata = SawyerXYZEnv.metadata
         classes = [_manipulation_class(task.class_name, reward_version) for task in tasks]
         simulations = [_acquire(each) for each in classes for _ in range(episodes_per_task)]
         weakref.finalize(self, _release, simulations)
@@ -201,12 +183,16 @@ class BatchedMetaWorldEnv(BatchedTaskEnv):
         """Return the hidden goals [B, 3] as they are now, as metaworld would show them."""
         return np.array([each.env._get_pos_goal() for each in self.simulations])
 
-    def _start(self, seeds: Sequence[int], obs: FloatArray) -> None:
-        for b, simulation in enumerate(self.simulations):
+    def _start(self, rows: IndexArray, rngs: Sequence[np.random.Generator]) -> FloatArray:
+        starts = []
+        for b in rows.tolist():
+            simulation = self.simulations[b]
             start = simulation.shared.start(self._task_of(b))
             simulation.restore(start, self._tips_view[b])
-            obs[b], self._previous[b] = start.obs, start.previous
-        self._unstable[:] = False
+            self._previous[b] = start.previous
+            starts.append(start.obs)
+        self._unstable[rows] = False
+        return np.array(starts)
 
     def _advance(
         self, controls: FloatArray, valid: BoolArray, obs: FloatArray, reward: FloatArray
@@ -226,6 +212,15 @@ class BatchedMetaWorldEnv(BatchedTaskEnv):
             if info["success"]:
                 self._success[b] = True
         return np.zeros_like(valid)
+
+    def show(self, b: int, env: Any) -> None:
+        """Bring ``env``, a single environment of the same task, into the state of environment b."""
+        simulation, model, data = self.simulations[b], env.original.model, env.original.data
+        model.body_pos[:], model.site_pos[:] = simulation.body_pos, simulation.site_pos
+        data.qpos[:], data.qvel[:] = simulation.data.qpos, simulation.data.qvel
+        data.mocap_pos[:] = simulation.data.mocap_pos
+        data.mocap_quat[:] = simulation.data.mocap_quat
+        mujoco.mj_forward(model, data)
 
     def _task_of(self, b: int) -> Task:
         return self.tasks[b // self.episodes_per_task]

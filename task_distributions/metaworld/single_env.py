@@ -16,11 +16,36 @@ from task_distributions.base import EnvSpec, FloatArray, Task
 from task_distributions.engine.mujoco_capi import QuietMujoco, has_exploded
 from task_distributions.task_env import TaskEnv
 
-__all__ = ["NOT_STATE", "MetaWorldEnv", "OriginalEnv"]
+__all__ = ["NOT_STATE", "MetaWorldEnv", "OriginalEnv", "View"]
 
 NOT_STATE = ("model", "data", "mujoco_renderer")
 _LIVE = ("init_left_pad", "init_right_pad")
 """Attributes that are views of the simulation state after construction, and must remain so."""
+_VIEWED = ("xpos", "site_xpos", "xquat", "geom_xpos", "qpos")
+
+
+@dataclass(frozen=True)
+class View:
+    """A slice of a field of the simulation state, aliased by an attribute of metaworld's object."""
+
+    field: str
+    start: int
+    stop: int
+
+    @staticmethod
+    def of(value: Any, data: mujoco.MjData) -> View | None:
+        """Return the slice that ``value`` is a view of; None if it owns its data."""
+        for field in _VIEWED:
+            whole = getattr(data, field)
+            if isinstance(value, np.ndarray) and np.shares_memory(value, whole):
+                start = (value.ctypes.data - whole.ctypes.data) // 8
+                return View(field, start, start + value.size)
+        return None
+
+    def on(self, data: mujoco.MjData) -> FloatArray:
+        """Return the slice of ``data``, as a view."""
+        whole: FloatArray = getattr(data, self.field)
+        return whole.reshape(-1)[self.start : self.stop]
 
 
 @dataclass(frozen=True)
@@ -64,6 +89,29 @@ class OriginalEnv:
         obs, _ = env.reset()
         return np.asarray(obs, np.float64)
 
+    def save(self) -> dict[str, Any]:
+        """Return a picklable copy of the state in the middle of an episode."""
+        env, model = self.env, self.env.model
+        attributes = self._attributes()
+        views = {k: view for k, v in attributes.items() if (view := View.of(v, env.data))}
+        return {
+            "attributes": {k: copy.deepcopy(v) for k, v in attributes.items() if k not in views},
+            "views": views,
+            "body_pos": model.body_pos.copy(),
+            "site_pos": model.site_pos.copy(),
+            "data": copy.copy(env.data),
+        }
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Continue from a result of ``save``."""
+        env = self.env
+        for key in self._attributes():
+            del vars(env)[key]
+        env.model.body_pos[:], env.model.site_pos[:] = state["body_pos"], state["site_pos"]
+        env.data = env.mujoco_renderer.data = state["data"]
+        views = {key: view.on(env.data) for key, view in state["views"].items()}
+        vars(env).update(state["attributes"] | views)
+
 
 def _copy_attributes(attributes: dict[str, Any]) -> dict[str, Any]:
     """Return a deep copy that keeps the live views."""
@@ -79,7 +127,7 @@ class MetaWorldEnv(TaskEnv):
     ) -> None:
         super().__init__(spec, task)
         self._original = OriginalEnv(task.class_name, reward_version, render_mode)
-        self.metadata, self.render_mode = self._original.env.metadata, render_mode
+        self.metadata, self.render_mode = dict(self._original.env.metadata), render_mode
 
     @property
     def original(self) -> Any:
@@ -99,6 +147,12 @@ class MetaWorldEnv(TaskEnv):
             return None
         self._success |= bool(info["success"])
         return obs, float(reward), False
+
+    def _simulation_state(self) -> dict[str, Any]:
+        return self._original.save()
+
+    def _restore_simulation(self, state: dict[str, Any]) -> None:
+        self._original.load(state)
 
     def render(self) -> Any:
         """Return a frame from metaworld's environment."""

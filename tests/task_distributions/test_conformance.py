@@ -143,7 +143,7 @@ def test_gymnasium_accepts_the_environment(dist: TaskDistribution):
 def test_gymnasium_id_makes_the_task_asked_for(name: str, dist: TaskDistribution):
     env_id = f"task_distributions:MetaRL/{name}-v{dist.version}"
     index = min(3, len(dist.tasks("train")) - 1)
-    env = gymnasium.make(env_id, split="train", task=index, horizon=2)
+    env = gymnasium.make(env_id, split="train", task=index, max_episode_steps=2)
     assert env.unwrapped.task == dist.tasks("train")[index]
     env.reset(seed=0)
     action = _single(dist, np.zeros(dist.spec.action_dim, np.float32))

@@ -72,7 +72,7 @@ def test_an_unknown_name_is_an_error_that_names_the_choices(name):
 
 
 def test_options_reach_the_environment():
-    env = Environment("ant-dir", split="train", task=3, horizon=2)
+    env = Environment("ant-dir", split="train", task=3, max_episode_steps=2)
     env.reset(seed=0)
     assert [env.step(np.zeros(8, np.float32))[2] for _ in range(2)] == [False, True]
     with pytest.raises(ValueError, match="batch_size is 0"):

@@ -29,9 +29,9 @@ class Scripted(BatchedTaskEnv):
         super().__init__(SPEC, tasks, SEQUENCES)
         self.episode, self.rng = episode, np.random.default_rng(episode)
 
-    def _start(self, seeds, obs):
+    def _start(self, rows, rngs):
         self.count = 0
-        obs[:] = self.rng.normal(size=obs.shape)
+        return self.rng.normal(size=(len(rows), self.spec.obs_dim))
 
     def _advance(self, controls, valid, obs, reward):
         valid &= self.count != np.array(INVALID[self.episode])

@@ -32,7 +32,7 @@ def test_trajectories_are_those_of_mj_step(robot):
     physics = Physics(
         models, start.pool, frame_skip=start.frame_skip, tracked_body=robot.tracked_body
     )
-    qpos, qvel = robot.reset_state([1, 2, 3])
+    qpos, qvel = robot.reset_state([np.random.default_rng(seed) for seed in (1, 2, 3)])
     physics.reset(qpos, qvel)
     datas = [mujoco.MjData(model) for model in models]
     for model, data, q, v in zip(models, datas, qpos, qvel, strict=True):
@@ -92,7 +92,7 @@ def test_harmless_warnings_do_not_count():
     """MuJoCo counts full contact buffers in the same table; they do not reset the state."""
     start = template(HALFCHEETAH)
     physics = Physics([start.model], start.pool, frame_skip=5)
-    physics.reset(*HALFCHEETAH.reset_state([0]))
+    physics.reset(*HALFCHEETAH.reset_state([np.random.default_rng(0)]))
     for index in range(int(mujoco.mjtWarning.mjWARN_BADQPOS)):
         physics.datas[0].warning[index].number = 1
     physics.step(np.zeros((1, 6)), np.ones(1, bool))

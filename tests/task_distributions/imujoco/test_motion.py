@@ -34,7 +34,8 @@ def _rollout(name: str, steps: int = 200) -> np.ndarray:
     frame_skip = template(robot).frame_skip
     physics = Physics(models, MixedDataPool(models), frame_skip=frame_skip)
     rest = np.array([model.qpos0 for model in models])
-    physics.reset(*robot.reset_state([4] * len(models), rest))
+    rngs = [np.random.default_rng(4) for _ in models]
+    physics.reset(*robot.reset_state(rngs, rest))
     rng, everywhere = np.random.default_rng(0), np.ones(len(models), bool)
     states = []
     for _ in range(steps):
