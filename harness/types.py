@@ -137,5 +137,15 @@ class Metrics:
     info: dict[str, float] = field(default_factory=dict)
     """Learner statistics: losses, KL, gradient norm, skipped updates, invalid episodes."""
 
+    @property
+    def invalid_episodes(self) -> int:
+        """Invalid training episodes of this iteration."""
+        return int(self.info.get("invalid_episodes", 0))
+
+    @property
+    def skipped(self) -> bool:
+        """Whether an update was skipped because its gradient was not finite."""
+        return self.info.get("skipped_in_a_row", 0) > 0
+
 
 __all__ = ["Cell", "Episodes", "EvalRecord", "MetaEpisodes", "Metrics", "Task"]

@@ -12,6 +12,7 @@ from harness.config.protocol import scored_splits, scored_tasks
 from harness.config.schema import RunConfig
 from harness.execution import jobs
 from harness.execution.backend import Backend, Handle, LearnerHandle, Work
+from harness.execution.divergence import MAX_SKIPPED, check_scores, check_training
 from harness.execution.jobs import Job
 from harness.execution.worker import Receipt
 from harness.meta import learners
@@ -46,6 +47,9 @@ class CellScorer:
 
         Returns the records, and the environment steps per second that all workers together reach
         without a policy.
+
+        Raises:
+            DivergedError: no episode of a reference line was valid.
         """
         request = Request(RequestKind.REFERENCE, None)
         records, receipts = self.score(request, self.config.evaluation.query_episodes, on_done)
@@ -65,11 +69,17 @@ class CellScorer:
     def score(
         self, request: Request, episodes: int, on_done: OnDone
     ) -> tuple[list[EvalRecord], list[Receipt]]:
-        """Do the work of a scoring phase; return the records and receipts in job order."""
+        """Do the work of a scoring phase; return the records and receipts in job order.
+
+        Raises:
+            DivergedError: no episode was valid.
+        """
         pieces = self.jobs(request.kind.value, episodes)
         work = Work(request, pieces)
         receipts, results = self.backend.run(work, lambda done: on_done(done, len(pieces)))
-        return [record for part in self.backend.fetch(results) for record in part], receipts
+        records = [record for part in self.backend.fetch(results) for record in part]
+        check_scores(records)
+        return records, receipts
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +96,7 @@ class CellRunner:
         return CellScorer(self.setup.cell, self.config, self.backend)
 
     def train(
-        self, learner: LearnerHandle, first: int, wall: float, env_steps: int = 0
+        self, learner: LearnerHandle, first: int, wall: float, before: Sequence[Metrics] = ()
     ) -> Iterator[Metrics]:
         """Run meta-iterations until the budget is exhausted, yielding after each.
 
@@ -94,13 +104,23 @@ class CellRunner:
             learner: the learner to advance.
             first: iterations already done (when resumed).
             wall: training seconds already spent.
-            env_steps: environment steps already taken.
+            before: what those iterations reported.
+
+        Raises:
+            DivergedError: the policy is not finite, or training has stopped to learn.
         """
-        iteration = first
-        while not self.setup.budget.exhausted(iteration, env_steps):
+        curve, iteration = list(before), first
+        env_steps = curve[-1].env_steps if curve else 0
+        max_skipped = getattr(self.setup.settings, "max_skipped", MAX_SKIPPED)
+        while True:
+            over = self.setup.budget.exhausted(iteration, env_steps)
+            check_training(curve, max_skipped, over=over)
+            if over:
+                return
             metrics = self._iterate(learner, iteration, wall)
             iteration, env_steps = metrics.iteration, metrics.env_steps
             wall = metrics.wall_seconds
+            curve.append(metrics)
             yield metrics
 
     def _iterate(self, learner: LearnerHandle, iteration: int, wall: float) -> Metrics:
@@ -135,7 +155,11 @@ class CellRunner:
         return jobs.cut(cell, "train", iteration, "train", indices, size)
 
     def evaluate(self, learner: LearnerHandle, on_done: OnDone) -> list[EvalRecord]:
-        """Score the learner at every requested number of shots."""
+        """Score the learner at every requested number of shots.
+
+        Raises:
+            DivergedError: the policy or what it adapts to is not finite, or no episode was valid.
+        """
         request = Request(RequestKind.EVALUATE, learner.snapshot())
         episodes = jobs.evaluation_episodes(self.config.evaluation)
         return self.scorer.score(request, episodes, on_done)[0]

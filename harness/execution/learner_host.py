@@ -14,8 +14,16 @@ from harness.config.schema import RunConfig
 from harness.execution import checkpoint as checkpoints
 from harness.execution.backend import LearnerStep
 from harness.execution.cell_setup import build_setup
+from harness.execution.divergence import check_policy
+from harness.execution.worker import JobError
 from harness.meta import learners
-from harness.meta.learners.base import IterationInfo, Learner, PolicySnapshot, Request
+from harness.meta.learners.base import (
+    DivergedError,
+    IterationInfo,
+    Learner,
+    PolicySnapshot,
+    Request,
+)
 from harness.types import Cell
 
 
@@ -25,6 +33,7 @@ class LearnerHost:
     def __init__(self, config: RunConfig) -> None:
         torch.set_num_threads(1)
         self._config = config
+        self._cell: Cell | None = None
         self._learner: Learner[Any] | None = None
         self._state: Any = None
         self._iteration: Generator[Request, list[Any], IterationInfo] | None = None
@@ -32,7 +41,7 @@ class LearnerHost:
 
     def open(self, cell: Cell, checkpoint: Path | None) -> None:
         """Turn to ``cell``, untrained or from ``checkpoint``; the previous cell is dropped."""
-        self._iteration = None
+        self._iteration, self._cell = None, cell
         self._learner = learners.build(build_setup(cell, self._config))
         if checkpoint is None:
             self._state = self._learner.init()
@@ -40,9 +49,15 @@ class LearnerHost:
             self._state = checkpoints.restore(checkpoint, self._learner)
 
     def advance(self, *results: Any) -> LearnerStep:
-        """Begin an iteration (no results), or answer its last request; return what comes next."""
+        """Begin an iteration (no results), or answer its last request; return what comes next.
+
+        Raises:
+            DivergedError: the iteration arrived at a policy that is not finite.
+            JobError: the learner raised an error.
+        """
         assert self._learner is not None
-        began = time.perf_counter()
+        assert self._cell is not None
+        began, iteration = time.perf_counter(), int(self._state.iteration) + 1
         request: Request | None = None
         done: IterationInfo | None = None
         try:
@@ -54,6 +69,12 @@ class LearnerHost:
                 request = self._iteration.send(list(results))
         except StopIteration as stop:
             self._iteration, done = None, stop.value
+            check_policy(self._state.snapshot(), self._state.iteration)
+        except DivergedError:
+            raise
+        except Exception as error:
+            place = f"iteration {iteration} of {self._cell.id}"
+            raise JobError(place, self._cell, f"{type(error).__name__}: {error}") from error
         self._seconds += time.perf_counter() - began
         return LearnerStep(request, done, int(self._state.env_steps), self._seconds)
 
@@ -66,8 +87,9 @@ class LearnerHost:
         return replace(step, request=bare), step.request.payload
 
     def snapshot(self) -> PolicySnapshot:
-        """Return the policy at the meta-parameters."""
+        """Return the policy at the meta-parameters; raises like ``advance``."""
         snapshot: PolicySnapshot = self._state.snapshot()
+        check_policy(snapshot, self._state.iteration)
         return snapshot
 
     def save(self, path: Path, run: dict[str, Any]) -> None:

@@ -13,6 +13,7 @@ from harness.agents import AgentSource
 from harness.agents.playing import Scoring, TaskPlayer, agent_seed
 from harness.config.protocol import scored_splits, scored_tasks
 from harness.config.schema import EvalConfig, RunConfig
+from harness.execution.divergence import check_adapted
 from harness.execution.jobs import Job
 from harness.meta import learners
 from harness.meta.adapters.base import Adapter
@@ -61,12 +62,18 @@ def plan_of(evaluation: EvalConfig, adapter: Adapter, job: Job) -> MetaEpisodePl
 def play(
     setup: CellSetup, evaluation: EvalConfig, job: Job, snapshot: PolicySnapshot, clock: Clock
 ) -> MetaEpisodes:
-    """Play one job's tasks; the result depends on the arguments alone."""
+    """Play one job's tasks; the result depends on the arguments alone.
+
+    Raises:
+        DivergedError: adaptation arrived at parameters that are not finite.
+    """
     adapter = setup.scoring_adapter()
     runner = MetaEpisodeRunner(setup.dist, adapter, setup.estimator(snapshot))
     tasks = setup.tasks(job.split, job.task_indices)
     plan = plan_of(evaluation, adapter, job)
-    return runner.run(tasks, setup.actor(snapshot), plan, clock).episodes
+    outcome = runner.run(tasks, setup.actor(snapshot), plan, clock)
+    check_adapted(outcome.adapted.params, evaluation.shots[-1])
+    return outcome.episodes
 
 
 def evaluate(

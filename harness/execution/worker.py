@@ -16,19 +16,24 @@ from harness.execution.cell_setup import build_setup
 from harness.execution.jobs import Job
 from harness.meta import learners
 from harness.meta.cell_setup import CellSetup
-from harness.meta.learners.base import JobContext, Learner, PolicySnapshot, RequestKind
+from harness.meta.learners.base import (
+    DivergedError,
+    JobContext,
+    Learner,
+    PolicySnapshot,
+    RequestKind,
+)
 from harness.meta.rollouts.episode_loop import Clock
 from harness.types import Cell
 
 
 class JobError(RuntimeError):
-    """A job raised an error: names the job, and how to reproduce the error."""
+    """A job or a learner raised an error: names it, and how to reproduce the error."""
 
-    def __init__(self, job: Job, cause: str) -> None:
+    def __init__(self, place: object, cell: Cell, cause: str) -> None:
         super().__init__(
-            f"{job} failed: {cause}\nreproduce it in this process: the same command with "
-            f"--backend local --policy {job.cell.policy} --learner {job.cell.learner} "
-            f"--seed {job.cell.seed}"
+            f"{place} failed: {cause}\nreproduce it in this process: the same command with "
+            f"--backend local --policy {cell.policy} --learner {cell.learner} --seed {cell.seed}"
         )
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -71,15 +76,16 @@ class Worker:
         Raises:
             JobError: the job raised an error.
             AgentError: the agent that was scored failed.
+            DivergedError: adaptation arrived at parameters that are not finite.
         """
         began = time.perf_counter()
         clock = Clock()
         try:
             result = self._answer(kind, job, payload, origin, clock)
-        except AgentError:
+        except (AgentError, DivergedError):
             raise
         except Exception as error:
-            raise JobError(job, f"{type(error).__name__}: {error}") from error
+            raise JobError(job, job.cell, f"{type(error).__name__}: {error}") from error
         clock.add("total", began)
         return Receipt(clock.seconds), result
 

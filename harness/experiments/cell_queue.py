@@ -6,6 +6,7 @@ The cells' own states on disk are the truth: nothing here outlives the process.
 from __future__ import annotations
 
 import dataclasses
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -16,7 +17,7 @@ from harness.config.sweep_file import PlannedCell, TuneConfig
 from harness.console.listener import RunListener
 from harness.console.progress_state import RunProgress
 from harness.experiments.planning import shared_training, write_cell_config
-from harness.experiments.trial import TrialSpec
+from harness.experiments.trial import DIVERGED, TrialSpec
 from harness.reporting.rebuild import CELL_CONFIG
 from harness.reporting.store.manifest import CellState, Manifest, Status
 from harness.reporting.store.records import RunFolder
@@ -165,9 +166,16 @@ class CellQueue:
         self.running.discard(key)
         state = self._state(key)
         if state.status == "running" and result and not self.stop_file.exists():
-            done = f"{result.get('iteration', 0)} iterations, {result.get('env_steps', 0)}"
-            reason = f"by {self.tune.scheduler} after {done} environment steps"
-            self._settle(key, "stopped", reason)
+            iterations, steps = result.get("iteration", 0), result.get("env_steps", 0)
+            if math.isfinite(result.get(self.tune.metric, 0.0)):
+                done = f"{iterations} iterations, {steps} environment steps"
+                self._settle(key, "stopped", f"by {self.tune.scheduler} after {done}")
+            else:  # it is the worst because it is broken
+                cause = f"{self.tune.metric} is not finite"
+                reason = f"diverged: iteration {iterations}: {cause}"
+                more = {"iteration": iterations, "cause": cause}
+                self.folder.event("cell_failed", cell=key, reason=reason, **more)
+                self._settle(key, "failed", reason)
         elif state.status in ("pending", "running"):
             self.listener.cell_finished(key, "waiting")
 
@@ -214,6 +222,8 @@ class ForwardingListener:
 
     def cell_finished(self, key: str, status: str, reason: str = "") -> None:
         """Forward at once."""
+        if status == "failed" and reason.startswith(DIVERGED):
+            self._metrics["diverged"] = True
         self._add("cell_finished", key, status, reason, now=True)
 
     def note(self, text: str) -> None:

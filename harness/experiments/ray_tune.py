@@ -9,6 +9,7 @@ folders, and a cell goes on from its own checkpoints.
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import shutil
 from pathlib import Path
@@ -35,6 +36,8 @@ QUIET = {
     "TUNE_GLOBAL_CHECKPOINT_S": "1000000",
 }
 """Tune neither prints nor logs nor handles signals: we do. And nobody reads its state."""
+WORST = -1e30
+"""Score of a cell that has diverged; finite, because asha interpolates between scores."""
 SCRATCH = ".tune"
 """Folder in the run's folder for Tune's state."""
 
@@ -114,15 +117,42 @@ def _trial(config: dict[str, Any]) -> None:
 def _scheduler(config: TuneConfig) -> Any:
     if config.scheduler == "none":
         return None
-    return AsyncHyperBandScheduler(
-        time_attr="env_steps",
-        metric=config.metric,
-        mode="max",
-        max_t=2**62,
-        grace_period=config.grace_env_steps,
-        reduction_factor=config.reduction_factor,
-        stop_last_trials=False,
-    )
+    return _Asha(config)
+
+
+class _Asha(AsyncHyperBandScheduler):  # type: ignore[misc]
+    """Compares a cell that diverged as the worst one; its NaN would be compared with nothing."""
+
+    def __init__(self, config: TuneConfig) -> None:
+        super().__init__(
+            time_attr="env_steps",
+            metric=config.metric,
+            mode="max",
+            max_t=2**62,
+            grace_period=config.grace_env_steps,
+            reduction_factor=config.reduction_factor,
+            stop_last_trials=False,
+        )
+        self._config = config
+
+    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+        decision: str = super().on_trial_result(tune_controller, trial, self._judged(result))
+        return decision
+
+    def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
+        super().on_trial_complete(tune_controller, trial, self._judged(result))
+
+    def _judged(self, result: dict[str, Any]) -> dict[str, Any]:
+        metric, steps = self._config.metric, result.get("env_steps", 0)
+        diverged = result.get("diverged", False)
+        if not diverged and math.isfinite(result.get(metric, 0.0)):
+            return result
+        if diverged:  # before the next rung, where it would have been compared
+            rung = self._config.grace_env_steps or 1
+            while rung < steps:
+                rung *= self._config.reduction_factor
+            steps = rung
+        return result | {metric: WORST, "env_steps": steps}
 
 
 class _CellSearcher(Searcher):  # type: ignore[misc]

@@ -38,6 +38,9 @@ LOCK_SECONDS = 120.0
 CAUGHT = (DivergedError, AgentError, JobError, LostError, OSError)
 """Errors that fail a cell and let the others go on; anything else is a bug and stops the run."""
 
+DIVERGED = "diverged"
+"""First word of the reason of a cell that has diverged."""
+
 StartBackend = Callable[[RunConfig, RunFolder, RunListener], Backend]
 
 
@@ -71,7 +74,7 @@ class TrialSpec:
 def reason_of(error: Exception) -> str:
     """Return a failure's label and message."""
     labels = {
-        DivergedError: "diverged",
+        DivergedError: DIVERGED,
         AgentError: "agent",
         JobError: "error",
         LostError: "lost",
@@ -140,11 +143,23 @@ class _Trial:
             state = CellState(status="ok", wall_seconds=spent, revision=revision)
         except CAUGHT as error:
             reason, spent = reason_of(error), time.perf_counter() - began
-            self.run.event("cell_failed", cell=self.spec.key, reason=reason)
+            self.run.event("cell_failed", cell=self.spec.key, reason=reason, **self._facts(error))
             state = CellState(status="failed", reason=reason, wall_seconds=spent, revision=revision)
         self.folder.write_state(state)
         self.listener.cell_finished(self.spec.key, state.status, state.reason)
         return state
+
+    def _facts(self, error: Exception | None = None) -> dict[str, Any]:
+        """Return what an event says about the training: where it diverged, and what was lost."""
+        curve = self.folder.read_curve()
+        lost = {
+            "invalid_training_episodes": sum(metrics.invalid_episodes for metrics in curve),
+            "skipped_updates": sum(metrics.skipped for metrics in curve),
+        }
+        facts: dict[str, Any] = {name: count for name, count in lost.items() if count}
+        if isinstance(error, DivergedError):
+            facts |= {"iteration": error.iteration, "cause": error.cause}
+        return facts
 
     def _runner(self) -> CellRunner:
         setup = build_setup(self.spec.cell, self.spec.config)
@@ -185,6 +200,8 @@ class _Trial:
         self.listener.cell_started(self.spec.key, first)
         if not self.spec.checkpoint:
             wall = self._train(runner, learner, first, wall)
+            if lost := self._facts():
+                self.run.event("training_faults", cell=self.spec.key, **lost)
         began = time.perf_counter()
         self._write(runner.evaluate(learner, self._evaluating))
         return wall + time.perf_counter() - began
@@ -212,19 +229,22 @@ class _Trial:
         curve = list(self.folder.read_curve())[:first]
         if first and self._latest(self.folder) is None:
             self._save(learner, curve)  # of its own, so that it can be scored alone
-        env_steps = curve[-1].env_steps if curve else 0
-        for metrics in runner.train(learner, first, wall, env_steps):
-            curve.append(metrics)
-            wall = metrics.wall_seconds
-            self.listener.iteration(self.spec.key, metrics)
-            due = metrics.iteration % self.spec.config.execution.checkpoint_every == 0
-            try:
-                self.stop.check()
-            except InterruptedRunError:
-                self._save(learner, curve)
-                raise
-            if due or runner.setup.budget.exhausted(metrics.iteration, metrics.env_steps):
-                self._save(learner, curve)
+        try:
+            for metrics in runner.train(learner, first, wall, tuple(curve)):
+                curve.append(metrics)
+                wall = metrics.wall_seconds
+                self.listener.iteration(self.spec.key, metrics)
+                due = metrics.iteration % self.spec.config.execution.checkpoint_every == 0
+                try:
+                    self.stop.check()
+                except InterruptedRunError:
+                    self._save(learner, curve)
+                    raise
+                if due or runner.setup.budget.exhausted(metrics.iteration, metrics.env_steps):
+                    self._save(learner, curve)
+        except DivergedError:
+            self.folder.write_curve(curve)  # it shows how training went until then
+            raise
         return wall
 
     def _save(self, learner: LearnerHandle, curve: list[Metrics]) -> None:

@@ -27,7 +27,7 @@ from harness.reporting.render.html import to_html
 from harness.reporting.stats.comparison import Comparison, comparison_table
 from harness.reporting.store.files import write_atomically
 from harness.reporting.store.manifest import CELLS_DIR, Manifest
-from harness.reporting.store.records import read_curves, read_records
+from harness.reporting.store.records import CellFolder, read_curves, read_records
 from harness.types import REFERENCE
 
 CELL_CONFIG = "cell.yaml"
@@ -130,7 +130,10 @@ def rebuild(run: Path) -> list[Comparison]:
 def _table(run: Path, source: TableSource) -> Comparison:
     manifest = source.manifest
     table = comparison_table(source.records, manifest)
-    first, *others = (_with_settings(split, manifest) for split in table.splits)
+    lost = _lost_in_training(run, manifest)
+    first, *others = (
+        _with_training(_with_settings(split, manifest), lost) for split in table.splits
+    )
     table = dataclasses.replace(first, others=tuple(others))
     varied = source.name.partition(", ")[2]
     head = title(table, manifest)
@@ -175,6 +178,31 @@ def _with_settings(table: Comparison, manifest: Manifest) -> Comparison:
     for place, name in enumerate(names, list(frame.columns).index("adapter") + 1):
         column = [_plain(settings.get(learner, {}).get(name)) for learner in frame["learner"]]
         frame.insert(place, name, pd.Series(column, index=frame.index, dtype=object))
+    return dataclasses.replace(table, frame=frame)
+
+
+def _lost_in_training(run: Path, manifest: Manifest) -> dict[tuple[str, str], tuple[int, int]]:
+    """Return the invalid episodes and the skipped updates of all seeds by policy and learner."""
+    found: dict[tuple[str, str], tuple[int, int]] = {}
+    for key, cell in manifest.cells.items():
+        curve = CellFolder(run / CELLS_DIR / key).read_curve()
+        row = (cell.policy, cell.learner)
+        invalid, skipped = found.get(row, (0, 0))
+        invalid += sum(metrics.invalid_episodes for metrics in curve)
+        found[row] = (invalid, skipped + sum(metrics.skipped for metrics in curve))
+    return found
+
+
+def _with_training(
+    table: Comparison, lost: Mapping[tuple[str, str], tuple[int, int]]
+) -> Comparison:
+    """Return the table with columns for what was lost in training, behind the invalid episodes."""
+    frame = table.frame.copy()
+    rows = list(zip(frame["policy"], frame["learner"], strict=True))
+    place = list(frame.columns).index("invalid_episodes") + 1
+    for number, name in enumerate(("invalid_training_episodes", "skipped_updates")):
+        values = [lost[row][number] if row in lost else None for row in rows]
+        frame.insert(place + number, name, pd.Series(values, index=frame.index, dtype="Int64"))
     return dataclasses.replace(table, frame=frame)
 
 

@@ -42,11 +42,12 @@ from harness.config.schema import RunConfig
 from harness.execution import checkpoint as checkpoints
 from harness.execution.backend import Handle, LearnerStep, LostError, Work
 from harness.execution.cell_setup import build_setup
+from harness.execution.divergence import check_policy
 from harness.execution.local import LocalBackend
 from harness.execution.worker import Receipt
 from harness.meta import learners
 from harness.meta.cell_setup import CellSetup
-from harness.meta.learners.base import DivergedError, PolicySnapshot, RequestKind
+from harness.meta.learners.base import PolicySnapshot, RequestKind
 from harness.meta.learners.ppo import PPOLearner, PPOSettings
 from harness.rllib.sequence_env import SequenceEnv, SequenceSource, assignments
 from harness.rllib.weights import from_rllib, to_rllib
@@ -149,7 +150,7 @@ class RllibLearner:
 
         Raises:
             LostError: RLlib sampled no whole sequence; it would continue with NaN metrics.
-            DivergedError: a weight is not finite.
+            DivergedError: the iteration arrived at a policy that is not finite.
         """
         assert not results
         began, before = time.perf_counter(), self.source.env_steps
@@ -157,14 +158,12 @@ class RllibLearner:
         reports = self.source.pop_reports()
         if self.source.env_steps == before or not reports:
             raise LostError(f"RLlib sampled no sequence in iteration {self._state.iteration + 1}")
-        params = from_rllib(self.weights())
-        if not all(bool(torch.isfinite(value).all()) for value in params.values()):
-            raise DivergedError(f"RLlib's weights are not finite after {before} steps")
-        self._state.params = params
+        self._state.params = params = from_rllib(self.weights())
         info = _losses(metrics) | {"std": float(params["log_std"].exp().mean())}
         done = self._state.finish_iteration(reports, info)
         self._state.env_steps = self.source.env_steps
         self.source.state = self._state.snapshot()
+        check_policy(self.source.state, self._state.iteration)
         spent = time.perf_counter() - began
         return LearnerStep(None, done, self._state.env_steps, spent)
 

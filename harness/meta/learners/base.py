@@ -32,7 +32,14 @@ Unit = Annotated[float, Ge(0), Le(1)]
 
 
 class DivergedError(RuntimeError):
-    """Too many updates in a row had a non-finite gradient: the cell has failed."""
+    """Training or adaptation arrived at something that is not a number: the cell has failed."""
+
+    def __init__(self, cause: str, iteration: int | None = None) -> None:
+        super().__init__(cause if iteration is None else f"iteration {iteration}: {cause}")
+        self.cause, self.iteration = cause, iteration
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return DivergedError, (self.cause, self.iteration)
 
 
 # --- messages ------------------------------------------------------------------------------------
@@ -169,6 +176,7 @@ class IterationInfo:
     pre_return: float
     post_return: float
     info: dict[str, float] = field(default_factory=dict)
+    """Statistics. An iteration with one that is not finite counts as skipped."""
 
 
 def nanmean(values: Sequence[float]) -> float:

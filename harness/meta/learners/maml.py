@@ -176,7 +176,7 @@ class MAMLLearner:
         settings = self.settings
         reports: list[CollectReport] = yield Request(RequestKind.COLLECT, state.snapshot())
         if settings.outer == "trpo":
-            info = yield from trpo_step(state, settings.max_kl, settings.max_skipped)
+            info = yield from trpo_step(state, settings.max_kl)
         else:
             info = yield from ppo_step(state, settings)
         return state.finish_iteration(reports, info)
@@ -350,7 +350,7 @@ def ppo_step(
     for _ in range(settings.outer_updates):
         answer = yield from sum_over_jobs(GradientRequest(clone(state.params)))
         size = norm(answer.gradient)
-        if not state.accepts(size, settings.max_skipped):
+        if not state.accepts(size):
             break
         state.adam_step(answer.gradient, min(1.0, settings.max_grad_norm / (size + 1e-6)))
         info = answer.losses.as_info() | {"grad_norm": size}

@@ -240,7 +240,7 @@ class PPOLearner:
                 continue  # fewer sequences than minibatches
             size = norm(answer.gradient)
             info = losses | {"grad_norm": size}
-            if not state.accepts(size, s.max_skipped):
+            if not state.accepts(size):
                 break
             state.adam_step(answer.gradient, min(1.0, s.max_grad_norm / (size + 1e-6)))
         else:

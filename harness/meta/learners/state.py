@@ -12,7 +12,6 @@ import torch
 
 from harness.meta.learners.base import (
     CollectReport,
-    DivergedError,
     IterationInfo,
     PolicySnapshot,
     ScalarMoments,
@@ -54,17 +53,11 @@ class LearnerState:
             clone(self.params), normalizer, max(variance, 1e-8) ** 0.5, self.env_steps
         )
 
-    def accepts(self, gradient_norm: float, max_skipped: int) -> bool:
-        """Return whether to follow a gradient of this norm; count it if not.
-
-        Raises:
-            DivergedError: this was the ``max_skipped``-th non-finite gradient in a row.
-        """
+    def accepts(self, gradient_norm: float) -> bool:
+        """Return whether to follow a gradient of this norm; count it if not."""
         if math.isfinite(gradient_norm):
             return True
         self.skipped += 1
-        if self.skipped >= max_skipped:
-            raise DivergedError(f"{self.skipped} updates in a row had a non-finite gradient")
         return False
 
     def adam_step(self, gradient: Params, scale: float = 1.0) -> None:

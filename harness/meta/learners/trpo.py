@@ -8,6 +8,7 @@ beside their data; a backtracking line search then checks the KL and the surroga
 
 from __future__ import annotations
 
+import math
 from collections.abc import Generator
 from dataclasses import dataclass
 from typing import Any
@@ -52,22 +53,23 @@ Answer = PartialGradient[TrustRegionLosses]
 # --- learner side --------------------------------------------------------------------------------
 
 
-def trpo_step(
-    state: LearnerState, max_kl: float, max_skipped: int
-) -> Generator[Request, list[Any], Info]:
+def trpo_step(state: LearnerState, max_kl: float) -> Generator[Request, list[Any], Info]:
     """Take one natural-gradient step inside the KL ball of the adapted policies."""
     old = clone(state.params)
     answer: Answer = yield from sum_over_jobs(GradientRequest(old))
     gradient, before = answer.gradient, answer.losses
     info = {"grad_norm": norm(gradient)}
-    if not state.accepts(info["grad_norm"], max_skipped):
+    if not state.accepts(info["grad_norm"]):
         return info
-    state.skipped = 0
     if info["grad_norm"] == 0:
+        state.skipped = 0
         return before.as_info() | info
     direction = yield from conjugate_gradient(old, gradient)
     curvature = yield from sum_over_jobs(HessianVectorRequest(old, direction))
     length = (2 * max_kl / max(dot(direction, curvature.gradient), 1e-12)) ** 0.5
+    if not state.accepts(length * norm(direction)):
+        return before.as_info() | info
+    state.skipped = 0
     for attempt in range(BACKTRACKS):
         step = length * BACKTRACK_RATIO**attempt
         trial = {name: value - step * direction[name] for name, value in old.items()}
@@ -89,7 +91,7 @@ def conjugate_gradient(params: Params, gradient: Params) -> Generator[Request, l
     for _ in range(CG_ITERATIONS):
         product = (yield from sum_over_jobs(HessianVectorRequest(params, direction))).gradient
         product = _axpy(CG_DAMPING, direction, product)
-        alpha = rr / dot(direction, product)
+        alpha = rr / (dot(direction, product) or math.nan)
         solution = _axpy(alpha, direction, solution)
         residual = _axpy(-alpha, product, residual)
         new_rr = dot(residual, residual)

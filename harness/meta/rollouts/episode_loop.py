@@ -64,7 +64,9 @@ def run_episodes(
         actions, log_probs = act(step, grid)
         recorder.write_action(step, actions, log_probs)
         now = clock.add("inference", now)
-        batch = env.step((actions * action_scale).reshape(len(obs), -1))
+        with np.errstate(over="ignore"):  # an action that overflows ends its episode as invalid
+            scaled = actions * action_scale
+        batch = env.step(scaled.reshape(len(obs), -1))
         recorder.write_step(step, batch.reward, alive)
         if on_step is not None:
             on_step(recorder.rewards[step], recorder.mask[step])
@@ -113,13 +115,25 @@ class _EpisodeRecorder:
         self.rewards[step] = reward.reshape(grid)
         self.mask[step] = alive.reshape(grid)
 
+    def _finite(self, last_obs: np.ndarray) -> np.ndarray:
+        """Return [N, E] where every number of the episode is finite.
+
+        Our own environments see to it themselves; others may not.
+        """
+        with np.errstate(over="ignore", invalid="ignore"):
+            returns = np.where(self.mask, self.rewards, 0.0).sum(0)
+        finite: np.ndarray = np.isfinite(returns) & np.isfinite(last_obs).all(-1)
+        for array in (self.obs, self.actions):
+            finite &= (np.isfinite(array).all(-1) | ~self.mask).all(0)
+        return finite
+
     def episodes(
         self, obs: np.ndarray, terminated: np.ndarray, success: np.ndarray, invalid: np.ndarray
     ) -> Episodes:
         grid = self.rewards.shape[1:]
-        invalid = invalid.reshape(grid).copy()
         lengths = self.mask.sum(0).astype(np.float64)
         last_obs = obs.reshape(*grid, -1).astype(np.float32)
+        invalid = invalid.reshape(grid) | ~self._finite(last_obs)
         if invalid.any():
             # They may hold NaN, and 0 · NaN in a masked sum is NaN: blank them.
             last_obs[invalid] = 0

@@ -150,6 +150,12 @@ def _statistics(table: Comparison) -> Iterator[str]:
         "are over tasks. Parameters, training steps and wall time are means over seeds. Invalid: "
         "query episodes excluded because the simulation became unstable."
     )
+    lost = rows.reindex(columns=["invalid_training_episodes", "skipped_updates"])
+    if (lost > 0).any(axis=None):
+        yield (
+            "In training: such episodes, which nothing is learned from. Skipped: updates whose "
+            "gradient was not finite."
+        )
 
 
 def _provenance(manifest: Manifest) -> str:

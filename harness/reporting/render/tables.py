@@ -97,7 +97,7 @@ def _gain_grid(table: Comparison, competitors: Sequence[Row]) -> Grid:
         cells = [estimate_cell(row, name, digits, sign=True) for name in names]
         cells += [estimate_cell(row, "improvement", 2)] if compared else []
         cells.append((count_text(row["num_params"]), short_count(row["train_env_steps"])))
-        cells.append((duration(row["wall_seconds"]), count_text(row["invalid_episodes"])))
+        cells.append((duration(row["wall_seconds"]), _invalid_text(row)))
         rows.append((row_label(table, row), *cells))
     title = "Gain over 0 shots" if names else "Cost"
     return Grid(title, (ROW_HEADER, *header), tuple(rows))
@@ -113,6 +113,16 @@ def _gap_grid(table: Comparison, competitors: Sequence[Row]) -> Grid:
     )
     title = "Return minus return on test tasks, paired by seed"
     return Grid(title, (ROW_HEADER, *header), tuple(rows))
+
+
+def _invalid_text(row: Row) -> str:
+    """Return the invalid query episodes, and what was lost in training where anything was."""
+    names = {"invalid_training_episodes": "in training", "skipped_updates": "skipped"}
+    lost = {word: row.get(name) for name, word in names.items()}
+    more = [
+        f"{count_text(n)} {word}" for word, n in lost.items() if count_text(n) not in (DASH, "0")
+    ]
+    return ", ".join([count_text(row["invalid_episodes"]), *more])
 
 
 def _class_grids(table: Comparison) -> Iterator[Grid]:

@@ -1,5 +1,7 @@
 """Episodes as they are recorded: masks, ends, invalid ones, log-probabilities, the normaliser."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -211,3 +213,34 @@ def test_normalizer_is_the_identity_before_anything_was_seen():
     got = Moments.zero(2).normalizer()(obs)
     assert got.tolist() == [[3.0, -2.0], [CLIP, -CLIP]]
     assert torch.equal(obs, before)
+
+
+class Careless:
+    """A stranger's environment: what it returns is not always finite, and it does not say so."""
+
+    def __init__(self, env):
+        self.env, self.spec, self.tasks = env, env.spec, env.tasks
+        self.episodes_per_task, self.steps = env.episodes_per_task, 0
+
+    def reset(self, seeds):
+        return self.env.reset(seeds)
+
+    def step(self, actions):
+        batch = self.env.step(actions)
+        obs, reward = batch.obs.copy(), batch.reward.copy()
+        if self.steps == 0:
+            reward[0], obs[1, 0] = np.nan, np.inf
+        self.steps += 1
+        return replace(batch, obs=obs, reward=reward)
+
+
+def test_an_episode_with_a_number_that_is_not_finite_is_invalid():
+    env = scripted_env()
+    rollout_of = [env, Careless(scripted_env())]
+    good, bad = (rollout(e, make_actor(), list(range(6)), None, Clock())[0] for e in rollout_of)
+    assert not good.invalid[0, :2].any()
+    assert bad.invalid.tolist() == [[True, True, True], good.invalid[1].tolist()]
+    assert np.isnan(bad.returns[0, :2]).all()
+    assert bad.returns[1, :2].tolist() == good.returns[1, :2].tolist()
+    for array in (bad.obs, bad.rewards, bad.last_obs):
+        assert np.isfinite(array).all()
