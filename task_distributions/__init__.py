@@ -14,11 +14,14 @@ from task_distributions.base import (
 from task_distributions.gymnasium_ids import register_all as _register_ids
 from task_distributions.registry import (
     REGISTRY,
+    canonical,
     load,
     names,
     options,
     recipe,
     settings_class,
+    stored,
+    versions,
 )
 
 __all__ = [
@@ -30,11 +33,14 @@ __all__ = [
     "StepBatch",
     "Task",
     "TaskDistribution",
+    "canonical",
     "load",
     "names",
     "options",
     "recipe",
     "settings_class",
+    "stored",
+    "versions",
 ]
 
 _register_ids()

@@ -147,12 +147,13 @@ def _tasks(dist: TaskDistribution, split: Split, indices: Sequence[int]) -> list
 
 def register_all() -> None:
     """Register every distribution of the registry with Gymnasium."""
-    for name in registry.REGISTRY:
+    for name in (key for key in registry.REGISTRY if "@" not in key):
         if name.startswith("metaworld-"):  # the version follows the reward
             _register(name, 1, reward_version="v1")
             _register(name, 2, reward_version="v2")
         else:
-            _register(name, 1)
+            for key in registry.versions(name) or (f"{name}@1",):
+                _register(name, int(key.rpartition("@")[2]), dist=key)
 
 
 def _register(name: str, version: int, **settings: Any) -> None:

@@ -10,7 +10,17 @@ from typing import Any
 from metarl_plugins import PluginError, Registry, blamed, label_of, settings_of
 from task_distributions.base import TaskDistribution
 
-__all__ = ["REGISTRY", "load", "names", "options", "recipe", "settings_class"]
+__all__ = [
+    "REGISTRY",
+    "canonical",
+    "load",
+    "names",
+    "options",
+    "recipe",
+    "settings_class",
+    "stored",
+    "versions",
+]
 
 _LOCOMOTION = "task_distributions.locomotion.distributions"
 REGISTRY = Registry(
@@ -23,6 +33,8 @@ REGISTRY = Registry(
         "ant-dir": f"{_LOCOMOTION}:ant_dir",
         "halfcheetah-gravity": f"{_LOCOMOTION}:halfcheetah_gravity",
         "ant-mass": f"{_LOCOMOTION}:ant_mass",
+        "ant-mass@1": f"{_LOCOMOTION}:ant_mass_1",
+        "ant-mass@2": f"{_LOCOMOTION}:ant_mass",
         "imujoco-halfcheetah": "task_distributions.imujoco.distributions:imujoco_halfcheetah",
         "imujoco-ant": "task_distributions.imujoco.distributions:imujoco_ant",
         "metaworld-ml10": "task_distributions.metaworld.distributions:metaworld_ml10",
@@ -34,7 +46,8 @@ REGISTRY = Registry(
         "cartpole": "task_distributions.cartpole:cartpole",
     },
 )
-"""Name -> ``module:factory``.
+"""Name -> ``module:factory``. A distribution with several definitions has each as ``name@version``,
+and the newest as ``name`` too.
 
 A factory takes one argument, ``settings``, annotated with a frozen dataclass whose fields all have
 defaults; one of them is ``horizon``.
@@ -48,8 +61,42 @@ MEMBERS = (
 
 
 def names() -> tuple[str, ...]:
-    """Return the registered names, in registry order, then those of installed packages."""
-    return REGISTRY.names()
+    """Return the registered names without versions, then those of installed packages."""
+    return tuple(name for name in REGISTRY.names() if "@" not in name)
+
+
+def versions(name: str) -> tuple[str, ...]:
+    """Return the definitions of ``name`` as ``name@version``, oldest first; () if it has one."""
+    known = (key for key in REGISTRY if key.startswith(f"{name}@"))
+    return tuple(sorted(known, key=lambda key: int(key.rpartition("@")[2])))
+
+
+def canonical(name: str) -> str:
+    """Return the one name for a definition, by which runs store it.
+
+    It carries the version if the distribution has several definitions: ``ant-mass`` is
+    ``ant-mass@2`` while that is the newest. Otherwise it does not: ``ant-dir@1`` is ``ant-dir``.
+
+    Raises:
+        ValueError: there is no such version.
+    """
+    base, at, number = name.partition("@")
+    if name in REGISTRY:
+        return (versions(name) or (name,))[-1]
+    if not at or base not in REGISTRY:
+        return name
+    known = versions(base) or (f"{base}@{load(base).version}",)
+    if name in known:
+        return base
+    raise ValueError(f"{base} has no version {number}; choose from: {', '.join(known)}")
+
+
+def stored(name: str) -> str:
+    """Return the canonical name for ``name`` as a run stored it: without a version it is the first.
+
+    A name is stored without its version only while there is one definition.
+    """
+    return (versions(name) or (name,))[0]
 
 
 def settings_class(name: str) -> type[Any]:
@@ -84,6 +131,7 @@ def load(name: str, settings: Any = None, /, **changes: Any) -> TaskDistribution
         TypeError: ``settings`` belong to another distribution.
         PluginError: a factory from outside fails, or returns no ``TaskDistribution``.
     """
+    name = canonical(name)
     expected = settings_class(name)
     for unknown in changes.keys() - set(options(name)):
         raise ValueError(
@@ -122,9 +170,10 @@ def recipe(name: str) -> Mapping[str, Any]:
     """
     module = importlib.import_module(_factory(name).__module__)
     recipes: Mapping[str, Mapping[str, Any]] = getattr(module, "RECIPES", {})
-    return recipes.get(label_of(name), {})
+    label = label_of(name)
+    return recipes.get(label, recipes.get(label.partition("@")[0], {}))
 
 
 def _factory(name: str) -> Callable[[Any], TaskDistribution]:
-    factory: Callable[[Any], TaskDistribution] = REGISTRY.load(name)
+    factory: Callable[[Any], TaskDistribution] = REGISTRY.load(canonical(name))
     return factory

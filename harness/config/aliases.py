@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import task_distributions
 from harness.errors import UsageError
 
 ENVIRONMENTS: dict[str, str] = {
@@ -55,8 +57,15 @@ BUILT_IN = Path(__file__).parent / "builtin"
 
 
 def environment(name: Any) -> Any:
-    """Return the distribution that an environment's id stands for; anything else unchanged."""
-    return ENVIRONMENTS.get(name, name) if isinstance(name, str) else name
+    """Return the canonical name of a distribution, which an environment's id may stand for.
+
+    What is no name of a distribution is returned unchanged, to be refused later.
+    """
+    if not isinstance(name, str):
+        return name
+    with contextlib.suppress(ValueError):
+        return task_distributions.canonical(ENVIRONMENTS.get(name, name))
+    return name
 
 
 def mode(name: str) -> dict[str, Any]:

@@ -27,7 +27,7 @@ CHOICES = ("policy", "learner")
 EXECUTION = ("checkpoint_every", "job_timeout", "tensorboard", "wandb")
 """Settings of section execution that a sweep's base may give."""
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,127}")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,127}")
 
 
 @dataclass(frozen=True, config=STRICT)

@@ -37,7 +37,7 @@ KeyPath = tuple[str, ...]
 Origins = Mapping[KeyPath, str]
 """Path of a setting -> how messages name it: ``--epochs``, ``my.yaml:3: train.env_steps``."""
 
-_RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+_RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,99}")
 _RESERVED_NAMES = ("published", "README.md")
 _TOP = tuple(field.name for field in dataclasses.fields(RunConfig))
 _PLAIN = ("preset", "seed", "train_tasks", "test_tasks", "envs_per_job", "min_jobs")
@@ -110,6 +110,7 @@ def config_from_dict(values: Mapping[str, Any]) -> RunConfig:
         raise ValueError(f"a configuration needs {', '.join(missing)}")
     own = dict(values)
     plugins.adopt(own.pop("plugins", {}))
+    own["task_dist"] = task_distributions.stored(own["task_dist"])
     return build(own, {})
 
 
@@ -219,6 +220,11 @@ def check_kind(family: Family, kind: Any, path: KeyPath, origins: Origins) -> No
     name = "task distribution" if family == "env" else family
     if not isinstance(kind, str):
         raise UsageError(f"{origin}: got {kind!r}: give a {name} by its name")
+    if family == "env":
+        try:
+            kind = task_distributions.canonical(kind)
+        except ValueError as error:
+            raise UsageError(f"{origin}: {error}") from error
     known = registry(family)
     if (family, kind) == ("adapter", AUTO) or known.is_built_in(kind):
         return
@@ -328,7 +334,7 @@ def check_execution(execution: ExecutionConfig, origins: Origins) -> None:
     name, origin = execution.name, origin_of(("execution", "name"), origins)
     if name is not None and (not _RUN_NAME.fullmatch(name) or name in _RESERVED_NAMES):
         raise UsageError(
-            f"{origin}: {name!r} is not a run name; allowed: letters, digits, '.', '_', '-', "
+            f"{origin}: {name!r} is not a run name; allowed: letters, digits, '.', '_', '@', '-', "
             f"starting with a letter or digit, no folders, not {' or '.join(_RESERVED_NAMES)}"
         )
     if execution.address is not None and execution.backend == "local":

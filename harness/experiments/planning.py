@@ -143,7 +143,7 @@ def _reference_key(info: CellInfo) -> str:
     """Return the name of the folder for the reference lines of a table."""
     words = info.table.partition(", ")[2].replace("=", "-").split(", ")
     key = ".".join(filter(None, [f"{info.task_dist}.{REFERENCE}.s{info.seed}", *words]))
-    safe = re.sub(r"[^A-Za-z0-9._-]", "-", key)
+    safe = re.sub(r"[^A-Za-z0-9._@-]", "-", key)
     if NAME.fullmatch(key) and safe == key:
         return key
     return f"{safe[:100]}.{config_hash({'table': info.table})[:12]}"

@@ -214,7 +214,7 @@ def _plain(value: Any) -> Any:
 def _folder_name(table: str) -> str:
     """Return the name of a table's folder of figures, whatever its settings contain."""
     plain = table.replace(", ", ".").replace("=", "-")
-    safe = re.sub(r"[^A-Za-z0-9._\[\]-]", "-", plain)[:110]
+    safe = re.sub(r"[^A-Za-z0-9._@\[\]-]", "-", plain)[:110]
     # What was replaced or cut off may have distinguished two tables.
     return safe if safe == plain else f"{safe}-{hashlib.sha256(table.encode()).hexdigest()[:12]}"
 

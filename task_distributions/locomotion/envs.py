@@ -18,7 +18,14 @@ from task_distributions.locomotion.rewards import Reward
 from task_distributions.locomotion.robots import Robot, template
 from task_distributions.task_env import BatchedTaskEnv, TaskEnv
 
-__all__ = ["BatchedLocomotionEnv", "Family", "LocomotionEnv", "scale_gravity", "scale_mass"]
+__all__ = [
+    "BatchedLocomotionEnv",
+    "Family",
+    "LocomotionEnv",
+    "scale_gravity",
+    "scale_mass",
+    "scale_sides",
+]
 
 Alteration = Callable[[mujoco.MjModel, mujoco.MjData, float], None]
 """Changes a model in place; the data is scratch space."""
@@ -34,6 +41,19 @@ def scale_mass(model: mujoco.MjModel, data: mujoco.MjData, scale: float) -> None
     model.body_mass[:] *= scale
     model.body_inertia[:] *= scale
     mujoco.mj_setConst(model, data)  # updates inverse weights and subtree masses
+
+
+def scale_sides(model: mujoco.MjModel, data: mujoco.MjData, log2_scale: float) -> None:
+    """Multiply mass and inertia of all bodies on the left by s = 2^log2_scale, on the right by 1/s.
+
+    The left is where y > 0 in the rest pose, for a robot that faces along x; in place.
+    """
+    mujoco.mj_kinematics(model, data)
+    side = np.sign(data.xipos[:, 1].round(6))  # 0 in the middle
+    scale = np.exp2(log2_scale * side)
+    model.body_mass[:] *= scale
+    model.body_inertia[:] *= scale[:, np.newaxis]
+    mujoco.mj_setConst(model, data)
 
 
 @dataclass(frozen=True)

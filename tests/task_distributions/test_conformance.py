@@ -17,7 +17,10 @@ import task_distributions
 from task_distributions import SPLITS, BatchedEnv, Task, TaskDistribution
 from tests.task_distributions.rounding import assert_within_rounding
 
-NAMES = task_distributions.names()
+NAMES = (
+    *task_distributions.names(),
+    *("ant-mass@1",),
+)
 ONE_TASK = ("halfcheetah",)
 """Distributions for plain training, with the same single MDP in every split."""
 SPARSE = ("point_goal-sparse", "halfcheetah-vel-sparse")
@@ -141,7 +144,7 @@ def test_gymnasium_accepts_the_environment(dist: TaskDistribution):
 
 
 def test_gymnasium_id_makes_the_task_asked_for(name: str, dist: TaskDistribution):
-    env_id = f"task_distributions:MetaRL/{name}-v{dist.version}"
+    env_id = f"task_distributions:MetaRL/{dist.name}-v{dist.version}"
     index = min(3, len(dist.tasks("train")) - 1)
     env = gymnasium.make(env_id, split="train", task=index, max_episode_steps=2)
     assert env.unwrapped.task == dist.tasks("train")[index]
@@ -160,7 +163,7 @@ def test_gymnasium_id_makes_the_task_asked_for(name: str, dist: TaskDistribution
 def test_tasks_are_enumerated_disjoint_and_small(name: str, dist: TaskDistribution):
     for split in SPLITS:
         for index, task in enumerate(dist.tasks(split)):
-            assert (task.dist, task.version) == (name, dist.version)
+            assert (task.dist, task.version) == (dist.name, dist.version)
             assert (task.split, task.index) == (split, index)
             assert len(pickle.dumps(task)) < 10_000
             assert pickle.loads(pickle.dumps(task)) == task
@@ -184,7 +187,8 @@ DIGESTS = {
     "walker2d-vel": ("40ec9b98dec1", "e8f03e1b8ff8"),
     "ant-dir": ("12ea0e9bbc32", "35914d0bad83"),
     "halfcheetah-gravity": ("da424930bb2c", "f06e07ac5b32"),
-    "ant-mass": ("e2c4aa4d5dd3", "062007db6909"),
+    "ant-mass": ("233bc7b536b1", "c99d1f925f48"),
+    "ant-mass@1": ("e2c4aa4d5dd3", "062007db6909"),
     "imujoco-halfcheetah": ("4e96a039998f", "c093868bb739"),
     "imujoco-ant": ("3a3b7f0abd77", "d2e37f513f6d"),
     "metaworld-ml10": ("dd7219d47b27", "e714297b0f01"),
@@ -305,6 +309,7 @@ def test_a_non_finite_action_makes_the_episode_invalid(dist: TaskDistribution):
 
 
 def test_protocol_names_the_version_and_the_reward(name: str, dist: TaskDistribution):
-    assert f"{name}@{dist.version}" in dist.protocol
+    assert f"{dist.name}@{dist.version}" in dist.protocol
+    assert name in (dist.name, f"{dist.name}@{dist.version}")
     assert "\n" not in dist.protocol
     assert "reward" in dist.protocol

@@ -19,7 +19,7 @@ MAX_REASON = 300
 
 def title(table: Comparison, manifest: Manifest) -> str:
     """Return the distributions compared, marked if cells are not in the table."""
-    dists = ", ".join(f"{dist.name}@{dist.version}" for dist in manifest.distributions)
+    dists = ", ".join(dist.versioned_name for dist in manifest.distributions)
     marks = ["INCOMPLETE"] if table.missing else []
     marks += [f"{len(table.failed)} FAILED"] if table.failed else []
     marks += [f"{len(table.stopped)} STOPPED"] if table.stopped else []

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from harness.errors import ArtefactError, UsageError
 
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,127}")
 
 
 def safe_name(name: str, what: str) -> str:
@@ -19,8 +19,8 @@ def safe_name(name: str, what: str) -> str:
     """
     if not NAME.fullmatch(name):
         raise ValueError(
-            f"bad {what} {name!r}: allowed are letters, digits, '.', '_' and '-', starting with a "
-            "letter or digit, at most 128 of them. Choose another name"
+            f"bad {what} {name!r}: allowed are letters, digits, '.', '_', '@' and '-', starting "
+            "with a letter or digit, at most 128 of them. Choose another name"
         )
     return name
 

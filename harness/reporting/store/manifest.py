@@ -46,6 +46,11 @@ class DistInfo(Strict):
     has_success: bool = False
     """Whether its tasks distinguish success from failure."""
 
+    @property
+    def versioned_name(self) -> str:
+        """Its name with its version."""
+        return self.name if "@" in self.name else f"{self.name}@{self.version}"
+
 
 class CellState(Strict):
     """What became of one cell: its ``state.json``."""

@@ -185,3 +185,15 @@ def test_every_setting_of_every_component_has_a_docstring():
         for name in names():
             cls = settings_class(family, name)
             assert docs(cls).keys() >= fields(cls).keys(), cls
+
+
+def test_a_version_of_a_distribution_is_stored_where_there_are_several():
+    names = ("ant-mass", "ant-mass@1", "ant-dir@1")
+    configs = [load_config(["--task-dist", name, "--policy", "mlp"]) for name in names]
+    assert [config.task_dist for config in configs] == ["ant-mass@2", "ant-mass@1", "ant-dir"]
+    assert configs[0].cells[0].id == "ant-mass@2.mlp.maml.s0"
+    assert [config_from_dict(config_as_dict(config)) for config in configs] == configs
+    old = config_as_dict(configs[1]) | {"task_dist": "ant-mass"}  # before there were two
+    assert config_from_dict(old) == configs[1]
+    with pytest.raises(UsageError, match="--task-dist: ant-mass has no version 9; choose from"):
+        load_config(["--task-dist", "ant-mass@9"])

@@ -25,7 +25,7 @@ FORMULAS = {
     "ant-mass": lambda vx, vy, a2, p: vx + 1.0 - 0.5 * a2,
 }
 SHAPES = {"halfcheetah": (17, 6, 0.05), "ant": (27, 8, 0.05), "walker2d": (17, 6, 0.008)}
-BOUNDS = {"vel": (0.0, 3.0), "dir": (0.0, 2 * math.pi), "gravity": (0.5, 1.5), "mass": (0.5, 1.5)}
+BOUNDS = {"vel": (0.0, 3.0), "dir": (0.0, 2 * math.pi), "gravity": (0.5, 1.5), "mass": (-2.0, 2.0)}
 
 
 @pytest.mark.parametrize("name", FORMULAS)
@@ -165,7 +165,7 @@ def test_gravity_is_scaled_in_both_engines():
 
 
 def test_mass_and_inertia_are_scaled_and_derived_constants_updated():
-    dist = task_distributions.load("ant-mass")
+    dist = task_distributions.load("ant-mass@1")
     task = max(dist.tasks("test"), key=lambda task: task.param("mass_scale"))
     scale, base = task.param("mass_scale"), template(ANT).model
     assert scale > 1.4
@@ -181,7 +181,32 @@ def test_mass_and_inertia_are_scaled_and_derived_constants_updated():
     np.testing.assert_array_equal(base.body_mass, untouched.body_mass)
 
 
-@pytest.mark.parametrize("name", ["halfcheetah-gravity", "ant-mass"])
+def test_masses_of_the_left_legs_grow_as_those_of_the_right_legs_shrink():
+    dist = task_distributions.load("ant-mass@2")
+    task = max(dist.tasks("test"), key=lambda task: task.param("log2_scale"))
+    scale, base = 2.0 ** task.param("log2_scale"), template(ANT).model
+    assert scale > 3.5
+    left, right = (
+        [base.geom(name).bodyid.item() for name in names]
+        for names in (
+            ("aux_1_geom", "left_leg_geom", "left_ankle_geom", "aux_2_geom", "right_leg_geom"),
+            ("aux_3_geom", "back_leg_geom", "third_ankle_geom", "rightback_leg_geom"),
+        )
+    )
+    for model in (dist.make_env(task).model, dist.family.model(task)):
+        for field in ("body_mass", "body_inertia"):
+            new, old = getattr(model, field), getattr(base, field)
+            np.testing.assert_allclose(new[left], scale * old[left])
+            np.testing.assert_allclose(new[right], old[right] / scale)
+            np.testing.assert_array_equal(new[:2], old[:2])  # world and torso
+        total = model.body_mass.sum()
+        np.testing.assert_allclose(model.body_subtreemass[0], total)
+        assert total == pytest.approx(
+            base.body_mass[1] + base.body_mass[2:].sum() * (scale + 1 / scale) / 2
+        )
+
+
+@pytest.mark.parametrize("name", ["halfcheetah-gravity", "ant-mass", "ant-mass@1"])
 def test_each_task_moves_in_its_own_way(name: str):
     dist = task_distributions.load(name)
     batch = dist.make_batch(dist.tasks("test")[:4], 2)
