@@ -5,18 +5,16 @@ from __future__ import annotations
 import importlib
 import pickle
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BeforeValidator
 
+from harness.agents.files import File
 from harness.agents.protocol import AgentError
 from task_distributions import EnvSpec
 
 PACKAGES = ("stable_baselines3", "sb3_contrib")
-File = Annotated[Path, BeforeValidator(lambda path: Path(path).expanduser().absolute())]
 
 
 @dataclass(frozen=True)
@@ -66,10 +64,10 @@ def sb3_agent(settings: SB3Settings = SB3Settings()) -> SB3Agent:
     """Load the model.
 
     Raises:
-        AgentError: there is no such algorithm or file.
+        AgentError: there is no such algorithm, or no file is given.
     """
-    if settings.path is None or not settings.path.is_file():
-        raise AgentError(f"sb3: path is {settings.path}, which is no file: give the saved model")
+    if settings.path is None:
+        raise AgentError("sb3: path is missing: name the saved model")
     model = algorithm(settings.algorithm).load(settings.path, device="cpu")
     statistics = settings.vecnormalize
     normalize = None

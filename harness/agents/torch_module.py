@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import BeforeValidator
 
+from harness.agents.files import File
 from harness.agents.protocol import AgentError
 from task_distributions import EnvSpec
-
-File = Annotated[Path, BeforeValidator(lambda path: Path(path).expanduser().absolute())]
 
 
 @dataclass(frozen=True)
@@ -68,10 +65,10 @@ def torch_agent(settings: TorchSettings = TorchSettings()) -> TorchAgent:
     """Load the module.
 
     Raises:
-        AgentError: there is no such file.
+        AgentError: no file is given.
     """
-    if settings.path is None or not settings.path.is_file():
-        raise AgentError(f"torch: path is {settings.path}, which is no file: give a TorchScript")
+    if settings.path is None:
+        raise AgentError("torch: path is missing: name the saved module")
     if settings.path.suffix == ".pt2":
         module: Any = torch.export.load(settings.path).module()
     else:

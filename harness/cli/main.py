@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 COMMANDS = {
     "run": "harness.cli.run",
+    "score": "harness.cli.score",
     "sweep": "harness.cli.sweep",
     "tables": "harness.cli.tables",
     "status": "harness.cli.status",
@@ -21,6 +22,7 @@ USAGE = """usage: metarl COMMAND [--FLAG VALUE ...]
 
 commands:
   run      meta-train policies and compare them; score, adapt or export a checkpoint
+  score    score any agent on the same tasks, in a row of its own
   sweep    play every cell of a sweep file
   tables   write the tables of a run again, from its records
   status   show how far runs are

@@ -31,6 +31,8 @@ PROG = "python -m harness.run"
 COMMANDS = ("train", "eval", "evaluate", "adapt", "export")
 ADAPTATION_MODES = {"standard": "gradient", "hybrid": "hybrid"}
 """Value of ``--adaptation-mode`` -> adapter."""
+FOR_AGENTS = ("act_timeout", "adapt_timeout")
+"""Settings that harness.score alone has."""
 NOT_WHEN_SCORING = ("checkpoint_every", "ckpt_dir")
 
 _BUILT_IN = ", ".join(aliases.config_names())
@@ -137,17 +139,19 @@ def parse_run(argv: Sequence[str], *, below: Sequence[Layer] = ()) -> Run | Resu
     layers = [*below]
     if (mode := special.get("mode")) is not None:
         layers.append(aliases.mode(mode))
-    document = _document(special.get("config"))
-    origins = _lines(document)
-    chosen = flags.select(_choice_flags(), argv)
+    document = document_of(special.get("config"))
+    origins = lines_of(document)
+    chosen = flags.select(choice_flags(), argv)
     choice, named = _choices(chosen, special)
     before = precedence.resolve(
         [document.values, choice], origins | named, below=layers, check=False
     )
+    if before.agent:
+        raise UsageError(f"{special['config']}: scores agents: give it to python -m harness.score")
     parsed = flags.read(
         run_flags(before), argv, prog=PROG, description=_RUN, unknown=_explain(before)
     )
-    layer, overrides = _split(parsed, choice)
+    layer, overrides = split_flags(parsed, choice)
     if (episodes := special.get("episodes")) is not None:
         layer = precedence.merged(layer, _episodes(episodes, before, mode, parsed))
     config = precedence.resolve(
@@ -160,14 +164,14 @@ def parse_run(argv: Sequence[str], *, below: Sequence[Layer] = ()) -> Run | Resu
     for path in pretrained:
         if not path.is_file():
             raise UsageError(f"--pretrained: {str(path)!r} does not exist")
-    given = _given([*layers, document.values, layer], overrides, config)
+    given = given_layer([*layers, document.values, layer], overrides, config)
     return Run(config, given, pretrained)
 
 
 def run_flags(config: RunConfig) -> list[Flag]:
     """Return every flag of a run with the choices and defaults of ``config``."""
-    own = [*_choice_flags(config), *_SPECIAL]
-    omit = ("task_dist", "env", "policy", "learner", "adapter", "preset", *SECTIONS)
+    own = [*choice_flags(config), *_SPECIAL]
+    omit = ("task_dist", "env", "policy", "learner", "agent", "adapter", "preset", *SECTIONS)
     own += flags.of_class(RunConfig, "run", defaults=config, omit=omit)
     own += flags.of_class(
         type(config.env),
@@ -176,7 +180,8 @@ def run_flags(config: RunConfig) -> list[Flag]:
         defaults=config.env,
     )
     for name, cls in SECTIONS.items():
-        own += flags.of_class(cls, name, path=(name,), defaults=getattr(config, name))
+        defaults = getattr(config, name)
+        own += flags.of_class(cls, name, path=(name,), defaults=defaults, omit=FOR_AGENTS)
     components: list[Flag] = []
     for family in ("policy", "learner"):
         for label, part in getattr(config, family).items():
@@ -185,7 +190,7 @@ def run_flags(config: RunConfig) -> list[Flag]:
     return [*own, *components, *flags.shared(components)]
 
 
-def _choice_flags(config: RunConfig | None = None) -> list[Flag]:
+def choice_flags(config: RunConfig | None = None) -> list[Flag]:
     """Return the flags that decide which other flags there are."""
 
     def flag(name: str, hint: Any, text: str, default: Any = None) -> Flag:
@@ -273,13 +278,13 @@ def _choices(chosen: Parsed, special: dict[str, Any]) -> tuple[Layer, dict[KeyPa
     return layer, origins
 
 
-def _split(parsed: Parsed, choice: Layer) -> tuple[Layer, dict[KeyPath, Any]]:
+def split_flags(parsed: Parsed, choice: Layer) -> tuple[Layer, dict[KeyPath, Any]]:
     """Return the settings given by flags: a layer, and those of components by path."""
     layer, overrides = dict(choice), {}
     for path, value in parsed.values.items():
         if path[0] == "special" or path in {(name,) for name in choice}:
             continue
-        if path[0] in ("policy", "learner", "adapter"):
+        if path[0] in ("policy", "learner", "agent", "adapter"):
             overrides[path] = value
         elif len(path) == 1:
             layer[path[0]] = value
@@ -333,13 +338,15 @@ def _explain(config: RunConfig) -> Callable[[str], str | None]:
     return explain
 
 
-def _given(layers: Sequence[Layer], overrides: Mapping[KeyPath, Any], config: RunConfig) -> Layer:
+def given_layer(
+    layers: Sequence[Layer], overrides: Mapping[KeyPath, Any], config: RunConfig
+) -> Layer:
     """Return all that was given as one layer, from which the same configuration follows."""
     given: Layer = {}
     for layer in layers:
         given = precedence.merged(given, precedence.prepared(layer, {}))
     by_kind = given.pop("components", {})
-    for family in ("policy", "learner"):
+    for family in ("policy", "learner", "agent"):
         touched = any(path[0] == family for path in overrides)
         if family in given or touched:
             components = getattr(config, family)
@@ -407,7 +414,9 @@ def _scoring(
             ("episodes",), (("query_episodes",),), Positive, "Same as --query-episodes.", "scoring"
         ),
         *_SPECIAL[:1],
-        *flags.of_class(ExecutionConfig, "execution", path=("execution",), omit=NOT_WHEN_SCORING),
+        *flags.of_class(
+            ExecutionConfig, "execution", path=("execution",), omit=(*NOT_WHEN_SCORING, *FOR_AGENTS)
+        ),
     ]
     parsed = flags.read(known, argv, prog=prog, description=description)
     values = _from_document(parsed.values.pop(("special", "config"), None), cls)
@@ -428,10 +437,10 @@ def _scoring(
 
 def _from_document(name: str | None, cls: type) -> dict[str, Any]:
     """Return what a run's file says about scoring; its training settings are already past."""
-    document = _document(name)
+    document = document_of(name)
     if not document.values:
         return {}
-    precedence.resolve(document.values, _lines(document))
+    precedence.resolve(document.values, lines_of(document))
     known = set(fields(cls)) - {"execution"}
     top = {
         key: document.values[key] for key in ("task_dist", "test_tasks") if key in document.values
@@ -474,12 +483,13 @@ def _parse_export(argv: Sequence[str]) -> Export:
 # --- files ---------------------------------------------------------------------------------------
 
 
-def _document(name: str | None) -> strict_yaml.Document:
+def document_of(name: str | None) -> strict_yaml.Document:
     """Return the file that ``--config`` names; an empty one without."""
     if name is None:
         return strict_yaml.Document({}, {})
     return strict_yaml.read(aliases.config_file(name))
 
 
-def _lines(document: strict_yaml.Document) -> dict[KeyPath, str]:
+def lines_of(document: strict_yaml.Document) -> dict[KeyPath, str]:
+    """Return how messages name the settings of a file, by their path."""
     return {path: f"{line}: {'.'.join(path)}" for path, line in document.lines.items()}

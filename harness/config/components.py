@@ -20,11 +20,12 @@ from pydantic import TypeAdapter
 
 import policies
 import task_distributions
+from harness import agents
 from harness.config.plugins import REGISTRIES
 from harness.meta import adapters, learners
 from metarl_plugins import PluginError, Registry, split
 
-Family = Literal["policy", "learner", "adapter", "env"]
+Family = Literal["policy", "learner", "agent", "adapter", "env"]
 
 AUTO = "auto"
 """The adapter that each learner trains for."""
@@ -32,7 +33,7 @@ AUTO = "auto"
 
 @dataclass(frozen=True, slots=True)
 class Component:
-    """A policy, learner or adapter and its settings."""
+    """A policy, learner, agent or adapter and its settings."""
 
     kind: str
     """Registered name, that of an entry point, ``module:factory`` or ``file.py:factory``."""
@@ -56,6 +57,7 @@ def _adapter_settings(kind: str) -> type:
 NAMES: dict[Family, Callable[[], tuple[str, ...]]] = {
     "policy": policies.names,
     "learner": learners.names,
+    "agent": agents.names,
     "adapter": lambda: (AUTO, *adapters.names()),
     "env": task_distributions.names,
 }
@@ -64,6 +66,7 @@ NAMES: dict[Family, Callable[[], tuple[str, ...]]] = {
 _SETTINGS: dict[Family, Callable[[str], type]] = {
     "policy": policies.settings_class,
     "learner": lambda kind: learners.spec(kind).settings,
+    "agent": agents.settings_class,
     "adapter": _adapter_settings,
     "env": task_distributions.settings_class,
 }

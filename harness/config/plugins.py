@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import metarl_plugins
 import policies
 import task_distributions
+from harness import agents
 from harness.errors import UsageError
 from harness.meta import adapters, learners
 from metarl_plugins import Origin, PluginError, Registry
@@ -25,6 +26,7 @@ REGISTRIES: dict[str, Registry] = {
     "task_dist": task_distributions.REGISTRY,
     "policy": policies.REGISTRY,
     "learner": learners.REGISTRY,
+    "agent": agents.REGISTRY,
     "adapter": adapters.REGISTRY,
 }
 """Key of a configuration -> where its names are looked up."""
@@ -36,7 +38,7 @@ Recorded = Mapping[str, Mapping[str, Mapping[str, str]]]
 def names_in(config: RunConfig) -> Iterator[tuple[str, str]]:
     """Yield (key, name) of every component that is not built in."""
     chosen = [("task_dist", config.task_dist), ("adapter", config.adapter.kind)]
-    for key in ("policy", "learner"):
+    for key in ("policy", "learner", "agent"):
         chosen += [(key, part.kind) for part in getattr(config, key).values()]
     for part in config.learner.values():
         if not learners.REGISTRY.is_built_in(part.kind):

@@ -28,6 +28,7 @@ DEFAULTS: Layer = {
     "task_dist": "halfcheetah-vel",
     "policy": list(policies.COMPARED),
     "learner": ["maml"],
+    "agent": {},
     "adapter": AUTO,
     "preset": "quick",
 }
@@ -37,7 +38,7 @@ REPLACES: dict[KeyPath, tuple[str, Any]] = {
     ("evaluation", "few_shot"): ("zero_shot", False),
 }
 """Setting -> the setting in its section that it resets, with the value, in the layers below."""
-CHOICES = ("policy", "learner")
+CHOICES = ("policy", "learner", "agent")
 
 
 def resolve(
@@ -70,6 +71,8 @@ def resolve(
     settings: Layer = {}
     for layer in (*_lower(layers), *(prepared(layer, found) for layer in below), *layers):
         settings = merged(settings, layer)
+    if settings["agent"]:
+        settings |= _only_agents(layers, found)
     settings = _complete_components(settings, overrides or {}, found)
     count = settings.pop("match_params", None)
     config = validation.build(settings, found)
@@ -78,6 +81,15 @@ def resolve(
     if check:
         validation.check(config, found)
     return config
+
+
+def _only_agents(layers: Sequence[Layer], origins: Origins) -> Layer:
+    """Return the layer without policies and learners; refuse any that the user gave."""
+    for name in ("policy", "learner"):
+        if any(layer.get(name) for layer in layers):
+            given = [origin_of((key,), origins) for key in (name, "agent")]
+            raise UsageError(f"{given[0]} and {given[1]} contradict each other: give one")
+    return {"policy": {}, "learner": {}}
 
 
 def prepared(layer: Layer, origins: Origins) -> Layer:

@@ -18,7 +18,7 @@ from pydantic.dataclasses import dataclass
 
 from harness.config import plugins
 from harness.config.components import Component, settings_as_dict
-from harness.types import Cell
+from harness.types import AGENT, Cell
 from metarl_plugins import label_of
 from task_distributions import Split
 
@@ -138,6 +138,10 @@ class ExecutionConfig:
     to checkpoints/ if not given. With several cells, each has its own folder in it."""
     job_timeout: PositiveFloat = 600.0
     """Seconds after which a worker's job counts as hung."""
+    act_timeout: PositiveFloat = 60.0
+    """Seconds that an agent may take to act (harness.score)."""
+    adapt_timeout: PositiveFloat = 300.0
+    """Seconds that an agent may take to be made, and to adapt (harness.score)."""
     start_timeout: PositiveFloat = 120.0
     """Seconds to wait for a worker to start, or for a lost node to return; raise it where nodes are
     created on demand."""
@@ -170,6 +174,8 @@ class RunConfig:
     """Learners by label, likewise."""
     adapter: Component
     """How shots change the policy; auto takes what each learner trains for."""
+    agent: Mapping[str, Component] = field(default_factory=dict)
+    """Agents by label, scored in place of policies and learners."""
     seed: Seeds = (0,)
     """Seeds; each trains its own cells."""
     preset: Literal["smoke", "quick", "standard", "paper"] = "quick"
@@ -194,6 +200,10 @@ class RunConfig:
     @property
     def cells(self) -> list[Cell]:
         """The cells of a run, seed by seed, so that a partial run already compares policies."""
+        if self.agent:
+            return [
+                Cell(self.label, name, AGENT, seed) for seed in self.seed for name in self.agent
+            ]
         return [
             Cell(self.label, policy, learner, seed)
             for seed in self.seed
@@ -209,6 +219,8 @@ class RunConfig:
 
     def one_cell(self, policy: str, learner: str, seed: int) -> RunConfig:
         """Return the configuration of a single cell."""
+        if learner == AGENT:
+            return replace(self, agent={policy: self.agent[policy]}, seed=(seed,))
         return replace(
             self,
             policy={policy: self.policy[policy]},
@@ -235,6 +247,8 @@ def config_as_dict(config: RunConfig) -> dict[str, Any]:
         plain[name] = None if value is None else list(value)
     for name in ("policy", "learner"):
         plain[name] = {label: part.as_dict() for label, part in getattr(config, name).items()}
+    if config.agent:
+        plain["agent"] = {label: part.as_dict() for label, part in config.agent.items()}
     plain["adapter"] = config.adapter.as_dict()
     plain["env"] = settings_as_dict(config.env)
     for name, cls in SECTIONS.items():

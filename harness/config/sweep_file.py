@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -70,6 +70,13 @@ class PlannedCell:
     """Swept settings by dotted name, without names of components and seed."""
     checkpoint: Path | None = None
     """Score this checkpoint instead of training."""
+    factory: Callable[[], Any] | None = None
+    """Makes the agent to score, in place of what its name stands for."""
+
+    @property
+    def trains(self) -> bool:
+        """Whether it is trained before it is scored."""
+        return self.checkpoint is None and not self.config.agent
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -100,8 +107,11 @@ def planned_cells(
     for cell in config.cells:
         one = config.one_cell(cell.policy, cell.learner, cell.seed)
         chosen = {
-            "policy": {cell.policy: one.policy[cell.policy].as_dict()},
-            "learner": {cell.learner: one.learner[cell.learner].as_dict()},
+            **{
+                family: {label: part.as_dict() for label, part in getattr(one, family).items()}
+                for family in ("policy", "learner", "agent")
+                if getattr(one, family)
+            },
             "adapter": one.adapter.as_dict(),
             "seed": [cell.seed],
         }

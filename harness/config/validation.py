@@ -75,9 +75,9 @@ def build(settings: Mapping[str, Any], origins: Origins) -> RunConfig:
     chosen = {
         family: {
             label: _component(family, given, (family, label), origins)
-            for label, given in settings[family].items()
+            for label, given in settings.get(family, {}).items()
         }
-        for family in ("policy", "learner")
+        for family in ("policy", "learner", "agent")
     }
     _check_labels(chosen, origins)
     adapter = _component("adapter", settings["adapter"], ("adapter",), origins)
@@ -89,6 +89,7 @@ def build(settings: Mapping[str, Any], origins: Origins) -> RunConfig:
         env=typed(settings_class("env", task_dist), env, origins, ("env",)),
         policy=chosen["policy"],
         learner=chosen["learner"],
+        agent=chosen["agent"],
         adapter=adapter,
         **{name: getattr(top, name) for name in plain},
         **{
@@ -243,7 +244,7 @@ def check_kind(family: Family, kind: Any, path: KeyPath, origins: Origins) -> No
 
 def _check_labels(chosen: Mapping[str, Mapping[str, Component]], origins: Origins) -> None:
     for family, components in chosen.items():
-        if not components:
+        if not components and family != "agent" and not chosen["agent"]:
             raise UsageError(f"{origin_of((family,), origins)}: needs at least one value")
         for label in components:
             if not LABEL.fullmatch(label):
@@ -289,6 +290,10 @@ def check(config: RunConfig, origins: Origins) -> None:
 def _check_adapter(config: RunConfig, origins: Origins) -> None:
     """Refuse an adapter that a chosen learner's policy cannot be scored with."""
     kind = config.adapter.kind
+    if config.agent and kind != AUTO:
+        raise UsageError(
+            f"{origin_of(('adapter',), origins)}: has no effect on agents, which adapt themselves"
+        )
     for label, part in config.learner.items():
         spec = learners.spec(part.kind)
         allowed = [name for name in adapters.names() if spec.fits(adapters.spec(name))]
@@ -307,7 +312,7 @@ def _check_adapter(config: RunConfig, origins: Origins) -> None:
 
 def _check_effect(config: RunConfig, origins: Origins) -> None:
     """Refuse settings that the user gave although other settings leave them without effect."""
-    for family in ("policy", "learner"):
+    for family in ("policy", "learner", "agent"):
         for label, part in getattr(config, family).items():
             unused: Mapping[str, str] = getattr(part.settings, "unused", dict)()
             default = settings_class(family, part.kind)()

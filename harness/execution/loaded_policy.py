@@ -8,14 +8,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BeforeValidator
 
 from harness import seeding
 from harness.agents import AgentError, TimeLimits
+from harness.agents.files import File
 from harness.agents.guard import GuardedAgent
 from harness.agents.playing import play_episodes
 from harness.agents.protocol import Adaptation, TaskEpisodes
@@ -249,9 +249,6 @@ def load_policy(path: str | Path, *, deterministic: bool = True) -> LoadedPolicy
     setup, snapshot = checkpoint.load_policy(Path(path))
     kind = LoadedPolicy if setup.inputs.goals is None else TaskFedPolicy
     return kind(setup, snapshot, deterministic=deterministic)
-
-
-File = Annotated[Path, BeforeValidator(lambda path: Path(path).expanduser().absolute())]
 
 
 @dataclass(frozen=True)

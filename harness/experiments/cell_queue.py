@@ -126,6 +126,7 @@ class CellQueue:
             references=references,
             shared=shared if complete else None,
             checkpoint=None if references else planned.checkpoint,
+            factory=None if references else planned.factory,
             alone=len(self.planned) == 1,
             revision=self.revision,
         )

@@ -118,7 +118,7 @@ def _info(planned: PlannedCell) -> CellInfo:
         seed=cell.seed,
         settings=planned.settings,
         table=", ".join([cell.task_dist, *shown]),
-        iterations=0 if planned.checkpoint else planned_iterations(cell, planned.config),
+        iterations=planned_iterations(cell, planned.config) if planned.trains else 0,
         checkpoint=str(planned.checkpoint or ""),
         config=config,
         config_hash=config_hash(config),
@@ -130,6 +130,8 @@ def recorded(config: RunConfig) -> RunConfig:
 
     Another revision of the code with other defaults then continues the same experiment.
     """
+    if config.agent:
+        return config
     (policy,) = config.policy.values()
     ((label, learner),) = config.learner.items()
     resolve = getattr(learner.settings, "resolved_for", None)
@@ -194,6 +196,8 @@ def shared_training(planned: Mapping[str, PlannedCell]) -> dict[str, str]:
     """
     shared = {}
     for key, cell in planned.items():
+        if not cell.config.learner:  # an agent
+            continue
         part = cell.config.learner[cell.cell.learner]
         kind = learners.spec(part.kind).shared_training
         if kind is None:

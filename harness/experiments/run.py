@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -40,6 +40,8 @@ if TYPE_CHECKING:
     from harness.experiments.ray_tune import Cluster
 
 RESULTS = Path("results")
+COMPONENTS = ("policy", "learner", "agent")
+"""What may differ between the cells that one set of workers plays."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +117,36 @@ def run_experiment(
     options = RunOptions.of_execution(config.execution, config.label, command=command, given=given)
     planned = planned_cells(config, dict(given))
     planned += [pretrained_cell(path, config) for path in pretrained]
+    return play(planned, options, listener)
+
+
+def score_agents(
+    config: RunConfig,
+    *,
+    command: Sequence[str],
+    given: Mapping[str, Any],
+    listener: RunListener,
+    factories: Mapping[str, Callable[[], Any]] | None = None,
+) -> int:
+    """Score the agents of ``config``, each in a row of its own; return the exit code.
+
+    Args:
+        config: the settings of all cells.
+        command: what was called, for the manifest.
+        given: the settings as given, for the manifest.
+        listener: notified of its progress.
+        factories: label -> what makes the agent, where its name is not enough.
+
+    Raises:
+        UsageError: the run cannot start: its folder or its resources.
+    """
+    options = RunOptions.of_execution(
+        config.execution, f"score-{config.label}", command=tuple(command), given=given
+    )
+    planned = [
+        dataclasses.replace(cell, factory=(factories or {}).get(cell.cell.policy))
+        for cell in planned_cells(config, dict(given))
+    ]
     return play(planned, options, listener)
 
 
@@ -298,26 +330,23 @@ def _one_by_one(queue: CellQueue, start: StartBackend, workers: int) -> None:
 
 def _shared_config(config: RunConfig, queue: CellQueue) -> RunConfig:
     """Return ``config`` with the components of all cells that differ from it in these alone."""
-    policy, learner = dict(config.policy), dict(config.learner)
+    chosen: dict[str, Any] = {name: dict(getattr(config, name)) for name in COMPONENTS}
     for planned in queue.planned.values():
         other = dataclasses.replace(planned.config, execution=config.execution)
         if _without_components(other) == _without_components(config):
-            policy = {**other.policy, **policy}
-            learner = {**other.learner, **learner}
-    return dataclasses.replace(config, policy=policy, learner=learner)
+            chosen = {name: {**getattr(other, name), **chosen[name]} for name in COMPONENTS}
+    return dataclasses.replace(config, **chosen)
 
 
 def _covers(shared: RunConfig, config: RunConfig) -> bool:
     """Return whether workers started with ``shared`` can play the cell of ``config``."""
-    return (
-        _without_components(shared) == _without_components(config)
-        and config.policy.items() <= shared.policy.items()
-        and config.learner.items() <= shared.learner.items()
+    return _without_components(shared) == _without_components(config) and all(
+        getattr(config, name).items() <= getattr(shared, name).items() for name in COMPONENTS
     )
 
 
 def _without_components(config: RunConfig) -> RunConfig:
-    return dataclasses.replace(config, policy={}, learner={}, seed=(0,))
+    return dataclasses.replace(config, policy={}, learner={}, agent={}, seed=(0,))
 
 
 def _conclude(folder: Path, seconds: float) -> ExitCode:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.agents import AgentError
+from harness.agents import AgentError, AgentSource, TimeLimits
 from harness.config.schema import RunConfig, config_as_dict
 from harness.console.listener import RunListener
 from harness.execution import checkpoint as checkpoints
@@ -60,6 +60,8 @@ class TrialSpec:
     """Key of a complete cell whose training is the same."""
     checkpoint: Path | None = None
     """Score this checkpoint, and train nothing."""
+    factory: Callable[[], Any] | None = None
+    """Makes the agent to score, in place of what its name stands for."""
     alone: bool = False
     """Whether it is the only cell of the run."""
     revision: str = ""
@@ -139,7 +141,7 @@ class _Trial:
         began, revision = time.perf_counter(), self.spec.revision
         self.folder.write_state(CellState(status="running", revision=revision))
         try:
-            spent = self._reference() if self.spec.references else self._train_and_score()
+            spent = self._spend()
             state = CellState(status="ok", wall_seconds=spent, revision=revision)
         except CAUGHT as error:
             reason, spent = reason_of(error), time.perf_counter() - began
@@ -161,6 +163,12 @@ class _Trial:
             facts |= {"iteration": error.iteration, "cause": error.cause}
         return facts
 
+    def _spend(self) -> float:
+        """Do what the cell is there for; return the wall seconds."""
+        if self.spec.references:
+            return self._reference()
+        return self._agent() if self.spec.config.agent else self._train_and_score()
+
     def _runner(self) -> CellRunner:
         setup = build_setup(self.spec.cell, self.spec.config)
         return CellRunner(setup, self.spec.config, self.backend)
@@ -174,6 +182,16 @@ class _Trial:
         self.listener.cell_started(self.spec.key, 0)
         records, _ = self._scorer().reference(self._evaluating)
         self._write(records)
+        return time.perf_counter() - began
+
+    def _agent(self) -> float:
+        """Score an agent; return the wall seconds."""
+        began, execution = time.perf_counter(), self.spec.config.execution
+        (part,) = self.spec.config.agent.values()
+        limits = TimeLimits(execution.act_timeout, execution.adapt_timeout)
+        source = AgentSource(part.kind, part.settings, limits, self.spec.factory)
+        self.listener.cell_started(self.spec.key, 0)
+        self._write(self._scorer().agent(source, self._evaluating))
         return time.perf_counter() - began
 
     def _train_and_score(self) -> float:

@@ -28,7 +28,7 @@ from harness.reporting.stats.comparison import Comparison, comparison_table
 from harness.reporting.store.files import write_atomically
 from harness.reporting.store.manifest import CELLS_DIR, Manifest
 from harness.reporting.store.records import CellFolder, read_curves, read_records
-from harness.types import REFERENCE
+from harness.types import AGENT, REFERENCE
 
 CELL_CONFIG = "cell.yaml"
 """File in a cell's folder from which ``harness.run --config`` plays the cell again."""
@@ -141,7 +141,7 @@ def _table(run: Path, source: TableSource) -> Comparison:
     return dataclasses.replace(table, title=f"{head}, {varied}" if varied else head, caption=text)
 
 
-def rerun_command(cell: Path) -> tuple[str, ...]:
+def rerun_command(cell: Path, command: str = "run") -> tuple[str, ...]:
     """Return the command that plays the cell in the folder ``cell`` again, in one process.
 
     Its path is relative where the folder is below the working directory.
@@ -149,7 +149,15 @@ def rerun_command(cell: Path) -> tuple[str, ...]:
     path = (cell / CELL_CONFIG).absolute()
     here = Path.cwd()
     shown = path.relative_to(here) if path.is_relative_to(here) else path
-    return ("python", "-m", "harness.run", "--config", shown.as_posix(), "--backend", "local")
+    return (
+        "python",
+        "-m",
+        f"harness.{command}",
+        "--config",
+        shown.as_posix(),
+        "--backend",
+        "local",
+    )
 
 
 def _reruns(run: Path, manifest: Manifest) -> Iterator[str]:
@@ -157,7 +165,8 @@ def _reruns(run: Path, manifest: Manifest) -> Iterator[str]:
     for key in manifest.ids("failed"):
         cell = run / CELLS_DIR / key
         if (cell / CELL_CONFIG).is_file():
-            yield f"Rerun {key}: {shlex.join(rerun_command(cell))}"
+            command = "score" if manifest.cells[key].learner == AGENT else "run"
+            yield f"Rerun {key}: {shlex.join(rerun_command(cell, command))}"
 
 
 def _revisions(manifest: Manifest) -> Iterator[str]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.cli import main, parser
+from harness.cli import main, parser, score
 from harness.config import precedence, strict_yaml, sweep_file
 from harness.meta import adapters, learners
 from tests.docs.pages import PAGES, ROOT, blocks, commands
@@ -57,6 +57,9 @@ def test_commands_are_accepted(page, words, only_parse, tmp_path, monkeypatch):
     if command in ("run", "rllib"):
         parse = parser.parse if command == "run" else parser.parse_run
         assert parse(argv)
+        return
+    if command == "score":
+        assert score.parse(argv)
         return
     if command == "sweep" and argv[0].endswith(".yaml"):
         assert sweep_file.load(Path(argv[0])).cells

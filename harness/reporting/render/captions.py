@@ -9,7 +9,7 @@ from harness.reporting.render.tables import shot_label
 from harness.reporting.stats.comparison import Comparison
 from harness.reporting.stats.intervals import CONFIDENCE, MIN_SEEDS, REPLICATES
 from harness.reporting.store.manifest import Manifest
-from harness.types import REFERENCE
+from harness.types import AGENT, REFERENCE
 
 FEW_SEEDS = 6
 """With fewer seeds the bootstrap has too few distinct outcomes to reach its nominal coverage."""
@@ -72,11 +72,18 @@ def _scoring(table: Comparison, manifest: Manifest) -> str:
         f"Seeds: {seeds}.",
     ]
     evaluation: Mapping[str, Any] = manifest.config.get("evaluation", {})
+    agents = table.frame["learner"].eq(AGENT)
     if "query_episodes" in evaluation:
         actions = "mean" if evaluation.get("deterministic") else "sampled"
+        trained = not (agents | table.frame["learner"].eq(REFERENCE)).all()
+        how = f", with {actions} actions" if trained else ""
         sentences.append(
-            f"Each task has {evaluation['query_episodes']} query episodes per shot count, with "
-            f"{actions} actions."
+            f"Each task has {evaluation['query_episodes']} query episodes per shot count{how}."
+        )
+    if agents.any():
+        sentences.append(
+            "Agents come from outside: how they act is theirs, and their parameters and training "
+            "steps are as they declare them."
         )
     if "episodes_per_shot" in evaluation and len(table.shots) > 1:
         sentences.append(

@@ -12,7 +12,7 @@ import pandas as pd
 from harness.reporting.stats.comparison import CLASS, Comparison
 from harness.reporting.stats.scores import ROW_KEY
 from harness.reporting.text import DASH, duration, is_number, printable, short_count
-from harness.types import REFERENCE
+from harness.types import AGENT, REFERENCE
 
 TextCell: TypeAlias = tuple[str, str]
 """The text of a cell, and its interval or other detail (may be empty)."""
@@ -96,7 +96,7 @@ def _gain_grid(table: Comparison, competitors: Sequence[Row]) -> Grid:
     for row in competitors:
         cells = [estimate_cell(row, name, digits, sign=True) for name in names]
         cells += [estimate_cell(row, "improvement", 2)] if compared else []
-        cells.append((count_text(row["num_params"]), short_count(row["train_env_steps"])))
+        cells.append(_size_cell(row))
         cells.append((duration(row["wall_seconds"]), _invalid_text(row)))
         rows.append((row_label(table, row), *cells))
     title = "Gain over 0 shots" if names else "Cost"
@@ -123,6 +123,17 @@ def _invalid_text(row: Row) -> str:
         f"{count_text(n)} {word}" for word, n in lost.items() if count_text(n) not in (DASH, "0")
     ]
     return ", ".join([count_text(row["invalid_episodes"]), *more])
+
+
+def _size_cell(row: Row) -> TextCell:
+    """Return parameters and training steps; an agent's own word is marked as such."""
+    params, steps = row["num_params"], row["train_env_steps"]
+    if row["learner"] != AGENT:
+        return count_text(params), short_count(steps)
+    return (
+        f"{count_text(params)} declared" if params else DASH,
+        f"{short_count(steps)} declared" if steps else DASH,
+    )
 
 
 def _class_grids(table: Comparison) -> Iterator[Grid]:

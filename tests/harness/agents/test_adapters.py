@@ -9,6 +9,8 @@ from harness import agents
 from harness.agents import AgentError, AgentSource
 from harness.agents.sb3 import SB3Agent, SB3Settings
 from harness.agents.torch_module import TorchAgent, TorchSettings
+from harness.config.validation import typed
+from harness.errors import UsageError
 from tests.harness.agents.test_playing import DIST, HORIZON, QUERY, SHOTS, SUPPORT, played
 
 CARTPOLE = task_distributions.load("cartpole", horizon=20)
@@ -59,15 +61,17 @@ def test_a_model_of_stable_baselines3_acts_as_its_predict_does(saved, name):
     assert np.ptp(query.actions) > 0.01
 
 
-def test_what_is_no_saved_model_is_refused(saved, tmp_path):
+def test_what_is_no_saved_model_is_refused(saved):
     folder, _ = saved
-    for settings in (SB3Settings(), SB3Settings(path=folder / "missing.zip")):
-        with pytest.raises(AgentError, match="no file"):
-            AgentSource("sb3", settings).make()
+    with pytest.raises(UsageError, match="no file"):
+        typed(SB3Settings, {"path": str(folder / "missing.zip")}, {})
+    found = typed(SB3Settings, {"path": str(folder / "PPO.zip")}, {})
+    assert found.path == folder / "PPO.zip"
+    for kind, settings in (("sb3", SB3Settings()), ("torch", TorchSettings())):
+        with pytest.raises(AgentError, match="path is missing"):
+            AgentSource(kind, settings).make()
     with pytest.raises(AgentError, match="'Nothing'"):
         AgentSource("sb3", SB3Settings(path=folder / "PPO.zip", algorithm="Nothing")).make()
-    with pytest.raises(AgentError, match="no file"):
-        AgentSource("torch", TorchSettings()).make()
 
 
 class Counting(torch.nn.Module):

@@ -1,0 +1,182 @@
+"""``python -m harness.score AGENT``: any agent on the tasks of the benchmark, in its own row."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from harness.agents.files import SUFFIXES
+from harness.cli import flags
+from harness.cli.flags import Flag
+from harness.cli.parser import (
+    NOT_WHEN_SCORING,
+    choice_flags,
+    document_of,
+    given_layer,
+    lines_of,
+    split_flags,
+)
+from harness.config import precedence
+from harness.config.components import NAMES
+from harness.config.presets import Layer
+from harness.config.schema import EvalConfig, ExecutionConfig, RunConfig
+from harness.config.validation import KeyPath
+from harness.errors import UsageError, run_command
+from harness.execution.preflight import preflight
+from metarl_plugins import split
+
+PROG = "python -m harness.score"
+TRAINING = ("policy", "learner", "adapter")
+"""Choices of a run that trains."""
+OWN = (
+    *("task_dist", "env", "policy", "learner", "agent", "adapter", "preset"),
+    *("train", "evaluation", "execution", "envs_per_job", "min_jobs"),
+)
+"""Settings of a run that have flags of their own here, or none."""
+_CHOICES = ", ".join(NAMES["agent"]())
+_DESCRIPTION = f"""examples:
+  {PROG} my_agent.py:MyAgent --task-dist ant-vel --few-shot 1 5 10 --label mine
+  {PROG} ppo_ant_vel.zip --task-dist ant-vel
+  {PROG} expert random --task-dist metaworld-ml10 --protocol quick
+
+Score agents by the common protocol: the same tasks, seeds, support and query episodes and records
+as the policies of harness.run. Each AGENT is a name ({_CHOICES}),
+module:factory, path/file.py:factory, LABEL=NAME, or a saved file: .zip of Stable-Baselines3,
+.pt or .pt2 of torch, .safetensors or .npz of this harness.
+{PROG.replace("score", "run")} --resume NAME continues an interrupted run."""
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """The agents to score, and how."""
+
+    config: RunConfig
+    given: Layer
+    """The settings that the file and the flags gave, nested as in YAML."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Score the agents that ``argv`` names; return the exit code."""
+    given = list(sys.argv[1:] if argv is None else argv)
+    return run_command(lambda: _main(given), hint=f"See {PROG} --help.")
+
+
+def _main(argv: list[str]) -> int:
+    request = parse(argv)
+    preflight(request.config.execution)
+    # Only now what takes seconds: bad input has been refused already.
+    from harness.console.display import make_progress
+    from harness.experiments.run import score_agents
+
+    command = ("python", "-m", "harness.score", *argv)
+    return score_agents(
+        request.config, command=command, given=request.given, listener=make_progress()
+    )
+
+
+def parse(argv: Sequence[str]) -> Score:
+    """Read the command line.
+
+    Raises:
+        UsageError: bad input; names it with the choices and the remedy.
+        SystemExit: help was asked for; the code is 0.
+    """
+    count = next((n for n, word in enumerate(argv) if word.startswith("-")), len(argv))
+    names, rest = list(argv[:count]), list(argv[count:])
+    selected = flags.select([*_special(), *_choices()], rest)
+    special = {path[1]: v for path, v in selected.values.items() if path[0] == "special"}
+    document = document_of(special.get("config"))
+    origins = lines_of(document)
+    choice: Layer = {path[0]: v for path, v in selected.values.items() if path[0] != "special"}
+    named = {path: flag for path, flag in selected.origins.items() if path[0] != "special"}
+    if names:
+        choice["agent"] = chosen(names, special.get("label", ()))
+        named["agent",] = "AGENT"
+    elif "--help" not in rest and "-h" not in rest and not document.values.get("agent"):
+        raise UsageError(f"AGENT is missing: name the agents first, such as {PROG} random")
+    before = precedence.resolve([document.values, choice], origins | named, check=False)
+    parsed = flags.read(
+        score_flags(before), rest, prog=f"{PROG} AGENT ...", description=_DESCRIPTION
+    )
+    layer, overrides = split_flags(parsed, choice)
+    found: dict[KeyPath, str] = {**origins, **parsed.origins, **named}
+    config = precedence.resolve([document.values, layer], found, overrides=overrides)
+    for label, part in config.agent.items():
+        if getattr(part.settings, "path", "") is None:
+            raise UsageError(f"--{label}.path is missing: name the file that {part.kind} loads")
+    return Score(config, given_layer([document.values, layer], overrides, config))
+
+
+def chosen(names: Sequence[str], labels: Sequence[str] = ()) -> Layer:
+    """Return the choice of agents that names, or the paths of saved ones, stand for.
+
+    Raises:
+        UsageError: there are more labels than agents, or two agents have one label.
+    """
+    if labels and len(labels) != len(names):
+        raise UsageError(
+            f"--label: {len(labels)} labels for {len(names)} agents: give one for each"
+        )
+    found: Layer = {}
+    for number, name in enumerate(names):
+        label, kind = split(name)
+        part: dict[str, Any] = {"kind": kind}
+        if (loader := SUFFIXES.get(Path(kind).suffix)) is not None and ":" not in kind:
+            part = {"kind": loader, "path": kind}
+            if label == kind or not label:
+                label = re.sub(r"[^A-Za-z0-9_+-]+", "-", Path(kind).stem).strip("-_+")[:50]
+        label = labels[number] if labels else label
+        if label in found:
+            raise UsageError(f"AGENT: two agents are called {label!r}: tell them apart by --label")
+        found[label] = part
+    return found
+
+
+def score_flags(config: RunConfig) -> list[Flag]:
+    """Return every flag with the agents and defaults of ``config``."""
+    own = [*_choices(config), *_special()]
+    own += flags.of_class(RunConfig, "run", defaults=config, omit=OWN)
+    group = f"task distribution {config.label}"
+    own += flags.of_class(type(config.env), group, path=("env",), defaults=config.env)
+    evaluation = flags.of_class(
+        EvalConfig,
+        "evaluation",
+        path=("evaluation",),
+        defaults=config.evaluation,
+        omit=("deterministic",),  # an agent decides how it acts
+    )
+    execution = flags.of_class(
+        ExecutionConfig,
+        "execution",
+        path=("execution",),
+        defaults=config.execution,
+        omit=NOT_WHEN_SCORING,
+    )
+    components = [
+        flag
+        for label, part in config.agent.items()
+        for flag in flags.of_component("agent", label, part)
+    ]
+    return [*own, *evaluation, *execution, *components, *flags.shared(components)]
+
+
+def _choices(config: RunConfig | None = None) -> list[Flag]:
+    return [flag for flag in choice_flags(config) if flag.paths[0][0] not in TRAINING]
+
+
+def _special() -> list[Flag]:
+    def flag(name: str, hint: Any, text: str) -> Flag:
+        return Flag((name,), (("special", name),), hint, text, "run")
+
+    return [
+        flag("label", tuple[str, ...], "What tables call the agents, one label for each."),
+        flag("config", str, "YAML file of settings, such as a cell's own; flags win."),
+    ]
+
+
+if __name__ == "__main__":
+    sys.exit(main())
