@@ -16,6 +16,8 @@ REFERENCE = "reference"
 """Learner name of reference lines, which do not compete."""
 AGENT = "agent"
 """Learner name of agents from outside, which were not trained here."""
+TASK_SHOWN = "task shown"
+"""Adapter column of an agent that is shown the task, such as a scripted expert."""
 REFERENCE_LINES = ("zero-action", "random-action")
 """Policies of the measured reference lines, which any learner must beat."""
 

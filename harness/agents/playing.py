@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 
 from harness import seeding
 from harness.agents.guard import GuardedAgent, TimeLimits, watching
-from harness.agents.protocol import TASK_SHOWN, Adaptation, AgentError, TaskEpisodes
+from harness.agents.protocol import Adaptation, AgentError, TaskEpisodes
 from harness.meta.meta_episode import MetaEpisodePlan, SeedStream
 from harness.meta.rollouts.episode_loop import Clock, run_episodes
-from harness.types import Episodes, MetaEpisodes
+from harness.types import TASK_SHOWN, Episodes, MetaEpisodes
 from task_distributions import Task, TaskDistribution
 from task_distributions.base import BatchedEnv, EnvSpec, StepBatch
 

@@ -17,8 +17,6 @@ from harness.types import Episodes
 
 Adaptation = Literal["none", "memory", "adapt"]
 """How an agent changes from shot to shot: not at all, by what it observes, or in ``adapt``."""
-TASK_SHOWN = "task shown"
-"""The adapter column of an agent that is shown the task, such as a scripted expert."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ COMMANDS = {
     "score": "harness.cli.score",
     "sweep": "harness.cli.sweep",
     "tables": "harness.cli.tables",
+    "compare": "harness.cli.compare",
     "status": "harness.cli.status",
     "publish": "harness.cli.publish",
     "rllib": "harness.rllib.command",
@@ -25,6 +26,7 @@ commands:
   score    score any agent on the same tasks, in a row of its own
   sweep    play every cell of a sweep file
   tables   write the tables of a run again, from its records
+  compare  put several runs in one table
   status   show how far runs are
   publish  copy a finished run to results/published
   rllib    train RLlib's PPO + LSTM as a reference

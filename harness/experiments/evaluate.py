@@ -21,7 +21,6 @@ from harness.experiments.planning import checkpoint_cell
 from harness.experiments.run import RunOptions, play
 from harness.reporting.rebuild import load_comparison
 from harness.reporting.render.formats import console
-from harness.reporting.stats.intervals import Estimate, estimate
 from harness.reporting.store.files import run_path, write_atomically
 from harness.types import REFERENCE
 
@@ -64,21 +63,36 @@ def evaluate_checkpoint(
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Gain:
-    """Mean returns over the test tasks and their paired difference, with 95 % intervals."""
+    """Mean returns over the test tasks, before and after adaptation.
+
+    One checkpoint is one seed, so there is no interval.
+    """
 
     steps: int
     """Shots, or gradient steps of each online adaptation."""
-    pre: Estimate
-    post: Estimate
-    gain: Estimate
+    pre: float
+    post: float
+    gain: float
+    tasks: int
+    better: int
+    """Tasks whose mean return is higher after adaptation."""
     online: bool = False
 
+    @classmethod
+    def of(cls, before: np.ndarray, after: np.ndarray, steps: int, *, online: bool = False) -> Gain:
+        """Return the gain from mean returns per task, [T] each; NaN without a valid episode."""
+        difference = after - before
+        pre, post, gain = (float(np.nanmean(values)) for values in (before, after, difference))
+        tasks, better = int(np.isfinite(difference).sum()), int((difference > 0).sum())
+        return cls(steps, pre, post, gain, tasks, better, online)
+
     def text(self) -> str:
-        """Return the three on one line."""
+        """Return all of it on one line."""
         kind = "steps at a time, while acting" if self.online else "adaptation steps"
-        parts = (("before", self.pre), (f"after {self.steps} {kind}", self.post))
-        shown = "; ".join(f"{name} {_shown(value)}" for name, value in parts)
-        return f"return {shown}; gain {_shown(self.gain, sign='+')}"
+        return (
+            f"return before {self.pre:.1f}; after {self.steps} {kind} {self.post:.1f}; "
+            f"gain {self.gain:+.1f} (better on {self.better} of {self.tasks} tasks)"
+        )
 
     def save(self, folder: Path, config: AdaptConfig) -> None:
         """Write the estimates and the settings they were computed with to ``adaptation.json``."""
@@ -114,13 +128,10 @@ def adapt_checkpoint(config: AdaptConfig, *, argv: Sequence[str], listener: RunL
 
 def _gain(folder: Path, steps: int) -> Gain:
     """Read the gain from the table of a run of one cell."""
-    frame = load_comparison(folder)[0].frame
-    row = frame[frame["learner"] != REFERENCE].iloc[0]
-
-    def column(name: str) -> Estimate:
-        return Estimate(*(float(row[f"{name}{end}"]) for end in ("", "_low", "_high")))
-
-    return Gain(steps, column("return_0"), column(f"return_{steps}"), column(f"gain_{steps}"))
+    scores = load_comparison(folder)[0].task_scores
+    own = scores[scores["learner"] != REFERENCE]
+    by_task = own.pivot_table("return", "task", "shots", dropna=False)
+    return Gain.of(by_task[0].to_numpy(float), by_task[steps].to_numpy(float), steps)
 
 
 def _online(config: AdaptConfig, folder: Path, listener: RunListener) -> Gain:
@@ -135,16 +146,8 @@ def _online(config: AdaptConfig, folder: Path, listener: RunListener) -> Gain:
         pre, post = online_adaptation.play(config, cell, config.applied_to(stored), on_done)
     finally:
         listener.closed()
-    before, after = (np.mean(values, axis=1)[np.newaxis] for values in (pre, post))
-    estimates = estimate(before), estimate(after), estimate(after - before)
-    return Gain(config.adapt_steps, *estimates, online=True)
-
-
-def _shown(value: Estimate, sign: str = "") -> str:
-    text = f"{value.point:{sign}.1f}"
-    if np.isnan(value.low):
-        return f"{text} (no interval: one task)"
-    return f"{text} [{value.low:{sign}.1f}, {value.high:{sign}.1f}]"
+    before, after = (np.mean(values, axis=1) for values in (pre, post))
+    return Gain.of(before, after, config.adapt_steps, online=True)
 
 
 def _finite(value: object) -> object:

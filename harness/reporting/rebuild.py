@@ -27,8 +27,8 @@ from harness.reporting.render.html import to_html
 from harness.reporting.stats.comparison import Comparison, comparison_table
 from harness.reporting.store.files import write_atomically
 from harness.reporting.store.manifest import CELLS_DIR, Manifest
-from harness.reporting.store.records import CellFolder, read_curves, read_records
-from harness.types import AGENT, REFERENCE
+from harness.reporting.store.records import read_curves, read_records
+from harness.types import AGENT, REFERENCE, Metrics
 
 CELL_CONFIG = "cell.yaml"
 """File in a cell's folder from which ``harness.run --config`` plays the cell again."""
@@ -74,7 +74,8 @@ def load_tables(run: Path) -> list[Comparison]:
         UsageError: there is no run.
         ArtefactError: one of its files is malformed.
     """
-    return [_table(run, source) for source in sources(run)]
+    curves = read_curves(run)
+    return [_table(run, source, curves) for source in sources(run)]
 
 
 def load_comparison(run: Path) -> tuple[Comparison, Manifest]:
@@ -85,7 +86,7 @@ def load_comparison(run: Path) -> tuple[Comparison, Manifest]:
         ArtefactError: one of its files is malformed.
     """
     source = sources(run)[0]
-    return _table(run, source), source.manifest
+    return _table(run, source, read_curves(run)), source.manifest
 
 
 def exit_code(tables: Sequence[Comparison]) -> ExitCode:
@@ -105,35 +106,43 @@ def rebuild(run: Path) -> list[Comparison]:
         ArtefactError: one of its files is malformed.
     """
     found = sources(run)
-    tables = [_table(run, source) for source in found]
     curves, figures = read_curves(run), run / "figures"
+    tables = [_table(run, source, curves) for source in found]
     shutil.rmtree(figures, ignore_errors=True)
     for source, table in zip(found, tables, strict=True):
-        folder = figures / _folder_name(source.name) if len(found) > 1 else figures
+        folder = figures / folder_name(source.name) if len(found) > 1 else figures
         folder.mkdir(parents=True)
         own = {key: curves[key] for key in source.manifest.cells if key in curves}
         write_figures(table, source.manifest, own, folder)
-    drawn = [path.relative_to(run).as_posix() for path in sorted(figures.rglob("*.png"))]
-    texts = {
-        "report.html": to_html(tables, drawn),
-        "table.csv": _one_csv([to_csv(table) for table in tables]),
-        "table.md": "\n".join(to_markdown(table) for table in tables),
-        "table.tex": "\n".join(to_latex(table) for table in tables),
-        "classes.csv": _one_csv([text for table in tables if (text := classes_to_csv(table))]),
-    }
-    for name, text in texts.items():
+    drawn = drawn_figures(run)
+    for name, text in texts_of(tables, drawn).items():
         if text:
             write_atomically(run / name, text.encode())
     return tables
 
 
-def _table(run: Path, source: TableSource) -> Comparison:
+def texts_of(tables: Sequence[Comparison], drawn: Sequence[str]) -> dict[str, str]:
+    """Return the content of every text file made from ``tables``, by name; may be empty."""
+    return {
+        "report.html": to_html(tables, drawn),
+        "table.csv": one_csv([to_csv(table) for table in tables]),
+        "table.md": "\n".join(to_markdown(table) for table in tables),
+        "table.tex": "\n".join(to_latex(table) for table in tables),
+        "classes.csv": one_csv([text for table in tables if (text := classes_to_csv(table))]),
+    }
+
+
+def drawn_figures(folder: Path) -> list[str]:
+    """Return the PNGs below ``folder``/figures, relative to ``folder``."""
+    found = sorted((folder / "figures").rglob("*.png"))
+    return [path.relative_to(folder).as_posix() for path in found]
+
+
+def _table(run: Path, source: TableSource, curves: Mapping[str, Sequence[Metrics]]) -> Comparison:
     manifest = source.manifest
     table = comparison_table(source.records, manifest)
-    lost = _lost_in_training(run, manifest)
-    first, *others = (
-        _with_training(_with_settings(split, manifest), lost) for split in table.splits
-    )
+    lost = lost_in_training(manifest, curves)
+    first, *others = (with_training(with_settings(split, manifest), lost) for split in table.splits)
     table = dataclasses.replace(first, others=tuple(others))
     varied = source.name.partition(", ")[2]
     head = title(table, manifest)
@@ -177,7 +186,7 @@ def _revisions(manifest: Manifest) -> Iterator[str]:
         yield f"Cells of this table were played by different revisions: {shown}."
 
 
-def _with_settings(table: Comparison, manifest: Manifest) -> Comparison:
+def with_settings(table: Comparison, manifest: Manifest) -> Comparison:
     """Return the table with a column for every setting that varies, behind the row's names."""
     frame = table.frame.copy()
     settings: dict[str, Mapping[str, Any]] = {
@@ -190,21 +199,20 @@ def _with_settings(table: Comparison, manifest: Manifest) -> Comparison:
     return dataclasses.replace(table, frame=frame)
 
 
-def _lost_in_training(run: Path, manifest: Manifest) -> dict[tuple[str, str], tuple[int, int]]:
+def lost_in_training(
+    manifest: Manifest, curves: Mapping[str, Sequence[Metrics]]
+) -> dict[tuple[str, str], tuple[int, int]]:
     """Return the invalid episodes and the skipped updates of all seeds by policy and learner."""
     found: dict[tuple[str, str], tuple[int, int]] = {}
     for key, cell in manifest.cells.items():
-        curve = CellFolder(run / CELLS_DIR / key).read_curve()
-        row = (cell.policy, cell.learner)
+        curve, row = curves.get(key, ()), (cell.policy, cell.learner)
         invalid, skipped = found.get(row, (0, 0))
         invalid += sum(metrics.invalid_episodes for metrics in curve)
         found[row] = (invalid, skipped + sum(metrics.skipped for metrics in curve))
     return found
 
 
-def _with_training(
-    table: Comparison, lost: Mapping[tuple[str, str], tuple[int, int]]
-) -> Comparison:
+def with_training(table: Comparison, lost: Mapping[tuple[str, str], tuple[int, int]]) -> Comparison:
     """Return the table with columns for what was lost in training, behind the invalid episodes."""
     frame = table.frame.copy()
     rows = list(zip(frame["policy"], frame["learner"], strict=True))
@@ -220,7 +228,7 @@ def _plain(value: Any) -> Any:
     return value if value is None or numeric else str(value)
 
 
-def _folder_name(table: str) -> str:
+def folder_name(table: str) -> str:
     """Return the name of a table's folder of figures, whatever its settings contain."""
     plain = table.replace(", ", ".").replace("=", "-")
     safe = re.sub(r"[^A-Za-z0-9._@\[\]-]", "-", plain)[:110]
@@ -228,7 +236,7 @@ def _folder_name(table: str) -> str:
     return safe if safe == plain else f"{safe}-{hashlib.sha256(table.encode()).hexdigest()[:12]}"
 
 
-def _one_csv(texts: Sequence[str]) -> str:
+def one_csv(texts: Sequence[str]) -> str:
     """Return several tables as one where they have the same columns, else one below the other."""
     heads = {text.partition("\n")[0] for text in texts}
     if len(heads) > 1:

@@ -29,6 +29,15 @@ def test_the_table_holds_the_published_numbers():
         assert cells == {column: published[name][column] for column in cells}
 
 
+def test_the_text_quotes_the_published_gain_and_what_could_have_been_seen():
+    published = (PUBLISHED / "table.md").read_text(encoding="utf-8")
+    gains = rows(published[published.index("**Gain") :], "policy / learner")
+    shown = " ".join(PAGES["README.md"].replace("−", "-").split())
+    assert f"({gains['gru / rl2, memory']['10 shots']} after ten)" in shown
+    seen = published.partition("so a difference of ")[2].partition(" ")[0]
+    assert f"a difference of {float(seen):.0f} points" in shown
+
+
 def test_it_is_short_and_shows_the_commands_early():
     lines = PAGES["README.md"].splitlines()
     assert len(lines) <= 120

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from harness.reporting.render.tables import shot_label
+from harness.reporting.render.tables import decimals, shot_label
 from harness.reporting.stats.comparison import Comparison
-from harness.reporting.stats.intervals import CONFIDENCE, MIN_SEEDS, REPLICATES
+from harness.reporting.stats.intervals import CONFIDENCE, MANY, POWER
 from harness.reporting.store.manifest import Manifest
+from harness.reporting.text import is_number
 from harness.types import AGENT, REFERENCE
 
-FEW_SEEDS = 6
-"""With fewer seeds the bootstrap has too few distinct outcomes to reach its nominal coverage."""
 MAX_REASON = 300
 """Characters of a failure's reason that a caption quotes; the manifest has all of it."""
 
@@ -26,14 +25,25 @@ def title(table: Comparison, manifest: Manifest) -> str:
     return f"{dists} ({', '.join(marks)})" if marks else dists
 
 
-def caption(table: Comparison, manifest: Manifest) -> tuple[str, ...]:
-    """Return the paragraphs of the caption, most urgent first."""
+def caption(
+    table: Comparison, manifest: Manifest, runs: Mapping[str, Manifest] | None = None
+) -> tuple[str, ...]:
+    """Return the paragraphs of the caption, most urgent first.
+
+    Args:
+        table: the table, with those of other splits.
+        manifest: of its cells.
+        runs: the runs it was made from by name, if it compares several.
+    """
     paragraphs = [*_absent_cells(table, manifest)]
     paragraphs += [f"{dist.protocol.rstrip('.')}." for dist in manifest.distributions]
     paragraphs.append(_scoring(table, manifest))
     paragraphs += _success(table, manifest)
     paragraphs += _statistics(table)
-    paragraphs.append(_provenance(manifest))
+    if runs is None:
+        paragraphs.append(_provenance(manifest))
+    else:
+        paragraphs += [f"{name}: {_provenance(run)}" for name, run in runs.items()]
     return tuple(" ".join(paragraph.split()) for paragraph in paragraphs)
 
 
@@ -72,7 +82,7 @@ def _scoring(table: Comparison, manifest: Manifest) -> str:
         f"Seeds: {seeds}.",
     ]
     evaluation: Mapping[str, Any] = manifest.config.get("evaluation", {})
-    agents = table.frame["learner"].eq(AGENT)
+    agents = table.frame["learner"].str.partition(" ")[0].eq(AGENT)
     if "query_episodes" in evaluation:
         actions = "mean" if evaluation.get("deterministic") else "sampled"
         trained = not (agents | table.frame["learner"].eq(REFERENCE)).all()
@@ -110,12 +120,12 @@ def _success(table: Comparison, manifest: Manifest) -> Iterator[str]:
         )
     if table.has_success:
         yield (
-            "Success: a query episode succeeds if any of its steps does. Intervals of rates are "
-            "the union of the bootstrap interval and Wilson's with one trial per task, because "
-            "the bootstrap alone is too narrow near 0 and 1. A gain that is equal on all tasks "
-            "has no interval. Numbers by class are means over few goals; classes.csv has Wilson's "
-            "intervals with one trial per goal. Episodes of a task start in the same state, so "
-            "with mean actions and no memory they are identical."
+            "Success: a query episode succeeds if any of its steps does. Rates are means over the "
+            "tasks of a class, then over classes, then over seeds. Where all seeds have the same "
+            "rate, the interval is Wilson's with one trial per class. Numbers by class are means "
+            "over few goals; classes.csv has Wilson's intervals with one trial per goal. Episodes "
+            "of a task start in the same state, so with mean actions and no memory they are "
+            "identical."
         )
 
 
@@ -127,35 +137,32 @@ def _goals(counts: Iterable[int]) -> str:
 def _statistics(table: Comparison) -> Iterator[str]:
     rows = table.frame[table.frame["learner"] != REFERENCE]
     counts = [int(count) for count in rows["seeds"] if count > 0]
-    rough = ""
-    if min(counts, default=FEW_SEEDS) < FEW_SEEDS:
-        rough = f" With fewer than {FEW_SEEDS} seeds they cover the mean less often than that."
-    by_seeds = (
-        "mean over episodes and tasks within each seed, then interquartile mean over seeds. "
-        f"Intervals: {CONFIDENCE:.0%}, from {REPLICATES} bootstrap replicates of the seeds.{rough}"
-    )
-    by_tasks = (
-        f"mean over episodes, tasks and seeds. Intervals: {CONFIDENCE:.0%}, from {REPLICATES} "
-        "bootstrap replicates of the tasks; they do not cover the variation between seeds."
-    )
-    if all(count >= MIN_SEEDS for count in counts):
-        yield f"Numbers: {by_seeds}"
-    elif all(count < MIN_SEEDS for count in counts):
-        yield f"Numbers (fewer than {MIN_SEEDS} seeds): {by_tasks}"
-    else:
-        yield f"Rows with {MIN_SEEDS} seeds or more: {by_seeds} Rows with fewer: {by_tasks}"
+    numbers = "Numbers: mean over episodes and tasks within each seed, then over seeds."
+    yield f"{numbers} {_seeds(counts)}"
+    yield from _power(table)
     last = table.shots[-1]
     if last:
-        yield "Gain: return after K shots minus return after 0 shots, paired by seed and task."
-    if (rows["improvement_over"] != "").any():
         yield (
-            f"P: probability of improvement over the best other row at {shot_label(last)}; 0.5 is "
-            "a tie (arXiv 2108.13264)."
+            "Gain: return after K shots minus return after 0 shots, seed by seed. Test steps: "
+            f"environment steps of one task's support episodes before it is scored at "
+            f"{shot_label(last)}."
+        )
+    if table.oracle is not None:
+        yield (
+            f"Regret: return of {row_name(table)} minus return of the row, after as many shots, "
+            "seed by seed where both have the same seeds (else Welch's interval)."
+        )
+    if not table.improvement.empty:
+        yield (
+            f"P: probability that the row beats the column on a test task at {shot_label(last)} "
+            "with a seed of each drawn at random; 0.5 is a tie (arXiv 2108.13264). Rows that "
+            f"observe the task are left out. Intervals need {MANY} seeds a row."
         )
     yield (
-        "Reference lines do not adapt and have the same value at every shot count; their intervals "
-        "are over tasks. Parameters, training steps and wall time are means over seeds. Invalid: "
-        "query episodes excluded because the simulation became unstable."
+        "Reference lines do not adapt and have the same value at every shot count. They are not "
+        "trained, so they have no interval over seeds. Parameters, training steps and wall time "
+        "are means over seeds. Invalid: query episodes excluded because the simulation became "
+        "unstable."
     )
     lost = rows.reindex(columns=["invalid_training_episodes", "skipped_updates"])
     if (lost > 0).any(axis=None):
@@ -163,6 +170,36 @@ def _statistics(table: Comparison) -> Iterator[str]:
             "In training: such episodes, which nothing is learned from. Skipped: updates whose "
             "gradient was not finite."
         )
+
+
+def row_name(table: Comparison) -> str:
+    """Return the oracle's row as text, e.g. ``gru oracle``."""
+    return " ".join(filter(None, table.oracle[1:3])) if table.oracle is not None else ""
+
+
+def _seeds(counts: list[int]) -> str:
+    if not counts:
+        return ""
+    if max(counts) < 2:
+        return (
+            "One seed: no interval, since another seed may differ by more than the rows of this "
+            "table do."
+        )
+    one = " Rows of one seed have none." if min(counts) < 2 else ""
+    n = str(counts[0]) if len(set(counts)) == 1 else f"{min(counts)} to {max(counts)}"
+    return f"Intervals: {CONFIDENCE:.0%}, Student's t over the seeds of the row (n = {n}).{one}"
+
+
+def _power(table: Comparison) -> Iterator[str]:
+    if not is_number(table.detectable) or not table.detectable:
+        return
+    digits = decimals([table.detectable])
+    yield (
+        f"What could have been seen: the standard deviation between seeds is "
+        f"{table.seed_sd:.{digits}f} (pooled over rows), so a difference of "
+        f"{table.detectable:.{digits}f} between two rows is found with a probability of "
+        f"{POWER:.0%} (two-sided t test at 5%)."
+    )
 
 
 def _provenance(manifest: Manifest) -> str:

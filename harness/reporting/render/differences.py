@@ -1,4 +1,4 @@
-"""Differences between one row of a table and every other, paired by seed and task."""
+"""Differences between one row of a table and every other."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from harness.reporting.stats.scores import (
     ROW_KEY,
     RowKey,
     UnpairedError,
-    paired_difference,
+    row_difference,
     usable_records,
 )
 from harness.types import REFERENCE
 
-UNPAIRED: TextCell = ("not the same", "seeds and tasks")
+UNPAIRED: TextCell = ("not the same", "tasks")
 
 
 def differences(folder: Path, against: str) -> list[Grid]:
@@ -80,13 +80,16 @@ def _grid(name: str, records: pd.DataFrame, rows: list[RowKey], base: RowKey) ->
         ((row[1], ", ".join(filter(None, row[2:]))), *(_cell(value, digits) for value in values))
         for row, values in by_row.items()
     )
-    title = f"{name}: return minus return of {_label(base)}, paired by seed and task"
+    title = (
+        f"{name}: return minus return of {_label(base)}, 95% intervals by Student's t on the "
+        "differences of each seed (Welch's where the seeds differ)"
+    )
     return Grid(title, (ROW_HEADER, *((shot_label(count), "") for count in shots)), cells)
 
 
 def _difference(records: pd.DataFrame, row: RowKey, base: RowKey, shots: int) -> Estimate | None:
     try:
-        return paired_difference(records, row, base, shots=(shots, shots))
+        return row_difference(records, row, base, shots=(shots, shots))
     except UnpairedError:
         return None
 

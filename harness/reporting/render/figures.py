@@ -1,58 +1,32 @@
-"""Figures of a run as PNG: learning curves, adaptation curves and success by class."""
+"""Figures of a run as PNG and PDF: learning, adaptation, task parameter, differences, classes."""
 
 from __future__ import annotations
 
-import io
 import itertools
-import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
+import matplotlib as mpl
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import EngFormatter, MaxNLocator
+from matplotlib.ticker import EngFormatter
+from matplotlib.transforms import offset_copy
 
-import policies
+from harness.reporting.render.paired import differences_figure, parameter_figure
+from harness.reporting.render.panels import RETURN, SUCCESS, Measure, Panels
+from harness.reporting.render.style import SETTINGS, LineKey, Style, save, styles_of
 from harness.reporting.render.success import class_success
-from harness.reporting.stats.comparison import Comparison
-from harness.reporting.stats.intervals import MIN_SEEDS
-from harness.reporting.store.files import write_atomically
+from harness.reporting.stats.comparison import FLAT, Comparison
+from harness.reporting.stats.scores import ROW_KEY
 from harness.reporting.store.manifest import Manifest
-from harness.reporting.text import printable
 from harness.types import REFERENCE, Metrics
 
-DPI = 150
-MAX_LINES = 8
-"""More lines than this on one pair of axes cannot be told apart; each learner gets a panel."""
-MAX_COLUMNS = 3
-INCHES_PER_LETTER, INCHES_PER_HANDLE = 0.085, 0.6
-"""Upper estimates of the width of a legend entry."""
-PALETTE = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#000000")
-"""Okabe and Ito's colors, distinguishable with any kind of color vision."""
-MARKERS = ("o", "s", "^", "D", "v", "P")
-"""One per learner."""
-
-LineKey: TypeAlias = tuple[str, str]
-"""Policy and learner."""
-
-
-@dataclass(frozen=True, slots=True)
-class Measure:
-    """The quantity on a figure's y-axis."""
-
-    column: str
-    label: str
-    unit: float = 1.0
-    """Factor from the table's number to the one drawn."""
-
-
-RETURN = Measure("return", "return")
-SUCCESS = Measure("success", "success rate (%)", 100.0)
+VISIBLE = 0.02
+"""Smallest mean distance of two lines that are both drawn, as a part of the height they span."""
 
 
 def write_figures(
@@ -62,23 +36,30 @@ def write_figures(
     folder: Path,
 ) -> tuple[Path, ...]:
     """Write every figure there is data for into ``folder``; return the paths."""
-    written = []
+    written: list[Path] = []
     for dist in manifest.distributions:
-        figures = {"learning_curves": learning_curves(dist.name, table, manifest, curves)}
-        for part in table.splits:
-            suffix = "" if part is table else f".{part.split}"
-            figures[f"adaptation_curve{suffix}"] = adaptation_curve(dist.name, part, manifest)
-            if part.has_success:
-                success = adaptation_curve(dist.name, part, manifest, SUCCESS)
-                figures[f"success_curve{suffix}"] = success
-                figures[f"class_success{suffix}"] = class_success(dist.name, part)
-        for name, figure in figures.items():
-            suffix = f".{dist.name}" if len(manifest.distributions) > 1 else ""
-            if figure is not None:
-                path = folder / f"{name}{suffix}.png"
-                write_atomically(path, _png(figure))
-                written.append(path)
+        suffix = f".{dist.name}" if len(manifest.distributions) > 1 else ""
+        with mpl.rc_context(SETTINGS):
+            for name, figure in _figures(dist.name, table, manifest, curves):
+                if figure is not None:
+                    written += save(figure, folder / f"{name}{suffix}")
     return tuple(written)
+
+
+def _figures(
+    dist: str, table: Comparison, manifest: Manifest, curves: Mapping[str, Sequence[Metrics]]
+) -> Iterator[tuple[str, Figure | None]]:
+    yield "learning_curves", learning_curves(dist, table, manifest, curves)
+    for part in table.splits:
+        suffix = "" if part is table else f".{part.split}"
+        yield f"adaptation_curve{suffix}", adaptation_curve(dist, part, manifest)
+        yield f"test_steps{suffix}", steps_curve(dist, part, manifest)
+        yield f"task_parameter{suffix}", parameter_figure(dist, part, manifest)
+        yield f"differences{suffix}", differences_figure(dist, part)
+        if part.has_success:
+            success = adaptation_curve(dist, part, manifest, SUCCESS)
+            yield f"success_curve{suffix}", success
+            yield f"class_success{suffix}", class_success(dist, part)
 
 
 def learning_curves(
@@ -88,34 +69,35 @@ def learning_curves(
     groups = dict(_curve_groups(dist, manifest, curves))
     if not groups:
         return None
-    panels, styles = Panels.create(list(groups)), styles_of(manifest)
+    panels, styles = Panels.create(list(groups)), styles_of(list(groups))
     adapts = False
     for key, columns in groups.items():
         adapts |= _draw_curve(panels.by_learner[key[1]], styles[key], columns)
     panels.axes[0].xaxis.set_major_formatter(EngFormatter(sep=""))
-    panels.label("environment steps of training", "mean return of training episodes")
-    several = any(len(columns["post_return"]) > 1 for columns in groups.values())
-    note = f"{'band: all seeds; ' * several}dotted lines: {table.split} tasks"
+    panels.label("environment steps of training", "return of training episodes")
+    counts = [len(columns["post_return"]) for columns in groups.values()]
+    what = "lines: mean of the seeds, thin lines: each seed" if max(counts) > 1 else "lines"
+    note = f"{what} ({_seeds(counts)}); dotted: {table.split} tasks"
     lines = (("-", "after adaptation"), ("--", "before adaptation")) if adapts else ()
     extra = [Line2D([], [], color="0.35", linestyle=style, label=text) for style, text in lines]
     panels.finish(table, dist, note)
-    panels.add_legend({key: styles[key] for key in groups}, extra)
+    panels.add_legend(styles, extra)
     return panels.figure
 
 
 def _draw_curve(axes: Axes, style: Style, columns: Mapping[str, np.ndarray]) -> bool:
     """Draw the line after adaptation, and dashed the one before if it differs; return that."""
     x, post, pre = (columns[name] for name in ("env_steps", "post_return", "pre_return"))
-    x = x.mean(axis=0)
     look: dict[str, Any] = {"color": style.color, "marker": style.marker}
-    every = max(1, len(x) // 8)
-    axes.plot(x, post.mean(axis=0), linewidth=1.8, markersize=4.5, markevery=every, **look)
-    if len(post) > 1:
-        low, high = post.min(axis=0), post.max(axis=0)
-        axes.fill_between(x, low, high, color=style.color, alpha=0.15, linewidth=0)
-    if np.array_equal(pre, post, equal_nan=True):
+    every = max(1, x.shape[1] // 8)
+    for line in range(len(post)) if len(post) > 1 else ():
+        axes.plot(x[line], post[line], color=style.color, linewidth=0.5, alpha=0.45)
+    mean = x.mean(axis=0)
+    axes.plot(mean, post.mean(axis=0), linewidth=1.5, markersize=4, markevery=every, **look)
+    height = np.nanmax(post) - np.nanmin(post)
+    if not np.nanmean(np.abs(pre - post)) > VISIBLE * height:
         return False
-    axes.plot(x, pre.mean(axis=0), color=style.color, linestyle="--", linewidth=1.2)
+    axes.plot(mean, pre.mean(axis=0), color=style.color, linestyle="--", linewidth=1.0)
     return True
 
 
@@ -145,44 +127,148 @@ def _curve_groups(
 def adaptation_curve(
     dist: str, table: Comparison, manifest: Manifest, measure: Measure = RETURN
 ) -> Figure | None:
-    """Draw a measure against shots with intervals; None if only one shot count was scored."""
-    frame = table.frame[(table.frame["task_dist"] == dist) & (table.frame["seeds"] > 0)]
-    rows = frame[frame["learner"] != REFERENCE].to_dict("records")
+    """Draw a measure against shots, with every seed; None if only one shot count was scored."""
+    rows = _rows(dist, table)
     if len(table.shots) < 2 or not rows:
         return None
-    keys = [(row["policy"], row["learner"]) for row in rows]
-    panels, styles = Panels.create(keys), styles_of(manifest)
-    offsets = _offsets(keys, table.shots, panels.split)
-    for key, row in zip(keys, rows, strict=True):
-        y, low, high = (
-            measure.unit
-            * np.array([row[f"{measure.column}_{count}{end}"] for count in table.shots], float)
-            for end in ("", "_low", "_high")
-        )
-        # A percentile interval may exclude its point estimate by a hair; bars cannot be negative.
-        bars = np.maximum(np.nan_to_num(np.stack([y - low, high - y])), 0.0)
-        x = np.array(table.shots) + offsets[key]
-        look: dict[str, Any] = {"color": styles[key].color, "marker": styles[key].marker}
-        axes = panels.by_learner[key[1]]
-        axes.errorbar(x, y, bars, capsize=3, linewidth=1.8, markersize=5, **look)
+    moving = [row for row in rows if row["adapter"] not in FLAT]
+    panels, styles = _panels(rows, moving)
+    offsets = _offsets([_key(row) for row in moving], table.shots, panels.split)
+    for row in moving:
+        shift = offsets[_key(row)]
+        x = {count: count + shift for count in table.shots}
+        _draw_row(panels.by_learner[row["learner"]], row, styles[_key(row)], x, table, measure)
+    _draw_flat(panels, rows, styles, table, measure)
     panels.axes[0].set_xticks(table.shots, [str(count) for count in table.shots])
     panels.label(
         "shots (adaptation steps, each on new support episodes)",
         f"{measure.label} on {table.split} tasks",
     )
-    panels.finish(table, dist, _interval_note(table, rows), measure)
-    panels.add_legend({key: styles[key] for key in keys})
+    panels.finish(table, dist, interval_note(rows), measure)
+    panels.add_legend(styles)
     return panels.figure
 
 
-def _interval_note(table: Comparison, rows: Sequence[Mapping[Any, Any]]) -> str:
-    """Return what the bars of a figure are, and over how many seeds or tasks."""
-    fewest, most = (int(pick(row["seeds"] for row in rows)) for pick in (min, max))
-    seeds = f"{most} seeds" if fewest == most else f"{fewest} to {most} seeds"
-    if most < MIN_SEEDS:
-        return f"bars: 95 % interval over {table.num_tasks} tasks"
-    tasks = f" or, below {MIN_SEEDS} seeds, {table.num_tasks} tasks" if fewest < MIN_SEEDS else ""
-    return f"bars: 95 % interval over {seeds}{tasks}"
+def steps_curve(
+    dist: str, table: Comparison, manifest: Manifest, measure: Measure = RETURN
+) -> Figure | None:
+    """Draw return against environment steps on the test task, one axis for every adapter.
+
+    None if no row took any.
+    """
+    rows = _rows(dist, table)
+    names = [f"test_steps_{count}" for count in table.shots]
+    moving = [row for row in rows if row["adapter"] not in FLAT and row[names[-1]] > 0]
+    if not moving:
+        return None
+    panels, styles = _panels(rows, moving)
+    positive = [row[name] for row in moving for name in names if row[name] > 0]
+    panels.axes[0].set_xscale("symlog", linthresh=min(positive), linscale=0.5)
+    panels.axes[0].xaxis.set_major_formatter(EngFormatter(sep=""))
+    for row in moving:
+        x = {count: row[f"test_steps_{count}"] for count in table.shots}
+        _draw_row(panels.by_learner[row["learner"]], row, styles[_key(row)], x, table, measure)
+    _draw_flat(panels, rows, styles, table, measure)
+    panels.label(
+        "environment steps on the task before it is scored", f"return on {table.split} tasks"
+    )
+    panels.finish(table, dist, interval_note(rows), measure)
+    panels.add_legend(styles)
+    return panels.figure
+
+
+def _rows(dist: str, table: Comparison) -> list[dict[str, Any]]:
+    frame = table.frame[(table.frame["task_dist"] == dist) & (table.frame["seeds"] > 0)]
+    rows = frame[frame["learner"] != REFERENCE].to_dict("records")
+    return [{str(name): value for name, value in row.items()} for row in rows]
+
+
+def _key(row: Mapping[str, Any]) -> LineKey:
+    return str(row["policy"]), str(row["learner"])
+
+
+def _panels(
+    rows: Sequence[Mapping[str, Any]], moving: Sequence[Mapping[str, Any]]
+) -> tuple[Panels, dict[LineKey, Style]]:
+    panels = Panels.create([_key(row) for row in moving], flat=len(rows) - len(moving))
+    return panels, styles_of([_key(row) for row in rows])
+
+
+def _draw_row(
+    axes: Axes,
+    row: Mapping[str, Any],
+    style: Style,
+    places: Mapping[int, float],
+    table: Comparison,
+    measure: Measure,
+) -> None:
+    """Draw one row: mean and interval at each place, and a dot for each seed."""
+    y, bars = _bars(row, list(places), measure)
+    x = list(places.values())
+    look: dict[str, Any] = {"color": style.color, "marker": style.marker}
+    axes.errorbar(x, y, bars, capsize=2, linewidth=1.4, markersize=4.5, **look)
+    # Beside the bar, whatever the scale of the axis.
+    beside = offset_copy(axes.transData, axes.get_figure(root=True), x=5, units="points")
+    for count, place in places.items():
+        dots = _seed_values(table, row, count, measure)
+        if len(dots) > 1:
+            look = {"color": style.color, "alpha": 0.6, "markersize": 4, "transform": beside}
+            axes.plot([place] * len(dots), dots, ".", **look)
+
+
+def _draw_flat(
+    panels: Panels,
+    rows: Sequence[Mapping[str, Any]],
+    styles: Mapping[LineKey, Style],
+    table: Comparison,
+    measure: Measure,
+) -> None:
+    """Draw the rows that score the same at every number of shots, once, beside each other."""
+    if panels.flat is None:
+        return
+    flat = [row for row in rows if row["adapter"] in FLAT]
+    for place, row in enumerate(flat):
+        _draw_row(panels.flat, row, styles[_key(row)], {0: float(place)}, table, measure)
+    panels.flat.set_xticks([])
+    panels.flat.set_xlim(-0.6, len(flat) - 0.4)
+    panels.flat.tick_params(labelleft=panels.split)
+
+
+def _bars(
+    row: Mapping[str, Any], counts: Sequence[int], measure: Measure
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return means [K] and the lengths [2, K] of their intervals."""
+    y, low, high = (
+        measure.unit * np.array([row[f"{measure.column}_{count}{end}"] for count in counts], float)
+        for end in ("", "_low", "_high")
+    )
+    return y, np.maximum(np.nan_to_num(np.stack([y - low, high - y])), 0.0)
+
+
+def _seed_values(
+    table: Comparison, row: Mapping[str, Any], shots: int, measure: Measure
+) -> list[float]:
+    lines = table.seed_scores
+    mask: pd.Series = lines["shots"].eq(shots)
+    for name in ROW_KEY:
+        mask &= lines[name].eq(row[name])
+    values: list[float] = (measure.unit * lines.loc[mask, measure.column]).tolist()
+    return values
+
+
+def interval_note(rows: Sequence[Mapping[Any, Any]]) -> str:
+    """Return what is drawn, over how many seeds."""
+    counts = [int(row["seeds"]) for row in rows]
+    if max(counts) < 2:
+        return "mean over tasks of one seed; no interval"
+    return f"mean of {_seeds(counts)}, bars: 95 % interval (Student's t), dots: seeds"
+
+
+def _seeds(counts: Sequence[int]) -> str:
+    low, high = min(counts), max(counts)
+    if low == high:
+        return "1 seed" if high == 1 else f"{high} seeds"
+    return f"{low} to {high} seeds"
 
 
 def _offsets(keys: Sequence[LineKey], shots: Sequence[int], split: bool) -> dict[LineKey, float]:
@@ -190,156 +276,6 @@ def _offsets(keys: Sequence[LineKey], shots: Sequence[int], split: bool) -> dict
     neighbors = {key: key[:1] if split else key for key in keys}
     order = list(dict.fromkeys(neighbors.values()))
     gap = min(b - a for a, b in itertools.pairwise(shots))
-    step = min(0.012 * shots[-1], 0.5 * gap / len(order))
+    step = min(0.02 * shots[-1], 0.6 * gap / max(1, len(order)))
     center = (len(order) - 1) / 2
     return {key: step * (order.index(neighbors[key]) - center) for key in keys}
-
-
-@dataclass(frozen=True, slots=True)
-class Style:
-    """Look of one policy and learner, the same in every figure."""
-
-    label: str
-    color: str
-    marker: str
-
-    def handle(self) -> Line2D:
-        """Return the legend entry."""
-        return Line2D([], [], color=self.color, marker=self.marker, markersize=5, label=self.label)
-
-
-def styles_of(manifest: Manifest) -> dict[LineKey, Style]:
-    """Return the style of each policy and learner of a run.
-
-    A registered policy has the same color in every run. In a run with a single policy the colors
-    distinguish learners instead.
-    """
-    keys = list(dict.fromkeys((s.policy, s.learner) for s in manifest.cells.values()))
-    order = list(dict.fromkeys([*policies.names(), *(policy for policy, _ in keys)]))
-    learners = list(dict.fromkeys(learner for _, learner in keys))
-    one_policy = len({policy for policy, _ in keys}) == 1 and len(learners) > 1
-    styles = {}
-    for policy, learner in keys:
-        color = learners.index(learner) if one_policy else order.index(policy)
-        styles[policy, learner] = Style(
-            printable(f"{policy}, {learner}" if len(learners) > 1 else policy),
-            PALETTE[color % len(PALETTE)],
-            MARKERS[learners.index(learner) % len(MARKERS)],
-        )
-    return styles
-
-
-@dataclass(frozen=True, slots=True)
-class Panels:
-    """A figure and the axes on which each learner is drawn."""
-
-    figure: Figure
-    by_learner: dict[str, Axes]
-    """The same axes for every learner unless ``split``."""
-
-    @classmethod
-    def create(cls, keys: Sequence[LineKey]) -> Panels:
-        """Return empty axes for these lines: one pair, or one per learner for many lines."""
-        learners = list(dict.fromkeys(learner for _, learner in keys))
-        count = len(learners) if len(keys) > MAX_LINES else 1
-        columns = min(MAX_COLUMNS, count)
-        rows = -(-count // columns)
-        size = (7.6, 4.8) if count == 1 else (3.3 * columns + 1.2, 2.7 * rows + 0.9)
-        figure = Figure(figsize=size, layout="constrained")
-        FigureCanvasAgg(figure)
-        axes: list[Axes] = []
-        for index in range(1, count + 1):
-            first = axes[0] if axes else None
-            panel = figure.add_subplot(rows, columns, index, sharex=first, sharey=first)
-            panel.grid(True, color="0.9", linewidth=0.8)
-            panel.set_axisbelow(True)
-            panel.spines[["top", "right"]].set_visible(False)
-            panel.yaxis.set_major_locator(MaxNLocator(8))
-            axes.append(panel)
-        return cls(figure, dict(zip(learners, itertools.cycle(axes), strict=False)))
-
-    @property
-    def axes(self) -> tuple[Axes, ...]:
-        """Every pair of axes once, in order."""
-        return tuple(dict.fromkeys(self.by_learner.values()))
-
-    @property
-    def split(self) -> bool:
-        """Whether every learner has its own panel."""
-        return len(self.axes) > 1
-
-    def label(self, x: str, y: str) -> None:
-        """Label the axes, once for all panels."""
-        if not self.split:
-            self.axes[0].set_xlabel(x)
-            self.axes[0].set_ylabel(y)
-            return
-        for axes in self.axes[-MAX_COLUMNS:]:  # the panels with nothing below them
-            axes.set_xlabel(x.partition(" (")[0], fontsize=9)
-        self.figure.supylabel(y, fontsize=10)
-
-    def finish(self, table: Comparison, dist: str, note: str, measure: Measure = RETURN) -> None:
-        """Add titles and reference lines, which are named at the right of each row of panels."""
-        right = self.axes[MAX_COLUMNS - 1 :: MAX_COLUMNS] or self.axes[-1:]
-        for axes in self.axes:
-            _draw_references(axes, table, dist, measure, named=axes in right)
-        title = printable(f"{dist}{'  (INCOMPLETE)' if table.missing else ''}")
-        if self.split:
-            for learner, axes in self.by_learner.items():
-                axes.set_title(printable(learner), loc="left", fontsize=10, parse_math=False)
-            text = f"{title}      {note}"
-            self.figure.suptitle(text, x=0.02, ha="left", fontsize=10, parse_math=False)
-        else:
-            self.axes[0].set_title(title, loc="left", fontsize=11, parse_math=False)
-            self.axes[0].set_title(note, loc="right", fontsize=8, color="0.4")
-
-    def add_legend(self, styles: Mapping[LineKey, Style], extra: Sequence[Line2D] = ()) -> None:
-        """Add a legend below the figure; in split panels it names policies only."""
-        if self.split:
-            colors = {policy: style.color for (policy, _), style in styles.items()}
-            shown = [Style(printable(name), color, "o") for name, color in colors.items()]
-        else:
-            shown = list(styles.values())
-        handles = [*(style.handle() for style in shown), *extra]
-        longest = max(len(str(line.get_label())) for line in handles)
-        width = INCHES_PER_LETTER * longest + INCHES_PER_HANDLE
-        fitting = int(self.figure.get_figwidth() / width)
-        columns = max(1, min(6 if self.split else 4, len(handles), fitting))
-        self.figure.legend(
-            handles=handles, loc="outside lower center", ncols=columns, frameon=False
-        )
-
-
-def _draw_references(
-    axes: Axes, table: Comparison, dist: str, measure: Measure, *, named: bool
-) -> None:
-    frame = table.frame
-    lines = frame[(frame["learner"] == REFERENCE) & (frame["task_dist"] == dist)]
-    column = f"{measure.column}_0"
-    values = {str(row["policy"]): measure.unit * row[column] for row in lines.to_dict("records")}
-    values = {name: value for name, value in values.items() if math.isfinite(value)}
-    for value in values.values():
-        axes.axhline(value, color="0.45", linestyle=":", linewidth=1.3, zorder=1)
-    axes.margins(y=0.06)
-    axes.autoscale_view()
-    bottom, top = axes.get_ylim()
-    for name, height in spread(values, 0.045 * (top - bottom)).items() if named else ():
-        axes.text(
-            1.01, height, printable(name), transform=axes.get_yaxis_transform(), va="center",
-            fontsize=8, color="0.35", parse_math=False,
-        )  # fmt: skip
-
-
-def spread(values: Mapping[str, float], gap: float) -> dict[str, float]:
-    """Return label heights in the order of ``values``, at least ``gap`` apart."""
-    heights: dict[str, float] = {}
-    previous = -math.inf
-    for name, value in sorted(values.items(), key=lambda item: (item[1], item[0])):
-        previous = heights[name] = max(value, previous + gap)
-    return heights
-
-
-def _png(figure: Figure) -> bytes:
-    out = io.BytesIO()
-    figure.savefig(out, format="png", dpi=DPI, metadata={"Software": None})
-    return out.getvalue()

@@ -53,21 +53,22 @@ def to_csv(table: Comparison) -> str:
     With several splits, a first column ``split`` tells them apart.
     """
     if not table.others:
-        return _csv(table.frame)
-    return _csv(pd.concat([_with_split(part, part.frame) for part in table.splits]))
+        return to_csv_text(table.frame)
+    return to_csv_text(pd.concat([_with_split(part, part.frame) for part in table.splits]))
 
 
 def classes_to_csv(table: Comparison) -> str | None:
     """Return the numbers by class, one line per split, class and row; None without classes."""
     frames = [_with_split(part, part.classes) for part in table.splits if not part.classes.empty]
-    return _csv(pd.concat(frames)) if frames else None
+    return to_csv_text(pd.concat(frames)) if frames else None
 
 
 def _with_split(table: Comparison, frame: pd.DataFrame) -> pd.DataFrame:
     return pd.concat([pd.DataFrame({"split": table.split}, index=frame.index), frame], axis=1)
 
 
-def _csv(frame: pd.DataFrame) -> str:
+def to_csv_text(frame: pd.DataFrame) -> str:
+    """Return a frame as CSV; no cell can be a formula."""
     harmless = frame.map(_csv_cell).rename(columns=_csv_cell)
     return harmless.to_csv(index=False, float_format="%.10g", lineterminator="\n")
 
@@ -80,15 +81,20 @@ def _csv_cell(value: Any) -> Any:
 
 def to_markdown(table: Comparison) -> str:
     """Return the table as GitHub Markdown, with the caption below."""
-    parts = [f"### {_md(table.title)}"]
-    for grid in grids(table):
+    return grids_to_markdown(table.title, grids(table), table.caption)
+
+
+def grids_to_markdown(title: str, found: Iterable[Grid], caption: Iterable[str]) -> str:
+    """Return titled grids and a caption as GitHub Markdown."""
+    parts = [f"### {_md(title)}"]
+    for grid in found:
         align = ["left", *["right"] * (len(grid.header) - 1)]
         lines = [[_md(cell) for cell in line] for line in _flat(grid)]
         parts += [
             f"**{_md(grid.title)}**",
             tabulate(lines[1:], lines[0], tablefmt="pipe", colalign=align, disable_numparse=True),
         ]
-    for text in table.caption:
+    for text in caption:
         mark, colon, rest = text.partition(":")
         parts.append(f"**{mark}{colon}**{_md(rest)}" if is_warning(text) else _md(text))
     return "\n\n".join(parts) + "\n"

@@ -57,6 +57,12 @@ def _split_grids(table: Comparison) -> Iterator[Grid]:
         yield _gain_grid(table, competitors)
         if "gap_0" in table.frame:
             yield _gap_grid(table, competitors)
+        if table.oracle is not None:
+            yield _regret_grid(table, competitors)
+        if not table.improvement.empty:
+            yield _improvement_grid(table)
+        if len(set(table.seed_scores["seed"])) > 1:
+            yield _seed_grid(table)
         if table.has_success and gains:
             title = "Gain in success rate (percentage points)"
             yield _rate_grid(title, table, competitors, "success_gain", gains)
@@ -87,16 +93,15 @@ def _rate_grid(
 
 def _gain_grid(table: Comparison, competitors: Sequence[Row]) -> Grid:
     names = [f"gain_{count}" for count in table.shots[1:]]
-    digits = decimals([row[name] for row in competitors for name in names])
+    digits = decimals(_numbers(competitors, names))
     header: list[TextCell] = [(shot_label(count), "") for count in table.shots[1:]]
-    compared = any(row["improvement_over"] for row in competitors)
-    header += [("P", "")] if compared else []
-    header += [("parameters", "training steps"), ("wall time", "invalid")]
+    steps = f"test_steps_{table.shots[-1]}"
+    header += [("parameters", "training steps"), ("test steps", ""), ("wall time", "invalid")]
     rows = []
     for row in competitors:
         cells = [estimate_cell(row, name, digits, sign=True) for name in names]
-        cells += [estimate_cell(row, "improvement", 2)] if compared else []
         cells.append(_size_cell(row))
+        cells.append((short_count(row[steps]), ""))
         cells.append((duration(row["wall_seconds"]), _invalid_text(row)))
         rows.append((row_label(table, row), *cells))
     title = "Gain over 0 shots" if names else "Cost"
@@ -105,7 +110,7 @@ def _gain_grid(table: Comparison, competitors: Sequence[Row]) -> Grid:
 
 def _gap_grid(table: Comparison, competitors: Sequence[Row]) -> Grid:
     names = [f"gap_{count}" for count in table.shots]
-    digits = decimals([row[name] for row in competitors for name in names])
+    digits = decimals(_numbers(competitors, names))
     header = [(shot_label(count), "") for count in table.shots]
     rows = (
         (row_label(table, row), *(estimate_cell(row, name, digits, sign=True) for name in names))
@@ -128,12 +133,78 @@ def _invalid_text(row: Row) -> str:
 def _size_cell(row: Row) -> TextCell:
     """Return parameters and training steps; an agent's own word is marked as such."""
     params, steps = row["num_params"], row["train_env_steps"]
-    if row["learner"] != AGENT:
+    if row["learner"].partition(" ")[0] != AGENT:
         return count_text(params), short_count(steps)
     return (
         f"{count_text(params)} declared" if params else DASH,
         f"{short_count(steps)} declared" if steps else DASH,
     )
+
+
+def _regret_grid(table: Comparison, competitors: Sequence[Row]) -> Grid:
+    names = [f"regret_{count}" for count in table.shots]
+    rows = [row for row in competitors if tuple(row[key] for key in ROW_KEY) != table.oracle]
+    digits = decimals(_numbers(rows, names))
+    header = [(shot_label(count), "") for count in table.shots]
+    cells = (
+        (row_label(table, row), *(estimate_cell(row, name, digits) for name in names))
+        for row in rows
+    )
+    oracle = printable(" ".join(filter(None, (table.oracle or ())[1:3])))
+    return Grid(f"Regret to {oracle}", (ROW_HEADER, *header), tuple(cells))
+
+
+def _keys(table: Comparison) -> list[tuple[str, ...]]:
+    """Return the keys of all rows in the table's order."""
+    return list(table.frame[list(ROW_KEY)].itertuples(index=False, name=None))
+
+
+def _improvement_grid(table: Comparison) -> Grid:
+    labels = {
+        key[1:]: row_label(table, dict(zip(ROW_KEY, key, strict=True))) for key in _keys(table)
+    }
+    return improvement_grid(table.improvement, labels, f"at {shot_label(table.shots[-1])}")
+
+
+def improvement_grid(
+    pairs: pd.DataFrame, labels: Mapping[tuple[str, ...], TextCell], where: str
+) -> Grid:
+    """Return the matrix of probabilities of improvement: a row's over each column's.
+
+    Args:
+        pairs: one line per ordered pair of rows.
+        labels: first cell of each row by policy, learner and adapter, in order.
+        where: on what, after how many shots.
+    """
+    names = ROW_KEY[1:]
+    by_pair = {
+        (tuple(line[n] for n in names), tuple(line[f"over_{n}"] for n in names)): line
+        for line in rows_of(pairs)
+    }
+    keys = [key for key in labels if any(key == first for first, _ in by_pair)]
+    rows = []
+    for first in keys:
+        lines = (by_pair.get((first, second)) for second in keys)
+        cells = ((DASH, "") if ln is None else estimate_cell(ln, "probability", 2) for ln in lines)
+        rows.append((labels[first], *cells))
+    header = (ROW_HEADER, *(labels[key] for key in keys))
+    title = f"P: probability that the row beats the column {where}"
+    return Grid(title, header, tuple(rows), files_only=len(keys) > MAX_TERMINAL_COLUMNS)
+
+
+def _seed_grid(table: Comparison) -> Grid:
+    """Return the return of every seed after the most shots, for the files."""
+    last = table.seed_scores[table.seed_scores["shots"] == table.shots[-1]]
+    digits = decimals(last["return"].tolist())
+    seeds = sorted(set(last["seed"]))
+    rows, groups = [], dict(list(last.groupby(list(ROW_KEY))))
+    for key in (key for key in _keys(table) if key in groups):
+        by_seed = dict(zip(groups[key]["seed"], groups[key]["return"], strict=True))
+        label = row_label(table, dict(zip(ROW_KEY, key, strict=True)))
+        rows.append((label, *((_fixed(by_seed.get(seed), digits), "") for seed in seeds)))
+    header = [(f"seed {seed}", "") for seed in seeds]
+    title = f"Return of every seed at {shot_label(table.shots[-1])}"
+    return Grid(title, (ROW_HEADER, *header), tuple(rows), files_only=True)
 
 
 def _class_grids(table: Comparison) -> Iterator[Grid]:
@@ -183,6 +254,11 @@ def _class_grid(table: Comparison, label: TextCell, lines: Mapping[str, Row]) ->
         rows.append(((printable(name), ""), *cells, (count_text(line["goals"]), "")))
     title = f"{', '.join(filter(None, label))}: success rate (%) / return by {table.split} class"
     return Grid(title, (("class", ""), *header, ("goals", "")), tuple(rows), files_only=True)
+
+
+def _numbers(rows: Sequence[Row], names: Sequence[str]) -> list[float]:
+    """Return the estimates ``names`` of ``rows`` and the ends of their intervals."""
+    return [row[f"{name}{end}"] for row in rows for name in names for end in ("", "_low", "_high")]
 
 
 def is_warning(paragraph: str) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -12,24 +12,32 @@ import pandas as pd
 
 from harness.reporting.stats.intervals import (
     NO_ESTIMATE,
-    Array,
     Estimate,
+    detectable_difference,
     estimate,
     estimate_improvement,
     estimate_rate,
+    student,
     wilson,
 )
 from harness.reporting.stats.scores import (
     ROW_KEY,
     RowKey,
+    ScoreMatrix,
     Scores,
     check_same_grid,
+    difference,
     scores,
     usable_records,
 )
-from harness.reporting.store.manifest import Manifest
-from harness.types import REFERENCE
+from harness.reporting.store.manifest import CellInfo, Manifest
+from harness.types import REFERENCE, TASK_SHOWN
 from task_distributions.base import class_of
+
+ORACLE = "oracle"
+"""Learner that observes the task."""
+FLAT = ("none", TASK_SHOWN)
+"""Adapters whose rows score the same at every number of shots."""
 
 CLASS = "class"
 """Column of a task's class: the part of its name before the ``/``."""
@@ -41,8 +49,9 @@ class Comparison:
 
     frame: pd.DataFrame
     """One row per (task_dist, policy, learner, adapter), reference lines last. ``return_K``,
-    ``gain_K``, ``success_K``, ``success_gain_K`` and ``improvement`` have columns ``_low`` and
-    ``_high`` beside them; so has ``gap_K`` of the ``ood`` split, its distance from ``test``."""
+    ``gain_K``, ``regret_K``, ``success_K`` and ``success_gain_K`` have columns ``_low`` and
+    ``_high`` beside them; so has ``gap_K`` of the ``ood`` split, its distance from ``test``.
+    ``test_steps_K`` are environment steps of support data per task."""
     shots: tuple[int, ...]
     num_tasks: int
     split: str
@@ -57,6 +66,22 @@ class Comparison:
     """One paragraph each; see ``render/captions.py``."""
     classes: pd.DataFrame = field(default_factory=pd.DataFrame)
     """Success and return per class, as ``class_table`` returns them; empty without classes."""
+    seed_scores: pd.DataFrame = field(default_factory=pd.DataFrame)
+    """One line per row, seed and shots: ``return`` (and ``success``), means over tasks."""
+    task_scores: pd.DataFrame = field(default_factory=pd.DataFrame)
+    """One line per row (reference lines too), seed, shots and task: the mean ``return`` of its
+    query episodes."""
+    improvement: pd.DataFrame = field(default_factory=pd.DataFrame)
+    """One line per ordered pair of rows without privilege (``policy``, …, ``over_policy``, …):
+    ``probability`` that the first beats the second after the most shots."""
+    privileged: frozenset[RowKey] = frozenset()
+    """Rows that observe the task."""
+    oracle: RowKey | None = None
+    """The privileged row with the best return, to which regret is measured."""
+    seed_sd: float = math.nan
+    """Standard deviation between seeds after the most shots, pooled over rows."""
+    detectable: float = math.nan
+    """Difference between two rows that this many seeds would show; see ``intervals``."""
     others: tuple[Comparison, ...] = ()
     """Tables of the other splits. Numbers of two splits never share a table."""
 
@@ -76,6 +101,15 @@ class Comparison:
     def has_success(self) -> bool:
         """Whether the tasks define success."""
         return "success_0" in self.frame.columns
+
+
+def is_privileged(cell: CellInfo) -> bool:
+    """Return whether a cell's policy observes the task, whatever the label of its learner."""
+    chosen = cell.config.get("learner")
+    kinds = {cell.learner.partition(" ")[0]}
+    if isinstance(chosen, Mapping):
+        kinds |= {str(part["kind"]) for part in chosen.values() if "kind" in part}
+    return ORACLE in kinds
 
 
 def comparison_table(records: pd.DataFrame, manifest: Manifest) -> Comparison:
@@ -101,9 +135,9 @@ def _with_gap(table: Comparison, test: pd.DataFrame, ood: pd.DataFrame) -> Compa
         row: dict[str, float] = {}
         for count in table.shots:
             pair = [part.get(row_key, {}).get(count) for part in (inside, outside)]
-            means = [np.nanmean(x, axis=1, keepdims=True) for x in pair if x is not None]
-            paired = len(means) == 2 and len(means[0]) == len(means[1])
-            gap = estimate(means[1] - means[0]) if paired else NO_ESTIMATE
+            found = [matrix for matrix in pair if matrix is not None]
+            paired = len(found) == 2 and found[0].seeds == found[1].seeds
+            gap = student(found[1].by_seed - found[0].by_seed) if paired else NO_ESTIMATE
             row |= gap.columns(f"gap_{count}")
         rows.append(row)
     gaps = pd.DataFrame(rows, index=table.frame.index)
@@ -116,21 +150,66 @@ def _split_table(records: pd.DataFrame, manifest: Manifest, split: str) -> Compa
     shots = tuple(sorted({0, *(int(k) for k in competing["shots"])}))
     builder = _RowBuilder(records, manifest, scores(records, "return_"), shots, split)
     frame = pd.DataFrame([*builder.competitors(), *builder.references()])
-    classes = pd.DataFrame()
+    classes, seeds = pd.DataFrame(), _by_seed(builder.competing, "return")
     if bool(records["success"].any()) or any(dist.has_success for dist in manifest.distributions):
-        frame = _insert_success(frame, scores(records, "success"), shots)
+        rates = scores(records, "success")
+        frame = _insert_success(frame, rates, shots, split)
         classes = class_table(records, frame, shots)
+        seeds = seeds.merge(_by_seed({key: rates[key] for key in builder.competing}, "success"))
     scored = set(competing["cell"])
+    sd, detectable = _power(builder.competing, shots[-1])
     return Comparison(
         frame=frame,
         shots=shots,
         num_tasks=records["task"].nunique(),
         split=split,
         classes=classes,
+        seed_scores=seeds,
+        task_scores=_by_task(builder.scores),
+        improvement=builder.improvement(),
+        privileged=builder.privileged,
+        oracle=builder.oracle,
+        seed_sd=sd,
+        detectable=detectable,
         failed=manifest.failures(),
         missing=tuple(key for key in manifest.ids("pending", "running", "ok") if key not in scored),
         stopped={key: manifest.cells[key].reason for key in manifest.ids("stopped")},
     )
+
+
+def _by_seed(competing: Scores, name: str) -> pd.DataFrame:
+    lines = [
+        dict(zip(ROW_KEY, row, strict=True)) | {"seed": seed, "shots": shots, name: float(value)}
+        for row, matrices in competing.items()
+        for shots, matrix in matrices.items()
+        for seed, value in zip(matrix.seeds, matrix.by_seed, strict=True)
+    ]
+    return pd.DataFrame(lines, columns=[*ROW_KEY, "seed", "shots", name])
+
+
+def _by_task(found: Scores) -> pd.DataFrame:
+    lines = [
+        (*row, seed, shots, task, value)
+        for row, matrices in found.items()
+        for shots, matrix in matrices.items()
+        for seed, line in zip(matrix.seeds, matrix.values.tolist(), strict=True)
+        for task, value in zip(matrix.tasks, line, strict=True)
+    ]
+    return pd.DataFrame(lines, columns=[*ROW_KEY, "seed", "shots", "task", "return"])
+
+
+def _power(competing: Scores, shots: int) -> tuple[float, float]:
+    """Return the standard deviation between seeds and what difference they could have shown.
+
+    Both are NaN unless some row has two seeds. The fewest seeds of a row count.
+    """
+    means = [matrices[shots].by_seed for matrices in competing.values() if shots in matrices]
+    means = [row for row in means if len(row) > 1 and not np.isnan(row).any()]
+    if not means:
+        return math.nan, math.nan
+    freedom = sum(len(row) - 1 for row in means)
+    sd = math.sqrt(sum(float(np.var(row)) * len(row) for row in means) / freedom)
+    return sd, detectable_difference(sd, min(map(len, means)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +221,31 @@ class _RowBuilder:
     scores: Scores
     shots: tuple[int, ...]
     split: str
+
+    @property
+    def competing(self) -> Scores:
+        """Scores of all rows but reference lines."""
+        return {row: found for row, found in self.scores.items() if row[2] != REFERENCE}
+
+    @property
+    def privileged(self) -> frozenset[RowKey]:
+        """The rows that observe the task."""
+        cells = self.manifest.cells.values()
+        names = {(c.task_dist, c.policy, c.learner) for c in cells if is_privileged(c)}
+        rows = self.competing
+        return frozenset(row for row in rows if row[:3] in names or row[3] == TASK_SHOWN)
+
+    @property
+    def oracle(self) -> RowKey | None:
+        """The privileged row with the best return after the most shots."""
+        last = self.shots[-1]
+        means = {
+            row: estimate(self.scores[row][last].values).point
+            for row in self.privileged
+            if last in self.scores[row]
+        }
+        usable = {row: mean for row, mean in means.items() if not math.isnan(mean)}
+        return max(usable, key=lambda row: (usable[row], row)) if usable else None
 
     def competitors(self) -> Iterator[dict[str, Any]]:
         """Yield rows in the manifest's order, including those whose cells all failed."""
@@ -166,44 +270,61 @@ class _RowBuilder:
         row["seeds_missing"] = len(set(cells) - set(records["cell"]) - {*failed, *stopped})
         if self.manifest.ids("stopped"):
             row["seeds_stopped"] = len(stopped)
+        row |= self._returns(row_key, matrices)
+        return row | self._costs(records, cells)
+
+    def _returns(self, row_key: RowKey, matrices: Mapping[int, ScoreMatrix]) -> dict[str, Any]:
+        """Return the columns of returns, gains over 0 shots and regret to the oracle."""
+        row: dict[str, Any] = {}
         for count in self.shots:
-            value = estimate(matrices[count]) if count in matrices else NO_ESTIMATE
+            value = estimate(matrices[count].values) if count in matrices else NO_ESTIMATE
             row |= value.columns(f"return_{count}")
         for count in self.shots[1:]:
             paired = count in matrices and 0 in matrices
-            value = estimate(matrices[count] - matrices[0]) if paired else NO_ESTIMATE
+            value = difference(matrices[count], matrices[0]) if paired else NO_ESTIMATE
             row |= value.columns(f"gain_{count}")
-        return row | self._improvement(row_key) | self._costs(records, cells)
+        oracle = None if self.oracle is None else self.scores[self.oracle]
+        for count in self.shots if oracle is not None else ():
+            compared = oracle is not None and row_key != self.oracle and count in matrices
+            value = NO_ESTIMATE
+            if compared and oracle is not None and count in oracle:
+                value = difference(oracle[count], matrices[count])
+            row |= value.columns(f"regret_{count}")
+        return row
 
-    def _improvement(self, row_key: RowKey) -> dict[str, Any]:
-        """Return the probability of improvement over the best other row after the most shots."""
+    def improvement(self) -> pd.DataFrame:
+        """Return the probability of improvement of each row over each other one.
+
+        Rows with one seed and privileged rows are left out.
+        """
         last = self.shots[-1]
-        points = {
-            other: estimate(matrices[last]).point
-            for other, matrices in self.scores.items()
-            if other[0] == row_key[0]
-            and other != row_key
-            and other[2] != REFERENCE
-            and last in matrices
+        rows = {
+            key: found[last].values
+            for key, found in self.competing.items()
+            if last in found and key not in self.privileged and len(found[last].seeds) > 1
         }
-        points = {other: point for other, point in points.items() if not math.isnan(point)}
-        if not points or last not in self.scores.get(row_key, {}):
-            return NO_ESTIMATE.columns("improvement") | {"improvement_over": ""}
-        rival = max(points, key=lambda other: (points[other], other))
-        value = estimate_improvement(self.scores[row_key][last], self.scores[rival][last])
-        return value.columns("improvement") | {"improvement_over": " ".join(rival[1:])}
+        lines = [
+            dict(zip(ROW_KEY, first, strict=True))
+            | {f"over_{name}": value for name, value in zip(ROW_KEY[1:], second[1:], strict=True)}
+            | estimate_improvement(rows[first], rows[second]).columns("probability")
+            for first in rows
+            for second in rows
+            if first != second and first[0] == second[0]
+        ]
+        return pd.DataFrame(lines)
 
     def _costs(self, records: pd.DataFrame, cells: Sequence[str]) -> dict[str, Any]:
         """Return costs per cell, averaged over seeds, and the number of invalid episodes."""
         states = [self.manifest.cells[key] for key in cells if key in set(records["cell"])]
         seconds = [state.wall_seconds for state in states if state.wall_seconds is not None]
         per_cell = records.groupby("cell")[["num_params", "train_env_steps"]].max().mean()
+        support = records.groupby("shots")["support_env_steps"].mean()
         return {
             "num_params": per_cell["num_params"],
             "train_env_steps": per_cell["train_env_steps"],
             "wall_seconds": sum(seconds) / len(seconds) if seconds else float("nan"),
             "invalid_episodes": int(records["invalid"].sum()),
-        }
+        } | {f"test_steps_{count}": float(support.get(count, np.nan)) for count in self.shots}
 
     def references(self) -> Iterator[dict[str, Any]]:
         """Yield measured, failed and analytic reference lines: one value for every shot count."""
@@ -212,7 +333,7 @@ class _RowBuilder:
                 records = self._records(row_key)
                 row: dict[str, Any] = dict(zip(ROW_KEY, row_key, strict=True))
                 row["seeds"] = records["seed"].nunique()
-                value = estimate(matrices[min(matrices)])
+                value = Estimate(estimate(matrices[min(matrices)].values).point)
                 for count in self.shots:
                     row |= value.columns(f"return_{count}")
                 yield row | {"invalid_episodes": int(records["invalid"].sum())}
@@ -233,7 +354,9 @@ class _RowBuilder:
         return records
 
 
-def _insert_success(frame: pd.DataFrame, rates: Scores, shots: Sequence[int]) -> pd.DataFrame:
+def _insert_success(
+    frame: pd.DataFrame, rates: Scores, shots: Sequence[int], split: str
+) -> pd.DataFrame:
     """Return ``frame`` with success rates in [0, 1] after the returns."""
     rows = []
     for row_key in frame[list(ROW_KEY)].itertuples(index=False, name=None):
@@ -241,22 +364,26 @@ def _insert_success(frame: pd.DataFrame, rates: Scores, shots: Sequence[int]) ->
         row: dict[str, float] = {}
         for count in shots:
             value = matrices.get(min(matrices) if row_key[2] == REFERENCE and matrices else count)
-            found = NO_ESTIMATE if value is None else estimate_rate(value)
+            found = NO_ESTIMATE if value is None else _rate(value, split)
+            # Reference lines are not trained: another seed of theirs is no other training.
+            found = Estimate(found.point) if row_key[2] == REFERENCE else found
             row |= found.columns(f"success_{count}")
         for count in shots[1:]:
             paired = count in matrices and 0 in matrices
-            gain = _rate_gain(matrices[count] - matrices[0]) if paired else NO_ESTIMATE
-            row |= gain.columns(f"success_gain_{count}")
+            gain = difference(matrices[count], matrices[0]) if paired else NO_ESTIMATE
+            # Equal gains of all seeds are most often 0 of none and none of 0.
+            certain = gain.low == gain.high
+            row |= (Estimate(gain.point) if certain else gain).columns(f"success_gain_{count}")
         rows.append(row)
     position = list(frame.columns).index(f"return_{shots[-1]}_high") + 1
     left, right = frame.iloc[:, :position], frame.iloc[:, position:]
     return pd.concat([left, pd.DataFrame(rows, index=frame.index), right], axis=1)
 
 
-def _rate_gain(difference: Array) -> Estimate:
-    """Return the gain; no interval if all gains are equal, since its bootstrap has no width."""
-    gain = estimate(difference)
-    return replace(gain, low=math.nan, high=math.nan) if gain.low == gain.high else gain
+def _rate(matrix: ScoreMatrix, split: str) -> Estimate:
+    # Without classes, the part of a name before the slash is the split.
+    classes = [class_of(task) for task in matrix.tasks]
+    return estimate_rate(matrix.values, ["" if name == split else name for name in classes])
 
 
 def class_table(records: pd.DataFrame, table: pd.DataFrame, shots: Sequence[int]) -> pd.DataFrame:
@@ -274,7 +401,7 @@ def class_table(records: pd.DataFrame, table: pd.DataFrame, shots: Sequence[int]
         for row_key in table[list(ROW_KEY)].itertuples(index=False, name=None):
             if row_key in rates:
                 line = {CLASS: name} | dict(zip(ROW_KEY, row_key, strict=True))
-                line["goals"] = next(iter(rates[row_key].values())).shape[1]
+                line["goals"] = len(next(iter(rates[row_key].values())).tasks)
                 for count in shots:
                     source = 0 if row_key[2] == REFERENCE else count
                     line |= _class_rate(rates[row_key].get(source)).columns(f"success_{count}")
@@ -283,14 +410,14 @@ def class_table(records: pd.DataFrame, table: pd.DataFrame, shots: Sequence[int]
     return pd.DataFrame(lines)
 
 
-def _class_rate(rates: Array | None) -> Estimate:
+def _class_rate(rates: ScoreMatrix | None) -> Estimate:
     point = _mean(rates)
-    trials = 0 if rates is None else int((~np.isnan(rates).all(axis=0)).sum())
+    trials = 0 if rates is None else int((~np.isnan(rates.values).all(axis=0)).sum())
     return Estimate(point, *wilson(point, trials)) if trials else NO_ESTIMATE
 
 
-def _mean(values: Array | None) -> float:
+def _mean(matrix: ScoreMatrix | None) -> float:
     """Return the mean over seeds and tasks that have a valid episode."""
-    if values is None or np.isnan(values).all():
+    if matrix is None or np.isnan(matrix.values).all():
         return float("nan")
-    return float(np.nanmean(values))
+    return float(np.nanmean(matrix.values))

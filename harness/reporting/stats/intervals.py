@@ -1,25 +1,31 @@
-"""Point estimates with 95 % intervals (Agarwal et al. 2021, arXiv 2108.13264).
+"""Point estimates with 95 % intervals.
 
-Array letters: S seeds, T tasks, R bootstrap replicates.
+The unit is the seed: all tasks of a seed share one trained policy, so the spread between tasks says
+nothing about another training run. Array letters: S seeds, T tasks.
 """
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from statistics import NormalDist
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float
+from scipy import special
 
-REPLICATES = 10_000
 CONFIDENCE = 0.95
-MIN_SEEDS = 3
-"""With fewer seeds the interval is over tasks instead of seeds."""
+POWER = 0.8
+"""Probability with which ``detectable_difference`` is found."""
+REPLICATES = 5_000
+"""Bootstrap replicates."""
+MANY = 10
+"""Fewest runs that are resampled. Fewer have too few distinct resamples for a bootstrap."""
 _BOOTSTRAP_SEED = 20210831
 """Fixed, so the same records always give the same table."""
+
+# scipy.stats takes half a second to import, so it is imported where it is used.
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
 
@@ -29,77 +35,105 @@ class Estimate:
     """A point estimate with its 95 % interval; NaN where the data give none."""
 
     point: float
-    low: float
-    high: float
+    low: float = math.nan
+    high: float = math.nan
 
     def columns(self, name: str) -> dict[str, float]:
         """Return the table columns ``name``, ``name_low`` and ``name_high``."""
         return {name: self.point, f"{name}_low": self.low, f"{name}_high": self.high}
 
 
-NO_ESTIMATE = Estimate(np.nan, np.nan, np.nan)
+NO_ESTIMATE = Estimate(math.nan)
 
 
-def iqm(x: Float[np.ndarray, "*shape"], axis: int | tuple[int, ...] | None = None) -> Any:
-    """Return the interquartile mean: the mean without the ⌊n/4⌋ lowest and highest values.
+def seed_means(values: Float[np.ndarray, "S T"]) -> Float[np.ndarray, " S"]:
+    """Return the mean over tasks of each seed.
 
-    With fewer than four values this is the mean. ``axis=None`` pools all values.
+    Tasks without a valid episode (NaN) on any seed are left out. A seed without any is NaN.
     """
-    from scipy.stats import trim_mean  # takes half a second, which most commands need not spend
+    usable = ~np.isnan(values)
+    values, usable = values[:, usable.any(axis=0)], usable[:, usable.any(axis=0)]
+    counts = usable.sum(axis=1)
+    sums = np.where(usable, values, 0.0).sum(axis=1)
+    means: Array = np.full(len(values), math.nan)
+    np.divide(sums, counts, out=means, where=counts > 0)
+    return means
 
-    return trim_mean(x, 0.25, axis=axis)
 
+def student(means: Float[np.ndarray, " S"]) -> Estimate:
+    """Return the mean of the seeds with Student's t interval; no interval for one seed.
 
-def stratified_bootstrap(
-    scores: Float[np.ndarray, "runs strata"],
-    statistic: Callable[[Float[np.ndarray, "R runs strata"]], Float[np.ndarray, " R"]],
-    replicates: int = REPLICATES,
-) -> tuple[float, float]:
-    """Return the percentile interval of ``statistic``, resampling runs within each stratum."""
-    runs, strata = scores.shape
-    draws = _draws(replicates, runs, strata)
-    return _percentiles(statistic(scores[draws, np.arange(strata)]))
+    One seed without a valid episode makes the estimate NaN: the others are not a sample of all.
+    """
+    seeds = len(means)
+    if not seeds or np.isnan(means).any():
+        return NO_ESTIMATE
+    point = float(means.mean())
+    if seeds < 2:
+        return Estimate(point)
+    quantile = special.stdtrit(seeds - 1, (1 + CONFIDENCE) / 2)
+    half = float(quantile * means.std(ddof=1) / math.sqrt(seeds))
+    return Estimate(point, point - half, point + half)
 
 
 def estimate(values: Float[np.ndarray, "S T"]) -> Estimate:
-    """Return the estimate for one row of the table from its score per seed and task.
+    """Return the estimate for one row of the table: mean over tasks, then over seeds."""
+    return student(seed_means(values))
 
-    With ``MIN_SEEDS`` seeds or more: mean over tasks within each seed, then IQM over seeds, with
-    seeds resampled. All tasks of a seed share one trained policy, so resampling tasks as well
-    would understate the spread. With fewer seeds: mean over seeds and tasks, with tasks resampled.
-    Tasks that are NaN (no valid episode) are left out.
+
+def estimate_difference(
+    first: Float[np.ndarray, "Sx T"], second: Float[np.ndarray, "Sy T"], *, paired: bool
+) -> Estimate:
+    """Return the mean of ``first`` minus that of ``second`` over the same T tasks.
+
+    Args:
+        first: scores by seed and task.
+        second: scores by seed and task, of the same seeds if ``paired``.
+        paired: take differences seed by seed, with Student's interval; else Welch's interval.
     """
-    values = values[:, ~np.isnan(values).all(axis=0)]
-    if not values.size or np.isnan(values).all(axis=1).any():
-        return NO_ESTIMATE
-    if len(values) >= MIN_SEEDS:
-        scores = np.nanmean(values, axis=1)[:, None]
-        low, high = stratified_bootstrap(scores, lambda draws: iqm(draws, axis=(1, 2)))
-        return Estimate(float(iqm(scores)), low, high)
-    scores = np.nanmean(values, axis=0)[:, None]
-    if len(scores) < 2:
-        return Estimate(float(scores.mean()), np.nan, np.nan)
-    low, high = stratified_bootstrap(scores, lambda draws: draws.mean(axis=(1, 2)))
-    return Estimate(float(scores.mean()), low, high)
+    from scipy import stats
+
+    if paired:
+        return estimate(first - second)
+    x, y = seed_means(first), seed_means(second)
+    point = float(x.mean() - y.mean())
+    if math.isnan(point) or min(len(x), len(y)) < 2:
+        return Estimate(point)
+    if not (np.ptp(x) or np.ptp(y)):
+        return Estimate(point, point, point)
+    interval = stats.ttest_ind(x, y, equal_var=False).confidence_interval(CONFIDENCE)
+    return Estimate(point, float(interval.low), float(interval.high))
 
 
-def estimate_rate(values: Float[np.ndarray, "S T"]) -> Estimate:
-    """Return a rate in [0, 1]; its interval is the union of the bootstrap's and Wilson's.
+def estimate_rate(values: Float[np.ndarray, "S T"], classes: Sequence[str]) -> Estimate:
+    """Return a rate in [0, 1], with the tasks clustered by class.
 
-    Near 0 and 1 the bootstrap alone is too narrow: resampling 0 of 20 successes gives an interval
-    of zero width. Wilson's interval counts one trial per task, however many episodes and seeds
-    were run on it, because they share the task's goal.
+    The point is the mean over the tasks of a class, then over classes, then over seeds. The
+    interval is Student's over seeds, cut to [0, 1]. Where all seeds agree (mostly at 0 or 1), it is
+    Wilson's with one trial per class: tasks of a class succeed or fail together.
+
+    Args:
+        values: rate by seed and task; NaN without a valid episode.
+        classes: class of each task; tasks that have none are a class each.
     """
-    bootstrap = estimate(values)
-    if np.isnan(bootstrap.point):
-        return bootstrap
-    trials = int((~np.isnan(values).all(axis=0)).sum())
-    low, high = wilson(bootstrap.point, trials)
-    return Estimate(
-        bootstrap.point,
-        float(np.fmin(low, bootstrap.low)),
-        float(np.fmax(high, bootstrap.high)),
-    )
+    means = class_means(values, classes)
+    found = estimate(means)
+    if math.isnan(found.low):
+        return found
+    if found.low == found.high:
+        trials = int((~np.isnan(means).all(axis=0)).sum())
+        return Estimate(found.point, *wilson(found.point, trials))
+    return Estimate(found.point, max(found.low, 0.0), min(found.high, 1.0))
+
+
+def class_means(
+    values: Float[np.ndarray, "S T"], classes: Sequence[str]
+) -> Float[np.ndarray, "S C"]:
+    """Return the mean over the tasks of each class; tasks of class '' are a class each."""
+    names = [name or f"/{index}" for index, name in enumerate(classes)]
+    _, places = np.unique(names, return_inverse=True)
+    columns = [seed_means(values[:, places == place]) for place in range(places.max() + 1)]
+    return np.stack(columns, axis=1)
 
 
 def wilson(rate: float, trials: int) -> tuple[float, float]:
@@ -107,46 +141,88 @@ def wilson(rate: float, trials: int) -> tuple[float, float]:
 
     ``scipy.stats.binomtest`` needs an integer count; ``rate`` may be a mean over seeds.
     """
-    z = NormalDist().inv_cdf((1 + CONFIDENCE) / 2)
+    z = float(special.ndtri((1 + CONFIDENCE) / 2))
     center = (rate + z**2 / (2 * trials)) / (1 + z**2 / trials)
     half = z * np.sqrt(rate * (1 - rate) / trials + z**2 / (4 * trials**2)) / (1 + z**2 / trials)
     return 0.0 if rate == 0 else float(center - half), 1.0 if rate == 1 else float(center + half)
 
 
-def estimate_improvement(x: Float[np.ndarray, "Sx T"], y: Float[np.ndarray, "Sy T"]) -> Estimate:
-    """Return P(X > Y) on a task, averaged over tasks; ties count one half (Mann-Whitney U).
+def detectable_difference(sd: float, seeds: int) -> float:
+    """Return the difference between two rows that a two-sided t test finds with ``POWER``.
 
-    The interval resamples seeds or tasks by the same rule as ``estimate``.
+    Args:
+        sd: standard deviation between seeds, of either row.
+        seeds: seeds of each row; NaN is returned for fewer than two.
     """
-    valid = ~(np.isnan(x).any(axis=0) | np.isnan(y).any(axis=0))
-    if not valid.any() or not len(x) or not len(y):
-        return NO_ESTIMATE
+    if seeds < 2 or not math.isfinite(sd):
+        return math.nan
+    freedom = 2 * (seeds - 1)
+    critical = special.stdtrit(freedom, (1 + CONFIDENCE) / 2)
+    # The noncentrality at which the statistic exceeds its critical value so often.
+    shift = special.nctdtrinc(freedom, 1 - POWER, critical)
+    return float(sd * shift * math.sqrt(2 / seeds))
+
+
+def improvement_by_seed(
+    x: Float[np.ndarray, "Sx T"], y: Float[np.ndarray, "Sy T"]
+) -> Float[np.ndarray, "Sx Sy T"]:
+    """Return 1 where a seed of ``x`` beats a seed of ``y`` on a task, 0 where not, ½ for a tie.
+
+    Tasks without a valid episode on any seed are left out. The mean over seeds is Mann and
+    Whitney's U statistic; that over tasks too is the probability of improvement (arXiv 2108.13264).
+    """
+    valid: Bool[np.ndarray, " T"] = ~(np.isnan(x).any(axis=0) | np.isnan(y).any(axis=0))
     difference = x[:, None, valid] - y[None, :, valid]
-    wins = np.where(difference == 0, 0.5, difference > 0)  # [Sx, Sy, T]
-    point = float(wins.mean())
-    if min(len(x), len(y)) >= MIN_SEEDS:
-        by_seed = wins.mean(axis=2)
-        first, second = _draws(REPLICATES, len(x), 1), _draws(REPLICATES, len(y), 1, stream=1)
-        resampled = by_seed[first, second.transpose(0, 2, 1)]
-        return Estimate(point, *_percentiles(resampled.mean(axis=(1, 2))))
-    if wins.shape[2] < 2:
-        return Estimate(point, np.nan, np.nan)
-    by_task = wins.mean(axis=(0, 1))[:, None]
-    return Estimate(point, *stratified_bootstrap(by_task, lambda draws: draws.mean(axis=(1, 2))))
+    return np.where(difference == 0, 0.5, difference > 0)
 
 
-@functools.lru_cache(maxsize=16)
-def _draws(
-    replicates: int, runs: int, strata: int, stream: int = 0
-) -> Int[np.ndarray, "R runs strata"]:
-    """Return the run drawn at each place of each replicate; cached, because rows share them."""
-    rng = np.random.Generator(np.random.PCG64([_BOOTSTRAP_SEED, stream]))
-    draws = rng.integers(runs, size=(replicates, runs, strata))
-    draws.flags.writeable = False
-    return draws
+def estimate_improvement(x: Float[np.ndarray, "Sx T"], y: Float[np.ndarray, "Sy T"]) -> Estimate:
+    """Return P(X > Y) on a task, averaged over tasks that share their seeds' policies.
+
+    The interval resamples the seeds of both; none with fewer than ``MANY`` seeds on a side.
+    """
+    wins = improvement_by_seed(x, y)
+    if not wins.size:
+        return NO_ESTIMATE
+    by_seed = wins.mean(axis=2)
+    point = float(by_seed.mean())
+    if min(by_seed.shape) < MANY:
+        return Estimate(point)
+    places = tuple(np.arange(count) for count in by_seed.shape)
+
+    def mean(first: Any, second: Any, axis: int) -> Array:
+        chosen: Array = by_seed[first[..., :, None], second[..., None, :]].mean(axis=(-2, -1))
+        return chosen
+
+    return Estimate(point, *_percentile_interval(places, mean))
 
 
-def _percentiles(values: Float[np.ndarray, " R"]) -> tuple[float, float]:
-    tail = 50 * (1 - CONFIDENCE)
-    low, high = np.percentile(values, [tail, 100 - tail])
-    return float(low), float(high)
+def stratified_bootstrap(
+    scores: Float[np.ndarray, "runs strata"],
+    statistic: Callable[[Float[np.ndarray, "... runs strata"]], Float[np.ndarray, ...]],
+) -> tuple[float, float]:
+    """Return the percentile interval of ``statistic``, resampling runs within each stratum."""
+
+    def on_strata(*strata: Array, axis: int) -> Array:
+        return statistic(np.stack(strata, axis=-1))
+
+    return _percentile_interval(tuple(scores.T), on_strata)
+
+
+def _percentile_interval(
+    samples: tuple[np.ndarray, ...], statistic: Callable[..., Array]
+) -> tuple[float, float]:
+    from scipy import stats
+
+    found = stats.bootstrap(
+        samples,
+        statistic,
+        n_resamples=REPLICATES,
+        batch=500,
+        vectorized=True,
+        confidence_level=CONFIDENCE,
+        method="percentile",
+        rng=np.random.default_rng(_BOOTSTRAP_SEED),
+    )
+    interval = found.confidence_interval
+    return float(interval.low), float(interval.high)

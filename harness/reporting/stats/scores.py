@@ -5,13 +5,14 @@ Array letters: S seeds, T tasks.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
 import pandas as pd
 
 from harness.errors import ArtefactError
-from harness.reporting.stats.intervals import Array, Estimate, estimate
+from harness.reporting.stats.intervals import Array, Estimate, estimate_difference, seed_means
 from harness.reporting.store.manifest import Manifest
 from harness.reporting.store.schema import UNIQUE
 from harness.types import REFERENCE
@@ -20,8 +21,25 @@ ROW_KEY = ("task_dist", "policy", "learner", "adapter")
 """Columns that identify one row of a table."""
 
 RowKey: TypeAlias = tuple[str, ...]
-Scores: TypeAlias = dict[RowKey, dict[int, Array]]
-"""Row -> shots -> [S, T] mean over valid query episodes; NaN if a task has none."""
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreMatrix:
+    """Means over the valid query episodes of one row at one number of shots."""
+
+    values: Array
+    """[S, T]; NaN if a task has no valid episode."""
+    seeds: tuple[int, ...]
+    tasks: tuple[str, ...]
+
+    @property
+    def by_seed(self) -> Array:
+        """Mean over tasks of each seed, [S]."""
+        return seed_means(self.values)
+
+
+Scores: TypeAlias = dict[RowKey, dict[int, ScoreMatrix]]
+"""Row -> shots -> scores."""
 
 
 def usable_records(records: pd.DataFrame, manifest: Manifest) -> dict[str, pd.DataFrame]:
@@ -82,29 +100,41 @@ def scores(records: pd.DataFrame, column: str) -> Scores:
     values = records[column].astype(float).where(~records["invalid"])
     keys = [*ROW_KEY, "shots", "seed", "task"]
     means = values.groupby([records[key] for key in keys], sort=True).mean().unstack("task")
-    seeds: dict[RowKey, dict[int, list[Array]]] = {}
-    for key, per_task in zip(means.index.to_list(), means.to_numpy(np.float64), strict=True):
-        row, shots = tuple(key[: len(ROW_KEY)]), int(key[len(ROW_KEY)])
-        seeds.setdefault(row, {}).setdefault(shots, []).append(per_task)
-    return {
-        row: {shots: np.stack(matrix) for shots, matrix in by_shots.items()}
-        for row, by_shots in seeds.items()
-    }
+    found: Scores = {}
+    for key, part in means.groupby(level=[*ROW_KEY, "shots"], sort=True):
+        *names, count = map(str, key)
+        row, shots = tuple(names), int(count)
+        seeds = tuple(map(int, part.index.get_level_values("seed")))
+        matrix = ScoreMatrix(part.to_numpy(np.float64), seeds, tuple(map(str, part.columns)))
+        found.setdefault(row, {})[shots] = matrix
+    return found
+
+
+def difference(first: ScoreMatrix, second: ScoreMatrix) -> Estimate:
+    """Estimate ``first`` minus ``second``: paired if they have the same seeds, else Welch's.
+
+    Raises:
+        UnpairedError: they were not scored on the same tasks.
+    """
+    if first.tasks != second.tasks:
+        raise UnpairedError("scored on different tasks")
+    paired = first.seeds == second.seeds
+    return estimate_difference(first.values, second.values, paired=paired)
 
 
 class UnpairedError(ValueError):
-    """Two rows were not scored on the same seeds and tasks."""
+    """Two rows were not scored on the same tasks, or one was not scored."""
 
 
-def paired_difference(
+def row_difference(
     records: pd.DataFrame, first: RowKey, second: RowKey, *, shots: tuple[int, int]
 ) -> Estimate:
     """Estimate ``first`` after ``shots[0]`` minus ``second`` after ``shots[1]``.
 
-    Paired by seed and task. The two rows may be the same.
+    Seed by seed where the two have the same seeds, else by Welch's interval. They may be the same.
 
     Raises:
-        UnpairedError: a row has no such records, or the two have different seeds or tasks.
+        UnpairedError: a row has no such records, or the two have different tasks.
     """
     both = []
     for row, count in zip((first, second), shots, strict=True):
@@ -113,12 +143,5 @@ def paired_difference(
             mask &= records[key].eq(value)
         if not mask.any():
             raise UnpairedError(f"no records of {row} after {count} shots")
-        both.append(records[mask].sort_values(list(UNIQUE)))
-    pairs = [set(zip(part["seed"], part["task"], strict=True)) for part in both]
-    if pairs[0] != pairs[1]:
-        raise UnpairedError(f"{first} and {second} have different seeds or tasks")
-    minuend, subtrahend = (
-        scores(part, "return_")[row][count]
-        for part, row, count in zip(both, (first, second), shots, strict=True)
-    )
-    return estimate(minuend - subtrahend)
+        both.append(scores(records[mask], "return_")[row][count])
+    return difference(*both)

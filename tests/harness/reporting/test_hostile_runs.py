@@ -8,7 +8,7 @@ import pytest
 
 from harness.cli import publish, status, sweep, tables
 from harness.errors import ExitCode
-from harness.reporting.rebuild import _folder_name
+from harness.reporting.rebuild import folder_name
 from harness.reporting.store.manifest import config_hash
 from tests.harness.reporting.synthetic_run import make_run
 
@@ -147,7 +147,7 @@ def test_a_hostile_log_of_events_costs_no_view(capsys):
 
 def test_names_of_tables_stay_in_the_folder_of_figures():
     names = ["x.test_tasks=[0, 1]", "x.test_tasks=[0, 1", "x.a/b", "x.a-b", "y" * 200, "y" * 201]
-    folders = [_folder_name(name) for name in [*names, "point_goal, protocol=/../../../x"]]
+    folders = [folder_name(name) for name in [*names, "point_goal, protocol=/../../../x"]]
     assert len(set(folders)) == len(folders)
     assert all(len(name) < 128 and Path(name).name == name for name in folders)
-    assert _folder_name("point_goal, horizon=8") == "point_goal.horizon-8"
+    assert folder_name("point_goal, horizon=8") == "point_goal.horizon-8"

@@ -1,9 +1,11 @@
 """Published runs load with this code, and their tables match their records."""
 
+import shutil
 from pathlib import Path
 
 import pytest
 
+from harness.cli import tables as command
 from harness.config.schema import config_as_dict
 from harness.config.validation import config_from_dict
 from harness.reporting.rebuild import exit_code, load_tables
@@ -24,6 +26,23 @@ def test_published_tables_match_their_records(run):
     tables = load_tables(run)
     assert exit_code(tables) == 0
     assert (run / "table.md").read_text() == "\n".join(map(to_markdown, tables))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("run", PUBLISHED, ids=lambda run: run.name)
+def test_rebuilding_a_published_run_changes_no_file(run, tmp_path):
+    copy = shutil.copytree(run, tmp_path / run.name)
+    assert command.main([str(copy)]) == 0
+    before, after = (
+        {
+            path.relative_to(folder): path.read_bytes()
+            for path in folder.rglob("*")
+            if path.is_file()
+        }
+        for folder in (run, copy)
+    )
+    assert before.keys() == after.keys()
+    assert [name for name in before if before[name] != after[name]] == []
 
 
 @pytest.mark.parametrize("run", PUBLISHED, ids=lambda run: run.name)

@@ -20,10 +20,12 @@ def test_rows_are_paired_by_seed_and_task(tmp_path):
 NUMBERS = ("-2.00", "+0.00", "+8.00")
 
 
-def test_rows_with_other_seeds_have_no_difference(tmp_path):
+def test_rows_with_other_seeds_have_an_unpaired_interval(tmp_path):
     run = make_run(tmp_path / "run", failed=("point_goal.gru.maml.s1",)).path
     (block,) = differences(run, "ssm maml")
-    assert {text for text, _ in block.rows[0][1:]} == {"not the same"}
+    assert [text for text, _ in block.rows[0][1:]] == list(NUMBERS)
+    low, high = map(float, block.rows[0][1][1].strip("[]").split(","))
+    assert high - low > 2  # seeds are 0.5 apart
 
 
 def test_a_run_whose_settings_vary_is_compared_by_them(tmp_path):

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.reporting.rebuild import rebuild
-from harness.reporting.render.figures import Panels, spread
+from harness.reporting.render.panels import Panels, spread
 from tests.harness.reporting.synthetic_run import curve_of, expected_cells, make_run
 
 CELLS = expected_cells()

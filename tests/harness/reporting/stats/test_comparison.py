@@ -9,7 +9,9 @@ import pytest
 from harness.errors import ArtefactError
 from harness.reporting.rebuild import load_comparison
 from harness.reporting.stats.comparison import comparison_table
+from harness.reporting.stats.intervals import detectable_difference
 from tests.harness.reporting.synthetic_run import (
+    DIST,
     REFERENCES,
     expected_cells,
     frame_of,
@@ -45,10 +47,59 @@ def test_the_gain_is_paired_by_seed_and_task(table):
             assert interval == pytest.approx([slope * shots] * 3)
 
 
-def test_improvement_compares_with_the_best_other_row(table):
-    gru, ssm = row_of(table, "gru"), row_of(table, "ssm")
-    assert (gru["improvement"], ssm["improvement"]) == (1.0, 0.0)
-    assert gru["improvement_over"] == "ssm maml gradient"
+def test_improvement_is_a_matrix_of_named_rows_without_privileged_ones():
+    cells = expected_cells(learners=("maml", "oracle"))
+    rows = [row for cell in cells for row in records_of(cell)]
+    pairs = comparison_table(frame_of(rows), manifest_of(cells)).improvement
+    names = list(zip(pairs["policy"], pairs["learner"], pairs["over_policy"], strict=True))
+    assert names == [("gru", "maml", "ssm"), ("ssm", "maml", "gru")]
+    assert set(pairs["over_learner"]) == {"maml"}
+    assert pairs["probability"].tolist() == [1.0, 0.0]
+
+
+def test_a_learner_is_privileged_by_its_kind_whatever_its_label():
+    cells = expected_cells(learners=("maml", "told"))
+    rows = [row for cell in cells for row in records_of(cell)]
+    manifest = manifest_of(cells)
+    for key, cell in manifest.cells.items():
+        if cell.learner == "told":
+            config = cell.config | {"learner": {"told": {"kind": "oracle"}}}
+            manifest.cells[key] = cell.model_copy(update={"config": config})
+    table = comparison_table(frame_of(rows), manifest)
+    assert {row[2] for row in table.privileged} == {"told"}
+    assert set(table.improvement["over_learner"]) == {"maml"}
+
+
+def test_regret_is_to_the_best_oracle_seed_by_seed():
+    cells = expected_cells(learners=("maml", "oracle"))
+    rows = [
+        dataclasses.replace(row, return_=row.return_ + 6 * (cell.learner == "oracle"))
+        for cell in cells
+        for row in records_of(cell)
+    ]
+    table = comparison_table(frame_of(rows), manifest_of(cells))
+    assert table.oracle == (DIST, "gru", "oracle", "gradient")  # at five shots gru is ahead
+    ssm = row_of(table, "ssm")
+    # gru starts 2 lower and gains 2 a shot more; the oracles are 6 higher; seeds cancel.
+    for shots, value in ((0, 4), (1, 6), (5, 14)):
+        found = [ssm[f"regret_{shots}{end}"] for end in ("", "_low", "_high")]
+        assert found == pytest.approx([value] * 3)
+    assert np.isnan(row_of(table, "gru", "oracle")["regret_5"])
+
+
+def test_environment_steps_on_the_task_are_a_column(table):
+    assert [row_of(table, "ssm")[f"test_steps_{count}"] for count in (0, 1, 5)] == [0, 400, 2000]
+
+
+def test_every_seed_is_in_the_table(table):
+    lines = table.seed_scores
+    for line in lines.to_dict("records"):
+        by_hand = np.mean([score(line["policy"], line["seed"], t, line["shots"]) for t in range(4)])
+        assert line["return"] == pytest.approx(by_hand)
+    assert len(lines) == 2 * 3 * 3
+    # Seeds of a row differ by 0.5 each.
+    assert table.seed_sd == pytest.approx(0.5)
+    assert table.detectable == pytest.approx(detectable_difference(0.5, 3))
 
 
 def test_reference_lines_are_rows_with_one_value_at_every_number_of_shots(table):
@@ -121,10 +172,16 @@ def test_success_rates_appear_where_success_is_possible_even_at_zero():
     assert row_of(comparison_table(half, manifest_of([cell])), "ssm")["success_5"] == 0.5
 
 
-def test_with_few_seeds_the_interval_is_over_tasks(tmp_path):
-    few, _ = load_comparison(make_run(tmp_path / "run", seeds=(0, 1)).path)
-    row = row_of(few, "ssm")
-    assert row["return_0_high"] - row["return_0_low"] > 1.5  # tasks spread by 3, seeds by 0.5
+def test_one_seed_has_no_interval_and_two_have_a_wide_one(tmp_path):
+    for seeds in ((0,), (0, 1)):
+        table, _ = load_comparison(make_run(tmp_path / str(len(seeds)), seeds=seeds).path)
+        row = row_of(table, "ssm")
+        width = row["return_0_high"] - row["return_0_low"]
+        if len(seeds) == 1:
+            assert np.isnan(width)
+            assert np.isnan(table.detectable)
+        else:
+            assert width == pytest.approx(2 * 12.706 * 0.25, rel=1e-3)  # t of one degree of freedom
 
 
 def test_without_shots_there_is_no_gain(tmp_path):

@@ -1,0 +1,237 @@
+"""Figures of paired findings: differences between rows, and return against the task's parameter."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+import task_distributions
+from harness.reporting.render.panels import add_legend
+from harness.reporting.render.style import LineKey, Style, new_figure, styles_of
+from harness.reporting.stats.comparison import FLAT, Comparison
+from harness.reporting.stats.intervals import Estimate, estimate_difference
+from harness.reporting.stats.scores import ROW_KEY, RowKey
+from harness.reporting.store.manifest import Manifest
+from harness.reporting.text import printable
+from harness.types import REFERENCE
+from task_distributions.base import Split
+
+CONTROL = "multitask"
+"""Learner of the rows that others are drawn against: the same policy without adaptation."""
+MAX_PANELS = 9
+ZERO, ORACLE = ("zero action", ":", "0.6"), ("oracle", "-", "0.35")
+"""Name, line and gray of the lines behind the tasks of a row."""
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """One line of a difference plot."""
+
+    row: RowKey
+    estimate: Estimate
+    seeds: tuple[float, ...]
+    """Differences of each seed; empty where the two have different seeds."""
+
+
+def differences_figure(dist: str, table: Comparison) -> Figure | None:
+    """Draw gains from adaptation, and each row minus the control of its policy; None without."""
+    rows = _rows(dist, table)
+    last = table.shots[-1]
+    adapting = [row for row in rows if row[3] not in FLAT] if last else []
+    gains = [difference_of(table, (row, last), (row, 0)) for row in adapting]
+    control = {row[1]: row for row in rows if row[2] == CONTROL}
+    rivals = [
+        difference_of(table, (row, last), (control[row[1]], last))
+        for row in rows
+        if row[1] in control and row[2] != CONTROL
+    ]
+    shots = f"{last} shot{'s' * (last != 1)}"
+    parts = [
+        (f"{shots} minus 0 shots", [part for part in gains if part is not None]),
+        (f"row minus {CONTROL} of its policy, {shots}", [part for part in rivals if part]),
+    ]
+    parts = [(title, lines) for title, lines in parts if lines]
+    if not parts:
+        return None
+    height = 0.9 + 0.26 * max(len(lines) for _, lines in parts)
+    figure = new_figure(3.5 * len(parts) + 0.8, max(1.8, height))
+    styles = styles_of([line_key(row) for row in rows])
+    for axes, (title, lines) in zip(
+        figure.subplots(1, len(parts), squeeze=False)[0], parts, strict=True
+    ):
+        _draw_differences(axes, lines, styles)
+        axes.set_title(title, loc="left")
+        axes.set_xlabel("difference in return")
+    counts = {len(line.seeds) for _, lines in parts for line in lines if line.seeds}
+    note = "one seed, no interval"
+    if max(counts, default=0) > 1:
+        n = " or ".join(map(str, sorted(counts)))
+        note = f"mean and 95 % interval (Student's t on differences of {n} seeds), dots: seeds"
+    text = printable(f"{dist}, {table.split} tasks: {note}")
+    figure.suptitle(text, x=0.01, ha="left", fontsize=8.5, parse_math=False)
+    return figure
+
+
+def difference_of(
+    table: Comparison, first: tuple[RowKey, int], second: tuple[RowKey, int]
+) -> Difference | None:
+    """Return the difference in return of two rows after so many shots; None if one has none."""
+    x, y = (_by_seed(table, *side) for side in (first, second))
+    if x.empty or y.empty:
+        return None
+    paired = list(x.index) == list(y.index)
+    value = estimate_difference(x.to_numpy()[:, None], y.to_numpy()[:, None], paired=paired)
+    return Difference(first[0], value, tuple((x - y).tolist()) if paired else ())
+
+
+def _by_seed(table: Comparison, row: RowKey, shots: int) -> pd.Series:
+    lines = table.seed_scores[table.seed_scores["shots"] == shots]
+    for name, value in zip(ROW_KEY, row, strict=True):
+        lines = lines[lines[name] == value]
+    return lines.set_index("seed")["return"].sort_index()
+
+
+def _draw_differences(
+    axes: Axes, lines: Sequence[Difference], styles: Mapping[LineKey, Style]
+) -> None:
+    axes.axvline(0, color="0.5", linewidth=0.8)
+    for place, line in enumerate(lines):
+        style = styles[line_key(line.row)]
+        value = line.estimate
+        ends = [[value.point - value.low], [value.high - value.point]]
+        bars = np.maximum(np.nan_to_num(ends), 0)
+        look: dict[str, Any] = {"color": style.color, "marker": style.marker}
+        axes.errorbar([value.point], [place], xerr=bars, capsize=2, markersize=5, **look)
+        height = [place + 0.22] * len(line.seeds)
+        axes.plot(line.seeds, height, ".", color=style.color, alpha=0.55, markersize=4)
+    names = [", ".join(line.row[1:3]) for line in lines]
+    axes.set_yticks(range(len(lines)), [printable(name) for name in names])
+    for text in axes.get_yticklabels():
+        text.set_parse_math(False)
+    axes.set_ylim(len(lines) - 0.4, -0.6)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(True, axis="x", color="0.92", linewidth=0.7)
+
+
+def parameter_figure(dist: str, table: Comparison, manifest: Manifest) -> Figure | None:
+    """Draw return against the task's parameter, before and after adaptation, a panel per row.
+
+    None where tasks have no single continuous parameter or their definition is not installed.
+    """
+    name, values = task_parameter(dist, table, manifest)
+    rows = [row for row in _rows(dist, table) if row[3] not in FLAT][:MAX_PANELS]
+    last = table.shots[-1]
+    if not values or not rows or not last:
+        return None
+    columns = 2 if len(rows) == 4 else min(3, len(rows))
+    lines = -(-len(rows) // columns)
+    figure = new_figure(2.4 * columns + 0.8, 2.1 * lines + 0.7)
+    panels = figure.subplots(lines, columns, squeeze=False, sharex=True, sharey=True).ravel()
+    styles = styles_of([line_key(row) for row in _rows(dist, table)])
+    zero = (dist, "zero-action", REFERENCE, "none")
+    background = [(zero, *ZERO), *([(table.oracle, *ORACLE)] if table.oracle else [])]
+    for axes, row in zip(panels, rows, strict=False):
+        for other, _, line, gray in background:
+            axes.plot(*_points(table, other, 0, values), line, color=gray, linewidth=0.9)
+        _draw_tasks(axes, table, row, styles[line_key(row)], values)
+    for axes in panels[len(rows) :]:
+        axes.set_visible(False)
+    for axes in panels[max(0, len(rows) - columns) : len(rows)]:
+        axes.set_xlabel(name)
+        axes.tick_params(labelbottom=True)
+    for axes in panels[::columns]:
+        axes.set_ylabel("return")
+    dot: dict[str, Any] = {"color": "0.3", "marker": "o", "linestyle": "none", "markersize": 4}
+    handles = [
+        Line2D([], [], markerfacecolor="white", label="0 shots", **dot),
+        Line2D([], [], label=f"{last} shot{'s' * (last != 1)}", **dot),
+    ]
+    handles += [
+        Line2D([], [], linestyle=line, color=gray, label=text) for _, text, line, gray in background
+    ]
+    add_legend(figure, handles)
+    seeds = int(table.frame["seeds"].max())
+    note = f"each {table.split} task, mean of {seeds} seed{'s' * (seeds > 1)}"
+    figure.suptitle(printable(f"{dist}: {note}"), x=0.01, ha="left", fontsize=8.5, parse_math=False)
+    return figure
+
+
+def _draw_tasks(
+    axes: Axes, table: Comparison, row: RowKey, style: Style, values: Mapping[str, float]
+) -> None:
+    """Draw one row: an open marker before adaptation, a filled one after, for every task."""
+    x, before = _points(table, row, 0, values)
+    _, after = _points(table, row, table.shots[-1], values)
+    axes.vlines(x, before, after, color=style.color, alpha=0.35, linewidth=0.8)
+    for y, inside in ((before, "white"), (after, style.color)):
+        look: dict[str, Any] = {"color": style.color, "markerfacecolor": inside}
+        axes.plot(x, y, style.marker, markersize=3.5, **look)
+    axes.set_title(printable(f"{row[1]}, {row[2]}"), loc="left", parse_math=False)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(True, color="0.92", linewidth=0.7)
+
+
+def task_parameter(
+    dist: str, table: Comparison, manifest: Manifest
+) -> tuple[str, dict[str, float]]:
+    """Return the name of the tasks' parameter and its value by task; no value if there is none.
+
+    A goal on a plane has its angle as the parameter.
+    """
+    info = next(info for info in manifest.distributions if info.name == dist)
+    found = None
+    with contextlib.suppress(ImportError, ValueError):  # an extra or a plug-in is not installed
+        found = task_distributions.load(info.versioned_name)
+    if found is None or found.version != info.version:
+        return "", {}
+    tasks = {task.name: dict(task.params) for task in found.tasks(cast(Split, table.split))}
+    scored = set(table.task_scores["task"])
+    params = {name: values for name, values in tasks.items() if name in scored}
+    names = {tuple(values) for values in params.values()}
+    if len(names) != 1 or set(params) != scored:
+        return "", {}
+    (keys,) = names
+    if len(keys) == 1:
+        return keys[0].replace("_", " "), {name: v[keys[0]] for name, v in params.items()}
+    if keys == ("goal_x", "goal_y"):
+        angles = {name: math.atan2(v["goal_y"], v["goal_x"]) for name, v in params.items()}
+        return "angle of the goal", angles
+    return "", {}
+
+
+def _points(
+    table: Comparison, row: RowKey, shots: int, values: Mapping[str, float]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return parameter and mean return of each task, ordered by parameter."""
+    lines = table.task_scores[table.task_scores["shots"] == shots]
+    for name, value in zip(ROW_KEY, row, strict=True):
+        lines = lines[lines[name] == value]
+    means = lines.groupby("task")["return"].mean()
+    x = means.index.map(values).to_numpy(float)
+    order = np.argsort(x)
+    return x[order], means.to_numpy(float)[order]
+
+
+def line_key(row: RowKey) -> LineKey:
+    """Return policy and learner of a row."""
+    return row[1], row[2]
+
+
+def _rows(dist: str, table: Comparison) -> list[RowKey]:
+    return list(_scored_rows(dist, table))
+
+
+def _scored_rows(dist: str, table: Comparison) -> Iterator[RowKey]:
+    frame = table.frame[(table.frame["task_dist"] == dist) & (table.frame["seeds"] > 0)]
+    own = frame[frame["learner"] != REFERENCE]
+    for key in own[list(ROW_KEY)].itertuples(index=False, name=None):
+        yield tuple(map(str, key))

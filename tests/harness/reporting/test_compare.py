@@ -1,0 +1,170 @@
+"""Runs are compared where they were scored alike, refused by name where not, and never changed."""
+
+import dataclasses
+import hashlib
+import io
+
+import pandas as pd
+import pytest
+
+import harness.reporting.compare as module
+from harness.cli import compare as command
+from harness.errors import UsageError
+from harness.reporting.compare import compare
+from harness.reporting.rebuild import load_comparison
+from harness.reporting.store.manifest import CellState, Manifest, config_hash
+from harness.reporting.store.records import RunFolder
+from harness.types import Cell
+from tests.harness.reporting.synthetic_run import (
+    CONFIG,
+    DIST,
+    expected_cells,
+    make_run,
+    make_swept_run,
+    manifest_of,
+    records_of,
+)
+
+
+def state_of(folder):
+    """The bytes and times of every file."""
+    return {
+        path.relative_to(folder): (
+            hashlib.sha256(path.read_bytes()).hexdigest(),
+            path.stat().st_mtime_ns,
+        )
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+def another_run(path, learner="rl2", policy="gru", seeds=(0, 1, 2), **changes):
+    """A run of one row whose returns are 5 higher, and without reference lines."""
+    folder = RunFolder.create(path)
+    cells = [Cell(DIST, policy, learner, seed) for seed in seeds]
+    dist = {"protocol": "toy, horizon 100", "references": {"non-adaptive": -7.5}, **changes}
+    config = CONFIG | {"evaluation": CONFIG["evaluation"] | dist.pop("evaluation", {})}
+    plan = manifest_of(cells, config=config, **dist)
+    plan.model_copy(update={"references": {}}).save(path)
+    for cell in cells:
+        rows = [dataclasses.replace(r, return_=r.return_ + 5) for r in records_of(cell, (0, 1))]
+        folder.cell(cell.id).write_state(CellState(status="ok"))
+        folder.cell(cell.id).write_records(rows)
+    return path
+
+
+def test_rows_of_several_runs_stand_in_one_table_with_their_own_numbers(tmp_path):
+    one, two = make_run(tmp_path / "one").path, another_run(tmp_path / "two")
+    before = state_of(tmp_path)
+    found = compare([one, two])
+    (name,) = found.tables
+    assert name == f"{DIST}@1"
+    table = found.tables[name]
+    assert table.shots == (0, 1)  # `two` has no 5 shots
+    own = load_comparison(one)[0].frame
+    rows = {(r["policy"], r["learner"]): r for r in table.frame.to_dict("records")}
+    for line in own.to_dict("records"):
+        row = rows[line["policy"], line["learner"]]
+        for column in ("return_0", "return_1", "return_1_low", "gain_1", "seeds"):
+            assert row[column] == pytest.approx(line[column], nan_ok=True)
+    assert rows["gru", "rl2"]["return_0"] == rows["gru", "maml"]["return_0"] + 5
+    assert (rows["gru", "rl2"]["run"], rows["gru", "maml"]["run"]) == ("two", "one")
+    assert len(rows) == 3 + 3  # reference lines once
+    assert found.exit_code == 0
+    assert state_of(tmp_path) == before
+    text = " ".join(table.caption)
+    assert "one: Created" in text
+    assert "two: Created" in text
+
+
+def test_equal_names_are_told_apart_by_the_run(tmp_path):
+    runs = [make_run(tmp_path / "one").path, another_run(tmp_path / "two", "maml", seeds=(7, 8))]
+    (table,) = compare(runs).tables.values()
+    rows = {(r["policy"], r["learner"]): r for r in table.frame.to_dict("records")}
+    assert rows["gru", "maml (one)"]["seeds"] == 3
+    assert rows["gru", "maml (two)"]["seeds"] == 2
+    assert rows["ssm", "maml"]["run"] == "one"
+    pairs = table.improvement
+    assert set(pairs["learner"]) == {"maml (one)", "maml (two)", "maml"}
+
+
+def test_runs_of_other_folders_with_the_same_name_have_longer_names(tmp_path):
+    runs = [make_run(tmp_path / "a/run").path, another_run(tmp_path / "b/run")]
+    (table,) = compare(runs).tables.values()
+    assert {"a/run", "b/run"} <= set(table.frame["run"])
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"version": 2}, "versions 1 and 2"),
+        ({"protocol": "toy, horizon 50"}, "horizon 50"),
+        ({"evaluation": {"query_episodes": 3}}, "evaluation.query_episodes is 2 and 3"),
+    ],
+)
+def test_what_differs_in_protocol_or_version_is_refused_by_name(tmp_path, capsys, changes, named):
+    runs = [make_run(tmp_path / "one").path, another_run(tmp_path / "two", **changes)]
+    out = tmp_path / "out"
+    assert command.main([*map(str, runs), "--out", str(out)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    for part in ("one", "two", DIST, named):
+        assert part in line
+    assert not out.exists()
+
+
+def test_other_tasks_and_missing_or_repeated_runs_are_refused(tmp_path, capsys):
+    one, two = make_run(tmp_path / "one").path, another_run(tmp_path / "two")
+    swept = make_swept_run(tmp_path / "swept", "evaluation.episodes_per_shot", (2, 4))
+    for runs in ([one, one], [one, tmp_path / "none"], [one, swept]):
+        assert command.main([*map(str, runs)]) == 2
+        assert capsys.readouterr().err.startswith("error: ")
+    folder = RunFolder(two)
+    for cell in expected_cells(learners=("rl2",)):
+        if cell.policy == "gru":
+            folder.cell(cell.id).write_records(records_of(cell, (0, 1), tasks=3))
+    with pytest.raises(UsageError, match=r"other test tasks \(4 and 3\)"):
+        compare([one, two])
+
+
+def test_failed_and_missing_cells_of_any_run_show_in_the_exit_code(tmp_path, capsys):
+    whole = another_run(tmp_path / "two")
+    failed = expected_cells()[0].id
+    assert command.main([str(whole), str(make_run(tmp_path / "one", failed=[failed]).path)]) == 3
+    assert f"one/{failed}" in capsys.readouterr().out.replace("\n", "")
+
+
+def test_out_gets_tables_and_figures_and_is_never_overwritten(tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(module, "write_figures", lambda *given: drawn.append(given[-1].name))
+    runs = [make_run(tmp_path / "one").path, another_run(tmp_path / "two")]
+    before, out = state_of(tmp_path), tmp_path / "out"
+    assert command.main([*map(str, runs), "--out", str(out)]) == 0
+    after = state_of(tmp_path)
+    assert {key: value for key, value in after.items() if "out" not in key.parts} == before
+    assert drawn == [f"{DIST}@1"]
+    frame = pd.read_csv(io.StringIO((out / "table.csv").read_text()))
+    assert set(frame["run"].dropna()) == {"one", "two"}
+    assert "rl2" in (out / "table.md").read_text()
+    assert command.main([*map(str, runs), "--out", str(out)]) == 2
+
+
+def test_distributions_that_only_one_run_has_keep_their_own_table(tmp_path):
+    one = make_run(tmp_path / "one").path
+    plan = Manifest.load(one)
+    renamed = tmp_path / "two"
+    RunFolder.create(renamed)
+    info = plan.tables[DIST].model_copy(update={"name": "other"})
+    cells = {}
+    for key, cell in plan.cells.items():
+        config = cell.config | {"task_dist": "other"}
+        update = {"task_dist": "other", "config": config, "config_hash": config_hash(config)}
+        cells[key] = cell.model_copy(update=update)
+    plan.model_copy(update={"tables": {DIST: info}, "cells": cells, "references": {}}).save(renamed)
+    for key, cell in cells.items():
+        folder = RunFolder(renamed).cell(key)
+        folder.write_state(CellState(status="ok"))
+        folder.write_records(records_of(cell.cell, cell=key, task_dist="other"))
+    found = compare([one, renamed])
+    assert list(found.tables) == [f"{DIST}@1", "other@1"]
+    assert set(found.frame["task_dist"]) == {DIST, "other"}
+    assert found.across == ()  # no constants
