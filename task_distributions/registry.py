@@ -41,6 +41,7 @@ REGISTRY = Registry(
         "metaworld-ml45": "task_distributions.metaworld.distributions:metaworld_ml45",
         "halfcheetah": "task_distributions.halfcheetah:halfcheetah",
         "halfcheetah-vel-sparse": f"{_LOCOMOTION}:halfcheetah_vel_sparse",
+        "halfcheetah-vel-switch": "task_distributions.locomotion.switch:halfcheetah_vel_switch",
         "point_goal-sparse": "task_distributions.point_goal:point_goal_sparse",
         "point_goal": "task_distributions.point_goal:point_goal",
         "cartpole": "task_distributions.cartpole:cartpole",

@@ -176,7 +176,9 @@ class TaskEnv(gymnasium.Env, ABC):  # type: ignore[misc]  # gymnasium is untyped
 
     action_limit: float = 1.0
     """Continuous actions are clipped to this magnitude."""
-    _KEPT: ClassVar = ("_np_random", "_np_random_seed", "_obs", "_steps_left", "_success")
+    _KEPT: ClassVar[tuple[str, ...]] = (
+        *("_np_random", "_np_random_seed", "_obs", "_steps_left", "_success"),
+    )
 
     def __init__(self, spec: EnvSpec, task: Task) -> None:
         self.task = task
