@@ -142,11 +142,24 @@ class _Processes:
             process.join()
 
 
-def print_contest(groups: Mapping[str, Sequence[Contender]], seconds: float) -> None:
-    """Measure the contenders of each group in turn, ``seconds`` each, and print a table."""
+def print_contest(
+    groups: Mapping[str, Sequence[Contender]],
+    seconds: float,
+    reference: str = RAW,
+    subject: str = OURS,
+) -> None:
+    """Measure the contenders of each group in turn, ``seconds`` each, and print a table.
+
+    Args:
+        groups: contenders by name of the group.
+        seconds: time for each contender.
+        reference: contender of which every other's speed is stated as a share.
+        subject: contender that is compared with all those whose names do not begin with its own.
+    """
     single_threaded()
     print(f"medians of interleaved rounds of {ROUND_SECONDS:g} s")
-    print(f"{'':12} {'cores':>5} {'contender':16} {'steps/s':>10} {f'/ {RAW}':>13} {'ours is':>8}")
+    share, compared = f"/ {reference}", f"{subject} is"
+    print(f"{'':12} {'cores':>5} {'contender':18} {'steps/s':>10} {share:>13} {compared:>13}")
     for group, contenders in groups.items():
         running = [_Processes(contender) for contender in contenders]
         rounds = max(1, round(seconds / ROUND_SECONDS))
@@ -154,20 +167,27 @@ def print_contest(groups: Mapping[str, Sequence[Contender]], seconds: float) -> 
         for one in running:
             one.shutdown()
         for k in range(len(contenders)):
-            print(f"{group:12} {_line(contenders, k, rates)}", flush=True)
+            line = _line(contenders, k, rates, reference, subject)
+            print(f"{group:12} {line}", flush=True)
 
 
-def _line(contenders: Sequence[Contender], k: int, rates: NDArray[np.float64]) -> str:
+def _line(
+    contenders: Sequence[Contender],
+    k: int,
+    rates: NDArray[np.float64],
+    reference: str,
+    subject: str,
+) -> str:
     """Return the table's line of contender k; ``rates`` [rounds, contenders] in steps/s."""
     one = contenders[k]
     column = {
         other.name: rates[:, i] for i, other in enumerate(contenders) if other.cores == one.cores
     }
-    of_raw = np.median(rates[:, k] / column[RAW])
-    is_peer = OURS in column and not one.name.startswith((RAW, OURS))
-    ours_is = f"{np.median(column[OURS] / rates[:, k]):.1f} x" if is_peer else ""
+    share = np.median(rates[:, k] / column[reference])
+    is_peer = subject in column and not one.name.startswith((reference, subject))
+    compared = f"{np.median(column[subject] / rates[:, k]):.1f} x" if is_peer else ""
     return (
-        f"{one.cores:5} {one.name:16} {np.median(rates[:, k]):10,.0f} {of_raw:13.2f} {ours_is:>8}"
+        f"{one.cores:5} {one.name:18} {np.median(rates[:, k]):10,.0f} {share:13.2f} {compared:>13}"
     )
 
 
