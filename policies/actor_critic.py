@@ -10,14 +10,18 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Protocol, cast, runtime_checkable
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from torch import Generator, Tensor
 
 from policies.base import Memory, Params, PolicyOutput
 from policies.functional import linear, linear_params, positive
+from policies.fused.compiled import arrays, compiles
+from policies.fused.step import dense, dense_tanh
+from policies.fused.tanh import tanh
 from policies.settings import PolicySettings
 
 MEAN_GAIN = 0.01
@@ -50,6 +54,19 @@ class Core(Protocol):
         self, params: Params, u: Tensor, first: Tensor, memory: Memory
     ) -> tuple[Tensor, Memory]:
         """Return features in the layout of ``u`` and the memory after the last step."""
+        ...
+
+
+class ActingCore(Core, Protocol):
+    """A core with a faster way to take a single step without gradients, compiled for CPUs."""
+
+    def act(
+        self, params: Params, u: np.ndarray, first: np.ndarray, memory: Memory
+    ) -> tuple[np.ndarray, Memory]:
+        """Return features ``[M, B, H]`` for ``u [M, B, E]``, and the memory after the step.
+
+        M parameter sets act on B sequences each; ``first [M, B]`` is as in ``forward``.
+        """
         ...
 
 
@@ -108,11 +125,12 @@ class ActorCritic:
                 f"{self.name!r} takes I = {self.input_dim} and 1 or N sets. Build it with the "
                 "width of its input, or index params by task"
             )
+        run = self._act if self._can_act(params, x, memory) else self._forward
         if sets == num_tasks:
-            return self._forward(params, x, first, memory)
-        out = self._forward(params, _fold(x), _fold(first), tuple(map(_fold, memory)))
+            return run(params, x, first, memory)
+        out = run(params, _fold(x), _fold(first), tuple(map(_fold, memory)))
         action_params, value, *memory_parts = (
-            part.squeeze(0).reshape(num_tasks, batch, *part.shape[2:])
+            part.view(num_tasks, batch, *part.shape[2:])
             for part in (out.action_params, out.value, *out.memory)
         )
         return PolicyOutput(action_params, out.log_std, value, tuple(memory_parts))
@@ -121,12 +139,33 @@ class ActorCritic:
         swap = self.core.time_major
         if swap:
             x, first = x.transpose(1, 2), first.transpose(1, 2)
-        u = torch.tanh(linear(params, "encoder", x))
+        u = tanh(linear(params, "encoder", x))
         y, memory = self.core.forward(params, u, first, memory)
         action_params, value = linear(params, "mean", y), linear(params, "value", y).squeeze(-1)
         if swap:
             action_params, value = action_params.transpose(1, 2), value.transpose(1, 2)
         return PolicyOutput(action_params, params.get("log_std"), value, memory)
+
+    def _can_act(self, params: Params, x: Tensor, memory: Memory) -> bool:
+        """Return whether ``_act`` can stand in for ``_forward``."""
+        if x.shape[2] > 1 or not hasattr(self.core, "act"):
+            return False
+        parts = (x, *params.values(), *memory)
+        differentiates = torch.is_grad_enabled() and any(part.requires_grad for part in parts)
+        return not differentiates and compiles(*parts)
+
+    def _act(self, params: Params, x: Tensor, first: Tensor, memory: Memory) -> PolicyOutput:
+        core = cast(ActingCore, self.core)
+        inputs, resets = arrays(x[:, :, 0], first[:, :, 0])
+        u = dense_tanh(params, "encoder", inputs)
+        y, memory = core.act(params, u, resets, memory)
+        action_params, value = dense(params, "mean", y), dense(params, "value", y)
+        return PolicyOutput(
+            torch.from_numpy(action_params).unsqueeze(2),
+            params.get("log_std"),
+            torch.from_numpy(value),
+            memory,
+        )
 
 
 def _fold(x: Tensor) -> Tensor:

@@ -12,14 +12,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+import numpy as np
 import torch
 from torch import Generator, Tensor
 
 from policies.actor_critic import ActorCritic
 from policies.base import Memory, Params
 from policies.functional import linear, orthogonal_gates, reset
-from policies.fused.gru import forward_fused, vjp
+from policies.fused.compiled import arrays
+from policies.fused.gru import forward_fused, step, vjp
 from policies.fused.node import Recurrence, Tensors, as_node
+from policies.fused.step import dense
 from policies.settings import PolicySettings, Size
 from policies.timeline import stack, unbind
 
@@ -100,6 +103,18 @@ class GRUCore:
             weight, bias = params[f"{name}.recurrent_weight"], params[f"{name}.recurrent_bias"]
             u, h = as_node(RECURRENCE, first, gates, weight, bias, h)
             last.append(h)
+        return u, tuple(last)
+
+    def act(
+        self, params: Params, u: np.ndarray, first: np.ndarray, memory: Memory
+    ) -> tuple[np.ndarray, Memory]:
+        """Return the last layer's ``h [M, B, H]`` after one step, and each one's."""
+        last = []
+        for layer, h in enumerate(memory):
+            name = f"gru.{layer}"
+            parts = arrays(params[f"{name}.recurrent_weight"], params[f"{name}.recurrent_bias"], h)
+            u = step(dense(params, name, u), first, parts)
+            last.append(torch.from_numpy(u))
         return u, tuple(last)
 
 

@@ -127,8 +127,8 @@ class GaussianSampler:
     """Adds ``noise``, standard normal, times the standard deviation."""
 
     def __init__(self, log_std: Float[Tensor, "M 1 1 A"]) -> None:
-        log_std = log_std.squeeze(2)
-        self._std = log_std.exp()
+        log_std = log_std.detach().squeeze(2)
+        self._std = log_std.exp().numpy()
         self._log_norm = gaussian_log_norm(log_std).numpy()
 
     def mode(self, action_params: Float[Tensor, "N E A"]) -> Float[np.ndarray, "N E A"]:
@@ -139,8 +139,7 @@ class GaussianSampler:
         self, action_params: Float[Tensor, "N E A"], noise: Float[np.ndarray, "N E A"]
     ) -> tuple[Float[np.ndarray, "N E A"], Float[np.ndarray, "N E"]]:
         """Return mean + std · noise and its log-density."""
-        scaled = torch.from_numpy(noise).to(action_params.dtype)
-        actions = torch.addcmul(action_params, self._std, scaled).numpy()
+        actions = action_params.numpy() + self._std * noise
         return actions, -0.5 * np.square(noise).sum(-1) - self._log_norm
 
 

@@ -11,14 +11,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+import numpy as np
 import torch
 from torch import Generator, Tensor
 
 from policies.actor_critic import ActorCritic
 from policies.base import Memory, Params
 from policies.functional import linear, orthogonal_gates, reset
-from policies.fused.lstm import forward_fused, vjp
+from policies.fused.compiled import arrays
+from policies.fused.lstm import forward_fused, step, vjp
 from policies.fused.node import Recurrence, Tensors, as_node
+from policies.fused.step import dense
 from policies.settings import PolicySettings, Size
 from policies.timeline import stack, unbind
 
@@ -98,6 +101,18 @@ class LSTMCore:
             weight = params[f"{name}.recurrent_weight"]
             u, *after = as_node(RECURRENCE, first, gates, weight, *before)
             last.extend(after)
+        return u, tuple(last)
+
+    def act(
+        self, params: Params, u: np.ndarray, first: np.ndarray, memory: Memory
+    ) -> tuple[np.ndarray, Memory]:
+        """Return the last layer's ``h [M, B, H]`` after one step, and each one's h and c."""
+        last: list[Tensor] = []
+        for layer in range(self.settings.num_layers):
+            name = f"lstm.{layer}"
+            parts = arrays(params[f"{name}.recurrent_weight"], *memory[2 * layer : 2 * layer + 2])
+            u, c = step(dense(params, name, u), first, parts)
+            last += [torch.from_numpy(u), torch.from_numpy(c)]
         return u, tuple(last)
 
 

@@ -8,12 +8,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
+import numpy as np
 from torch import Generator, Tensor
 
 from policies.actor_critic import ActorCritic
 from policies.base import Memory, Params
 from policies.functional import linear, linear_params
+from policies.fused.step import dense_tanh
+from policies.fused.tanh import tanh
 from policies.settings import PolicySettings, Size
 
 
@@ -54,7 +56,15 @@ class MLPCore:
     ) -> tuple[Tensor, Memory]:
         """Return the features of every step, each computed from that step alone."""
         for layer in range(self.settings.num_layers):
-            u = torch.tanh(linear(params, f"mlp.{layer}", u))
+            u = tanh(linear(params, f"mlp.{layer}", u))
+        return u, memory
+
+    def act(
+        self, params: Params, u: np.ndarray, first: np.ndarray, memory: Memory
+    ) -> tuple[np.ndarray, Memory]:
+        """Return the features ``[M, B, H]`` of one step."""
+        for layer in range(self.settings.num_layers):
+            u = dense_tanh(params, f"mlp.{layer}", u)
         return u, memory
 
 

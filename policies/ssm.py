@@ -13,6 +13,7 @@ import math
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal, NamedTuple
 
+import numpy as np
 import torch
 from annotated_types import Gt
 from torch import Generator, Tensor
@@ -29,6 +30,9 @@ from policies.functional import (
     reset,
     rms_norm,
 )
+from policies.fused.compiled import arrays
+from policies.fused.ssm import step
+from policies.fused.step import dense
 from policies.modules import FunctionalModule, PolicyBase, as_series, seeded_generator
 from policies.scan import Method
 from policies.series import run_series
@@ -120,6 +124,23 @@ class SSMCore:
             gate = torch.sigmoid(linear(params, f"{name}.gate", y)).view_as(u)
             y = y.view_as(u)
             u = torch.addcmul(u, y, gate) if self.settings.residual else y * gate
+        return u, tuple(last)
+
+    def act(
+        self, params: Params, u: np.ndarray, first: np.ndarray, memory: Memory
+    ) -> tuple[np.ndarray, Memory]:
+        """Return features ``[M, B, H]`` of one step and the state of every layer."""
+        sizes = self.settings
+        poles = params["ssm.log_a"], params["ssm.log_dt"]
+        if "ssm.input.weight" in params:
+            u = dense(params, "ssm.input", u)
+        modes = sizes.norm == "layer", sizes.norm != "none", sizes.residual
+        last = []
+        for layer, x in enumerate(memory):
+            names = (f"ssm.{layer}.{part}" for part in ("B", "C", "D", "gate.weight", "gate.bias"))
+            weights = arrays(*(pole[:, layer] for pole in poles), *(params[name] for name in names))
+            u, state = step(u, first, arrays(x)[0], weights, modes)
+            last.append(torch.from_numpy(state))
         return u, tuple(last)
 
     def _normalize(self, u: Tensor) -> Tensor:

@@ -1,14 +1,18 @@
-"""The recurrence of ``policies.lstm``, forward and backward by hand.
+"""The recurrence of ``policies.lstm``, forward and backward by hand, in compiled loops over time.
 
 Letters: N tasks, B sequences per task, T time, H hidden; gates in the order i, f, o, g.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
 import torch
 from torch import Tensor
 
-from policies.functional import reset, resetting_steps
+from policies.fused.compiled import arrays, compiled, sigmoid, tanh
 from policies.fused.node import Tensors
 
 
@@ -16,51 +20,141 @@ def forward_fused(
     first: Tensor, gates: Tensor, weight: Tensor, h: Tensor, c: Tensor
 ) -> tuple[Tensors, Tensors]:
     """Return the outputs of ``policies.lstm.unroll`` and the tensors saved for ``vjp``."""
-    hidden = h.shape[-1]
-    activated = torch.empty_like(gates, memory_format=torch.contiguous_format)
-    h_before, c_before, h_after, cell_tanh = (
-        torch.empty_like(activated[..., :hidden]) for _ in range(4)
-    )
-    resets = resetting_steps(first)
-    parts = (gates, activated, h_before, c_before, h_after, cell_tanh)
-    rows = zip(*(x.unbind(1) for x in parts), strict=True)
-    for t, (gate, activated_t, h_before_t, c_before_t, h_t, cell_tanh_t) in enumerate(rows):
-        if resets[t]:
-            h, c = reset((h, c), first[:, t])
-        h_before_t.copy_(h)
-        c_before_t.copy_(c)
-        torch.baddbmm(gate, h, weight, out=activated_t)
-        activated_t[..., : 3 * hidden].sigmoid_()
-        activated_t[..., 3 * hidden :].tanh_()
-        i, f, o, g = activated_t.chunk(4, dim=-1)
-        c = torch.addcmul(f * c, i, g)
-        torch.tanh(c, out=cell_tanh_t)
-        h = torch.mul(o, cell_tanh_t, out=h_t)
-    return (h_after, h.clone(), c), (activated, h_before, c_before, cell_tanh)
+    activated = torch.empty(gates.shape, dtype=gates.dtype)
+    states = [gates.new_empty(*gates.shape[:-1], h.shape[-1]) for _ in range(5)]
+    h_before, c_before, cell_tanh, h_after, c_after = states
+    _forward(*arrays(first, gates, weight, h, c), *arrays(activated, *states))
+    outputs = h_after, h_after[:, -1].clone(), c_after[:, -1].clone()
+    return outputs, (activated, h_before, c_before, cell_tanh)
+
+
+def step(
+    gates: np.ndarray, first: np.ndarray, parts: Sequence[np.ndarray]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return h and c ``[N, B, H]`` after one step.
+
+    Args:
+        gates: ``[N, B, 4 H]``.
+        first: ``[N, B]``.
+        parts: weight, h and c before the step, as in ``policies.lstm.unroll``.
+    """
+    weight, h, c = parts
+    tasks, batch, hidden = h.shape
+    activated = np.empty((tasks, 1, batch, 4 * hidden), h.dtype)
+    states = [np.empty((tasks, 1, batch, hidden), h.dtype) for _ in range(5)]
+    _forward(first[:, None], gates[:, None], weight, h, c, activated, *states)
+    return states[3][:, 0], states[4][:, 0]
 
 
 def vjp(inputs: Tensors, saved: Tensors, gradients: Tensors) -> tuple[Tensor | None, ...]:
     """Return the gradients of the inputs of ``forward_fused`` from those of its outputs."""
     first, _, weight, _, _ = inputs
     activated, h_before, c_before, cell_tanh = saved
-    i, f, o, g = activated.chunk(4, dim=-1)
-    from_h = o * (1 - cell_tanh.square())
-    to_o = cell_tanh * o * (1 - o)
-    to_i, to_f, to_g = g * i * (1 - i), c_before * f * (1 - f), i * (1 - g.square())
-    factors = torch.stack([to_i, to_f, torch.zeros_like(to_o), to_g], -2)
-    recurrent = torch.empty_like(factors)
-    resets, transposed = resetting_steps(first), weight.mT
-    to_states, to_h, to_c = gradients
-    parts = (to_states, recurrent, factors, from_h, to_o, f)
-    rows = list(enumerate(zip(*(x.unbind(1) for x in parts), strict=True)))
-    for t, (gradient_t, out, factor, from_h_t, to_o_t, f_t) in reversed(rows):
-        to_state = gradient_t + to_h
-        to_cell = torch.addcmul(to_c, to_state, from_h_t)
-        torch.mul(to_cell.unsqueeze(-2), factor, out=out)
-        torch.mul(to_state, to_o_t, out=out[..., 2, :])
-        to_h, to_c = torch.bmm(out.flatten(-2), transposed), to_cell * f_t
-        if resets[t]:
-            to_h, to_c = reset((to_h, to_c), first[:, t])
-    to_gates = recurrent.flatten(-2)
-    to_weight = h_before.flatten(1, 2).mT @ to_gates.flatten(1, 2)
+    to_gates = torch.empty_like(activated)
+    to_h, to_c = (part.clone(memory_format=torch.contiguous_format) for part in gradients[1:])
+    fixed = first, weight.mT, activated, c_before, cell_tanh, gradients[0]
+    _backward(*arrays(*fixed), *arrays(to_gates, to_h, to_c))
+    to_weight = torch.bmm(h_before.flatten(1, 2).mT, to_gates.flatten(1, 2))
     return None, to_gates, to_weight, to_h, to_c
+
+
+def _steps(
+    first: Any,
+    gates: Any,
+    weight: Any,
+    h: Any,
+    c: Any,
+    activated: Any,
+    h_before: Any,
+    c_before: Any,
+    cell_tanh: Any,
+    h_after: Any,
+    c_after: Any,
+) -> None:
+    tasks, steps, batch, _ = gates.shape
+    hidden = h.shape[-1]
+    recurrent = np.empty((batch, 4 * hidden), gates.dtype)
+    for n in range(tasks):
+        last_h, last_c = h[n], c[n]
+        for t in range(steps):
+            for b in range(batch):
+                if first[n, t, b]:
+                    h_before[n, t, b] = 0
+                    c_before[n, t, b] = 0
+                else:
+                    h_before[n, t, b] = last_h[b]
+                    c_before[n, t, b] = last_c[b]
+            last_h, last_c = h_after[n, t], c_after[n, t]
+            np.dot(h_before[n, t], weight[n], recurrent)
+            for b in range(batch):
+                u, x, a = recurrent[b], gates[n, t, b], activated[n, t, b]
+                for j in range(3 * hidden):
+                    a[j] = sigmoid(x[j] + u[j])
+                for j in range(3 * hidden, 4 * hidden):
+                    a[j] = tanh(x[j] + u[j])
+                i, f = a[:hidden], a[hidden : 2 * hidden]
+                o, g = a[2 * hidden : 3 * hidden], a[3 * hidden :]
+                old, new, squashed, out = (
+                    c_before[n, t, b],
+                    last_c[b],
+                    cell_tanh[n, t, b],
+                    last_h[b],
+                )
+                for j in range(hidden):
+                    new[j] = f[j] * old[j] + i[j] * g[j]
+                for j in range(hidden):
+                    squashed[j] = tanh(new[j])
+                for j in range(hidden):
+                    out[j] = o[j] * squashed[j]
+
+
+def _steps_back(
+    first: Any,
+    weight: Any,
+    activated: Any,
+    c_before: Any,
+    cell_tanh: Any,
+    to_after: Any,
+    to_gates: Any,
+    to_h: Any,
+    to_c: Any,
+) -> None:
+    """``to_h`` and ``to_c`` start as gradients of the last state and end as those of the first."""
+    tasks, steps, batch, hidden = c_before.shape
+    one = c_before.dtype.type(1)
+    carried = np.empty((batch, hidden), c_before.dtype)
+    for n in range(tasks):
+        for t in range(steps - 1, -1, -1):
+            for b in range(batch):
+                a, out = activated[n, t, b], to_gates[n, t, b]
+                i, f = a[:hidden], a[hidden : 2 * hidden]
+                o, g = a[2 * hidden : 3 * hidden], a[3 * hidden :]
+                to_i, to_f = out[:hidden], out[hidden : 2 * hidden]
+                to_o, to_g = out[2 * hidden : 3 * hidden], out[3 * hidden :]
+                squashed, old, given = cell_tanh[n, t, b], c_before[n, t, b], to_after[n, t, b]
+                dh, dc = to_h[n, b], to_c[n, b]
+                for j in range(hidden):
+                    dh[j] += given[j]
+                for j in range(hidden):
+                    to_o[j] = dh[j] * squashed[j] * (o[j] * (one - o[j]))
+                for j in range(hidden):
+                    dc[j] += dh[j] * o[j] * (one - squashed[j] * squashed[j])
+                for j in range(hidden):
+                    to_i[j] = dc[j] * g[j] * (i[j] * (one - i[j]))
+                for j in range(hidden):
+                    to_g[j] = dc[j] * i[j] * (one - g[j] * g[j])
+                for j in range(hidden):
+                    to_f[j] = dc[j] * old[j] * (f[j] * (one - f[j]))
+                for j in range(hidden):
+                    dc[j] *= f[j]
+            np.dot(to_gates[n, t], weight[n], carried)
+            for b in range(batch):
+                if first[n, t, b]:
+                    to_h[n, b] = 0
+                    to_c[n, b] = 0
+                else:
+                    to_h[n, b] = carried[b]
+
+
+_forward = compiled(_steps)
+_backward = compiled(_steps_back)

@@ -12,6 +12,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from policies.fused.compiled import compiles
+
 Tensors = tuple[Tensor, ...]
 
 
@@ -27,7 +29,12 @@ class Recurrence(NamedTuple):
 
 
 def as_node(recurrence: Recurrence, *inputs: Tensor) -> Tensors:
-    """Return the outputs of ``recurrence``: fast to differentiate once, correct to any order."""
+    """Return the outputs of ``recurrence``: fast to differentiate once, correct to any order.
+
+    Devices and dtypes that are not compiled for use the reference implementation.
+    """
+    if not compiles(*(part for part in inputs if part.is_floating_point())):
+        return recurrence.reference(*inputs)
     if not torch.is_grad_enabled() or not any(part.requires_grad for part in inputs):
         return recurrence.forward_fused(*inputs)[0]
     outputs: Tensors = _Node.apply(recurrence, *inputs)  # type: ignore[no-untyped-call]

@@ -11,15 +11,12 @@ Letters as in ``policies.scan``.
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable
 from typing import Any
 
 import torch
-from numba import njit
 from torch import Tensor
 
-COMPILED_DTYPES = (torch.float32, torch.float64)
+from policies.fused.compiled import compiled, compiles
 
 
 def differentiable_loop(a: Tensor, b: Tensor, keep: Tensor | None, initial: Tensor) -> Tensor:
@@ -68,7 +65,7 @@ def run_loop(
     They are written to ``out`` (contiguous, same shape as b, possibly b itself) if it is given.
     """
     x = torch.empty_like(b, memory_format=torch.contiguous_format) if out is None else out
-    if b.device.type == "cpu" and b.dtype in COMPILED_DTYPES:
+    if compiles(b):
         return compiled_loop(a, b, keep, initial, reverse, x)
     return torch_loop(a, b, keep, initial, reverse, x)
 
@@ -160,15 +157,5 @@ def _steps_in_place(a: Any, keep: Any, initial: Any, resets: bool, reverse: bool
                     outputs[s] += a[n, s] * previous[s]
 
 
-def _compiled(steps: Callable[..., None]) -> Any:
-    """Return the compiled loop; each process compiles its own where no cache can be written."""
-    # Unwrapped: numba cannot compile a function wrapped by a run-time type checker.
-    function = inspect.unwrap(steps)
-    try:
-        return njit(cache=True, nogil=True, error_model="numpy")(function)
-    except RuntimeError:  # "no locator available": neither beside this file nor at home
-        return njit(nogil=True, error_model="numpy")(function)
-
-
-_loop = _compiled(_steps)
-_loop_in_place = _compiled(_steps_in_place)
+_loop = compiled(_steps)
+_loop_in_place = compiled(_steps_in_place)

@@ -8,7 +8,7 @@ import torch
 
 import policies
 from policies.lstm import LSTMSettings
-from policies.params import cast, num_params, repeat, select
+from policies.params import cast, clone, num_params, repeat, select
 from tests.policies.policy_cases import (
     ACTION_DIM,
     BATCH,
@@ -47,13 +47,15 @@ def test_shapes(name):
 
 @pytest.mark.parametrize("resets", [0.0, 0.15, 1.0])
 @pytest.mark.parametrize("shared", [False, True])
-def test_unrolling_equals_stepping(name, resets, shared):
+@pytest.mark.parametrize("graph", [False, True], ids=["acting", "graph"])
+def test_unrolling_equals_stepping(name, resets, shared, graph):
     policy = make(name)
     params = own_params(policy)
     memory = used_memory(policy, params)
     if shared:
         params = select(params, slice(1))
     x, first = make_inputs(resets=resets)
+    params = clone(params, requires_grad=graph)
     same_output(
         policy.forward(params, x, first, memory), step_through(policy, params, x, first, memory)
     )
@@ -95,14 +97,16 @@ def test_memory_matters(name):
     assert differs is not name.startswith("mlp")
 
 
-def test_nan_ends_with_its_episode(name):
+@pytest.mark.parametrize("graph", [False, True], ids=["acting", "graph"])
+def test_nan_ends_with_its_episode(name, graph):
     policy = make(name)
-    params = own_params(policy)
+    params = clone(own_params(policy), requires_grad=graph)
     x, first = make_inputs(steps=1, resets=0.0)
     memory = tuple(torch.full_like(m, math.nan) for m in used_memory(policy, params))
-    out = policy.forward(params, x, ~first, memory)
+    out, kept = (policy.forward(params, x, resets, memory) for resets in (~first, first))
     assert out.action_params.isfinite().all()
     assert all(m.isfinite().all() for m in out.memory)
+    assert kept.action_params.isnan().all() or not memory
 
 
 def test_own_params_equal_separate_runs(name):

@@ -6,7 +6,8 @@ Array letters: N tasks, E episodes per task, B = N·E, T horizon, O observation,
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -14,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from harness.meta.rollouts.episode_loop import Clock, run_episodes
-from harness.meta.rollouts.inputs import Inputs, Past
+from harness.meta.rollouts.inputs import Inputs, StepInputs
 from harness.meta.rollouts.normalizer import Normalizer
 from harness.types import Episodes
 from policies import heads
@@ -102,49 +103,67 @@ class Playing:
         episodes: int,
         noise: Float[np.ndarray, "T N E A"] | None,
     ) -> None:
-        self._actor, self._noise, self._tasks = actor, noise, tasks
-        self._inputs = actor.inputs or Inputs(spec)
-        self._dtype = next(iter(actor.params.values())).dtype
+        self._actor, self._noise = actor, noise
         self._before = actor.context or actor.fresh_context(len(tasks), episodes)
-        self._now = self._acted = self._before
-        self._resets_memory = actor.context is None
-        self.feeds_history = self._inputs.history
+        self._now = self._acted = _Step.of(self._before)
+        inputs = actor.inputs or Inputs(spec)
+        self.feeds_history = inputs.history
+        self._inputs = StepInputs(inputs, actor.normalizer, tasks, self._now.reward)
+        self._continues = torch.zeros(len(tasks), episodes, 1, dtype=torch.bool)
+        self._resets = torch.full_like(self._continues, actor.context is None)
         self._sampler = heads.sampler(actor.params.get("log_std"))
 
     @property
     def context(self) -> Context:
         """The context after the last step."""
-        return self._now
+        return self._now.context()
 
     def act(self, step: int, obs: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
         """Return actions [N, E, A] at ``obs`` [N, E, O], and their log-probabilities if drawn."""
         actor, now = self._actor, self._now
-        x = actor.normalizer(torch.from_numpy(obs)).unsqueeze(2).to(self._dtype)
-        begins = torch.full((*obs.shape[:2], 1), step == 0)
-        past = Past(now.action.unsqueeze(2), now.reward.unsqueeze(2), begins)
-        x = self._inputs.assemble(x, past, self._tasks)
-        first = begins if self._resets_memory else torch.zeros_like(begins)
+        x = self._inputs.assemble(obs, now.action, now.reward, step == 0)
+        first = self._continues if step else self._resets
         out = actor.policy.forward(actor.params, x, first, now.memory)
         action_params = out.action_params.squeeze(2)
         if self._noise is None:
             actions, log_probs = self._sampler.mode(action_params), None
         else:
             actions, log_probs = self._sampler.draw(action_params, self._noise[step])
-        if self.feeds_history:  # ``observe`` completes the context with the reward
-            sent = torch.from_numpy(actions * actor.action_scale).clamp(-1.0, 1.0)
-            self._acted = Context(out.memory, sent, now.reward)
+        if self.feeds_history:  # ``observe`` completes the step with the reward
+            sent = np.clip(actions * actor.action_scale, -1.0, 1.0)
+            self._acted = _Step(out.memory, sent, now.reward)
         else:
-            self._now = replace(now, memory=out.memory)
+            self._now = _Step(out.memory, now.action, now.reward)
         return actions, log_probs
 
     def observe(self, reward: np.ndarray, happened: np.ndarray) -> None:
-        """Take over the context that the last step led to, in the episodes where it happened."""
-        fed = torch.from_numpy(reward).to(self._dtype) / self._actor.reward_unit
-        self._now = _select(torch.from_numpy(happened), replace(self._acted, reward=fed), self._now)
+        """Take over the step that was acted, in the episodes where it happened."""
+        reward = (reward / self._actor.reward_unit).astype(self._now.reward.dtype, copy=False)
+        acted = _Step(self._acted.memory, self._acted.action, reward)
+        if happened.all():
+            self._now = acted
+        else:
+            where = torch.from_numpy(happened)
+            self._now = _Step.of(_select(where, acted.context(), self._now.context()))
 
     def context_after(self, episodes: Episodes) -> Context:
         """Return the context after the episodes; an invalid one leaves no trace."""
-        return _select(torch.from_numpy(~episodes.invalid), self._now, self._before)
+        return _select(torch.from_numpy(~episodes.invalid), self._now.context(), self._before)
+
+
+class _Step(NamedTuple):
+    """A ``Context`` with arrays for the action and the reward."""
+
+    memory: Memory
+    action: np.ndarray
+    reward: np.ndarray
+
+    @classmethod
+    def of(cls, context: Context) -> _Step:
+        return cls(context.memory, context.action.numpy(), context.reward.numpy())
+
+    def context(self) -> Context:
+        return Context(self.memory, torch.from_numpy(self.action), torch.from_numpy(self.reward))
 
 
 def _select(where: Tensor, yes: Context, no: Context) -> Context:

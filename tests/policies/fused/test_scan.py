@@ -6,6 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from policies.fused import compiled
 from policies.fused import scan as fused_scan
 from policies.fused.scan import compiled_loop, torch_loop
 from policies.scan import scan
@@ -49,7 +50,7 @@ def test_the_loop_compiles_where_no_cache_can_be_written(monkeypatch):
             raise RuntimeError("cannot cache function '_steps': no locator available")
         return numba.njit(**options)
 
-    monkeypatch.setattr(fused_scan, "njit", without_cache)
-    monkeypatch.setattr(fused_scan, "_loop", fused_scan._compiled(fused_scan._steps))
+    monkeypatch.setattr(compiled, "njit", without_cache)
+    monkeypatch.setattr(fused_scan, "_loop", compiled.compiled(fused_scan._steps))
     case = make_case(6, 0.2)
     torch.testing.assert_close(scan(*case), definition(*case))
