@@ -128,8 +128,10 @@ class CellRunner:
         pieces = self.training_jobs(iteration)
         receipts: list[Receipt] = []
         step = learner.advance()
-        origin: Handle = step.request and step.request.payload
+        origin: Handle = None
         while step.request is not None:
+            if step.request.kind is RequestKind.COLLECT:
+                origin = step.request.payload
             answered, results = self.backend.run(Work(step.request, pieces, origin))
             receipts += answered
             step = learner.advance(*results)

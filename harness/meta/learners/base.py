@@ -62,7 +62,10 @@ class RequestKind(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """Work for every job of an iteration, the first of which is always ``COLLECT``."""
+    """Work for every job of an iteration, the first of which is always ``COLLECT``.
+
+    If there is another ``COLLECT``, its data replaces that of the one before.
+    """
 
     kind: RequestKind
     payload: Any

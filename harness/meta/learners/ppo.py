@@ -14,13 +14,13 @@ knowing the task is worth; ``finetune`` is multitask that takes plain gradient s
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
+from annotated_types import Ge
 from torch import Tensor
 
 from harness import seeding
@@ -44,9 +44,9 @@ from harness.meta.learners.base import (
     Unit,
 )
 from harness.meta.learners.state import LearnerState, norm
-from harness.meta.learners.sums import Losses, PartialGradient, sum_over_jobs
+from harness.meta.learners.sums import Losses, PartialGradient, sum_losses, sum_over_jobs
 from harness.meta.meta_episode import MetaEpisodePlan, MetaEpisodeRunner
-from harness.meta.rollouts.batch import Batch, cut_sequences, prepare
+from harness.meta.rollouts.batch import Batch, Stretches, cut_sequences, prepare
 from harness.meta.rollouts.episode_loop import Clock
 from policies.base import Params
 from policies.params import clone
@@ -60,13 +60,26 @@ WHOLE_SEQUENCE_POLICIES = ("transformer",)
 most of a transformer's window is stale. Windowed attention costs about the same in one chunk as in
 many, while a recurrent pass takes time in proportion to its length."""
 
+RATE_FACTOR, RATE_RANGE = 1.5, (1e-5, 1e-2)
+"""How fast and how far the step size is adapted to the KL divergence."""
+FINAL_PART = 0.1
+"""Part of training at its end in which an adapted step size falls to zero."""
+
 
 @dataclass(frozen=True)
 class PPOSettings:
     """Settings of ``multitask`` and ``oracle``."""
 
     learning_rate: Positive = 1e-3
-    """Adam step size at the start of training; it falls to zero linearly."""
+    """Adam step size at the start of training; it falls to zero linearly, unless there is a
+    target_kl."""
+    target_kl: NonNegative = 0.0
+    """KL divergence from the sampling policy, in the last pass of an iteration, that the step size
+    is adapted to: it changes by a factor of 1.5 when the divergence is less than half or more than
+    twice as large, and falls to zero linearly in the last tenth of training. 0 turns this off."""
+    warm_up: bool = False
+    """Play the first iteration twice, the first time only to measure the scale of observations and
+    returns."""
     episodes_per_iteration: PositiveInt = 100
     """Episodes per iteration, over all tasks, at most."""
     tasks_per_iteration: PositiveInt = 50
@@ -78,6 +91,11 @@ class PPOSettings:
     bptt_steps: PositiveInt | Literal["whole"] | None = None
     """Truncation length of backpropagation through time, or whole for no truncation; by default
     50, and whole for the transformer."""
+    random_phase: bool = False
+    """Begin truncation at a random step in every iteration, so that stretches differ and some
+    cross the boundary between episodes."""
+    burn_in: Annotated[int, Ge(0)] = 0
+    """Steps before each truncated stretch that only bring its memory up to date."""
     clip: Positive = 0.2
     """Likelihood-ratio clip."""
     gamma: Unit = 0.97
@@ -116,6 +134,12 @@ class PPOSettings:
     def resolved_for(self, policy: str) -> PPOSettings:
         """Return the settings with the defaults for the registered policy ``policy`` filled in."""
         return replace(self, bptt_steps=self.resolved_bptt_steps(policy))
+
+    def unused(self) -> dict[str, str]:
+        """Return the settings that have no effect beside the others, with the reason."""
+        if self.bptt_steps != "whole":
+            return {}
+        return dict.fromkeys(("random_phase", "burn_in"), "whole sequences are not truncated")
 
 
 @dataclass(frozen=True)
@@ -163,24 +187,44 @@ class PPOData:
 
 @dataclass(frozen=True, slots=True)
 class MinibatchRequest(GradientRequest):
-    """Payload that asks for the gradient at ``params`` on one minibatch."""
+    """Payload that asks for the gradient at ``params``, summed over a minibatch's steps."""
 
     update_epoch: int
     minibatch: int
     advantage_mean: float
     advantage_std: float
-    steps_per_minibatch: float
 
 
 @dataclass(frozen=True, slots=True)
 class PPOLosses(Losses):
-    """One job's share of the losses on a minibatch."""
+    """One job's share of a minibatch: sums over its steps."""
 
+    steps: float = 0.0
     surrogate: float = 0.0
     value_loss: float = 0.0
-    approximate_kl: float = 0.0
-    sequences: float = 0.0
-    """Sequences (or chunks of them) in the job's share of the minibatch."""
+    kl: float = 0.0
+    """KL(sampling policy ‖ current one), by the estimate r - 1 - log r for the likelihood ratio r:
+    unbiased and never negative (http://joschu.net/blog/kl-approx.html)."""
+    clipped: float = 0.0
+    """Steps whose likelihood ratio is outside the clip."""
+    target: float = 0.0
+    target_square: float = 0.0
+    error: float = 0.0
+    """Value target minus value."""
+    error_square: float = 0.0
+
+    def means(self) -> dict[str, float]:
+        """Return the means over steps, and the share of the targets' variance that is explained."""
+        n = max(self.steps, 1.0)
+        variance = self.target_square / n - (self.target / n) ** 2
+        unexplained = self.error_square / n - (self.error / n) ** 2
+        return {
+            "surrogate": self.surrogate / n,
+            "value_loss": self.value_loss / n,
+            "kl": self.kl / n,
+            "clip_fraction": self.clipped / n,
+            "explained_variance": 1.0 - unexplained / max(variance, 1e-12),
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,25 +270,45 @@ class PPOLearner:
         """Collect, then pass over the data in minibatches, one Adam step each."""
         s = self.settings
         reports: list[CollectReport] = yield Request(RequestKind.COLLECT, state.snapshot())
-        done = self.setup.budget.fraction_done(state.iteration, state.env_steps)
-        for group in state.optimizer.param_groups:
-            group["lr"] = s.learning_rate * (1.0 - done)
-        mean, std, steps = _advantage_statistics(reports)
+        if s.warm_up and not state.iteration:
+            state.count(reports)
+            reports = yield Request(RequestKind.COLLECT, state.snapshot())
+        self._set_learning_rate(state)
+        mean, std = _advantage_statistics(reports)
         info: dict[str, float] = {}
-        for epoch, minibatch in itertools.product(range(s.update_epochs), range(s.minibatches)):
-            theta = clone(state.params)
-            request = MinibatchRequest(theta, epoch, minibatch, mean, std, steps / s.minibatches)
-            answer = yield from sum_over_jobs(request)
-            losses = answer.losses.as_info()
-            if not losses.pop("sequences"):
-                continue  # fewer sequences than minibatches
-            size = norm(answer.gradient)
-            info = losses | {"grad_norm": size}
-            if not state.accepts(size):
-                break
-            state.adam_step(answer.gradient, min(1.0, s.max_grad_norm / (size + 1e-6)))
-        else:
-            state.skipped = 0
+        for epoch in range(s.update_epochs):
+            pass_losses = PPOLosses()
+            for minibatch in range(s.minibatches):
+                request = MinibatchRequest(clone(state.params), epoch, minibatch, mean, std)
+                answer = yield from sum_over_jobs(request)
+                steps = answer.losses.steps
+                if not steps:
+                    continue  # fewer sequences than minibatches
+                size = norm(answer.gradient) / steps
+                pass_losses = sum_losses(pass_losses, answer.losses)
+                info = pass_losses.means() | {"grad_norm": size}
+                if not state.accepts(size):
+                    return self._finished(state, reports, info)
+                state.adam_step(answer.gradient, min(1.0, s.max_grad_norm / (size + 1e-6)) / steps)
+        state.skipped = 0
+        return self._finished(state, reports, info)
+
+    def _set_learning_rate(self, state: LearnerState) -> None:
+        done = self.setup.budget.fraction_done(state.iteration, state.env_steps)
+        falls_after = 1.0 - FINAL_PART if self.settings.target_kl else 0.0
+        rate = state.learning_rate * min(1.0, (1.0 - done) / (1.0 - falls_after))
+        for group in state.optimizer.param_groups:
+            group["lr"] = rate
+
+    def _finished(
+        self, state: LearnerState, reports: Sequence[CollectReport], info: dict[str, float]
+    ) -> IterationInfo:
+        target = self.settings.target_kl
+        if target and info["kl"] > 2 * target:
+            state.learning_rate = max(state.learning_rate / RATE_FACTOR, RATE_RANGE[0])
+        elif target and info["kl"] < target / 2:
+            state.learning_rate = min(state.learning_rate * RATE_FACTOR, RATE_RANGE[1])
+        info["learning_rate"] = float(state.optimizer.param_groups[0]["lr"])
         if "log_std" in state.params:
             info["std"] = float(state.params["log_std"].exp().mean())
         return state.finish_iteration(reports, info)
@@ -264,11 +328,20 @@ class PPOLearner:
         episodes = runner.run(tasks, actor, plan, clock).episodes
         blocks = (*episodes.support, episodes.query[last])
         batch = prepare(blocks, actor, tuple(tasks), estimator, normalize=False)
-        length = settings.resolved_bptt_steps(setup.policy.name)
-        batch = cut_sequences(batch, actor, None if length == "whole" else length)
+        batch = cut_sequences(batch, actor, self._stretches(context))
         advantages = ScalarMoments.of(batch.advantages[batch.mask].double())
         report = CollectReport.on(blocks, settings.gamma, advantages)
         return PPOData(batch, context), report
+
+    def _stretches(self, context: JobContext) -> Stretches | None:
+        """Return how the sequences of a job are cut; None leaves them whole."""
+        settings, setup = self.settings, self.setup
+        length = settings.resolved_bptt_steps(setup.policy.name)
+        if length == "whole":
+            return None
+        path = setup.cell.seed, "train/phase", context.iteration, context.seed_keys[0]
+        phase = int(seeding.generator(*path).integers(length)) if settings.random_phase else 0
+        return Stretches(length, phase, settings.burn_in)
 
     def compute(
         self, data: PPOData, payload: MinibatchRequest, clock: Clock
@@ -285,44 +358,61 @@ class PPOLearner:
     def _minibatch_rows(self, data: PPOData, epoch: int, minibatch: int) -> np.ndarray:
         """Return the job's sequences that belong to a minibatch, reshuffled every epoch.
 
-        Jobs start at different parts of their permutation, so that leftover sequences do not all
-        fall into the first minibatch. The result does not depend on the number of workers.
+        Sequences are dealt to the minibatches in turn, and a job goes on where the one before it
+        stops if tasks have equally many. The result does not depend on the number of workers.
         """
-        iteration, job = data.context.iteration, data.context.seed_keys[0]
-        rng = seeding.generator(self.setup.cell.seed, "train/minibatches", iteration, job, epoch)
-        permutation = rng.permutation(data.batch.x.shape[1])
-        parts = np.array_split(permutation, self.settings.minibatches)
-        return parts[(minibatch + epoch + job) % len(parts)]
+        iteration, keys, count = (
+            data.context.iteration,
+            data.context.seed_keys,
+            len(data.batch.x[0]),
+        )
+        rng = seeding.generator(
+            self.setup.cell.seed, "train/minibatches", iteration, keys[0], epoch
+        )
+        before = keys[0] * count // len(keys) + epoch
+        return rng.permutation(count)[
+            (minibatch - before) % self.settings.minibatches :: self.settings.minibatches
+        ]
 
     def _loss(
         self, batch: Batch, theta: Params, request: MinibatchRequest
     ) -> tuple[Tensor, PPOLosses]:
-        """Return this job's part of the loss at the top of the page, and of its terms.
-
-        The weight is its steps over those of the average minibatch, so that parts can be added.
-        """
-        s, weight = self.settings, batch.mask.sum() / request.steps_per_minibatch
+        """Return the loss at the top of the page, summed over steps, and its terms."""
+        s, mask, steps = self.settings, batch.mask, batch.mask.sum()
         out = batch.forward(self.setup.policy, theta)
         log_probs = out.head.log_prob(batch.actions)
         advantages = (batch.advantages - request.advantage_mean) / request.advantage_std
-        args = (log_probs, batch.log_probs, advantages, batch.mask)
-        surrogate = objectives.ppo_clip_loss(*args, clip=s.clip).sum() * weight
-        error = torch.nn.functional.smooth_l1_loss(out.value, batch.value_targets, reduction="none")
-        value = objectives.masked_mean(error, batch.mask).sum() * weight
-        entropy = out.head.entropy(batch.mask).sum() * weight
-        with torch.no_grad():
-            kl = objectives.masked_mean(batch.log_probs - log_probs, batch.mask).sum() * weight
+        args = (log_probs, batch.log_probs, advantages, mask)
+        surrogate = objectives.ppo_clip_loss(*args, clip=s.clip).sum() * steps
+        huber = torch.nn.functional.smooth_l1_loss(out.value, batch.value_targets, reduction="none")
+        value = torch.where(mask, huber, 0).sum()
+        entropy = out.head.entropy(mask).sum() * steps
         loss = surrogate + s.value_coef * value - s.entropy_coef * entropy
-        numbers = (float(surrogate.detach()), float(value.detach()), float(kl))
-        return loss, PPOLosses(*numbers, sequences=float(batch.x.shape[1]))
+        with torch.no_grad():
+            log_ratio = (log_probs - batch.log_probs)[mask]
+            ratio, targets = log_ratio.exp(), batch.value_targets[mask]
+            error = targets - out.value[mask]
+            numbers = torch.stack(
+                [
+                    surrogate,
+                    value,
+                    (ratio - 1 - log_ratio).sum(),
+                    ((ratio - 1).abs() > s.clip).sum(),
+                    targets.sum(),
+                    targets.square().sum(),
+                    error.sum(),
+                    error.square().sum(),
+                ]
+            )
+        return loss, PPOLosses(float(steps), *numbers.tolist())
 
 
-def _advantage_statistics(reports: Sequence[CollectReport]) -> tuple[float, float, float]:
-    """Return mean and standard deviation of all advantages, and the number of steps."""
+def _advantage_statistics(reports: Sequence[CollectReport]) -> tuple[float, float]:
+    """Return mean and standard deviation of all advantages."""
     moments = sum((report.advantages for report in reports), ScalarMoments())
     count = max(moments.count, 1.0)
     mean = moments.total / count
-    return mean, max(moments.square / count - mean * mean, 1e-16) ** 0.5, moments.count
+    return mean, max(moments.square / count - mean * mean, 1e-16) ** 0.5
 
 
 # --- specs ---------------------------------------------------------------------------------------

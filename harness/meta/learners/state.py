@@ -31,6 +31,8 @@ class LearnerState:
     moments: Moments
     returns: ScalarMoments
     normalize_obs: bool
+    learning_rate: float
+    """Adam's step size before it falls at the end of training."""
     iteration: int = 0
     env_steps: int = 0
     skipped: int = 0
@@ -41,7 +43,7 @@ class LearnerState:
         """Return the state before the first iteration."""
         leaves = clone(params)
         optimizer = torch.optim.Adam(list(leaves.values()), lr=lr)
-        return cls(leaves, optimizer, Moments.zero(obs_dim), ScalarMoments(), normalize_obs)
+        return cls(leaves, optimizer, Moments.zero(obs_dim), ScalarMoments(), normalize_obs, lr)
 
     def snapshot(self) -> PolicySnapshot:
         """Return the policy at the meta-parameters, unchanged by later updates."""
@@ -66,15 +68,19 @@ class LearnerState:
             value.grad = gradient[name] * scale
         self.optimizer.step()
 
+    def count(self, reports: Sequence[CollectReport]) -> None:
+        """Count collected data: its steps, and the scale of its observations and returns."""
+        for report in reports:
+            self.env_steps += report.env_steps
+            self.moments = self.moments + report.moments
+            self.returns = self.returns + report.returns
+
     def finish_iteration(
         self, reports: Sequence[CollectReport], info: dict[str, float]
     ) -> IterationInfo:
         """Count the iteration and its data; return what the iteration reports."""
         self.iteration += 1
-        for report in reports:
-            self.env_steps += report.env_steps
-            self.moments = self.moments + report.moments
-            self.returns = self.returns + report.returns
+        self.count(reports)
         pre = [value for report in reports for value in report.pre_returns]
         post = [value for report in reports for value in report.post_returns]
         invalid = float(sum(report.invalid for report in reports))
@@ -94,6 +100,7 @@ class LearnerState:
             "iteration": self.iteration,
             "env_steps": self.env_steps,
             "skipped": self.skipped,
+            "learning_rate": self.learning_rate,
             "obs_count": self.moments.count,
             "return_moments": [self.returns.count, self.returns.total, self.returns.square],
         }
@@ -116,6 +123,7 @@ class LearnerState:
         self.iteration = int(meta["iteration"])
         self.env_steps = int(meta["env_steps"])
         self.skipped = int(meta["skipped"])
+        self.learning_rate = float(meta.get("learning_rate", self.learning_rate))
 
 
 def dot(x: Params, y: Params) -> float:

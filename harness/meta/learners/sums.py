@@ -70,8 +70,15 @@ def groups(values: Sequence[Any]) -> list[Sequence[Any]]:
 
 def add(*answers: PartialGradient[L]) -> PartialGradient[L]:
     """Add answers from the first to the last."""
-    gradient, losses = dict(answers[0].gradient), answers[0].losses.as_info()
+    gradient = dict(answers[0].gradient)
     for answer in answers[1:]:
         gradient = {name: value + answer.gradient[name] for name, value in gradient.items()}
-        losses = {name: value + getattr(answer.losses, name) for name, value in losses.items()}
-    return PartialGradient(gradient, type(answers[0].losses)(**losses))
+    return PartialGradient(gradient, sum_losses(*(answer.losses for answer in answers)))
+
+
+def sum_losses(*losses: L) -> L:
+    """Add losses from the first to the last, field by field."""
+    total = losses[0].as_info()
+    for one in losses[1:]:
+        total = {name: value + getattr(one, name) for name, value in total.items()}
+    return type(losses[0])(**total)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import partial
+from itertools import pairwise
 from typing import Literal
 
 import torch
@@ -135,22 +136,41 @@ def prepare(
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Stretches:
+    """How sequences are cut for truncated backpropagation."""
+
+    length: int
+    phase: int = 0
+    """Steps before the first cut, less than ``length``; 0 for ``length``."""
+    burn_in: int = 0
+    """Steps before a stretch that update its memory and count nowhere else."""
+
+
 @torch.no_grad()
-def cut_sequences(batch: Batch, actor: Actor, length: int | None) -> Batch:
-    """Cut sequences [N, E, T] into chunks [1, S, length] for truncated backpropagation.
+def cut_sequences(batch: Batch, actor: Actor, stretches: Stretches | None) -> Batch:
+    """Cut sequences [N, E, T] into chunks [1, S, burn-in and length].
 
     Each chunk starts from the memory that ``actor`` had there; gradients do not flow through it.
     Chunks without any step are left out. ``None`` leaves sequences whole.
     """
     steps = batch.x.shape[2]
-    length = min(length or steps, steps)
-    memory, whole = batch.memory, replace(batch, memory=())
+    cut = stretches or Stretches(steps)
+    length = min(cut.length, steps)
+    starts = [0, *range(cut.phase or length, steps, length)]
+    memory, whole, position = batch.memory, replace(batch, memory=()), 0
     chunks = []
-    for start in range(0, steps, length):
-        chunk = whole.map(partial(_window, start=start, length=length))
+    for start, stop in pairwise([*starts, steps]):
+        begin = max(0, start - cut.burn_in)
+        if begin > position:
+            past = slice(position, begin)
+            x, first = batch.x[:, :, past], batch.first[:, :, past]
+            memory, position = actor.policy.forward(actor.params, x, first, memory).memory, begin
+        window = partial(_window, start=begin, length=min(length + cut.burn_in, steps))
+        chunk = whole.map(window)
+        chunk.mask[:, :, : start - begin] = False
+        chunk.mask[:, :, stop - begin :] = False
         chunks.append(replace(chunk, memory=memory).map(_merge_tasks))
-        if start + length < steps:
-            memory = actor.policy.forward(actor.params, chunk.x, chunk.first, memory).memory
     joined = Batch.concatenate(chunks)
     return joined.take(joined.mask[0].any(-1).nonzero().flatten().tolist())
 
@@ -160,7 +180,7 @@ def _window(x: Tensor, start: int, length: int) -> Tensor:
     window = x[:, :, start : start + length]
     missing = length - window.shape[2]
     if not missing:
-        return window
+        return window.clone()
     return torch.cat([window, window.new_zeros(*x.shape[:2], missing, *x.shape[3:])], 2)
 
 

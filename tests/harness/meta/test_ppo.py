@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import pytest
+import torch
 
 from harness.meta import learners
 from harness.meta.cell_setup import Budget
@@ -11,17 +12,122 @@ from harness.meta.rollouts.episode_loop import Clock
 from tests.harness.meta.meta_cases import collect, iterate, make_setup
 
 
-def test_minibatches_share_the_sequences_of_many_small_jobs():
-    """One sequence a job: none of the optimiser's steps may be left without data, or get it all."""
-    setup = make_setup("multitask", minibatches=2)
+@pytest.mark.parametrize(("tasks", "size"), [(4, 1), (4, 2), (5, 3)])
+def test_minibatches_share_the_sequences_of_many_small_jobs(tasks, size):
+    """None of the optimiser's steps is left with much less data than another."""
+    setup = make_setup("multitask", minibatches=3, tasks_per_iteration=tasks)
     learner = learners.build(setup)
     snapshot = learner.init().snapshot()
-    kept, _ = collect(setup, snapshot, 4)
-    kept = [replace(data, batch=data.batch.take([0])) for data in kept]
-    for epoch, minibatch in ((0, 0), (0, 1), (1, 0), (1, 1)):
-        payload = MinibatchRequest(snapshot.params, epoch, minibatch, 0.0, 1.0, 50.0)
-        answers = [learner.compute(data, payload, Clock()) for data in kept]
-        assert sum(answer.losses.sequences for answer in answers) == 2
+    kept, _ = collect(setup, snapshot, -(-tasks // size))
+    total = sum(data.batch.x.shape[1] for data in kept)
+    for epoch in range(2):
+        payloads = [MinibatchRequest(snapshot.params, epoch, part, 0.0, 1.0) for part in range(3)]
+        steps = [
+            sum(learner.compute(data, payload, Clock()).losses.steps for data in kept)
+            for payload in payloads
+        ]
+        assert sum(steps) == total * 25
+        assert max(steps) - min(steps) <= 25
+
+
+def test_more_minibatches_than_sequences_take_the_gradient_of_each_sequence_alone():
+    """A step's gradient is a mean over its own data, however little that is."""
+    few, many = (
+        make_setup("multitask", minibatches=count, update_epochs=1, episodes_per_iteration=4)
+        for count in (4, 9)
+    )
+    results = []
+    for setup in (few, many):
+        state = learners.build(setup).init()
+        info = iterate(setup, state, jobs=1).info
+        results.append((state.params, info))
+    for name, value in results[0][0].items():
+        torch.testing.assert_close(results[1][0][name], value, rtol=0, atol=1e-2)
+    assert results[0][1]["grad_norm"] == pytest.approx(results[1][1]["grad_norm"], rel=0.5)
+
+
+def test_reported_losses_are_means_over_the_last_pass():
+    setup = make_setup("multitask", update_epochs=1, minibatches=2, learning_rate=1e-12)
+    state = learners.build(setup).init()
+    (data,), _ = collect(setup, state.snapshot(), 1)
+    info = iterate(setup, state, jobs=1).info
+    batch, policy = data.batch, setup.policy
+    mask, targets = batch.mask, batch.value_targets[batch.mask]
+    error = targets - batch.forward(policy, state.params).value[mask]
+    huber = torch.where(error.abs() < 1, error.square() / 2, error.abs() - 0.5)
+    assert info["value_loss"] == pytest.approx(huber.mean().item(), rel=1e-4)
+    explained = 1 - error.var() / targets.var()
+    assert info["explained_variance"] == pytest.approx(explained.item(), abs=1e-3)
+    assert info["kl"] == pytest.approx(0, abs=1e-6)
+    assert info["clip_fraction"] == 0
+
+
+def test_kl_and_clip_fraction_are_those_of_the_moved_policy():
+    setup = make_setup("multitask", minibatches=1, clip=0.05)
+    learner = learners.build(setup)
+    state = learner.init()
+    (data,), _ = collect(setup, state.snapshot(), 1)
+    moved = {name: value + 0.05 for name, value in state.params.items()}
+    losses = learner.compute(data, MinibatchRequest(moved, 0, 0, 0.0, 1.0), Clock()).losses.means()
+    batch = data.batch
+    old, new = (batch.forward(setup.policy, params).head for params in (state.params, moved))
+    exact = old.kl(new)[batch.mask].mean().item()
+    assert losses["kl"] == pytest.approx(exact, rel=0.2)
+    ratio = (new.log_prob(batch.actions) - batch.log_probs)[batch.mask].exp()
+    assert losses["clip_fraction"] == pytest.approx(
+        ((ratio - 1).abs() > 0.05).float().mean().item()
+    )
+
+
+@pytest.mark.parametrize(("target", "factor"), [(10.0, 1.5), (1e-9, 1 / 1.5)])
+def test_the_step_size_follows_the_kl_divergence_and_survives_a_checkpoint(target, factor):
+    setup = make_setup("multitask", target_kl=target, learning_rate=1e-3)
+    learner = learners.build(setup)
+    state = learner.init()
+    assert iterate(setup, state, jobs=1).info["learning_rate"] == pytest.approx(1e-3)
+    restored = learner.init()
+    restored.load(*state.save())
+    assert iterate(setup, restored, 1, iteration=1).info["learning_rate"] == pytest.approx(
+        1e-3 * factor
+    )
+
+
+def test_an_adapted_step_size_falls_in_the_last_tenth():
+    setup = make_setup("multitask", target_kl=0.01, learning_rate=1e-3)
+    state = learners.build(setup).init()
+    state.iteration = 95  # of 100
+    assert iterate(setup, state, jobs=1).info["learning_rate"] == pytest.approx(0.5e-3)
+
+
+def test_warm_up_measures_the_scale_before_the_first_update():
+    setup = make_setup("multitask", warm_up=True)
+    learner = learners.build(setup)
+    state = learner.init()
+    steps = learner.iterate(state)
+    requests = [next(steps)]
+    requests.append(steps.send(collect(setup, requests[0].payload, 1)[1]))
+    assert [request.kind.value for request in requests] == ["collect", "collect"]
+    identity, measured = (request.payload for request in requests)
+    assert identity.normalizer.std.tolist() == [1.0, 1.0]
+    assert (measured.normalizer.std - 1).abs().min() > 1e-3
+    assert measured.return_scale != 1.0
+    assert measured.env_steps == 24 * 25
+    state.iteration = 1
+    follow_up = learner.iterate(state)
+    next(follow_up)
+    assert follow_up.send(collect(setup, identity, 1)[1]).kind.value == "compute"
+
+
+def test_a_random_phase_cuts_elsewhere_in_every_iteration():
+    setup = make_setup("rl2", policy="gru", bptt_steps=20, random_phase=True, burn_in=5)
+    snapshot = learners.build(setup).init().snapshot()
+    phases = set()
+    for iteration in range(4):
+        (data,), _ = collect(setup, snapshot, 1, iteration)
+        assert data.batch.x.shape[2] == 25
+        assert data.batch.mask.sum() == 24 * 25
+        phases.add(int(data.batch.mask[0].sum(-1).min()))
+    assert len(phases) > 1
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import torch
 
 import policies
 from harness.meta.rollouts.actor import Actor, rollout
-from harness.meta.rollouts.batch import AdvantageEstimator, Batch, cut_sequences, prepare
+from harness.meta.rollouts.batch import AdvantageEstimator, Batch, Stretches, cut_sequences, prepare
 from harness.meta.rollouts.episode_loop import Clock, draw_noise
 from harness.meta.rollouts.inputs import Goals, Inputs
 from harness.meta.rollouts.normalizer import Normalizer
@@ -154,12 +154,14 @@ def test_whole_chunks_are_the_sequences_themselves():
 
 
 @pytest.mark.parametrize("policy", policies.names())
-@pytest.mark.parametrize("length", [1, 3, 5])
-def test_chunks_bring_the_memory_of_acting_and_lose_no_step(policy, length):
+@pytest.mark.parametrize(
+    "cut", [Stretches(1), Stretches(3), Stretches(5), Stretches(4, 1), Stretches(3, 2, 4)], ids=str
+)
+def test_chunks_bring_the_memory_of_acting_and_lose_no_step(policy, cut):
     blocks, actor, tasks = play(policy)
     batch = learnable(blocks, actor, tasks)
-    chunks = cut_sequences(batch, actor, length)
-    assert chunks.x.shape[2] == length
+    chunks = cut_sequences(batch, actor, cut)
+    assert chunks.x.shape[2] == cut.length + cut.burn_in
     assert chunks.mask.any(-1).all()
     assert chunks.mask.sum() == batch.mask.sum()
     again = chunks.forward(actor.policy, actor.params).head.log_prob(chunks.actions)
