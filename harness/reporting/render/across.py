@@ -167,22 +167,25 @@ def profile_figure(part: Across) -> Figure:
         look = {"color": style.color, "marker": style.marker, "markevery": 10}
         axes.step(THRESHOLDS, profile, where="post", linewidth=1.3, markersize=4, **look)
     axes.set_xlabel("normalised score τ")
-    axes.set_ylabel("fraction of runs with a score above τ")
+    axes.set_ylabel("fraction of runs above τ")
     axes.set_ylim(-0.02, 1.02)
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(True, color="0.92", linewidth=0.7)
     add_legend(figure, [style.handle() for style in styles.values()])
-    figure.suptitle(_note(part), x=0.01, ha="left", fontsize=7, parse_math=False)
+    figure.suptitle(_what(part), x=0.01, ha="left", fontsize=8.5, parse_math=False)
     return figure
 
 
 def _note(part: Across) -> str:
+    fewest = min(len(values) for values in part.scores.values())
+    enough = all(values.size >= MANY for values in part.scores.values()) and fewest > 1
+    bars = "bars: 95 % interval (stratified bootstrap)" if enough else "too few runs for intervals"
+    return f"{_what(part)}; {bars}, dots: runs"
+
+
+def _what(part: Across) -> str:
     counts = sorted({len(values) for values in part.scores.values()})
     seeds = f"{counts[0]} seed{'s' * (counts[0] > 1)}"
     seeds = seeds if len(counts) == 1 else f"{counts[0]} to {counts[-1]} seeds"
-    enough = all(values.size >= MANY for values in part.scores.values()) and counts[0] > 1
-    bars = "bars: 95 % interval (stratified bootstrap)" if enough else "too few runs for intervals"
-    return printable(
-        f"{part.suite}: {len(part.distributions)} distributions × {seeds}, "
-        f"{shot_label(part.shots[-1])}; {bars}"
-    )
+    shots = shot_label(part.shots[-1])
+    return printable(f"{part.suite}: {len(part.distributions)} distributions × {seeds}, {shots}")

@@ -74,7 +74,7 @@ def learning_curves(
     for key, columns in groups.items():
         adapts |= _draw_curve(panels.by_learner[key[1]], styles[key], columns)
     panels.axes[0].xaxis.set_major_formatter(EngFormatter(sep=""))
-    panels.label("environment steps of training", "return of training episodes")
+    panels.label("environment steps (of training)", "return of training episodes")
     counts = [len(columns["post_return"]) for columns in groups.values()]
     what = "lines: mean of the seeds, thin lines: each seed" if max(counts) > 1 else "lines"
     note = f"{what} ({_seeds(counts)}); dotted: {table.split} tasks"
@@ -170,7 +170,8 @@ def steps_curve(
         _draw_row(panels.by_learner[row["learner"]], row, styles[_key(row)], x, table, measure)
     _draw_flat(panels, rows, styles, table, measure)
     panels.label(
-        "environment steps on the task before it is scored", f"return on {table.split} tasks"
+        "steps on the task (environment steps before it is scored)",
+        f"return on {table.split} tasks",
     )
     panels.finish(table, dist, interval_note(rows), measure)
     panels.add_legend(styles)

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 import task_distributions
-from harness.reporting.render.panels import add_legend
+from harness.reporting.render.panels import add_legend, columns_of
 from harness.reporting.render.style import LineKey, Style, new_figure, styles_of
 from harness.reporting.stats.comparison import FLAT, Comparison
 from harness.reporting.stats.intervals import Estimate, estimate_difference
@@ -57,7 +57,7 @@ def differences_figure(dist: str, table: Comparison) -> Figure | None:
     shots = f"{last} shot{'s' * (last != 1)}"
     parts = [
         (f"{shots} minus 0 shots", [part for part in gains if part is not None]),
-        (f"row minus {CONTROL} of its policy, {shots}", [part for part in rivals if part]),
+        (f"{shots}, minus {CONTROL} of the same policy", [part for part in rivals if part]),
     ]
     parts = [(title, lines) for title, lines in parts if lines]
     if not parts:
@@ -128,11 +128,12 @@ def parameter_figure(dist: str, table: Comparison, manifest: Manifest) -> Figure
     None where tasks have no single continuous parameter or their definition is not installed.
     """
     name, values = task_parameter(dist, table, manifest)
-    rows = [row for row in _rows(dist, table) if row[3] not in FLAT][:MAX_PANELS]
+    found = [row for row in _rows(dist, table) if row[3] not in FLAT]
+    rows = found[:MAX_PANELS]
     last = table.shots[-1]
     if not values or not rows or not last:
         return None
-    columns = 2 if len(rows) == 4 else min(3, len(rows))
+    columns = columns_of(len(rows))
     lines = -(-len(rows) // columns)
     figure = new_figure(2.4 * columns + 0.8, 2.1 * lines + 0.7)
     panels = figure.subplots(lines, columns, squeeze=False, sharex=True, sharey=True).ravel()
@@ -161,6 +162,7 @@ def parameter_figure(dist: str, table: Comparison, manifest: Manifest) -> Figure
     add_legend(figure, handles)
     seeds = int(table.frame["seeds"].max())
     note = f"each {table.split} task, mean of {seeds} seed{'s' * (seeds > 1)}"
+    note += f"; {len(rows)} of {len(found)} rows" if len(rows) < len(found) else ""
     figure.suptitle(printable(f"{dist}: {note}"), x=0.01, ha="left", fontsize=8.5, parse_math=False)
     return figure
 

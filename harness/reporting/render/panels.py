@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.text import Text
 from matplotlib.ticker import MaxNLocator
 
-from harness.reporting.render.style import LineKey, Style, new_figure
+from harness.reporting.render.style import LineKey, Style, new_figure, policy_colors
 from harness.reporting.stats.comparison import Comparison
 from harness.reporting.text import printable
 from harness.types import REFERENCE
@@ -62,7 +63,7 @@ class Panels:
         learners = list(dict.fromkeys(learner for _, learner in keys))
         count = max(1, len(learners)) if len(keys) > MAX_LINES else 1
         total = count + bool(flat) if count > 1 else 1
-        columns = min(MAX_COLUMNS, total)
+        columns = columns_of(total)
         rows = -(-total // columns)
         narrow = [1, min(0.5, 0.09 * flat + 0.07)] if flat and count == 1 else [1] * columns
         size = (6.4, 3.9) if count == 1 else (2.3 * columns + 0.8, 2.1 * rows + 0.7)
@@ -94,23 +95,25 @@ class Panels:
         return len(self.axes) > 1
 
     def label(self, x: str, y: str) -> None:
-        """Label the axes, once for all panels."""
+        """Label the axes; in split panels without what is in brackets."""
         if not self.split:
             self.axes[0].set_xlabel(x)
             self.axes[0].set_ylabel(y)
             return
-        for axes in self.axes[-MAX_COLUMNS:]:  # the panels with nothing below them
+        columns = columns_of(len(self.axes) + (self.flat is not None))
+        for axes in self.axes[-columns:]:  # the panels with no other below them
             axes.set_xlabel(x.partition(" (")[0])
-        for axes in self.axes[::MAX_COLUMNS]:
-            axes.set_ylabel(y)
+        self.figure.supylabel(y, fontsize=8)
 
     def finish(self, table: Comparison, dist: str, note: str, measure: Measure = RETURN) -> None:
         """Add titles and reference lines, which are named at the right of each row of panels."""
         drawn = [*self.axes, *([self.flat] if self.flat is not None else [])]
-        columns = MAX_COLUMNS if self.split else len(drawn)
+        columns = columns_of(len(drawn)) if self.split else len(drawn)
         for index, axes in enumerate(drawn):
-            named = index % columns == columns - 1 or axes is drawn[-1]
-            _draw_references(axes, table, dist, measure, named=named)
+            outer = index % columns == columns - 1
+            names = _draw_references(axes, table, dist, measure, named=outer or axes is drawn[-1])
+            for label in names if not outer else ():
+                label.set_in_layout(False)  # it stands where the next panel would be
         mark = "  (INCOMPLETE)" if table.missing else ""
         if self.split:
             for learner, axes in self.by_learner.items():
@@ -132,11 +135,11 @@ def legend_handles(styles: Mapping[LineKey, Style], *, split: bool) -> list[Line
     """Return one entry per line; for split panels, one per policy and one per learner."""
     if not split:
         return [style.handle() for style in styles.values()]
-    policies = {policy: style for (policy, _), style in styles.items()}
+    colors = policy_colors(policy for policy, _ in styles)
     learners = {learner: style for (_, learner), style in styles.items()}
     handles = [
-        Line2D([], [], color=style.color, linewidth=3, label=printable(name))
-        for name, style in policies.items()
+        Line2D([], [], color=color, linewidth=3, label=printable(name))
+        for name, color in colors.items()
     ]
     return handles + [
         style.handle(color="0.4", linestyle="none", label=printable(name))
@@ -161,9 +164,15 @@ def add_legend(figure: Figure, handles: Sequence[Line2D]) -> None:
     )
 
 
+def columns_of(panels: int) -> int:
+    """Return the columns for a number of panels that leave no cell empty, if possible."""
+    return 2 if panels == 4 else min(MAX_COLUMNS, panels)
+
+
 def _draw_references(
     axes: Axes, table: Comparison, dist: str, measure: Measure, *, named: bool
-) -> None:
+) -> list[Text]:
+    """Draw a dotted line for each reference; return the texts that name them at the right."""
     frame = table.frame
     lines = frame[(frame["learner"] == REFERENCE) & (frame["task_dist"] == dist)]
     column = f"{measure.column}_0"
@@ -174,11 +183,14 @@ def _draw_references(
     axes.margins(y=0.06)
     axes.autoscale_view()
     bottom, top = axes.get_ylim()
-    for name, height in spread(values, 0.05 * (top - bottom)).items() if named else ():
+    heights = spread(values, 0.05 * (top - bottom)) if named else {}
+    return [
         axes.text(
             1.01, height, printable(name), transform=axes.get_yaxis_transform(), va="center",
             fontsize=7, color="0.35", parse_math=False,
-        )  # fmt: skip
+        )
+        for name, height in heights.items()
+    ]  # fmt: skip
 
 
 def spread(values: Mapping[str, float], gap: float) -> dict[str, float]:

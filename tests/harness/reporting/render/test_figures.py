@@ -3,44 +3,124 @@
 import dataclasses
 import itertools
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.reporting.rebuild import rebuild
+import task_distributions
+from harness.reporting.rebuild import load_comparison, rebuild
+from harness.reporting.render.figures import adaptation_curve, learning_curves, steps_curve
+from harness.reporting.render.paired import difference_of, parameter_figure, task_parameter
 from harness.reporting.render.panels import Panels, spread
-from tests.harness.reporting.synthetic_run import curve_of, expected_cells, make_run
+from harness.reporting.stats.comparison import comparison_table
+from harness.reporting.store.manifest import Manifest
+from tests.harness.reporting.synthetic_run import (
+    DIST,
+    curve_of,
+    expected_cells,
+    frame_of,
+    make_run,
+    manifest_of,
+    records_of,
+)
 
 CELLS = expected_cells()
-PNG = b"\x89PNG\r\n\x1a\n"
+MAGIC = {".png": b"\x89PNG\r\n\x1a\n", ".pdf": b"%PDF-"}
+SSM, GRU = ((DIST, policy, "maml", "gradient") for policy in ("ssm", "gru"))
 
 
-def test_figures_are_pngs_and_stale_ones_do_not_survive(tmp_path):
+def test_figures_are_pngs_and_pdfs_and_stale_ones_do_not_survive(tmp_path):
     folder = make_run(tmp_path / "run")
     rebuild(folder.path)
-    for name in ("learning_curves", "adaptation_curve"):
-        data = (folder.path / "figures" / f"{name}.png").read_bytes()
-        assert data.startswith(PNG)
-        assert len(data) > 10_000
+    names = {"learning_curves", "adaptation_curve", "test_steps", "differences", "task_parameter"}
+    assert {path.stem for path in (folder.path / "figures").iterdir()} == names
+    for name, (suffix, magic) in itertools.product(names, MAGIC.items()):
+        data = (folder.path / "figures" / f"{name}{suffix}").read_bytes()
+        assert data.startswith(magic)
+        assert len(data) > 5_000
+        assert b"/Type3" not in data  # fonts that journals refuse
     for curve in folder.path.glob("cells/*/curve.parquet"):
         curve.unlink()
     rebuild(folder.path)
     assert not (folder.path / "figures" / "learning_curves.png").exists()
 
 
-def test_seeds_of_different_length_and_nan_returns_can_be_drawn(tmp_path):
-    folder = make_run(tmp_path / "run")
+def test_seeds_of_different_length_and_nan_returns_can_be_drawn(table, run):
     curve = curve_of(CELLS[0])
     curve[1] = dataclasses.replace(curve[1], post_return=float("nan"))
-    folder.cell(CELLS[0].id).write_curve(curve[:2])
-    rebuild(folder.path)
-    assert (folder.path / "figures" / "learning_curves.png").read_bytes().startswith(PNG)
+    curves = {CELLS[0].id: curve[:2], CELLS[1].id: curve_of(CELLS[1])}
+    figure = learning_curves(DIST, table, Manifest.load(run), curves)
+    figure.draw_without_rendering()
+    mean = next(line for line in figure.axes[0].lines if line.get_linewidth() == 1.5)
+    assert len(mean.get_xdata()) == 2
+
+
+def test_every_seed_is_a_dot_beside_its_interval(table, run):
+    figure = adaptation_curve(DIST, table, Manifest.load(run))
+    dots = [line for line in figure.axes[0].lines if line.get_marker() == "."]
+    drawn = sorted(y for line in dots for y in line.get_ydata())
+    assert drawn == pytest.approx(sorted(table.seed_scores["return"]))
+    assert "3 seeds" in figure.get_suptitle()
+    assert "Student" in figure.get_suptitle()
 
 
 def test_without_shots_there_is_no_adaptation_curve(tmp_path):
-    folder = make_run(tmp_path / "run", shots=(0,))
-    rebuild(folder.path)
-    assert not (folder.path / "figures" / "adaptation_curve.png").exists()
+    table, manifest = load_comparison(make_run(tmp_path / "run", shots=(0,)).path)
+    assert adaptation_curve(DIST, table, manifest) is None
+
+
+def test_rows_that_do_not_adapt_are_drawn_once_beside_the_others():
+    cells = expected_cells(learners=("maml", "multitask"))
+    rows = [
+        dataclasses.replace(row, adapter="none" if cell.learner == "multitask" else "gradient")
+        for cell in cells
+        for row in records_of(cell)
+    ]
+    manifest = manifest_of(cells)
+    figure = adaptation_curve(DIST, comparison_table(frame_of(rows), manifest), manifest)
+    main, flat = figure.axes
+    for axes, rows_drawn, shots in ((main, 2, 3), (flat, 2, 1)):
+        assert len(axes.containers) == rows_drawn
+        assert {len(bar.lines[0].get_xdata()) for bar in axes.containers} == {shots}
+
+
+def test_the_axis_of_steps_holds_what_the_support_episodes_took(table, run):
+    figure = steps_curve(DIST, table, Manifest.load(run))
+    lines = [bar.lines[0].get_xdata().tolist() for bar in figure.axes[0].containers]
+    assert lines == [[0, 400, 2000]] * 2
+
+
+def test_differences_are_seed_by_seed(table):
+    found = difference_of(table, (GRU, 5), (SSM, 5))
+    assert found.seeds == pytest.approx((8, 8, 8))
+    assert found.estimate.point == pytest.approx(8)
+    assert difference_of(table, (GRU, 5), ((*SSM[:3], "hybrid"), 5)) is None
+
+
+def test_return_is_drawn_over_the_parameter_of_each_task(tmp_path):
+    cells = expected_cells(seeds=(0, 1))
+    tasks = task_distributions.load(DIST).tasks("test")[:4]
+    rows = [
+        dataclasses.replace(row, task=tasks[row.task_index].name)
+        for cell in cells
+        for row in records_of(cell)
+    ]
+    manifest = manifest_of(cells)
+    table = comparison_table(frame_of(rows), manifest)
+    name, values = task_parameter(DIST, table, manifest)
+    assert "angle" in name
+    for task in tasks:
+        place = task.param("goal_x"), task.param("goal_y")
+        assert (np.cos(values[task.name]), np.sin(values[task.name])) == pytest.approx(place)
+    figure = parameter_figure(DIST, table, manifest)
+    before, after = (line for line in figure.axes[0].lines if line.get_marker() == "o")
+    assert before.get_xdata().tolist() == sorted(values.values())
+    assert (after.get_ydata() - before.get_ydata()) == pytest.approx([5] * 4)
+    # Of another version, the tasks are not known here.
+    other = manifest_of(cells, version=9)
+    assert task_parameter(DIST, table, other) == ("", {})
+    assert parameter_figure(DIST, table, other) is None
 
 
 @pytest.mark.parametrize(("learners", "panels"), [(4, 1), (5, 5)])
