@@ -138,6 +138,15 @@ class Metrics:
     """Time of this iteration by activity: physics, inference, learner, transport."""
     info: dict[str, float] = field(default_factory=dict)
     """Learner statistics: losses, KL, gradient norm, skipped updates, invalid episodes."""
+    validation: dict[str, float] = field(default_factory=dict)
+    """Mean ``return_K`` (and ``success_K``) on validation tasks after K shots; empty if they were
+    not scored after this iteration."""
+
+    @property
+    def validation_return(self) -> float | None:
+        """The mean return on validation tasks after the most shots; None if not scored."""
+        shots = [int(name[7:]) for name in self.validation if name.startswith("return_")]
+        return self.validation[f"return_{max(shots)}"] if shots else None
 
     @property
     def invalid_episodes(self) -> int:

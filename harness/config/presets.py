@@ -16,7 +16,12 @@ _PPO = ("rl2", "multitask", "finetune", "scratch", "oracle")
 
 
 def _preset(
-    env_steps: int, maml: tuple[int, int], ppo: int, evaluation: tuple[int, int], seeds: int
+    env_steps: int,
+    maml: tuple[int, int],
+    ppo: int,
+    evaluation: tuple[int, int],
+    seeds: int,
+    eval_every: str = "auto",
 ) -> Layer:
     """Return a layer.
 
@@ -26,9 +31,10 @@ def _preset(
         ppo: episodes per iteration of the learners trained by PPO.
         evaluation: episodes per shot, and query episodes.
         seeds: number of seeds.
+        eval_every: when to score validation tasks.
     """
     return {
-        "train": {"env_steps": env_steps},
+        "train": {"env_steps": env_steps, "eval_every": eval_every},
         "components": {
             "maml": {"meta_batch_size": maml[0], "episodes_per_task": maml[1]},
             **{kind: {"episodes_per_iteration": ppo} for kind in _PPO},
@@ -44,7 +50,7 @@ def _preset(
 
 PRESETS: dict[str, Layer] = {
     # Does everything run? Four policies on halfcheetah-vel in a minute or two on two cores.
-    "smoke": _preset(64_000, (10, 4), 80, (4, 2), 1),
+    "smoke": _preset(64_000, (10, 4), 80, (4, 2), 1, "never"),
     # A first look on a laptop, one seed: learning shows, but supports no claim.
     "quick": _preset(2_000_000, (20, 10), 100, (10, 5), 1),
     # An overnight comparison: beyond the onset of adaptation, three seeds for an interval.

@@ -86,6 +86,11 @@ class TrainConfig:
     """Environment steps each cell trains for; its last iteration is finished. 5M and 100k work."""
     meta_iterations: Count | None = None
     """Outer iterations of the learner, in place of env_steps."""
+    eval_every: LargeCount | Literal["auto", "never"] = "never"
+    """Environment steps between scorings on validation tasks, after every number of shots, for the
+    curves and asha. auto: a tenth of the budget, and 20k at least. It changes no training."""
+    eval_tasks: Positive = 10
+    """Validation tasks that are scored then, on one query episode each."""
     normalize_obs: bool = True
     """Scale observations by running statistics of the training data (frozen when evaluating)."""
 

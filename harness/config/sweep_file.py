@@ -13,6 +13,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from harness.config import precedence, strict_yaml, sweep_space, validation
+from harness.config.distributions import open_distribution
 from harness.config.presets import Layer
 from harness.config.schema import STRICT, Count, LargeCount, Positive, RunConfig, config_as_dict
 from harness.config.sweep_space import Axis
@@ -46,9 +47,10 @@ class TuneConfig:
     max_failures: Count = 2
     """Times a cell continues from its last checkpoint after its process died, before it fails."""
     scheduler: Literal["none", "asha"] = "none"
-    """asha stops the worst cells early (arXiv 1810.05934), judged on training tasks."""
-    metric: Literal["post_return", "pre_return"] = "post_return"
-    """Quantity that asha compares, higher is better: mean return of a training iteration."""
+    """asha stops the worst cells early (arXiv 1810.05934)."""
+    metric: Literal["validation_return", "post_return", "pre_return"] = "validation_return"
+    """Quantity that asha compares, higher is better: mean return on validation tasks after the most
+    shots, or that of a training iteration after or before adaptation."""
     grace_env_steps: LargeCount | None = None
     """Environment steps before asha may stop a cell."""
     reduction_factor: int = Field(default=3, ge=2)
@@ -141,6 +143,8 @@ def expand(document: strict_yaml.Document, source: str) -> Sweep:
     for grid in grids:
         _check_base(base, lines, grid)
         cells += _distinct(_cells(base, grid, tune, lines), grid, seen, source)
+    if tune.scheduler == "asha" and tune.metric == "validation_return":
+        cells = [_validated(planned, tune, source) for planned in cells]
     cells.sort(key=lambda planned: planned.cell.seed)
     if len(cells) > MAX_CELLS:
         raise UsageError(f"{source}: {len(cells)} cells; a sweep has at most {MAX_CELLS}")
@@ -280,6 +284,25 @@ def _check_asha(tune: TuneConfig, cells: Sequence[PlannedCell], source: str) -> 
             f"{source}: asha compares the returns of all cells, and those of {', '.join(dists)} "
             "have no common scale; make a sweep for each"
         )
+
+
+def _validated(planned: PlannedCell, tune: TuneConfig, source: str) -> PlannedCell:
+    """Return the cell with scorings on validation tasks at every rung, unless it says when."""
+    config = planned.config
+    if not open_distribution(config.task_dist, config.env).tasks("validation"):
+        raise UsageError(
+            f"{source}: asha compares returns on validation tasks, and {config.label} has none: "
+            "set tune.metric to post_return"
+        )
+    assert tune.grace_env_steps is not None  # asha needs it
+    if isinstance(config.train.eval_every, int):
+        return planned
+    train = dataclasses.replace(config.train, eval_every=tune.grace_env_steps)
+    return dataclasses.replace(
+        planned,
+        config=dataclasses.replace(config, train=train),
+        given=precedence.merged(planned.given, {"train": {"eval_every": tune.grace_env_steps}}),
+    )
 
 
 def _named(cells: Sequence[PlannedCell]) -> tuple[PlannedCell, ...]:

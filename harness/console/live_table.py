@@ -64,8 +64,12 @@ def line(cell: CellProgress) -> str:
     return (
         f"iteration {cell.iteration}/{cell.iterations}, {count(cell.env_steps)} env steps at "
         f"{count(cell.steps_per_second)}/s, return {score(cell.pre_return)} -> "
-        f"{score(cell.post_return)}, left {duration(cell.seconds_left)}"
+        f"{score(cell.post_return)}{_validation(cell)}, left {duration(cell.seconds_left)}"
     )
+
+
+def _validation(cell: CellProgress) -> str:
+    return "" if cell.validation is None else f", validation {score(cell.validation)}"
 
 
 def render(
@@ -96,7 +100,7 @@ def _table(cells: Sequence[tuple[str, CellProgress]]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), expand=True, pad_edge=False)
     table.add_column("cell", overflow="fold")
     table.add_column("", ratio=1, min_width=4)
-    for name in ("iteration", "steps", "steps/s", "pre", "post", "left"):
+    for name in ("iteration", "steps", "steps/s", "pre", "post", "valid.", "left"):
         table.add_column(name, justify="right", no_wrap=True)
     for key, cell in cells:
         scoring = cell.jobs > 0 and not cell.finished
@@ -110,6 +114,7 @@ def _table(cells: Sequence[tuple[str, CellProgress]]) -> Table:
             count(cell.steps_per_second),
             score(cell.pre_return),
             score(cell.post_return),
+            score(cell.validation),
             duration(cell.seconds_left) if running else cell.status,
             style=STYLES.get(cell.status),
         )

@@ -32,6 +32,8 @@ class CellProgress:
     """Environment steps per second of the last iteration."""
     pre_return: float | None = None
     post_return: float | None = None
+    validation: float | None = None
+    """Mean return on validation tasks after the most shots, when last scored."""
     wall_seconds: float = 0.0
     """Training time so far; of a finished cell, all of its time."""
     jobs_done: int = 0
@@ -58,6 +60,8 @@ class CellProgress:
             self.steps_per_second = (metrics.env_steps - self.env_steps) / seconds
         self.iteration, self.env_steps = metrics.iteration, metrics.env_steps
         self.pre_return, self.post_return = metrics.pre_return, metrics.post_return
+        if metrics.validation_return is not None:
+            self.validation = metrics.validation_return
         self.wall_seconds = metrics.wall_seconds
 
 
@@ -82,7 +86,7 @@ class RunProgress:
 
         def read(key: str, info: CellInfo) -> CellProgress:
             cell = CellProgress(iterations=info.iterations, reason=info.reason)
-            for metrics in CellFolder(folder / CELLS_DIR / key).read_curve()[-2:]:
+            for metrics in CellFolder(folder / CELLS_DIR / key).read_curve():
                 cell.add(metrics)
             cell.status = "waiting" if info.status == "pending" else info.status
             cell.wall_seconds = info.wall_seconds or cell.wall_seconds

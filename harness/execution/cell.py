@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from harness.agents import AgentSource
 from harness.config.distributions import open_distribution
 from harness.config.protocol import scored_splits, scored_tasks
 from harness.config.schema import RunConfig
-from harness.execution import jobs
+from harness.execution import heldout, jobs
 from harness.execution.backend import Backend, Handle, LearnerHandle, Work
 from harness.execution.divergence import MAX_SKIPPED, check_scores, check_training
 from harness.execution.jobs import Job
 from harness.execution.worker import Receipt
 from harness.meta import learners
 from harness.meta.cell_setup import CellSetup
-from harness.meta.learners.base import IterationInfo, Request, RequestKind
+from harness.meta.learners.base import DivergedError, IterationInfo, Request, RequestKind
 from harness.types import Cell, EvalRecord, Metrics
 from task_distributions import TaskDistribution
 
@@ -110,6 +111,7 @@ class CellRunner:
             DivergedError: the policy is not finite, or training has stopped to learn.
         """
         curve, iteration = list(before), first
+        every = heldout.interval(self.setup, self.config)
         env_steps = curve[-1].env_steps if curve else 0
         max_skipped = getattr(self.setup.settings, "max_skipped", MAX_SKIPPED)
         while True:
@@ -118,6 +120,8 @@ class CellRunner:
             if over:
                 return
             metrics = self._iterate(learner, iteration, wall)
+            if every is not None and metrics.env_steps // every > env_steps // every:
+                metrics = self._validate(learner, metrics)
             iteration, env_steps = metrics.iteration, metrics.env_steps
             wall = metrics.wall_seconds
             curve.append(metrics)
@@ -145,6 +149,29 @@ class CellRunner:
             wall_seconds=wall + spent,
             seconds=_shares(receipts, step.seconds, spent, self.backend),
             info=step.done.info,
+        )
+
+    def _validate(self, learner: LearnerHandle, metrics: Metrics) -> Metrics:
+        """Return the iteration's metrics with scores on validation tasks."""
+        began = time.perf_counter()
+        dist, evaluation = self.setup.dist, heldout.evaluation_of(self.config.evaluation)
+        indices = heldout.tasks_of(dist, self.config.train.eval_tasks)
+        size = jobs.ChunkSize.of(self.config, jobs.evaluation_episodes(evaluation))
+        cell, phase = self.setup.cell, RequestKind.VALIDATE.value
+        pieces = jobs.cut(cell, phase, metrics.iteration, "validation", indices, size)
+        try:
+            request = Request(RequestKind.VALIDATE, learner.snapshot())
+            results = self.backend.fetch(self.backend.run(Work(request, pieces))[1])
+            records = [record for part in results for record in part]
+            found = heldout.summary(records, success=dist.spec.has_success)
+        except DivergedError:  # by adapting: training itself goes on
+            found = {f"return_{shots}": math.nan for shots in evaluation.shots}
+        spent = time.perf_counter() - began
+        return replace(
+            metrics,
+            validation=found,
+            wall_seconds=metrics.wall_seconds + spent,
+            seconds={**metrics.seconds, "validation": spent},
         )
 
     def training_jobs(self, iteration: int) -> list[Job]:

@@ -54,7 +54,7 @@ def plan_of(evaluation: EvalConfig, adapter: Adapter, job: Job) -> MetaEpisodePl
         query_episodes=evaluation.query_episodes,
         deterministic_query=evaluation.deterministic,
         seed=job.cell.seed,
-        phase=f"evaluate/{job.split}",
+        phase=f"{job.phase}/{job.split}",
         seed_keys=job.seed_keys,
     )
 

@@ -11,7 +11,7 @@ import torch
 from harness.agents import AgentError
 from harness.config.distributions import open_distribution
 from harness.config.schema import RunConfig
-from harness.execution import scoring
+from harness.execution import heldout, scoring
 from harness.execution.cell_setup import build_setup
 from harness.execution.jobs import Job
 from harness.meta import learners
@@ -100,6 +100,9 @@ class Worker:
         match kind:
             case RequestKind.EVALUATE:
                 return scoring.evaluate(setup, evaluation, job, payload, clock)
+            case RequestKind.VALIDATE:
+                few = heldout.evaluation_of(evaluation)
+                return scoring.evaluate(setup, few, job, payload, clock)
             case RequestKind.COLLECT:
                 return self._collect(job, payload, clock)
             case RequestKind.COMPUTE:

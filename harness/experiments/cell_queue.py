@@ -195,6 +195,8 @@ class ForwardingListener:
     """Whether a scheduler has to see each iteration."""
     _events: list[tuple[str, tuple[Any, ...]]] = field(default_factory=list)
     _metrics: dict[str, Any] = field(default_factory=dict)
+    _validation: dict[str, float] = field(default_factory=dict)
+    """The last scores on validation tasks, which hold until the next."""
     _last: float = float("-inf")
 
     def started(self, progress: RunProgress) -> None:
@@ -202,7 +204,7 @@ class ForwardingListener:
 
     def cell_started(self, key: str, first_iteration: int) -> None:
         """Forward at once."""
-        self._metrics = {"iteration": first_iteration, "env_steps": 0}
+        self._metrics, self._validation = {"iteration": first_iteration, "env_steps": 0}, {}
         self._add("cell_started", key, first_iteration, now=True)
 
     def iteration(self, key: str, metrics: Metrics) -> None:
@@ -213,6 +215,9 @@ class ForwardingListener:
             "pre_return": metrics.pre_return,
             "post_return": metrics.post_return,
         }
+        if metrics.validation_return is not None:
+            self._validation = {"validation_return": metrics.validation_return}
+        self._metrics |= self._validation
         self._events = [event for event in self._events if event[0] != "iteration"]
         self._add("iteration", key, metrics, now=self.every_iteration)
 

@@ -193,6 +193,7 @@ def scalars_of(metrics: Metrics) -> dict[str, float]:
         "return/before_adaptation": metrics.pre_return,
         "return/after_adaptation": metrics.post_return,
         "env_steps_per_second": metrics.env_steps / max(metrics.wall_seconds, 1e-9),
+        **{f"validation/{name}": value for name, value in metrics.validation.items()},
         **{f"learner/{name}": value for name, value in metrics.info.items()},
         **{f"seconds/{name}": value for name, value in metrics.seconds.items()},
     }

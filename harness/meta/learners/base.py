@@ -54,6 +54,8 @@ class RequestKind(Enum):
     """Compute something from the kept data. The payload is the learner's own."""
     EVALUATE = "evaluate"
     """Score the job's tasks. The payload is a ``PolicySnapshot``."""
+    VALIDATE = "validate"
+    """Score the job's validation tasks while training. The payload is a ``PolicySnapshot``."""
     REFERENCE = "reference"
     """Score the reference lines on the job's tasks. There is no payload."""
     AGENT = "agent"

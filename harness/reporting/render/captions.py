@@ -68,9 +68,11 @@ def _absent_cells(table: Comparison, manifest: Manifest) -> Iterator[str]:
         )
     if table.stopped:
         when = "; ".join(f"{key}: {reason[:MAX_REASON]}" for key, reason in table.stopped.items())
+        metric = manifest.scheduling.get("metric")
+        tasks = "validation" if metric == "validation_return" else "training"
         yield (
             f"STOPPED: a scheduler stopped {len(table.stopped)} of {total} cells early because of "
-            f"their returns on training tasks. They are not included in any number ({when})."
+            f"their returns on {tasks} tasks. They are not included in any number ({when})."
         )
 
 

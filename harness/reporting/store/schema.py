@@ -38,8 +38,8 @@ def scalar_fields(cls: type) -> dict[str, type]:
 
 RECORD_FIELDS = scalar_fields(EvalRecord)
 METRIC_FIELDS = scalar_fields(Metrics)
-METRIC_GROUPS = ("seconds", "info")
-"""Dictionaries of a Metrics, one column per key: ``seconds_physics``, ``info_kl``."""
+METRIC_GROUPS = ("seconds", "info", "validation")
+"""Dictionaries of a Metrics, one column per key: ``seconds_physics``, ``validation_return_5``."""
 
 
 def _schema(fields: Mapping[str, type]) -> pa.Schema:
@@ -177,7 +177,7 @@ def _check_schema(path: Path, found: pa.Schema, schema: pa.Schema | None) -> Non
         raise ArtefactError(f"{path}: a column name appears twice")
     if schema is None:
         extra = {n: t for n, t in names.items() if n not in METRIC_FIELDS}
-        good = all(n.startswith(("seconds_", "info_")) for n in extra)
+        good = all(n.startswith(tuple(f"{group}_" for group in METRIC_GROUPS)) for n in extra)
         good = good and all(t == pa.float64() for t in extra.values())
         wanted = {n: _ARROW[kind] for n, kind in METRIC_FIELDS.items()} | (extra if good else {})
     else:

@@ -189,3 +189,15 @@ def test_every_sweep_that_is_shipped_can_start(path, capsys):
     assert sweep.main([str(path), "--dry-run"]) == 0
     keys = capsys.readouterr().out.split()
     assert len(keys) == len(set(keys)) > 1
+
+
+def test_asha_has_validation_tasks_scored_at_every_rung(tmp_path):
+    text = "base: {task_dist: point_goal, policy: [mlp]}\ntune: {scheduler: asha, grace_env_steps: "
+    file = tmp_path / "my.yaml"
+    file.write_text(f"{text}5k}}\n")
+    sweep = sweep_file.load(file)
+    assert sweep.tune.metric == "validation_return"
+    assert [planned.config.train.eval_every for planned in sweep.cells] == [5000]
+    assert [planned.given["train"]["eval_every"] for planned in sweep.cells] == [5000]
+    file.write_text(f"{text}5k, metric: post_return}}\n")
+    assert [cell.config.train.eval_every for cell in sweep_file.load(file).cells] == ["auto"]

@@ -1,5 +1,6 @@
 """The two displays, fed the same recorded run on a clock of their own."""
 
+import dataclasses
 import io
 import logging
 
@@ -106,7 +107,12 @@ def test_live_table_shows_every_cell_as_it_stands(terminal, clock):
         play_ssm(display, clock, iterations=4)
         display.note("worker 1 restarted [why]")
         text = drawn(display.render())
-        assert row(text, SSM)[-6:] == ["4/10", "320k", "40.0k", "-308.1", "-250.3", "0:12"]
+        shown = ["4/10", "320k", "40.0k", "-308.1", "-250.3", "–", "0:12"]
+        assert row(text, SSM)[-7:] == shown
+        scored = dataclasses.replace(metrics(4), validation={"return_0": -9.0, "return_10": -7.25})
+        display.iteration(SSM, scored)
+        display.iteration(SSM, metrics(5))  # the last score stays
+        assert "-7.2" in row(drawn(display.render()), SSM)
         assert row(text, GRU)[-1] == "waiting"
         assert "my-run  0/2 cells done: 1 running, 1 waiting; 40.0k steps/s, 0:32 left" in text
         assert "0:08 elapsed" in " ".join(text.split())

@@ -162,12 +162,15 @@ def test_asha_judges_a_diverged_cell_as_the_worst():
     for trial in trials.values():
         asha.on_trial_add(None, trial)
     asha.on_trial_complete(
-        None, trials["diverged"], {"env_steps": 30, "post_return": -2.0, "diverged": True}
+        None, trials["diverged"], {"env_steps": 30, "validation_return": -2.0, "diverged": True}
     )
     at_rung = {"env_steps": 100}
-    assert asha.on_trial_result(None, trials["nan"], at_rung | {"post_return": NAN}) == "CONTINUE"
+    assert (
+        asha.on_trial_result(None, trials["nan"], at_rung | {"validation_return": NAN})
+        == "CONTINUE"
+    )
     for name, value in (("poor", -50.0), ("good", 1.0)):
-        result = asha.on_trial_result(None, trials[name], at_rung | {"post_return": value})
+        result = asha.on_trial_result(None, trials[name], at_rung | {"validation_return": value})
         assert result == "CONTINUE"
     cutoffs = {milestone: rung for milestone, rung in asha._brackets[0]._rungs if rung}
     assert cutoffs == {
@@ -175,4 +178,4 @@ def test_asha_judges_a_diverged_cell_as_the_worst():
     }
     late = Trial("late")
     asha.on_trial_add(None, late)
-    assert asha.on_trial_result(None, late, at_rung | {"post_return": NAN}) == "STOP"
+    assert asha.on_trial_result(None, late, at_rung | {"validation_return": NAN}) == "STOP"
