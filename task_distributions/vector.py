@@ -62,8 +62,12 @@ class TaskVectorEnv(gymnasium.vector.VectorEnv):  # type: ignore[misc]  # gymnas
                 f"{dist.name} has no render mode {render_mode!r} for vector environments; choose "
                 f"from: {', '.join(modes) or 'none'}"
             )
-        self._mode = AutoresetMode(autoreset_mode)
-        self.metadata = {**engine.metadata, "render_modes": modes, "autoreset_mode": self._mode}
+        self.autoreset_mode = AutoresetMode(autoreset_mode)
+        self.metadata = {
+            **engine.metadata,
+            "render_modes": modes,
+            "autoreset_mode": self.autoreset_mode,
+        }
         self.render_mode, self.num_envs = render_mode, len(tasks)
         self.tasks = tuple(tasks)
         """The task of each environment."""
@@ -163,13 +167,13 @@ class TaskVectorEnv(gymnasium.vector.VectorEnv):  # type: ignore[misc]  # gymnas
         over = self._over
         if over is None:
             raise ResetNeeded("call reset() before step()")
-        if self._mode is AutoresetMode.DISABLED and over.any():
+        if self.autoreset_mode is AutoresetMode.DISABLED and over.any():
             raise ResetNeeded(
                 f"the episodes of environments {np.flatnonzero(over).tolist()} are over; start "
                 "them with reset(options={'reset_mask': terminated | truncated})"
             )
         out = self._engine.step(self._rows(actions))
-        if self._mode is AutoresetMode.NEXT_STEP and over.any():
+        if self.autoreset_mode is AutoresetMode.NEXT_STEP and over.any():
             self._restart(np.flatnonzero(over))  # which clears their rewards and flags
         reward, terminated, truncated = (
             out.reward.copy(),
@@ -178,7 +182,7 @@ class TaskVectorEnv(gymnasium.vector.VectorEnv):  # type: ignore[misc]  # gymnas
         )
         self._over = over = terminated | truncated
         infos: Infos = {}
-        if self._mode is AutoresetMode.SAME_STEP and over.any():
+        if self.autoreset_mode is AutoresetMode.SAME_STEP and over.any():
             infos = self._final(out.obs, over)
             self._restart(np.flatnonzero(over))
         infos |= self._infos(np.ones(self.num_envs, np.bool_))
