@@ -24,6 +24,8 @@ REGISTRY = Registry(
         "gru": "policies.gru:build",
         "transformer": "policies.transformer:build",
         "mlp": "policies.mlp:build",
+        "mingru": "policies.mingru:build",
+        "selective_ssm": "policies.selective_ssm:build",
     },
 )
 """Name -> ``module:factory``. A factory takes the keywords of ``build``; the class of its settings

@@ -1,10 +1,12 @@
-"""The linear recurrence x_t = a * x_(t-1) + b_t over time, with resets inside (arXiv 2303.03982).
+"""The linear recurrence x_t = a_t x_(t-1) + b_t over time, with resets inside (arXiv 2303.03982).
 
 Two methods, equal up to rounding in value and in every order of derivative:
 
 - ``loop``: T steps, the least work, compiled on CPUs (``policies.fused.scan``).
 - ``doubling``: log2 T passes over the whole sequence (Hillis and Steele 1986): more work in far
   fewer operations, for GPUs and long sequences.
+
+The decay a_t is the same at every step, or differs from step to step (arXiv 2312.00752).
 
 Layout: N tasks, T time, B sequences, S state; everything is ``[N, T, B, S]``.
 """
@@ -26,7 +28,7 @@ def scan(a: Tensor, b: Tensor, first: Tensor, initial: Tensor, method: str = "au
     """Return every ``x_t``, ``[N, T, B, S]``.
 
     Args:
-        a: decay, ``[N, 1, 1, S]``, the same at every step.
+        a: decay, ``[N, 1, 1, S]`` for the same at every step, or ``[N, T, B, S]``.
         b: inputs, ``[N, T, B, S]``.
         first: ``[N, T, B]``; where set, ``x_(t-1)`` counts as zero.
         initial: the state before the first step, ``[N, B, S]``.
@@ -48,9 +50,9 @@ def scan(a: Tensor, b: Tensor, first: Tensor, initial: Tensor, method: str = "au
 
 def _doubling(a: Tensor, b: Tensor, keep: Tensor | None, initial: Tensor) -> Tensor:
     steps = b.shape[1]
-    start = torch.addcmul(b[:, :1], a, initial.unsqueeze(1))
+    start = torch.addcmul(b[:, :1], a[:, :1], initial.unsqueeze(1))
     b = torch.cat([start, b[:, 1:]], dim=1)
-    decay = a.expand(-1, steps, b.shape[2], -1) if keep is not None else a.expand(-1, steps, -1, -1)
+    decay = a.expand(-1, steps, -1 if keep is None else b.shape[2], -1)
     if keep is not None:
         decay = decay * keep
     shift = 1

@@ -1,7 +1,7 @@
 """The linear recurrence of ``policies.scan`` as a loop over time: one autograd node, compiled.
 
-The gradient of the loop is the same loop run backwards in time, ``g_t = dL/dx_t + a * g_(t+1)``, so
-the node differentiates itself to any order.
+The gradient of the loop is the same loop run backwards in time,
+``g_t = dL/dx_t + a_(t+1) g_(t+1)``, so the node differentiates itself to any order.
 
 On CPUs ``numba`` compiles the loop once and caches it on disk. A step is a product and a sum,
 rounded separately, so the bits of an element depend neither on its neighbours nor on the processor.
@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from policies.fused.compiled import compiled, compiles
+from policies.fused.compiled import arrays, compiled, compiles
 
 
 def differentiable_loop(a: Tensor, b: Tensor, keep: Tensor | None, initial: Tensor) -> Tensor:
@@ -43,13 +43,25 @@ class _Loop(torch.autograd.Function):
         )
         later, earlier = (x[:, 1:], g[:, :-1]) if ctx.reverse else (g[:, 1:], x[:, :-1])
         products = later * earlier if keep is None else later * earlier * keep[:, 1:]
-        grad_a = products.sum(dim=(1, 2), keepdim=True)
-        grad_initial = None
+        start = grad_initial = None
         if initial is not None:
             link = g[:, 0] if keep is None else g[:, 0] * keep[:, 0]
-            grad_a = grad_a + (link * initial).sum(dim=1, keepdim=True).unsqueeze(1)
-            grad_initial = link * a[:, 0]
-        return grad_a, g, None, grad_initial, None
+            start, grad_initial = link * initial, link * a[:, 0]
+        return _sum_like(a, products, start), g, None, grad_initial, None
+
+
+def _sum_like(a: Tensor, products: Tensor, start: Tensor | None) -> Tensor:
+    """Return the gradient of ``a`` from those at all steps but the first, and at the first."""
+    if _varies(a):
+        start = torch.zeros_like(a[:, 0]) if start is None else start
+        return torch.cat([start.unsqueeze(1), products], dim=1)
+    total = products.sum(dim=(1, 2), keepdim=True)
+    return total if start is None else total + start.sum(dim=1, keepdim=True).unsqueeze(1)
+
+
+def _varies(a: Tensor) -> bool:
+    """Return whether the decay is one per step and sequence."""
+    return a.shape[1] > 1 or a.shape[2] > 1
 
 
 def run_loop(
@@ -75,27 +87,29 @@ def torch_loop(
 ) -> Tensor:
     """Return all states, step by step, on any device.
 
-    Forward: x_t = a k_t x_(t-1) + b_t. Reverse: x_t = a k_(t+1) x_(t+1) + b_t, from zero.
+    Forward: x_t = a_t k_t x_(t-1) + b_t. Reverse: x_t = a_(t+1) k_(t+1) x_(t+1) + b_t, from zero.
 
     Args:
-        a: decay, ``[N, 1, 1, S]``.
+        a: decay, ``[N, 1, 1, S]`` or ``[N, T, B, S]``.
         b: inputs, ``[N, T, B, S]``.
         keep: k, ones and zeros ``[N, T, B, 1]``; None means all ones.
         initial: x before the first step, ``[N, B, S]``; None means zero, as always in reverse.
         reverse: whether time runs backwards.
         x: the output, contiguous ``[N, T, B, S]``; it may be b.
     """
-    decay, outputs, inputs = a[:, 0], x.unbind(1), b.unbind(1)
+    outputs, inputs = x.unbind(1), b.unbind(1)
     length = len(inputs)
+    decays = a.expand(-1, length, -1, -1).unbind(1)
     previous = initial
     for index in range(length):
         t = length - 1 - index if reverse else index
         if previous is None:
             outputs[t].copy_(inputs[t])
         else:
+            link = t + 1 if reverse else t
             if keep is not None:
-                previous = previous.masked_fill(keep[:, t + 1 if reverse else t] == 0, 0.0)
-            torch.addcmul(inputs[t], decay, previous, out=outputs[t])
+                previous = previous.masked_fill(keep[:, link] == 0, 0.0)
+            torch.addcmul(inputs[t], decays[link], previous, out=outputs[t])
         previous = outputs[t]
     return x
 
@@ -109,12 +123,18 @@ def compiled_loop(
     no_resets = torch.empty(0, 0, 0, dtype=torch.bool)
     if keep is not None:
         keep = keep.expand(tasks, length, batch, 1)[..., 0].bool()
-    parts = (a.expand(tasks, 1, 1, state)[:, 0, 0], no_resets if keep is None else keep, start)
-    arrays = [part.contiguous().numpy() for part in parts]
+    resets = no_resets if keep is None else keep
+    if _varies(a):
+        if x.data_ptr() != b.data_ptr():
+            x.copy_(b)
+        decays = a.expand(tasks, length, batch, state)
+        _varying_loop(*arrays(decays, resets, start), keep is not None, reverse, x.numpy())
+        return x
+    fixed = arrays(a.expand(tasks, 1, 1, state)[:, 0, 0], resets, start)
     if x.data_ptr() == b.data_ptr():
-        _loop_in_place(*arrays, keep is not None, reverse, x.numpy())
+        _loop_in_place(*fixed, keep is not None, reverse, x.numpy())
     else:
-        _loop(*arrays, b.contiguous().numpy(), keep is not None, reverse, x.numpy())
+        _loop(*fixed, b.contiguous().numpy(), keep is not None, reverse, x.numpy())
     return x
 
 
@@ -157,5 +177,27 @@ def _steps_in_place(a: Any, keep: Any, initial: Any, resets: bool, reverse: bool
                     outputs[s] += a[n, s] * previous[s]
 
 
+def _varying_steps(a: Any, keep: Any, initial: Any, resets: bool, reverse: bool, x: Any) -> None:
+    """The same for a decay ``[N, T, B, S]``."""
+    tasks, length, batch, state = x.shape
+    for n in range(tasks):
+        for step in range(length):
+            t = length - 1 - step if reverse else step
+            link = t + 1 if reverse else t
+            if link == length:
+                continue
+            for i in range(batch):
+                if resets and not keep[n, link, i]:
+                    continue
+                outputs, decay = x[n, t, i], a[n, link, i]
+                if step:
+                    previous = x[n, t + 1, i] if reverse else x[n, t - 1, i]
+                else:
+                    previous = initial[n, i]
+                for s in range(state):
+                    outputs[s] += decay[s] * previous[s]
+
+
 _loop = compiled(_steps)
 _loop_in_place = compiled(_steps_in_place)
+_varying_loop = compiled(_varying_steps)

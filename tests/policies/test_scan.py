@@ -9,10 +9,10 @@ from policies.scan import scan
 from policies.state_space import discretise
 
 
-def make_case(steps: int, resets: float, seed: int = 0):
+def make_case(steps: int, resets: float, seed: int = 0, varying: bool = False):
     generator = torch.Generator().manual_seed(seed)
     options = {"generator": generator, "dtype": torch.float64}
-    a = 0.3 + 0.7 * torch.rand(2, 1, 1, 4, **options)
+    a = 0.3 + 0.7 * torch.rand(2, *((steps, 3) if varying else (1, 1)), 4, **options)
     b = torch.randn(2, steps, 3, 4, **options)
     initial = torch.randn(2, 3, 4, **options)
     first = torch.rand(2, steps, 3, **options) < resets
@@ -22,22 +22,29 @@ def make_case(steps: int, resets: float, seed: int = 0):
 def definition(a, b, first, initial):
     x, states = initial, []
     for t in range(b.shape[1]):
-        x = a[:, 0] * torch.where(first[:, t, :, None], 0.0, x) + b[:, t]
+        decay = a[:, t if a.shape[1] > 1 else 0]
+        x = decay * torch.where(first[:, t, :, None], 0.0, x) + b[:, t]
         states.append(x)
     return torch.stack(states, 1)
 
 
 @settings(max_examples=40, deadline=None)
-@given(steps=st.integers(1, 20), resets=st.sampled_from([0.0, 0.2, 1.0]), seed=st.integers(0, 1000))
-def test_methods_equal_the_definition(steps, resets, seed):
-    case = make_case(steps, resets, seed)
+@given(
+    steps=st.integers(1, 20),
+    resets=st.sampled_from([0.0, 0.2, 1.0]),
+    seed=st.integers(0, 1000),
+    varying=st.booleans(),
+)
+def test_methods_equal_the_definition(steps, resets, seed, varying):
+    case = make_case(steps, resets, seed, varying)
     for method in ("loop", "doubling"):
         torch.testing.assert_close(scan(*case, method=method), definition(*case))
 
 
+@pytest.mark.parametrize("varying", [False, True])
 @pytest.mark.parametrize("resets", [0.0, 0.3])
-def test_methods_agree_in_three_orders_of_derivative(resets):
-    a, b, first, initial = make_case(13, resets)
+def test_methods_agree_in_three_orders_of_derivative(resets, varying):
+    a, b, first, initial = make_case(13, resets, varying=varying)
     rows = []
     for function in (definition, "loop", "doubling"):
         leaves = [part.clone().requires_grad_() for part in (a, b, initial)]
@@ -56,8 +63,9 @@ def test_methods_agree_in_three_orders_of_derivative(resets):
 
 @pytest.mark.parametrize("method", ["loop", "doubling"])
 @pytest.mark.parametrize("resets", [0.0, 0.3])
-def test_gradients_equal_finite_differences(method, resets):
-    a, b, first, initial = make_case(5, resets)
+@pytest.mark.parametrize("varying", [False, True])
+def test_gradients_equal_finite_differences(method, resets, varying):
+    a, b, first, initial = make_case(5, resets, varying=varying)
     leaves = tuple(part.requires_grad_() for part in (a, b, initial))
 
     def run(a, b, initial):

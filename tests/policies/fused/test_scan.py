@@ -20,9 +20,10 @@ from tests.policies.test_scan import definition, make_case
     reverse=st.booleans(),
     started=st.booleans(),
     shared=st.booleans(),
+    varying=st.booleans(),
 )
-def test_the_compiled_loop_equals_the_torch_loop(length, resets, reverse, started, shared):
-    a, b, first, initial = make_case(length, resets)
+def test_the_compiled_loop_equals_the_torch_loop(length, resets, reverse, started, shared, varying):
+    a, b, first, initial = make_case(length, resets, varying=varying)
     keep = None if resets == 0.0 else (~first).unsqueeze(-1).double()
     start = initial if started and not reverse else None
     arguments = (a[:1] if shared else a, b, keep, start, reverse)
