@@ -7,7 +7,7 @@ import traceback
 from collections.abc import Callable
 from enum import IntEnum
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from metarl_plugins import PluginError
 
@@ -53,6 +53,27 @@ class ArtefactError(HarnessError, ValueError):
 
 class CrashError(HarnessError):
     """A bug stopped a run; its traceback is in ``crash.txt`` in the run's folder."""
+
+
+class RunError(HarnessError):
+    """A run from Python is not complete; ``run`` holds what there is of it."""
+
+    def __init__(self, message: str, run: Any) -> None:
+        super().__init__(message)
+        self.run = run
+        """A ``harness.Run``."""
+
+
+class CellsFailedError(RunError):
+    """Some cells failed: ``run.failures`` says why, and ``run`` has the others."""
+
+    code = ExitCode.CELLS_FAILED
+
+
+class RunInterruptedError(RunError):
+    """The run was stopped; ``python -m harness.run --resume`` continues it."""
+
+    code = ExitCode.INTERRUPTED
 
 
 def crash(folder: Path, error: Exception) -> CrashError:

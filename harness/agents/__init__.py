@@ -35,6 +35,7 @@ REGISTRY = Registry(
         "sb3": "harness.agents.sb3:sb3_agent",
         "torch": "harness.agents.torch_module:torch_agent",
         "checkpoint": "harness.execution.loaded_policy:checkpoint_agent",
+        "object": "harness.agents.simple:ObjectAgent",
     },
 )
 """Name -> ``module:factory``. A factory takes nothing, or ``settings``, annotated with a frozen

@@ -36,6 +36,12 @@ class TaskEpisodes:
     """The MDP ended; otherwise the horizon was reached."""
     success: Bool[np.ndarray, " E"]
 
+    @property
+    def returns(self) -> Float[np.ndarray, " E"]:
+        """Undiscounted return of each episode."""
+        total: NDArray[np.float32] = np.where(self.mask, self.rewards, 0.0).sum(-1)
+        return total
+
     @classmethod
     def of(cls, episodes: Episodes) -> TaskEpisodes:
         """Return the episodes of a batch of one task."""

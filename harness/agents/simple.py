@@ -9,6 +9,7 @@ import numpy as np
 from annotated_types import Ge, Le
 from numpy.typing import NDArray
 
+from harness.agents.protocol import AgentError
 from task_distributions import EnvSpec
 
 
@@ -22,6 +23,24 @@ class RandomAgent:
     def act(self, obs: NDArray[np.float64]) -> NDArray[Any]:
         """Return random actions [B, A]; the largest of several is at a random place."""
         return self._rng.uniform(-1, 1, (len(obs), self._width)).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class ObjectSettings:
+    """Settings of the agent ``object``."""
+
+    of: str = ""
+    """What was given: its module and name."""
+
+
+class ObjectAgent:
+    """Stands for an agent that was given to ``harness.score`` in Python, and has no name."""
+
+    def __init__(self, settings: ObjectSettings = ObjectSettings()) -> None:
+        raise AgentError(
+            f"{settings.of or 'an object'} was scored from Python and cannot be made from its "
+            "name: score it from there again"
+        )
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ from harness.config import precedence
 from harness.config.components import NAMES
 from harness.config.presets import Layer
 from harness.config.schema import EvalConfig, ExecutionConfig, RunConfig
+from harness.config.sweep_file import planned_cells
 from harness.config.validation import KeyPath
 from harness.errors import UsageError, run_command
 from harness.execution.preflight import preflight
@@ -70,12 +71,16 @@ def _main(argv: list[str]) -> int:
     preflight(request.config.execution)
     # Only now what takes seconds: bad input has been refused already.
     from harness.console.display import make_progress
-    from harness.experiments.run import score_agents
+    from harness.experiments.run import RunOptions, play
 
-    command = ("python", "-m", "harness.score", *argv)
-    return score_agents(
-        request.config, command=command, given=request.given, listener=make_progress()
+    config, given = request.config, request.given
+    options = RunOptions.of_execution(
+        config.execution,
+        f"score-{config.label}",
+        command=("python", "-m", "harness.score", *argv),
+        given=given,
     )
+    return play(planned_cells(config, given), options, make_progress())
 
 
 def parse(argv: Sequence[str]) -> Score:

@@ -44,10 +44,17 @@ class LoadedPolicy:
     """
 
     def __init__(
-        self, setup: CellSetup, snapshot: PolicySnapshot, *, deterministic: bool = True
+        self,
+        setup: CellSetup,
+        snapshot: PolicySnapshot,
+        *,
+        deterministic: bool = True,
+        path: Path | None = None,
     ) -> None:
         self._setup, self._snapshot = setup, snapshot
         self._deterministic = deterministic
+        self.path = path
+        """The file that it was loaded from."""
         self._adapter = setup.scoring_adapter()
         self.num_params = num_params(without_step_sizes(snapshot.params))
         self.train_env_steps = snapshot.env_steps
@@ -248,7 +255,7 @@ def load_policy(path: str | Path, *, deterministic: bool = True) -> LoadedPolicy
     """
     setup, snapshot = checkpoint.load_policy(Path(path))
     kind = LoadedPolicy if setup.inputs.goals is None else TaskFedPolicy
-    return kind(setup, snapshot, deterministic=deterministic)
+    return kind(setup, snapshot, deterministic=deterministic, path=Path(path))
 
 
 @dataclass(frozen=True)

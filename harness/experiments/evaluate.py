@@ -46,19 +46,29 @@ def evaluate_checkpoint(
         CheckpointError: the file is not a whole checkpoint.
         UsageError: the run cannot start.
     """
+    planned = planned_scoring(config)
+    options = RunOptions.of_execution(
+        config.execution,
+        planned.config.label,
+        command=("python", "-m", "harness.run", *argv),
+        given=planned.given,
+    )
+    return play([planned], options, listener)
+
+
+def planned_scoring(config: EvaluateConfig) -> PlannedCell:
+    """Return the cell that scores one checkpoint.
+
+    Raises:
+        CheckpointError: the file is not a whole checkpoint.
+        UsageError: it cannot be scored like that.
+    """
     cell, stored = checkpoint_cell(config.checkpoint, config.task_dist)
     chosen = config.applied_to(stored)
     given = as_dict(config)
     changed = {path: name for path, name in CHANGEABLE.items() if given.get(name) is not None}
     check(chosen, {path: f"--{name.replace('_', '-')}" for path, name in changed.items()})
-    planned = PlannedCell(cell.id, cell, chosen, given, {}, config.checkpoint)
-    options = RunOptions.of_execution(
-        config.execution,
-        chosen.label,
-        command=("python", "-m", "harness.run", *argv),
-        given=given,
-    )
-    return play([planned], options, listener)
+    return PlannedCell(cell.id, cell, chosen, given, {}, config.checkpoint)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

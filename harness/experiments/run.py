@@ -9,14 +9,14 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import TypeAdapter
-from rich.console import Group
+from rich.console import Console, Group
 
 from harness.config.schema import ExecutionConfig, RunConfig
 from harness.config.sweep_file import PlannedCell, TuneConfig, planned_cells
@@ -68,6 +68,8 @@ class RunOptions:
     scheduling: TuneConfig = field(default_factory=TuneConfig)
     start_backend: StartBackend | None = None
     """Start other workers than our own, in this process."""
+    quiet: bool = False
+    """Print no tables."""
 
     @classmethod
     def of_execution(cls, execution: ExecutionConfig, default_name: str, **more: Any) -> RunOptions:
@@ -117,36 +119,6 @@ def run_experiment(
     options = RunOptions.of_execution(config.execution, config.label, command=command, given=given)
     planned = planned_cells(config, dict(given))
     planned += [pretrained_cell(path, config) for path in pretrained]
-    return play(planned, options, listener)
-
-
-def score_agents(
-    config: RunConfig,
-    *,
-    command: Sequence[str],
-    given: Mapping[str, Any],
-    listener: RunListener,
-    factories: Mapping[str, Callable[[], Any]] | None = None,
-) -> int:
-    """Score the agents of ``config``, each in a row of its own; return the exit code.
-
-    Args:
-        config: the settings of all cells.
-        command: what was called, for the manifest.
-        given: the settings as given, for the manifest.
-        listener: notified of its progress.
-        factories: label -> what makes the agent, where its name is not enough.
-
-    Raises:
-        UsageError: the run cannot start: its folder or its resources.
-    """
-    options = RunOptions.of_execution(
-        config.execution, f"score-{config.label}", command=tuple(command), given=given
-    )
-    planned = [
-        dataclasses.replace(cell, factory=(factories or {}).get(cell.cell.policy))
-        for cell in planned_cells(config, dict(given))
-    ]
     return play(planned, options, listener)
 
 
@@ -240,7 +212,7 @@ def play(planned: Sequence[PlannedCell], options: RunOptions, listener: RunListe
             raise
         except Exception as error:
             raise crash(folder.path, error) from error
-        code = _conclude(folder.path, time.monotonic() - began)
+        code = _conclude(folder.path, time.monotonic() - began, quiet=options.quiet)
     return ExitCode.INTERRUPTED if interrupted else code
 
 
@@ -349,9 +321,9 @@ def _without_components(config: RunConfig) -> RunConfig:
     return dataclasses.replace(config, policy={}, learner={}, agent={}, seed=(0,))
 
 
-def _conclude(folder: Path, seconds: float) -> ExitCode:
+def _conclude(folder: Path, seconds: float, *, quiet: bool) -> ExitCode:
     """Write and print the tables of what is complete; return the exit code they stand for."""
-    out, manifest = console(), Manifest.load(folder)
+    out, manifest = Console(quiet=True) if quiet else console(), Manifest.load(folder)
     if manifest.ids("pending", "running") and not any(folder.glob("cells/*/records.parquet")):
         again = "continue with --resume" if manifest.resumable else "it cannot be resumed"
         out.print(f"nothing complete yet in {folder}; {again}")

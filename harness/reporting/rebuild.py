@@ -18,10 +18,11 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from matplotlib.figure import Figure
 
-from harness.errors import ArtefactError, ExitCode
+from harness.errors import ArtefactError, ExitCode, UsageError
 from harness.reporting.render.captions import caption, title
-from harness.reporting.render.figures import write_figures
+from harness.reporting.render.figures import figure, write_figures
 from harness.reporting.render.formats import classes_to_csv, to_csv, to_latex, to_markdown
 from harness.reporting.render.html import to_html
 from harness.reporting.stats.comparison import Comparison, comparison_table
@@ -119,6 +120,27 @@ def rebuild(run: Path) -> list[Comparison]:
         if text:
             write_atomically(run / name, text.encode())
     return tables
+
+
+def draw(run: Path, name: str, table: str | None = None) -> Figure:
+    """Return a figure of a run, drawn from its records and curves; write nothing.
+
+    Args:
+        run: the run's folder.
+        name: of the figure, such as ``adaptation_curve``.
+        table: which table's, by its name; the first if not given.
+
+    Raises:
+        UsageError: there is no such run, table or figure.
+        ArtefactError: one of its files is malformed.
+    """
+    found = {source.name: source for source in sources(run)}
+    chosen = next(iter(found)) if table is None else table
+    if chosen not in found:
+        raise UsageError(f"there is no table {chosen!r}; choose from: {'; '.join(found)}")
+    source, curves = found[chosen], read_curves(run)
+    own = {key: curves[key] for key in source.manifest.cells if key in curves}
+    return figure(name, _table(run, source, curves), source.manifest, own)
 
 
 def texts_of(tables: Sequence[Comparison], drawn: Sequence[str]) -> dict[str, str]:

@@ -16,6 +16,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import EngFormatter
 from matplotlib.transforms import offset_copy
 
+from harness.errors import UsageError
 from harness.reporting.render.paired import differences_figure, parameter_figure
 from harness.reporting.render.panels import RETURN, SUCCESS, Measure, Panels
 from harness.reporting.render.style import SETTINGS, LineKey, Style, save, styles_of
@@ -44,6 +45,24 @@ def write_figures(
                 if figure is not None:
                     written += save(figure, folder / f"{name}{suffix}")
     return tuple(written)
+
+
+def figure(
+    wanted: str, table: Comparison, manifest: Manifest, curves: Mapping[str, Sequence[Metrics]]
+) -> Figure:
+    """Return the figure of this name.
+
+    Raises:
+        UsageError: there is none, or no data for it; names those that there are.
+    """
+    dist = manifest.distributions[0].name
+    with mpl.rc_context(SETTINGS):
+        found = dict(_figures(dist, table, manifest, curves))
+    drawn = found.get(wanted)
+    if drawn is None:
+        names = ", ".join(name for name, each in found.items() if each is not None)
+        raise UsageError(f"no figure {wanted!r} can be drawn of this run; choose from: {names}")
+    return drawn
 
 
 def _figures(
