@@ -118,6 +118,9 @@ class EvalRecord:
     train_env_steps: int
     adapt_seconds: float
     num_params: int
+    rewards: tuple[float, ...] = ()
+    """Mean reward per step in each twentieth of the horizon, until the episode ends. Of a task's
+    first query episode alone; empty in the others, and in records of an earlier version."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,6 +26,9 @@ from harness.types import REFERENCE, REFERENCE_LINES, Cell, Episodes, EvalRecord
 from policies.params import num_params
 from task_distributions import Task, TaskDistribution
 
+REWARD_PARTS = 20
+"""Parts of an episode whose mean reward a record has."""
+
 
 def planned_env_steps(setup: CellSetup, config: RunConfig) -> int:
     """Return the environment steps that a cell takes if no episode ends early."""
@@ -231,6 +234,21 @@ class Row:
                 train_env_steps=self.train_env_steps,
                 adapt_seconds=self.adapt_seconds,
                 num_params=self.num_params,
+                rewards=() if episode else reward_profile(query.rewards[n, 0], query.mask[n, 0]),
             )
             for episode in range(returns.shape[1])
         ]
+
+
+def reward_profile(rewards: np.ndarray, mask: np.ndarray) -> tuple[float, ...]:
+    """Return the mean reward [T] per step in each part of an episode, in single precision.
+
+    There are ``REWARD_PARTS`` parts, or one per step if the horizon T is shorter; those after the
+    last step marked in ``mask`` [T] are left out.
+    """
+    parts = min(REWARD_PARTS, len(rewards))
+    starts = np.arange(parts) * len(rewards) // parts
+    steps = np.add.reduceat(mask.astype(int), starts)
+    sums = np.add.reduceat(np.where(mask, rewards, 0.0), starts)
+    means = sums[steps > 0] / steps[steps > 0]
+    return tuple(means.astype(np.float32).tolist())

@@ -73,6 +73,7 @@ def _figures(
         suffix = "" if part is table else f".{part.split}"
         yield f"adaptation_curve{suffix}", adaptation_curve(dist, part, manifest)
         yield f"test_steps{suffix}", steps_curve(dist, part, manifest)
+        yield f"first_episodes{suffix}", first_episodes(dist, part)
         yield f"task_parameter{suffix}", parameter_figure(dist, part, manifest)
         yield f"differences{suffix}", differences_figure(dist, part)
         if part.has_success:
@@ -194,6 +195,38 @@ def steps_curve(
     )
     panels.finish(table, dist, interval_note(rows), measure)
     panels.add_legend(styles)
+    return panels.figure
+
+
+def first_episodes(dist: str, table: Comparison) -> Figure | None:
+    """Draw reward per step within an episode, before and after the first shots.
+
+    None if the records do not hold rewards.
+    """
+    rows = _rows(dist, table)
+    if table.rewards.empty or not rows:
+        return None
+    keys = [_key(row) for row in rows]
+    panels, styles = Panels.create(keys), styles_of(keys)
+    later = False
+    for row in rows:
+        shots = table.shots[:1] if row["adapter"] in FLAT else table.shots[:2]
+        for count, line in zip(shots, ("-", "--"), strict=False):
+            part = table.rewards[table.rewards["shots"] == count]
+            for name in ROW_KEY:
+                part = part[part[name] == row[name]]
+            means = part.groupby("step")["reward"].mean()
+            look: dict[str, Any] = {"color": styles[_key(row)].color, "linestyle": line}
+            look |= {"marker": styles[_key(row)].marker, "markevery": 4, "markersize": 4}
+            panels.by_learner[row["learner"]].plot(means.index, means, linewidth=1.4, **look)
+            later |= count > 0
+    panels.label("step (within the episode)", f"reward per step on {table.split} tasks")
+    note = f"first query episode of each task, mean of {_seeds([int(r['seeds']) for r in rows])}"
+    panels.set_titles(table, dist, note)
+    names = [("-", "0 shots")]
+    names += [("--", f"{table.shots[1]} shot{'s' * (table.shots[1] > 1)}")] if later else []
+    extra = [Line2D([], [], color="0.35", linestyle=line, label=text) for line, text in names]
+    panels.add_legend(styles, extra if later else ())
     return panels.figure
 
 

@@ -114,6 +114,10 @@ class Panels:
             names = _draw_references(axes, table, dist, measure, named=outer or axes is drawn[-1])
             for label in names if not outer else ():
                 label.set_in_layout(False)  # it stands where the next panel would be
+        self.set_titles(table, dist, note)
+
+    def set_titles(self, table: Comparison, dist: str, note: str) -> None:
+        """Write what is drawn above the figure, and in split panels the learner above each."""
         mark = "  (INCOMPLETE)" if table.missing else ""
         if self.split:
             for learner, axes in self.by_learner.items():

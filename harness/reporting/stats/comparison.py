@@ -71,6 +71,9 @@ class Comparison:
     task_scores: pd.DataFrame = field(default_factory=pd.DataFrame)
     """One line per row (reference lines too), seed, shots and task: the mean ``return`` of its
     query episodes."""
+    rewards: pd.DataFrame = field(default_factory=pd.DataFrame)
+    """One line per row, seed, shots and part of an episode: mean ``reward`` per step of the first
+    query episodes around ``step``. Empty for records that do not hold rewards."""
     improvement: pd.DataFrame = field(default_factory=pd.DataFrame)
     """One line per ordered pair of rows without privilege (``policy``, …, ``over_policy``, …):
     ``probability`` that the first beats the second after the most shots."""
@@ -166,6 +169,7 @@ def _split_table(records: pd.DataFrame, manifest: Manifest, split: str) -> Compa
         classes=classes,
         seed_scores=seeds,
         task_scores=_by_task(builder.scores),
+        rewards=_rewards(competing),
         improvement=builder.improvement(),
         privileged=builder.privileged,
         oracle=builder.oracle,
@@ -196,6 +200,17 @@ def _by_task(found: Scores) -> pd.DataFrame:
         for task, value in zip(matrix.tasks, line, strict=True)
     ]
     return pd.DataFrame(lines, columns=[*ROW_KEY, "seed", "shots", "task", "return"])
+
+
+def _rewards(records: pd.DataFrame) -> pd.DataFrame:
+    held = records[records["rewards"].map(len) > 0]
+    lines = held.assign(part=held["rewards"].map(lambda values: range(len(values))))
+    lines = lines.explode(["rewards", "part"]).astype({"rewards": float})
+    keys = [*ROW_KEY, "seed", "shots", "part"]
+    means = lines.groupby(keys)["rewards"].mean().rename("reward").reset_index()
+    parts = held["rewards"].map(len).max()
+    means["step"] = (means["part"].astype(float) + 0.5) * held["length_steps"].max() / parts
+    return means.drop(columns="part")
 
 
 def _power(competing: Scores, shots: int) -> tuple[float, float]:

@@ -20,6 +20,7 @@ from harness.reporting.store.files import remove_temporaries, safe_name, write_a
 from harness.reporting.store.manifest import CELLS_DIR, RUN_FILE, STATE_FILE, CellState
 from harness.reporting.store.schema import (
     RECORD_SCHEMA,
+    REWARDS,
     UNIQUE,
     check_records,
     decode_metrics,
@@ -186,6 +187,7 @@ def read_records(run: Path) -> pd.DataFrame:
     """
     tables = [RECORD_SCHEMA.empty_table(), *(cell.read_records() for cell in _cells(run))]
     frame: pd.DataFrame = pa.concat_tables(tables).to_pandas()
+    frame[REWARDS] = frame[REWARDS].map(lambda part: tuple(part.tolist()))
     return frame.sort_values(list(UNIQUE), ignore_index=True)
 
 

@@ -21,6 +21,7 @@ MAX_TEXT = 1000
 UNIQUE = ("cell", "policy", "split", "task", "shots", "query_episode")
 """Columns that identify a record: each query episode is scored once."""
 
+_REWARDS = pa.list_(pa.float32())
 _ARROW = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_()}
 _SCALARS: dict[type, tuple[type, ...]] = {
     str: (str,),
@@ -46,7 +47,9 @@ def _schema(fields: Mapping[str, type]) -> pa.Schema:
     return pa.schema([pa.field(n, _ARROW[kind], nullable=False) for n, kind in fields.items()])
 
 
-RECORD_SCHEMA = _schema(RECORD_FIELDS)
+REWARDS = "rewards"
+"""The one column of records that is a list, and that records of an earlier version lack."""
+RECORD_SCHEMA = _schema(RECORD_FIELDS).append(pa.field(REWARDS, _REWARDS, nullable=False))
 
 
 def column(name: str, kind: type, values: Sequence[Any]) -> pa.Array:
@@ -72,6 +75,7 @@ def encode_records(rows: Sequence[EvalRecord]) -> pa.Table:
         column(name, kind, [getattr(row, name) for row in rows])
         for name, kind in RECORD_FIELDS.items()
     ]
+    columns.append(pa.array([list(row.rewards) for row in rows], _REWARDS))
     return pa.Table.from_arrays(columns, schema=RECORD_SCHEMA)
 
 
@@ -86,6 +90,8 @@ def check_records(table: pa.Table, cell: str) -> None:
     if strangers:
         raise ValueError(f"rows of cell {strangers[0]!r} in the records of cell {cell!r}")
     _check_returns(values["return_"], values["invalid"].astype(bool))
+    if not np.isfinite(table.column(REWARDS).combine_chunks().flatten().to_numpy()).all():
+        raise ValueError("rewards holds a value that is not finite")
     seen: set[tuple[Any, ...]] = set()
     for key in zip(*(values[name].tolist() for name in UNIQUE), strict=True):
         if key in seen:
@@ -160,10 +166,12 @@ def read_parquet(path: Path, schema: pa.Schema | None = None) -> pa.Table:
             table = file.read()
     except (pa.ArrowException, OSError) as error:
         raise ArtefactError(f"{path}: not a readable parquet file ({error})") from error
+    if schema is RECORD_SCHEMA and REWARDS not in table.column_names:
+        table = table.append_column(schema.field(REWARDS), pa.array([[]] * len(table), _REWARDS))
     for name in schema.names if schema is not None else METRIC_FIELDS:
         if table.column(name).null_count:
             raise ArtefactError(f"{path}: column {name} holds nulls")
-    return table
+    return table if schema is None else table.select(schema.names)
 
 
 def _unpacked_bytes(file: pq.ParquetFile) -> int:
@@ -181,7 +189,7 @@ def _check_schema(path: Path, found: pa.Schema, schema: pa.Schema | None) -> Non
         good = good and all(t == pa.float64() for t in extra.values())
         wanted = {n: _ARROW[kind] for n, kind in METRIC_FIELDS.items()} | (extra if good else {})
     else:
-        wanted = {f.name: f.type for f in schema}
+        wanted = {f.name: f.type for f in schema if f.name != REWARDS or REWARDS in names}
     differing = sorted(n for n in wanted.keys() | names.keys() if wanted.get(n) != names.get(n))
     if differing:
         raise ArtefactError(

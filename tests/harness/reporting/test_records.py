@@ -72,6 +72,7 @@ def test_a_used_folder_is_refused(tmp_path):
 def test_records_survive_the_round_trip(folder):
     rows = records_of(CELL)
     rows[3] = dataclasses.replace(rows[3], return_=math.nan, invalid=True)
+    rows[2] = dataclasses.replace(rows[2], rewards=(0.5, -0.25))
     # numpy's scalars are what a rollout hands over
     rows[4] = dataclasses.replace(rows[4], return_=np.float32(0.5), success=np.bool_(True))
     folder.write_records(rows)
@@ -83,6 +84,15 @@ def test_records_survive_the_round_trip(folder):
         repr(dataclasses.replace(r, return_=float(r.return_), success=bool(r.success)))
         for r in sorted(rows, key=key)
     ]
+
+
+def test_records_of_a_version_without_rewards_are_read(folder):
+    folder.write_records([dataclasses.replace(row, rewards=(1.0,)) for row in records_of(CELL)])
+    new = read_records(folder.path.parents[1])
+    pq.write_table(pq.read_table(folder.records).drop_columns("rewards"), folder.records)
+    old = read_records(folder.path.parents[1])
+    assert set(old["rewards"]) == {()}
+    assert old.drop(columns="rewards").equals(new.drop(columns="rewards"))
 
 
 def test_records_come_back_in_one_order_whatever_order_they_were_written_in(folder):
@@ -106,6 +116,7 @@ def test_records_come_back_in_one_order_whatever_order_they_were_written_in(fold
         ({"adapt_seconds": math.nan}, "adapt_seconds"),
         ({"cell": "another"}, "another"),
         ({"policy": "x" * 5000}, "5000 characters"),
+        ({"rewards": (0.5, math.inf)}, "rewards"),
     ],
 )
 def test_impossible_records_are_refused_before_anything_is_written(folder, change, reason):

@@ -10,7 +10,12 @@ from hypothesis import strategies as st
 
 import task_distributions
 from harness.reporting.rebuild import load_comparison, rebuild
-from harness.reporting.render.figures import adaptation_curve, learning_curves, steps_curve
+from harness.reporting.render.figures import (
+    adaptation_curve,
+    first_episodes,
+    learning_curves,
+    steps_curve,
+)
 from harness.reporting.render.paired import difference_of, parameter_figure, task_parameter
 from harness.reporting.render.panels import Panels, spread
 from harness.reporting.stats.comparison import comparison_table
@@ -89,6 +94,19 @@ def test_the_axis_of_steps_holds_what_the_support_episodes_took(table, run):
     figure = steps_curve(DIST, table, Manifest.load(run))
     lines = [bar.lines[0].get_xdata().tolist() for bar in figure.axes[0].containers]
     assert lines == [[0, 400, 2000]] * 2
+
+
+def test_rewards_are_drawn_over_the_steps_of_the_first_episodes(table, run):
+    rows = [
+        dataclasses.replace(row, rewards=(row.shots + 1.0, 3.0) if row.query_episode == 0 else ())
+        for cell in CELLS
+        for row in records_of(cell)
+    ]
+    figure = first_episodes(DIST, comparison_table(frame_of(rows), manifest_of(CELLS)))
+    lines = [(ln.get_linestyle(), *ln.get_xydata().ravel()) for ln in figure.axes[0].lines]
+    # 100 steps in two parts; solid before, dashed after the first shot.
+    assert lines == [("-", 25, 1, 75, 3), ("--", 25, 2, 75, 3)] * 2
+    assert first_episodes(DIST, table) is None  # its records hold none
 
 
 def test_differences_are_seed_by_seed(table):
