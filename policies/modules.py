@@ -66,6 +66,10 @@ class FunctionalModule(nn.Module):
         with safe_open(path, "pt") as file:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        if "checkpoint" in metadata:
+            raise ValueError(
+                f"{path} is a checkpoint of a run: load it by harness.load_policy(path)"
+            )
         if metadata.get("class") != cls.__name__:
             raise ValueError(
                 f"{path} holds {metadata.get('class', 'no class')!r}, not {cls.__name__!r}. "

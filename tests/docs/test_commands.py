@@ -51,7 +51,9 @@ def test_commands_are_accepted(page, words, only_parse, tmp_path, monkeypatch):
     if not argv or argv[-1] == "--help" or argv in ([word] for word in parser.COMMANDS):
         return  # the command is only named
     for word in argv:
-        if word.endswith((".safetensors", "cell.yaml")):  # stands for a file of the reader's own
+        if word.endswith(
+            (".safetensors", "cell.yaml", ".zip", ".pt")
+        ):  # stands for a file of the reader's own
             Path(word).parent.mkdir(parents=True, exist_ok=True)
             Path(word).touch()
     if command in ("run", "rllib"):
@@ -59,7 +61,10 @@ def test_commands_are_accepted(page, words, only_parse, tmp_path, monkeypatch):
         assert parse(argv)
         return
     if command == "score":
-        assert score.parse(argv)
+        for block in blocks(page, "python"):
+            if block.startswith("# my_agent.py"):
+                Path("my_agent.py").write_text(block)
+        assert score.parse(argv).config.agent
         return
     if command == "sweep" and argv[0].endswith(".yaml"):
         assert sweep_file.load(Path(argv[0])).cells

@@ -14,6 +14,7 @@ import harness
 from harness.console import notebook
 from harness.console.progress_state import CellProgress, RunProgress
 from harness.errors import CellsFailedError, ExitCode, UsageError
+from policies.modules import PolicyModule
 
 SMALL = {
     "horizon": 6,
@@ -146,6 +147,13 @@ def test_a_shot_adapts_and_reset_forgets(run):
     np.testing.assert_array_equal(policy.play(task, [1, 2]).actions, before.actions)
     with pytest.raises(Exception, match="query=False"):
         policy.adapt(before)
+
+
+def test_a_module_refers_to_what_loads_a_checkpoint(run):
+    path = run.checkpoints["point_goal.gru.maml.s3"]
+    assert harness.load_policy(path).cell == run.policy("point_goal.gru.maml.s3").cell
+    with pytest.raises(ValueError, match="load_policy"):
+        PolicyModule.load(path)
 
 
 def test_a_checkpoint_is_scored_again(run, tmp_path):

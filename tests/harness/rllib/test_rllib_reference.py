@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+import harness
 from harness import seeding
 from harness.cli import parser
 from harness.config.sweep_file import planned_cells
@@ -248,6 +249,14 @@ def test_a_run_of_rllib_is_a_complete_run():
         assert set(rows.train_env_steps) == {curves[cell][-1].env_steps}
         assert curves[cell][0].env_steps * len(curves[cell]) == curves[cell][-1].env_steps
     assert "rllib-lstm" in (folder / "table.md").read_text()
+    for cell, path in harness.load_run(folder).checkpoints.items():  # as any other checkpoint
+        again = harness.evaluate(path, name=f"again-{cell}", backend="local").records
+        keys = ["task", "shots", "query_episode"]
+        then, now = (
+            frame[frame.cell == cell].set_index(keys).return_.sort_index()
+            for frame in (records, again)
+        )
+        np.testing.assert_array_equal(then, now)
     assert command.main(argv) == 2  # the folder is taken
 
 
