@@ -2,6 +2,7 @@
 
 import collections
 import os
+import shutil
 import sys
 
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -9,6 +10,12 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 from jaxtyping import install_import_hook
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+BROWSER_FLAGS = (
+    "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync",
+)  # fmt: skip
 
 # Before anything imports these packages: from then on a [2, 3] where a [3, 2] is declared raises.
 install_import_hook(["harness.meta", "policies"], "beartype.beartype")
@@ -32,3 +39,17 @@ def _one_thread():
     """Keep torch on one thread, the setting the workers run with."""
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(1)
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """A headless Chromium."""
+    playwright = pytest.importorskip("playwright.sync_api")
+    found = next((path for name in BROWSERS if (path := shutil.which(name))), None)
+    if found is None and not os.environ.get("CI"):
+        pytest.skip(f"none of {', '.join(BROWSERS)} is installed")
+    assert found, "CI needs a browser: see .ci/install-browser"
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=found, args=list(BROWSER_FLAGS))
+        yield browser
+        browser.close()

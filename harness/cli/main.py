@@ -1,4 +1,7 @@
-"""The ``metarl`` console script: ``metarl COMMAND ...`` is ``python -m harness.COMMAND ...``."""
+"""The ``metarl`` console script: ``metarl COMMAND ...`` is ``python -m harness.COMMAND ...``.
+
+``metarl report`` is ``python -m harness.reporting``.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ COMMANDS = {
     "sweep": "harness.cli.sweep",
     "tables": "harness.cli.tables",
     "compare": "harness.cli.compare",
+    "report": "harness.reporting.__main__",
     "status": "harness.cli.status",
     "publish": "harness.cli.publish",
     "rllib": "harness.rllib.command",
@@ -27,6 +31,7 @@ commands:
   sweep    play every cell of a sweep file
   tables   write the tables of a run again, from its records
   compare  put several runs in one table
+  report   write one HTML page about one run or several
   status   show how far runs are
   publish  copy a finished run to results/published
   rllib    train RLlib's PPO + LSTM as a reference

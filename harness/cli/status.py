@@ -7,7 +7,6 @@ What a cell has done since its last checkpoint is in no file yet: iterations lag
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -19,6 +18,7 @@ from harness.errors import EXIT_CODES, run_command
 from harness.experiments.lock import being_played
 from harness.reporting.render.formats import console
 from harness.reporting.store.manifest import Manifest
+from harness.reporting.store.records import read_events
 
 EVENTS_SHOWN = 5
 
@@ -48,24 +48,12 @@ def _notes(run: Path, progress: RunProgress) -> Iterator[str]:
     for key, cell in (progress.references | progress.cells).items():
         if cell.status == "failed":
             yield f"{key}: failed: {cell.reason}"
-    yield from _events(run / "events.jsonl")[-EVENTS_SHOWN:]
+    for event in read_events(run)[-EVENTS_SHOWN:]:
+        fields = " ".join(f"{key} {value}" for key, value in event.items() if key != "time")
+        yield f"{event.get('time')} {fields}"[:300]
     written = [path.stat().st_mtime for path in run.glob("cells/*/curve.parquet")]
     if progress.running and written:
         yield f"last checkpoint {duration(time.time() - max(written))} ago"
-
-
-def _events(path: Path) -> list[str]:
-    """Return the lines of an event log as text that begins with the time."""
-    lines = []
-    for line in path.read_bytes().splitlines() if path.is_file() else ():
-        try:
-            event = json.loads(line)
-        except (ValueError, RecursionError):  # a process was killed in the middle of it
-            continue
-        if isinstance(event, dict):
-            fields = " ".join(f"{key} {value}" for key, value in event.items() if key != "time")
-            lines.append(f"{event.get('time')} {fields}"[:300])
-    return lines
 
 
 if __name__ == "__main__":

@@ -16,10 +16,11 @@ import pandas as pd
 from harness.errors import UsageError
 from harness.reporting.rebuild import (
     TableSource,
-    drawn_figures,
     exit_code,
     folder_name,
     lost_in_training,
+    media_of,
+    run_report,
     sources,
     texts_of,
     with_settings,
@@ -29,6 +30,7 @@ from harness.reporting.render.across import across_to_csv, across_to_markdown, w
 from harness.reporting.render.captions import caption, title
 from harness.reporting.render.figures import write_figures
 from harness.reporting.render.formats import to_markdown
+from harness.reporting.render.html import Section, to_html
 from harness.reporting.stats.across import Across, across
 from harness.reporting.stats.comparison import Comparison, comparison_table
 from harness.reporting.stats.scores import ROW_KEY
@@ -53,6 +55,8 @@ class RunComparison:
     """``name@version`` -> manifest of the table's cells, whose keys begin with the run's name."""
     curves: dict[str, tuple[Metrics, ...]]
     """Learning curve by the same keys."""
+    folders: dict[str, Path]
+    """Name of each run -> its folder."""
 
     @property
     def frame(self) -> pd.DataFrame:
@@ -74,6 +78,22 @@ class RunComparison:
         parts = [to_markdown(table) for table in self.tables.values()]
         return "\n".join([*parts, *map(across_to_markdown, self.across)])
 
+    def report(self, figures: Path | None = None) -> str:
+        """Return an HTML page about all runs, with the pictures below ``figures`` if it is given.
+
+        Raises:
+            ArtefactError: a file of a run is malformed.
+        """
+        sections = [
+            Section(table, self.manifests[name], self._curves(name))
+            for name, table in self.tables.items()
+        ]
+        runs = [run_report(folder, name) for name, folder in self.folders.items()]
+        return to_html(sections, runs, self.across, media_of(figures) if figures else ())
+
+    def _curves(self, table: str) -> dict[str, tuple[Metrics, ...]]:
+        return {key: self.curves[key] for key in self.manifests[table].cells if key in self.curves}
+
     def write(self, out: Path) -> None:
         """Write tables and figures into the folder ``out``, which must be new or empty.
 
@@ -93,7 +113,8 @@ class RunComparison:
             folder = out / "figures" / f"across-{part.suite}"
             folder.mkdir(parents=True)
             write_across_figures(part, folder)
-        texts = texts_of(list(self.tables.values()), drawn_figures(out))
+        texts = texts_of(list(self.tables.values()))
+        texts["report.html"] = self.report(out)
         texts["table.md"] = self.to_markdown()
         texts["across.csv"] = across_to_csv(self.across)
         for name, text in texts.items():
@@ -140,7 +161,7 @@ def compare(runs: Sequence[Path | str]) -> RunComparison:
         key = manifest.distributions[0].versioned_name
         tables[key] = _table(manifest, records, group, lost, notes)
         manifests[key] = manifest
-    return RunComparison(tables, tuple(across(tables)), manifests, curves)
+    return RunComparison(tables, tuple(across(tables)), manifests, curves, folders)
 
 
 def _names(folders: Sequence[Path]) -> dict[str, Path]:

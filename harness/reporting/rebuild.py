@@ -24,15 +24,18 @@ from harness.errors import ArtefactError, ExitCode, UsageError
 from harness.reporting.render.captions import caption, title
 from harness.reporting.render.figures import figure, write_figures
 from harness.reporting.render.formats import classes_to_csv, to_csv, to_latex, to_markdown
-from harness.reporting.render.html import to_html
+from harness.reporting.render.html import Media, RunReport, Section, to_html
 from harness.reporting.stats.comparison import Comparison, comparison_table
 from harness.reporting.store.files import write_atomically
 from harness.reporting.store.manifest import CELLS_DIR, Manifest
-from harness.reporting.store.records import read_curves, read_records
+from harness.reporting.store.records import read_curves, read_events, read_records
 from harness.types import AGENT, REFERENCE, Metrics
 
 CELL_CONFIG = "cell.yaml"
 """File in a cell's folder from which ``harness.run --config`` plays the cell again."""
+
+DRAWN = ("adaptation_curve", "learning_curves", "success_curve")
+"""First words of the names of figures that the report draws itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,16 +110,15 @@ def rebuild(run: Path) -> list[Comparison]:
         ArtefactError: one of its files is malformed.
     """
     found = sources(run)
-    curves, figures = read_curves(run), run / "figures"
-    tables = [_table(run, source, curves) for source in found]
+    sections, figures = _sections(run, found), run / "figures"
     shutil.rmtree(figures, ignore_errors=True)
-    for source, table in zip(found, tables, strict=True):
+    for source, part in zip(found, sections, strict=True):
         folder = figures / folder_name(source.name) if len(found) > 1 else figures
         folder.mkdir(parents=True)
-        own = {key: curves[key] for key in source.manifest.cells if key in curves}
-        write_figures(table, source.manifest, own, folder)
-    drawn = drawn_figures(run)
-    for name, text in texts_of(tables, drawn).items():
+        write_figures(part.table, part.manifest, part.curves, folder)
+    tables = [part.table for part in sections]
+    texts = {"report.html": _page(run, sections)} | texts_of(tables)
+    for name, text in texts.items():
         if text:
             write_atomically(run / name, text.encode())
     return tables
@@ -143,21 +145,64 @@ def draw(run: Path, name: str, table: str | None = None) -> Figure:
     return figure(name, _table(run, source, curves), source.manifest, own)
 
 
-def texts_of(tables: Sequence[Comparison], drawn: Sequence[str]) -> dict[str, str]:
-    """Return the content of every text file made from ``tables``, by name; may be empty."""
+def report(run: Path) -> str:
+    """Return the HTML page of a run, with the figures in its folder; write nothing.
+
+    Raises:
+        UsageError: there is no run.
+        ArtefactError: one of its files is malformed.
+    """
+    return _page(run, _sections(run, sources(run)))
+
+
+def _page(run: Path, sections: Sequence[Section]) -> str:
+    # Not the folder's name: a published run is moved after its report was written.
+    names = dict.fromkeys(read_records(run)["run"])
+    name = ", ".join(names) if names else sections[0].table.title
+    return to_html(sections, [run_report(run, name)], media=media_of(run))
+
+
+def run_report(run: Path, name: str) -> RunReport:
+    """Return what a page shows of a run besides its tables."""
+    return RunReport(name, Manifest.load(run), tuple(read_events(run)))
+
+
+def media_of(folder: Path) -> list[Media]:
+    """Return the films of a run, and its figures but for those that the page draws itself."""
+    found = []
+    for path in sorted(folder.glob("clips/*/*.gif")):
+        caption = f"{path.parent.name}, after {path.stem.removeprefix('shots-')} shots"
+        found.append((path, caption, "image/gif"))
+    for path in sorted(folder.glob("figures/**/*.png")):
+        if not path.name.startswith(DRAWN):
+            name = path.relative_to(folder / "figures").with_suffix("").as_posix()
+            found.append((path, name.replace("_", " "), "image/png"))
+    return [
+        Media(path.relative_to(folder).as_posix(), caption, kind, path.read_bytes())
+        for path, caption, kind in found
+    ]
+
+
+def _sections(run: Path, found: Sequence[TableSource]) -> list[Section]:
+    curves = read_curves(run)
+    return [
+        Section(
+            _table(run, source, curves),
+            source.manifest,
+            {key: curves[key] for key in source.manifest.cells if key in curves},
+        )
+        for source in found
+    ]
+
+
+def texts_of(tables: Sequence[Comparison]) -> dict[str, str]:
+    """Return the content of every text file of ``tables``, by name; may be empty."""
     return {
-        "report.html": to_html(tables, drawn),
         "table.csv": one_csv([to_csv(table) for table in tables]),
         "table.md": "\n".join(to_markdown(table) for table in tables),
         "table.tex": "\n".join(to_latex(table) for table in tables),
         "classes.csv": one_csv([text for table in tables if (text := classes_to_csv(table))]),
     }
-
-
-def drawn_figures(folder: Path) -> list[str]:
-    """Return the PNGs below ``folder``/figures, relative to ``folder``."""
-    found = sorted((folder / "figures").rglob("*.png"))
-    return [path.relative_to(folder).as_posix() for path in found]
 
 
 def _table(run: Path, source: TableSource, curves: Mapping[str, Sequence[Metrics]]) -> Comparison:

@@ -2,7 +2,6 @@
 
 import os
 import re
-import shutil
 import signal
 import socket
 import subprocess
@@ -20,11 +19,6 @@ pytest.importorskip("gradio")
 
 from harness.app import forms
 
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-FLAGS = (
-    "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync",
-)  # fmt: skip
 MINUTE = 60_000
 SHOTS = 3
 
@@ -58,18 +52,6 @@ def served(tmp_path_factory):
         process.send_signal(signal.SIGTERM)
         exit_code = process.wait(120)
     assert exit_code == 0, log.read_text()
-
-
-@pytest.fixture(scope="module")
-def browser():
-    found = next((path for name in BROWSERS if (path := shutil.which(name))), None)
-    if found is None and not os.environ.get("CI"):
-        pytest.skip(f"none of {', '.join(BROWSERS)} is installed")
-    assert found, "CI needs a browser: see .ci/install-browser"
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=found, args=list(FLAGS))
-        yield browser
-        browser.close()
 
 
 @pytest.fixture

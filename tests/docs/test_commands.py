@@ -18,7 +18,7 @@ SHOWN = [
     if page != "docs/extending.md"  # test_extending.py registers what it names
     for words in commands(page)
 ]
-MODULES = {**main.COMMANDS, "app.clips": "harness.app.clips"}
+MODULES = {**main.COMMANDS, "app.clips": "harness.app.clips", "reporting": main.COMMANDS["report"]}
 
 
 class ParsedError(BaseException):

@@ -202,6 +202,22 @@ def read_curves(run: Path) -> dict[str, tuple[Metrics, ...]]:
     return {key: curve for key, curve in curves.items() if curve}
 
 
+def read_events(run: Path) -> list[dict[str, Any]]:
+    """Return the events of a run in the order they were written.
+
+    Lines that are no event are left out: a process may have been killed in the middle of one.
+    """
+    path, events = run / "events.jsonl", []
+    for line in path.read_bytes().splitlines() if path.is_file() else ():
+        try:
+            event = json.loads(line)
+        except (ValueError, RecursionError):
+            continue
+        if isinstance(event, dict):
+            events.append(event)
+    return events
+
+
 def _cells(run: Path) -> list[CellFolder]:
     if not (run / RUN_FILE).is_file():
         raise UsageError(f"no run at {run}: {RUN_FILE} is missing. Check the path")
