@@ -8,6 +8,8 @@ from __future__ import annotations
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
+from harness.errors import refuse_shadows
+
 if TYPE_CHECKING:
     from harness.api import (
         LoadedPolicy,
@@ -37,6 +39,7 @@ __all__ = [
     "train",
 ]
 
+refuse_shadows()
 try:
     __version__ = version("metarl-harness")
 except PackageNotFoundError:  # run from a source tree that was never installed

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import os
+import signal
 import sys
+import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from enum import IntEnum
 from pathlib import Path
-from typing import Any, ClassVar
+from types import FrameType
+from typing import Any, ClassVar, TextIO, cast
 
 from metarl_plugins import PluginError
 
@@ -45,6 +51,10 @@ class UsageError(HarnessError, ValueError):
     code = ExitCode.BAD_INPUT
 
 
+class SurroundingsError(UsageError):
+    """The machine does not allow it: a folder, a disk, a cluster. No flag need be wrong."""
+
+
 class ArtefactError(HarnessError, ValueError):
     """A file is malformed, oversized or not what it claims to be."""
 
@@ -79,12 +89,128 @@ class RunInterruptedError(RunError):
 def crash(folder: Path, error: Exception) -> CrashError:
     """Write the traceback of ``error`` to ``crash.txt`` in a run's folder; return what to raise."""
     path = folder / "crash.txt"
-    path.write_text("".join(traceback.format_exception(error)), encoding="utf-8")
+    text = "".join(traceback.format_exception(error))
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError:  # the disk may be full
+        sys.stderr.write(text)
     return CrashError(
         f"internal error: {type(error).__name__}: {error}. This is a bug in the harness. The run "
         f"is kept in {folder}, and --resume continues it from its last checkpoints. Please report "
         f"the bug with {path} and {folder / 'run.json'}"
     )
+
+
+def shadows(folder: Path) -> list[Path]:
+    """Return the files in ``folder`` that hide one of our packages from programs started there."""
+    root = Path(__file__).resolve().parents[1]
+    if folder.resolve() == root:
+        return []
+    candidates = [
+        path
+        for name in ("harness", "policies", "task_distributions", "metarl_plugins")
+        for path in (folder / name / "__init__.py", folder / f"{name}.py")
+    ]
+    return [path for path in candidates if path.is_file()]
+
+
+def refuse_shadows() -> None:
+    """Say which file is in the way, if another package has taken the place of one of ours.
+
+    Raises:
+        ImportError: one has; a program started by ``python -m`` ends with ``BAD_INPUT`` instead.
+    """
+    folder = Path(sys.path[0] or ".") if sys.path else Path()
+    found = shadows(folder)
+    if not found:
+        return
+    message = (
+        f"{found[0].absolute()} hides a package of metarl-harness: rename it, start in another "
+        "folder, or use the command metarl (metarl run ... for python -m harness.run ...)"
+    )
+    if sys.argv[:1] == ["-m"]:
+        sys.stderr.write(f"error: {message}\n")
+        raise SystemExit(ExitCode.BAD_INPUT)
+    raise ImportError(message)
+
+
+class _Output:
+    """Standard output or error whose reader may leave, or whose disk may fill up.
+
+    A run must not end because nobody reads its log. ``failure`` is what was lost, if anything.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self.failure: OSError | None = None
+
+    def write(self, text: str) -> int:
+        try:
+            return self._stream.write(text)
+        except UnicodeEncodeError:  # the locale of the terminal lacks a character
+            encoding = self._stream.encoding
+            return self._stream.write(text.encode(encoding, "replace").decode(encoding))
+        except OSError as error:
+            self._failed(error)
+            return len(text)
+
+    def flush(self) -> None:
+        try:
+            self._stream.flush()
+        except OSError as error:
+            self._failed(error)
+
+    def writelines(self, lines: Iterable[str]) -> None:
+        for line in lines:
+            self.write(line)
+
+    def _failed(self, error: OSError) -> None:
+        if error.errno != errno.EPIPE:  # such as head, which has read enough
+            self.failure = error
+        with contextlib.suppress(OSError, ValueError):  # else Python fails once more when it exits
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+@contextlib.contextmanager
+def _outputs() -> Iterator[list[_Output]]:
+    """Put up with standard streams that are closed, full or of another encoding."""
+    before = sys.stdout, sys.stderr
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        # It was closed: a library may open a file in its place, and print into that.
+        os.set_inheritable(descriptor, True)
+    os.close(descriptor)
+    with contextlib.ExitStack() as stack:
+        streams = [
+            _Output(stream or stack.enter_context(open(os.devnull, "w", encoding="utf-8")))
+            for stream in before
+        ]
+        sys.stdout, sys.stderr = (cast("TextIO", stream) for stream in streams)
+        try:
+            yield streams
+            for stream in streams:
+                stream.flush()
+        finally:
+            sys.stdout, sys.stderr = before
+
+
+@contextlib.contextmanager
+def _sigterm_interrupts() -> Iterator[None]:
+    """Treat SIGTERM as Ctrl-C until a run takes the signals over."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def report(error: HarnessError, hint: str = "") -> ExitCode:
@@ -106,6 +232,15 @@ def run_command(command: Callable[[], int], hint: str = "") -> int:
         command: returns an exit code.
         hint: printed below the message after bad input, such as where to find the help.
     """
+    with _outputs() as streams, _sigterm_interrupts():
+        code = _run(command, hint)
+    for stream in streams:
+        if stream.failure and not code:
+            code = report(SurroundingsError(f"not everything was printed: {stream.failure}"))
+    return code
+
+
+def _run(command: Callable[[], int], hint: str) -> int:
     try:
         return int(command())
     except SystemExit as answered:  # the help was printed, or a flag could not be parsed
@@ -113,12 +248,20 @@ def run_command(command: Callable[[], int], hint: str = "") -> int:
     except PluginError as error:  # of somebody's component, not of the harness
         return report(UsageError(str(error)), hint)
     except HarnessError as error:
-        return report(error, hint if error.code == ExitCode.BAD_INPUT else "")
+        of_flags = error.code == ExitCode.BAD_INPUT and not isinstance(error, SurroundingsError)
+        return report(error, hint if of_flags else "")
     except KeyboardInterrupt:
+        sys.stderr.write("interrupted\n")
         return ExitCode.INTERRUPTED
     except OSError as error:  # a full disk, a missing permission: not a bug
-        return report(UsageError(f"{type(error).__name__}: {error}"))
+        return report(SurroundingsError(f"{error.strerror or error}{_place(error)}"))
+    except MemoryError:
+        return report(SurroundingsError("memory has run out"))
     except Exception as error:  # noqa: BLE001 - the last safety net: no user sees a bare traceback
         traceback.print_exc()
         told = f"internal error: {type(error).__name__}: {error}. This is a bug in the harness: "
         return report(CrashError(told + "please report it with the command and the lines above"))
+
+
+def _place(error: OSError) -> str:
+    return f": {error.filename}" if error.filename else ""

@@ -58,7 +58,6 @@ def _resume(request: parser.Resume) -> int:
     return resume(
         run_path(folder(storage) if storage else RESULTS, request.name),
         make_progress(),
-        retry_failed=True,
         mirror=execution.pop("mirror", None),
         **execution,
     )

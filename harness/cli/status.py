@@ -38,6 +38,8 @@ def _main(argv: Sequence[str] | None) -> int:
     run: Path = parser.parse_args(argv).run
     progress = RunProgress.of(Manifest.load(run), run)
     played = being_played(run)
+    if not played:
+        progress.interrupt()
     state = "being played" if played else "no process plays it (on this machine)"
     console().print(render(progress, state, list(_notes(run, progress))))
     return 0
@@ -52,7 +54,7 @@ def _notes(run: Path, progress: RunProgress) -> Iterator[str]:
         fields = " ".join(f"{key} {value}" for key, value in event.items() if key != "time")
         yield f"{event.get('time')} {fields}"[:300]
     written = [path.stat().st_mtime for path in run.glob("cells/*/curve.parquet")]
-    if progress.running and written:
+    if any(not cell.finished for cell in progress.cells.values()) and written:
         yield f"last checkpoint {duration(time.time() - max(written))} ago"
 
 

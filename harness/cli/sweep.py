@@ -36,7 +36,6 @@ def _main(argv: list[str]) -> int:
         given=sweep.values,
         resume=options.resume,
         extend=options.extend,
-        retry_failed=options.retry_failed,
         address=options.address,
         mirror=options.mirror,
         scheduling=sweep.tune,
@@ -55,7 +54,6 @@ def _resume(options: argparse.Namespace) -> int:
     return resume(
         options.file,
         make_progress(),
-        retry_failed=options.retry_failed,
         mirror=options.mirror,
         **more,
     )
@@ -75,17 +73,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--name", help="folder below results/; the file's name if not given")
     again = parser.add_mutually_exclusive_group()
     again.add_argument(
-        "--resume", action="store_true", help="continue the missing and the started cells"
+        "--resume", action="store_true", help="continue what is missing, started or failed"
     )
     again.add_argument(
         "--extend",
         action="store_true",
         help="the same with a file that adds cells: more seeds, policies, values of an axis",
-    )
-    parser.add_argument(
-        "--retry-failed",
-        action="store_true",
-        help="with --resume or --extend: play failed cells again too",
     )
     parser.add_argument("--address", help="Ray cluster to join; a fresh local one if not given")
     parser.add_argument(

@@ -49,7 +49,7 @@ def duration(seconds: float | None) -> str:
 
 def outlook(progress: RunProgress) -> str:
     """Return the counts of a run, with speed and time left while cells are left."""
-    if all(cell.finished for cell in progress.cells.values()):
+    if not progress.played or all(cell.finished for cell in progress.cells.values()):
         return progress.summary()
     left = f"{duration(progress.seconds_left)} left"
     return f"{progress.summary()}; {count(progress.steps_per_second)} steps/s, {left}"

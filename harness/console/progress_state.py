@@ -22,7 +22,7 @@ class CellProgress:
     """The progress of one cell."""
 
     status: str = "waiting"
-    """``waiting``, ``running``, or one of ``FINISHED``."""
+    """``waiting``, ``running``, ``interrupted``, or one of ``FINISHED``."""
     reason: str = ""
     iteration: int = 0
     iterations: int = 0
@@ -75,6 +75,8 @@ class RunProgress:
     """The reference lines of each table. They are shown while they are scored, and not counted."""
     clock: Clock = time.monotonic
     began: float = 0.0
+    played: bool = True
+    """Whether a process plays it; else nothing is left to wait for."""
 
     @classmethod
     def of(cls, manifest: Manifest, folder: Path) -> RunProgress:
@@ -125,6 +127,12 @@ class RunProgress:
         cell = self.cell(key)
         cell.status, cell.reason = status, reason
 
+    def interrupt(self) -> None:
+        """Record that no process plays the run: what was being played waits for ``--resume``."""
+        self.played = False
+        for cell in self.running.values():
+            cell.status = "interrupted"
+
     @property
     def running(self) -> dict[str, CellProgress]:
         """The cells and reference lines that are being played."""
@@ -161,7 +169,7 @@ class RunProgress:
     def summary(self) -> str:
         """Return the counts on one line."""
         counts = Counter(cell.status for cell in self.cells.values())
-        order = ("ok", "running", "failed", "stopped", "waiting")
+        order = ("ok", "running", "interrupted", "failed", "stopped", "waiting")
         shown = [f"{counts[word]} {word}" for word in order if counts[word]]
         done = sum(counts[word] for word in FINISHED)
         text = f"{done}/{len(self.cells)} cells done: {', '.join(shown)}"

@@ -12,6 +12,9 @@ from harness.execution.worker import Receipt
 from harness.meta.learners.base import IterationInfo, Request
 from harness.types import Cell
 
+START_TIMEOUT = 120.0
+"""Seconds to wait for a cluster where no setting says how many."""
+
 
 class LostError(RuntimeError):
     """An actor died, or died or hung more often than its work is retried."""

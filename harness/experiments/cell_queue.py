@@ -57,11 +57,10 @@ class CellQueue:
         *,
         tune: TuneConfig,
         listener: RunListener,
-        retry_failed: bool,
     ) -> CellQueue:
-        """Return the queue of all cells that are not finished."""
-        done = ("ok", "stopped") if retry_failed else ("ok", "stopped", "failed")
-        waiting = [key for key, cell in manifest.entries.items() if cell.status not in done]
+        """Return the queue of all cells that are not finished, or failed."""
+        entries = manifest.entries.items()
+        waiting = [key for key, cell in entries if cell.status not in ("ok", "stopped")]
         return cls(folder, manifest, planned, tune, listener, waiting)
 
     @property

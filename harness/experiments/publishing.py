@@ -76,9 +76,8 @@ def _check_complete(run: Path) -> None:
     if not exit_code(tables):
         return
     unfinished = sorted({key for table in tables for key in (*table.failed, *table.missing)})
-    retry = " --retry-failed" if any(table.failed for table in tables) else ""
     remedy = (
-        f"Continue it with --resume{retry}, then publish"
+        "Continue it with --resume, then publish"
         if manifest.resumable
         else "It cannot be resumed: start a new one, and publish that"
     )

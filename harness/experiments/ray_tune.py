@@ -45,11 +45,11 @@ SCRATCH = ".tune"
 class Cluster:
     """The Ray that a run uses: joined, or started and shut down again."""
 
-    def __init__(self, address: str | None) -> None:
+    def __init__(self, address: str | None, timeout: float) -> None:
         os.environ.update(QUIET)
         self._owns = not ray.is_initialized()
         if self._owns:
-            connect(address)
+            connect(address, timeout)
         self.cpus = int(ray.cluster_resources().get("CPU", 0))
 
     def __enter__(self) -> Self:

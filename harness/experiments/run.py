@@ -21,14 +21,28 @@ from rich.console import Console, Group
 from harness.config.schema import ExecutionConfig, RunConfig
 from harness.config.sweep_file import PlannedCell, TuneConfig, planned_cells
 from harness.console.listener import RunListener
-from harness.errors import ArtefactError, ExitCode, HarnessError, UsageError, crash
+from harness.errors import (
+    ArtefactError,
+    ExitCode,
+    HarnessError,
+    SurroundingsError,
+    UsageError,
+    crash,
+)
+from harness.execution.backend import START_TIMEOUT, LostError
 from harness.execution.interrupt import InterruptedRunError, StopRequest
-from harness.execution.preflight import available_cpus, check_tracking, check_workers
+from harness.execution.preflight import (
+    available_cpus,
+    check_socket_path,
+    check_tracking,
+    check_workers,
+)
+from harness.experiments import checkpoint_folder
 from harness.experiments.cell_queue import CellQueue
 from harness.experiments.lock import alone
 from harness.experiments.mirror import Mirror, mirrored
 from harness.experiments.planning import cells_of, plan, pretrained_cell
-from harness.experiments.trial import StartBackend, play_cell, start_backend
+from harness.experiments.trial import StartBackend, play_cell, reason_of, start_backend
 from harness.reporting.rebuild import exit_code, rebuild
 from harness.reporting.render.formats import console, to_rich
 from harness.reporting.store.files import remove_temporaries, run_path
@@ -57,8 +71,6 @@ class RunOptions:
     """Continue the run of that name, which must consist of the same cells."""
     extend: bool = False
     """Continue it with more cells."""
-    retry_failed: bool = False
-    """Play failed cells again when continuing."""
     backend: Literal["ray", "local"] = "ray"
     """``local`` plays everything in this process."""
     address: str | None = None
@@ -126,7 +138,6 @@ def resume(
     folder: Path,
     listener: RunListener,
     *,
-    retry_failed: bool = False,
     mirror: str | None = None,
     **execution: Any,
 ) -> int:
@@ -135,7 +146,6 @@ def resume(
     Args:
         folder: of the run. If it is not here, it is fetched from ``mirror``.
         listener: notified of its progress.
-        retry_failed: play failed cells again.
         mirror: address of the copy; the run's own if not given.
         execution: execution settings to change, by the names of ``ExecutionConfig``.
 
@@ -164,7 +174,6 @@ def resume(
         command=manifest.command,
         given=manifest.given,
         resume=True,
-        retry_failed=retry_failed,
         scheduling=scheduling,
         **own | {"mirror": mirror or own["mirror"]},
     )
@@ -184,12 +193,19 @@ def play(planned: Sequence[PlannedCell], options: RunOptions, listener: RunListe
         cluster = None
         where, cpus = "this machine", available_cpus()
         if options.address is not None and options.backend == "ray":
-            cluster = stack.enter_context(_cluster(options.address))
+            timeout = planned[0].config.execution.start_timeout
+            cluster = stack.enter_context(_cluster(options.address, timeout))
             where, cpus = "the cluster", cluster.cpus
         if options.backend == "ray":
+            check_socket_path(options.address)
             check_workers(options.scheduling.workers_per_cell, where, cpus)
         described = plan(planned, options.command, options.given, options.stored())
-        folder, manifest = _open(described, options)
+        checkpoint_folder.claim(planned, run_path(options.storage, options.name))
+        try:
+            folder, manifest = _open(described, options)
+        except OSError as error:
+            place = options.storage / options.name
+            raise SurroundingsError(f"{place} cannot be written: {error}") from error
         stack.enter_context(alone(folder.path))
         stack.enter_context(mirrored(options.mirror, folder))
         if options.extend:
@@ -201,26 +217,29 @@ def play(planned: Sequence[PlannedCell], options: RunOptions, listener: RunListe
             {cell.key: cell for cell in planned},
             tune=options.scheduling,
             listener=listener,
-            retry_failed=options.retry_failed,
         )
         queue.revision = described.git.revision if described.git else ""
         began, interrupted = time.monotonic(), False
         try:
             if queue.waiting:
                 interrupted = _play_queue(queue, options, cpus)
-        except (HarnessError, OSError):
+            code = _conclude(folder.path, time.monotonic() - began, quiet=options.quiet)
+        except HarnessError:
             raise
+        except OSError as error:
+            raise SurroundingsError(
+                f"{error}: the run is kept in {folder.path}, and --resume continues it"
+            ) from error
         except Exception as error:
             raise crash(folder.path, error) from error
-        code = _conclude(folder.path, time.monotonic() - began, quiet=options.quiet)
     return ExitCode.INTERRUPTED if interrupted else code
 
 
-def _cluster(address: str | None) -> Cluster:
+def _cluster(address: str | None, timeout: float = START_TIMEOUT) -> Cluster:
     # Imported here: bad input need not pay for importing ray.
     from harness.experiments.ray_tune import Cluster
 
-    return Cluster(address)
+    return Cluster(address, timeout)
 
 
 def _open(described: Manifest, options: RunOptions) -> tuple[RunFolder, Manifest]:
@@ -292,7 +311,12 @@ def _one_by_one(queue: CellQueue, start: StartBackend, workers: int) -> None:
             if used is None or not _covers(used, spec.config):
                 stack.close()
                 used = _shared_config(spec.config, queue)
-                backend = start(used, queue.folder, queue.listener)
+                try:
+                    backend = start(used, queue.folder, queue.listener)
+                except LostError as error:  # a cell that cannot start costs no other one
+                    used = None
+                    queue.failed(key, reason_of(error))
+                    continue
                 stack.callback(backend.close)
                 # Only now: Ray installs handlers of its own while it starts.
                 stop = stack.enter_context(StopRequest(queue.request_stop))

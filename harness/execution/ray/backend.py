@@ -5,8 +5,11 @@ Parameters and gradients pass from actor to actor by reference; the driver reads
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Callable, Sequence
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,8 +18,8 @@ import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from harness.config.schema import RunConfig
-from harness.errors import UsageError
-from harness.execution.backend import Handle, LearnerStep, LostError, Work
+from harness.errors import SurroundingsError, UsageError, shadows
+from harness.execution.backend import START_TIMEOUT, Handle, LearnerStep, LostError, Work
 from harness.execution.learner_host import LearnerHost
 from harness.execution.preflight import available_cpus
 from harness.execution.ray import calls, serialization
@@ -37,7 +40,7 @@ class RayBackend:
         self._notify = notify
         self._owns_ray = not ray.is_initialized()
         if self._owns_ray:
-            connect(config.execution.address)
+            connect(config.execution.address, config.execution.start_timeout)
         cpus = int(ray.cluster_resources().get("CPU", 0))
         self.num_workers = config.execution.num_workers or max(1, cpus)
         if self.num_workers > cpus:
@@ -52,9 +55,9 @@ class RayBackend:
         self.pool = WorkerPool(self._config_ref, self.num_workers, self._report)
         try:
             self.pool.await_start(config.execution.start_timeout)
-        except LostError as error:
+        except BaseException:
             self.close()
-            raise UsageError(str(error)) from error
+            raise
 
     def run(
         self, work: Work, on_done: Callable[[int], None] | None = None
@@ -139,30 +142,41 @@ def start(**options: Any) -> None:
         options: passed to ``ray.init``.
 
     Raises:
-        UsageError: it did not start the second time either.
+        SurroundingsError: it cannot be started, or did not start the second time either.
     """
     inline = {"max_direct_call_object_size": serialization.INLINE_BYTES}
     options["_system_config"] = inline | options.get("_system_config", {})
     for _ in range(2):
         try:
             # A bare init would join any cluster named in Ray's temporary folder.
-            ray.init(address="local", include_dashboard=False, **options)
+            with _unshadowed():
+                ray.init(address="local", include_dashboard=False, **options)
             return
+        except OSError as error:
+            raise SurroundingsError(
+                f"Ray cannot be started: {error}. It needs a temporary folder with room (TMPDIR) "
+                "and shared memory; or run without it (--backend local)"
+            ) from error
         except Exception as error:  # Ray raises no specific type here
             if "timed out during startup" not in str(error):
                 raise
             ray.shutdown()
-    raise UsageError(
+    raise SurroundingsError(
         "Ray did not start within 30 s, twice: this machine is too busy. Try again later, or run "
         "without it (--backend local)"
     )
 
 
-def connect(address: str | None) -> None:
+def connect(address: str | None, timeout: float = START_TIMEOUT) -> None:
     """Join the Ray cluster at ``address``, or start one for this machine alone.
 
+    Args:
+        address: as ``ray.init`` takes it; None to start one.
+        timeout: seconds that the cluster may take to answer.
+
     Raises:
-        UsageError: no cluster answers there, or the driver would not be on one of its nodes.
+        UsageError: the driver would not be on a node of the cluster.
+        SurroundingsError: the cluster does not answer or refuses us, or Ray cannot be started.
     """
     if address and address.startswith("ray://"):
         raise UsageError(
@@ -174,10 +188,56 @@ def connect(address: str | None) -> None:
     if address is None:
         start(num_cpus=available_cpus(), **quiet)
         return
+    probe(address, timeout)
     try:
-        ray.init(address=address, runtime_env=serialization.inline_object_limit(), **quiet)
+        with _unshadowed():
+            ray.init(address=address, runtime_env=serialization.inline_object_limit(), **quiet)
     except ConnectionError as error:
-        raise UsageError(
-            f"--address {address}: no Ray cluster answers there. "
-            "Start one with 'ray start --head', or leave --address out"
+        raise SurroundingsError(f"--address {address}: {NO_CLUSTER}") from error
+
+
+_PROBE = """
+import sys
+from ray._private.services import canonicalize_bootstrap_address_or_die as resolve
+from ray._raylet import GcsClient
+GcsClient(address=resolve(sys.argv[1])).internal_kv_get(b"x", None, timeout=5)
+"""
+NO_CLUSTER = (
+    "no Ray cluster answers there. Start one with 'ray start --head', or leave --address out"
+)
+
+
+def probe(address: str, timeout: float) -> None:
+    """Ask in a process of its own whether a cluster lets us in: ``ray.init`` may wait or abort.
+
+    Raises:
+        SurroundingsError: it does not; the message says why.
+    """
+    command = [sys.executable, "-P", "-c", _PROBE, address]
+    try:
+        asked = subprocess.run(
+            command, capture_output=True, text=True, timeout=timeout, check=False, errors="replace"
+        )
+    except subprocess.TimeoutExpired as error:
+        raise SurroundingsError(
+            f"--address {address}: no answer in {timeout:g} s (--start-timeout): {NO_CLUSTER}"
         ) from error
+    if asked.returncode == 0:
+        return
+    if "ConnectionError" in asked.stderr or "token" not in asked.stderr.lower():
+        raise SurroundingsError(f"--address {address}: {NO_CLUSTER}")
+    raise SurroundingsError(
+        f"--address {address}: the cluster has another authentication token, or this process has "
+        "none. Give it the cluster's: RAY_AUTH_MODE=token and RAY_AUTH_TOKEN or ~/.ray/auth_token"
+    )
+
+
+@contextlib.contextmanager
+def _unshadowed() -> Iterator[None]:
+    """Start Ray elsewhere if the working directory hides our packages from its workers.
+
+    Ray puts the driver's working directory first in the path of every worker.
+    """
+    here = Path.cwd()
+    with contextlib.chdir(Path(__file__).parents[3] if shadows(here) else here):
+        yield

@@ -15,7 +15,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from harness.errors import ArtefactError, UsageError
+from harness.errors import ArtefactError, SurroundingsError, UsageError
 from harness.reporting.store.files import remove_temporaries, safe_name, write_atomically
 from harness.reporting.store.manifest import CELLS_DIR, RUN_FILE, STATE_FILE, CellState
 from harness.reporting.store.schema import (
@@ -134,7 +134,7 @@ class RunFolder:
         try:
             (path / CELLS_DIR).mkdir(parents=True)
         except OSError as error:
-            raise UsageError(f"{path} cannot be created: {error}") from error
+            raise SurroundingsError(f"{path} cannot be created: {error}") from error
         return cls(path)
 
     def cell(self, key: str) -> CellFolder:

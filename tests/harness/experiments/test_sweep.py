@@ -72,10 +72,6 @@ def test_cells_that_die_go_on_and_cells_that_cannot_be_played_fail_alone():
     )
     assert_same(died, whole)
     assert "**FAILED:** 4 of 8 cells" in Path("results/x/table.md").read_text()
-    # --resume leaves failed cells alone; --retry-failed does not.
-    before = len(events("x"))
-    assert play_on_ray(faulty, "--resume") == 3
-    assert len(events("x")) == before
     frame = pd.read_csv("results/x/table.csv")
     assert set(frame["learner.maml.inner_lr"].dropna()) == {0.1, 0.2}
     assert set(frame[frame.learner == "maml inner_lr=0.2"]["learner.maml.inner_lr"]) == {0.2}

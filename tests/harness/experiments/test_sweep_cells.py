@@ -157,9 +157,8 @@ def test_failed_and_stopped_cells_are_told_and_in_no_number(monkeypatch):
     assert rows.return_0.isna().all()
     assert list(rows.seeds_stopped) == [1, 0]
     assert list(rows.seeds_failed) == [0, 1]
-    # Failed cells wait for --retry-failed; stopped ones are over.
-    assert play(monkeypatch, RATES, "--resume") == (3, [])
-    assert play(monkeypatch, RATES, "--resume", "--retry-failed") == (0, [second])
+    # Failed cells are played again; stopped ones are over.
+    assert play(monkeypatch, RATES, "--resume") == (0, [second])
 
 
 @pytest.mark.parametrize("lost", ["0.2", ""], ids=["one", "all"])
@@ -181,9 +180,8 @@ def test_a_cell_that_dies_before_it_begins_costs_no_other(monkeypatch, capsys, l
     assert f"Rerun {second}: python -m harness.run --config results/x/cells/{second}/" in told
     assert (Path("results/x/cells") / second / "cell.yaml").is_file()
     assert (tables.main(["results/x"]), status.main(["results/x"])) == (3, 0)
-    assert play(monkeypatch, RATES, "--resume") == (3, [])
     retried = [second] if lost else [first, second]
-    assert play(monkeypatch, RATES, "--resume", "--retry-failed") == (0, retried)
+    assert play(monkeypatch, RATES, "--resume") == (0, retried)
     assert set(records("x").learner) == {"maml", "reference"}
 
 
@@ -210,8 +208,7 @@ def test_reference_lines_that_fail_cost_no_cell_and_are_scored_again(monkeypatch
     assert set(records("x").learner) == {"maml"}
     assert status.main(["results/x"]) == 0
     assert f"{REFERENCES}: failed: error" in " ".join(capsys.readouterr().out.split())
-    assert play(monkeypatch, RATES, "--resume") == (3, [])
-    assert play(monkeypatch, RATES, "--resume", "--retry-failed") == (0, [])
+    assert play(monkeypatch, RATES, "--resume") == (0, [])
     assert set(records("x").learner) == {"maml", "reference"}
     assert status.main(["results/x"]) == 0
     assert "failed" not in capsys.readouterr().out.splitlines()[0]

@@ -57,18 +57,15 @@ def test_a_published_run_says_what_its_cells_say(tmp_path):
     assert publish.main([str(run), "v1", "--to", str(target)]) == 2
 
 
-@pytest.mark.parametrize(
-    ("state", "remedy"),
-    [("pending", "--resume, then"), ("failed", "--resume --retry-failed, then")],
-)
-def test_a_run_with_a_cell_that_is_not_ok_is_not_published(tmp_path, capsys, state, remedy):
+@pytest.mark.parametrize("state", ["pending", "failed"])
+def test_a_run_with_a_cell_that_is_not_ok_is_not_published(tmp_path, capsys, state):
     run, target = make_swept_run(tmp_path / "run"), tmp_path / "published"
     key = next(iter(load_keys(run)))
     RunFolder(run).cell(key).write_state(CellState(status=state))
     assert publish.main([str(run), "v1", "--to", str(target)]) == 2
     error = capsys.readouterr().err
     assert f"1 of 12 cells are not ok ({key})" in error
-    assert remedy in error
+    assert "--resume, then" in error
     assert not list(target.iterdir())
 
 
