@@ -11,6 +11,7 @@ from task_distributions.base import (
     Task,
     TaskDistribution,
 )
+from task_distributions.gymnasium_ids import env_spec
 from task_distributions.gymnasium_ids import register_all as _register_ids
 from task_distributions.registry import (
     REGISTRY,
@@ -34,6 +35,7 @@ __all__ = [
     "Task",
     "TaskDistribution",
     "canonical",
+    "env_spec",
     "load",
     "names",
     "options",

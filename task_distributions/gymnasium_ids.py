@@ -1,6 +1,7 @@
 """Gymnasium ids of the registered distributions: ``task_distributions:MetaRL/<name>-v<version>``.
 
-``gymnasium.make`` builds one task's environment, ``gymnasium.make_vec`` the batched engine.
+``gymnasium.make`` builds one task's environment, ``gymnasium.make_vec`` the batched engine. Both
+also take the ``env_spec`` of a distribution from outside this project.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import gymnasium
+import numpy as np
+from gymnasium.envs.registration import EnvSpec
 
 from task_distributions import registry
 from task_distributions.base import Split, Task, TaskDistribution
@@ -17,7 +20,7 @@ from task_distributions.base import Split, Task, TaskDistribution
 if TYPE_CHECKING:
     from task_distributions.vector import TaskVectorEnv
 
-__all__ = ["make_env", "make_vector_env", "register_all"]
+__all__ = ["env_spec", "make_env", "make_vector_env", "register_all"]
 
 UNLIMITED = sys.maxsize
 """Horizon of an environment whose episodes only Gymnasium's ``TimeLimit`` truncates."""
@@ -117,6 +120,8 @@ def make_vector_env(  # noqa: PLR0913 (Gymnasium passes them by name)
         tasks = [task]
     elif tasks is None:
         tasks = range(len(distribution.tasks(split)))
+    elif isinstance(tasks, int):
+        raise ValueError(f"tasks must be a sequence; for one task pass task={tasks}")
     elif len(tasks) == 0:
         raise ValueError("tasks is empty; leave it out to play the whole split")
     chosen = _tasks(distribution, split, tasks)
@@ -138,11 +143,32 @@ def _tasks(dist: TaskDistribution, split: Split, indices: Sequence[int]) -> list
     if not tasks:
         raise ValueError(f"{dist.name} has no {split} tasks; choose another split")
     for index in indices:
+        if not isinstance(index, int | np.integer):
+            raise ValueError(f"a task is an index into the {split} split, got {index!r}")
         if not 0 <= index < len(tasks):
             raise ValueError(
                 f"{dist.name} has no {split} task {index!r}; choose from 0 to {len(tasks) - 1}"
             )
     return [tasks[index] for index in indices]
+
+
+def env_spec(name: str) -> EnvSpec:
+    """Return Gymnasium's specification of a distribution, for ``gymnasium.make`` and ``make_vec``.
+
+    Args:
+        name: a registered name, that of an entry point, ``module:factory`` or ``file.py:factory``.
+
+    Raises:
+        ValueError: there is no such distribution.
+    """
+    dist = registry.load(name)
+    return EnvSpec(
+        f"MetaRL/{dist.name}-v{dist.version}",
+        entry_point=f"{__name__}:make_env",
+        vector_entry_point=f"{__name__}:make_vector_env",
+        max_episode_steps=dist.spec.horizon,
+        kwargs={"dist": name},
+    )
 
 
 def register_all() -> None:

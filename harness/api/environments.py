@@ -27,10 +27,7 @@ def make(name: str, *, split: Split = "test", task: int = 0, **options: Any) -> 
     Raises:
         ValueError: there is no such distribution, task or option.
     """
-    if not task_distributions.REGISTRY.is_built_in(name):
-        dist = task_distributions.load(name, **options)
-        return dist.make_env(_task(dist.tasks(split), task, f"{name} {split}"))
-    return gymnasium.make(_id(name, options), split=split, task=task, **options)
+    return gymnasium.make(_spec(name, options), split=split, task=task, **options)
 
 
 def make_vec(
@@ -39,7 +36,7 @@ def make_vec(
     """Return ``num_envs`` environments on the batched engine as a Gymnasium vector environment.
 
     Args:
-        name: of a task distribution of this project.
+        name: of a task distribution, as everywhere.
         num_envs: number of environments.
         split: ``train``, ``validation``, ``test`` or ``ood``.
         options: ``tasks`` or ``task``, ``vector_kwargs`` and the others of ``gymnasium.make_vec``,
@@ -48,20 +45,16 @@ def make_vec(
     Raises:
         ValueError: there is no such distribution, task or option.
     """
-    return gymnasium.make_vec(_id(name, options), num_envs, split=split, **options)
+    return gymnasium.make_vec(_spec(name, options), num_envs, split=split, **options)
 
 
-def _id(name: str, options: dict[str, Any]) -> str:
+def _spec(name: str, options: dict[str, Any]) -> str | gymnasium.envs.registration.EnvSpec:
+    if not task_distributions.REGISTRY.is_built_in(name):
+        return task_distributions.env_spec(name)
     known = set(task_distributions.options(name)) - {"horizon"}
     settings = {key: value for key, value in options.items() if key in known}
     dist = task_distributions.load(name, **settings)
     return f"task_distributions:MetaRL/{dist.name}-v{dist.version}"
-
-
-def _task(tasks: tuple[task_distributions.Task, ...], index: int, what: str) -> Any:
-    if not 0 <= index < len(tasks):
-        raise ValueError(f"{what} has {len(tasks)} tasks; there is no task {index}")
-    return tasks[index]
 
 
 def register(family: Family, name: str, target: str | Callable[..., Any]) -> None:

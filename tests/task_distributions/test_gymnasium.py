@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from gymnasium import wrappers
 from gymnasium.utils.env_checker import check_env
+from gymnasium.utils.env_match import check_environments_match
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
 
 import task_distributions
@@ -313,6 +314,35 @@ def _play_both(ours, theirs, mode: AutoresetMode) -> None:
     assert ended >= 6
 
 
+def test_gymnasium_finds_no_difference_from_its_own_vector():
+    theirs = SyncVectorEnv([lambda: _make("halfcheetah-vel", max_episode_steps=20)])
+    ours = gymnasium.make_vec(_id("halfcheetah-vel"), 1, task=0, max_episode_steps=20)
+    check_environments_match(theirs, ours, num_steps=50)
+
+
+def test_a_distribution_from_outside_has_all_of_it(tmp_path):
+    source = tmp_path / "outside.py"
+    source.write_text(
+        "from dataclasses import replace\n"
+        "from task_distributions.point_goal import PointGoalSettings, point_goal\n"
+        "def mine(settings: PointGoalSettings = PointGoalSettings()):\n"
+        "    dist = point_goal(settings)\n"
+        "    lists = {\n"
+        "        split: tuple(replace(task, dist='mine') for task in tasks)\n"
+        "        for split, tasks in dist.task_lists.items()\n"
+        "    }\n"
+        "    return replace(dist, name='mine', task_lists=lists)\n"
+    )
+    spec = task_distributions.env_spec(f"{source}:mine")
+    env = gymnasium.make(spec, split="train", task=3)
+    assert (env.spec.id, env.spec.max_episode_steps) == ("MetaRL/mine-v1", 25)
+    envs = gymnasium.make_vec(spec, 2, split="train", task=3)
+    np.testing.assert_array_equal(env.reset(seed=0)[0], envs.reset(seed=0)[0][0])
+    other = copy.deepcopy(env)
+    action = np.ones(2, np.float32)
+    np.testing.assert_array_equal(other.step(action)[0], env.step(action)[0])
+
+
 def test_gymnasiums_processes_play_the_same():
     name, indices = "ant-dir", [0, 1]
     options = {"split": "train", "max_episode_steps": 15}
@@ -362,6 +392,8 @@ def test_the_vector_is_made_again_from_its_spec():
         ({"task": 30}, "30.* 29"),
         ({"task": 1, "tasks": [1]}, "not both"),
         ({"tasks": []}, "empty"),
+        ({"tasks": 3}, "task=3"),
+        ({"tasks": [0, 1.5]}, "1.5"),
         ({"split": "no-such"}, "no-such.*train"),
         ({"autoreset_mode": "Never"}, "Never"),
         ({"split": "ood"}, "no ood tasks"),
