@@ -50,7 +50,7 @@ class RunComparison:
     tables: dict[str, Comparison]
     """``name@version`` -> its table."""
     across: tuple[Across, ...]
-    """One per suite that is complete; empty for one distribution."""
+    """One per suite that is complete, if a row was scored on all of its distributions."""
     manifests: dict[str, Manifest]
     """``name@version`` -> manifest of the table's cells, whose keys begin with the run's name."""
     curves: dict[str, tuple[Metrics, ...]]
@@ -161,7 +161,8 @@ def compare(runs: Sequence[Path | str]) -> RunComparison:
         key = manifest.distributions[0].versioned_name
         tables[key] = _table(manifest, records, group, lost, notes)
         manifests[key] = manifest
-    return RunComparison(tables, tuple(across(tables)), manifests, curves, folders)
+    aggregates = tuple(part for part in across(tables) if not part.frame.empty)
+    return RunComparison(tables, aggregates, manifests, curves, folders)
 
 
 def _names(folders: Sequence[Path]) -> dict[str, Path]:

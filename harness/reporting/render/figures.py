@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import matplotlib as mpl
 import numpy as np
@@ -26,6 +26,8 @@ from harness.reporting.stats.scores import ROW_KEY
 from harness.reporting.store.manifest import Manifest
 from harness.types import REFERENCE, Metrics
 
+Point: TypeAlias = tuple[float, float, float | None]
+"""Environment steps, return after and return before adaptation."""
 VISIBLE = 0.02
 """Smallest mean distance of two lines that are both drawn, as a part of the height they span."""
 
@@ -69,6 +71,7 @@ def _figures(
     dist: str, table: Comparison, manifest: Manifest, curves: Mapping[str, Sequence[Metrics]]
 ) -> Iterator[tuple[str, Figure | None]]:
     yield "learning_curves", learning_curves(dist, table, manifest, curves)
+    yield "validation_curves", validation_curves(dist, table, manifest, curves)
     for part in table.splits:
         suffix = "" if part is table else f".{part.split}"
         yield f"adaptation_curve{suffix}", adaptation_curve(dist, part, manifest)
@@ -85,29 +88,58 @@ def _figures(
 def learning_curves(
     dist: str, table: Comparison, manifest: Manifest, curves: Mapping[str, Sequence[Metrics]]
 ) -> Figure | None:
-    """Draw return against environment steps of training; None without a curve."""
-    groups = dict(_curve_groups(dist, manifest, curves))
+    """Draw return on the training tasks just drawn against environment steps of training.
+
+    None without a curve.
+    """
+    groups = dict(_curve_groups(dist, manifest, curves, _training_points))
+    names = ("after adaptation", "before adaptation")
+    return _draw_curves(dist, table, groups, "return of training episodes", names)
+
+
+def validation_curves(
+    dist: str, table: Comparison, manifest: Manifest, curves: Mapping[str, Sequence[Metrics]]
+) -> Figure | None:
+    """Draw return on validation tasks, after the most shots, against environment steps of training.
+
+    None if they were not scored while training.
+    """
+    groups = dict(_curve_groups(dist, manifest, curves, _validation_points))
+    names = (f"{table.shots[-1]} shot{'s' * (table.shots[-1] != 1)}", "0 shots")
+    return _draw_curves(dist, table, groups, "return on validation tasks", names)
+
+
+def _draw_curves(
+    dist: str,
+    table: Comparison,
+    groups: Mapping[LineKey, np.ndarray],
+    label: str,
+    names: tuple[str, str],
+) -> Figure | None:
+    """Draw a line per policy and learner from [seeds, points, 3]: steps, after and before."""
     if not groups:
         return None
     panels, styles = Panels.create(list(groups)), styles_of(list(groups))
     adapts = False
-    for key, columns in groups.items():
-        adapts |= _draw_curve(panels.by_learner[key[1]], styles[key], columns)
+    for key, points in groups.items():
+        adapts |= _draw_curve(panels.by_learner[key[1]], styles[key], points)
     panels.axes[0].xaxis.set_major_formatter(EngFormatter(sep=""))
-    panels.label("environment steps (of training)", "return of training episodes")
-    counts = [len(columns["post_return"]) for columns in groups.values()]
+    panels.label("environment steps (of training)", label)
+    counts = [len(points) for points in groups.values()]
     what = "lines: mean of the seeds, thin lines: each seed" if max(counts) > 1 else "lines"
     note = f"{what} ({_seeds(counts)}); dotted: {table.split} tasks"
-    lines = (("-", "after adaptation"), ("--", "before adaptation")) if adapts else ()
-    extra = [Line2D([], [], color="0.35", linestyle=style, label=text) for style, text in lines]
+    extra = [
+        Line2D([], [], color="0.35", linestyle=style, label=text)
+        for style, text in zip(("-", "--"), names, strict=True)
+    ]
     panels.finish(table, dist, note)
-    panels.add_legend(styles, extra)
+    panels.add_legend(styles, extra if adapts else ())
     return panels.figure
 
 
-def _draw_curve(axes: Axes, style: Style, columns: Mapping[str, np.ndarray]) -> bool:
+def _draw_curve(axes: Axes, style: Style, points: np.ndarray) -> bool:
     """Draw the line after adaptation, and dashed the one before if it differs; return that."""
-    x, post, pre = (columns[name] for name in ("env_steps", "post_return", "pre_return"))
+    x, post, pre = np.moveaxis(points, -1, 0)
     look: dict[str, Any] = {"color": style.color, "marker": style.marker}
     every = max(1, x.shape[1] // 8)
     for line in range(len(post)) if len(post) > 1 else ():
@@ -122,26 +154,33 @@ def _draw_curve(axes: Axes, style: Style, columns: Mapping[str, np.ndarray]) -> 
 
 
 def _curve_groups(
-    dist: str, manifest: Manifest, curves: Mapping[str, Sequence[Metrics]]
-) -> Iterator[tuple[LineKey, dict[str, np.ndarray]]]:
-    """Yield the columns [seeds, iterations] of every policy and learner, without failed cells.
+    dist: str,
+    manifest: Manifest,
+    curves: Mapping[str, Sequence[Metrics]],
+    points_of: Callable[[Sequence[Metrics]], list[Point]],
+) -> Iterator[tuple[LineKey, np.ndarray]]:
+    """Yield the points [seeds, points, 3] of every policy and learner, without failed cells.
 
-    Seeds are cut to the iterations they all have: a mean over a changing set of seeds would jump.
+    Seeds are cut to the points they all have: a mean over a changing set of seeds would jump.
     """
-    groups: dict[LineKey, list[Sequence[Metrics]]] = {}
+    groups: dict[LineKey, list[list[Point]]] = {}
     for key, state in manifest.cells.items():
-        if state.task_dist == dist and state.status != "failed" and curves.get(key):
-            groups.setdefault((state.policy, state.learner), []).append(curves[key])
-    names = ("env_steps", "pre_return", "post_return")
+        if state.task_dist == dist and state.status != "failed":
+            points = points_of(curves.get(key, ()))
+            if points:
+                groups.setdefault((state.policy, state.learner), []).append(points)
     for line, runs in groups.items():
         length = min(map(len, runs))
-        yield (
-            line,
-            {
-                name: np.array([[getattr(m, name) for m in run[:length]] for run in runs])
-                for name in names
-            },
-        )
+        yield line, np.array([run[:length] for run in runs], float)
+
+
+def _training_points(curve: Sequence[Metrics]) -> list[Point]:
+    return [(m.env_steps, m.post_return, m.pre_return) for m in curve]
+
+
+def _validation_points(curve: Sequence[Metrics]) -> list[Point]:
+    scored = [(m.env_steps, m.validation_return, m.validation.get("return_0")) for m in curve]
+    return [(steps, after, before) for steps, after, before in scored if after is not None]
 
 
 def adaptation_curve(

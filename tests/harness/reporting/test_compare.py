@@ -167,4 +167,4 @@ def test_distributions_that_only_one_run_has_keep_their_own_table(tmp_path):
     found = compare([one, renamed])
     assert list(found.tables) == [f"{DIST}@1", "other@1"]
     assert set(found.frame["task_dist"]) == {DIST, "other"}
-    assert found.across == ()  # no constants
+    assert found.across == ()  # one has no constants

@@ -15,6 +15,7 @@ from harness.reporting.render.figures import (
     first_episodes,
     learning_curves,
     steps_curve,
+    validation_curves,
 )
 from harness.reporting.render.paired import difference_of, parameter_figure, task_parameter
 from harness.reporting.render.panels import Panels, spread
@@ -59,6 +60,17 @@ def test_seeds_of_different_length_and_nan_returns_can_be_drawn(table, run):
     figure.draw_without_rendering()
     mean = next(line for line in figure.axes[0].lines if line.get_linewidth() == 1.5)
     assert len(mean.get_xdata()) == 2
+
+
+def test_scores_on_validation_tasks_are_drawn_where_they_were_made(table, run):
+    curve = curve_of(CELLS[0])
+    curve[0] = dataclasses.replace(curve[0], validation={"return_0": -9.0, "return_5": -4.0})
+    curve[2] = dataclasses.replace(curve[2], validation={"return_0": -8.0, "return_5": -2.0})
+    figure = validation_curves(DIST, table, Manifest.load(run), {CELLS[0].id: curve})
+    lines = [ln.get_xydata().ravel().tolist() for ln in figure.axes[0].lines[:2]]
+    assert lines == [[10_000, -4, 30_000, -2], [10_000, -9, 30_000, -8]]
+    assert "validation" in figure.axes[0].get_ylabel()
+    assert validation_curves(DIST, table, Manifest.load(run), {}) is None
 
 
 def test_every_seed_is_a_dot_beside_its_interval(table, run):
