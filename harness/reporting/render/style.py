@@ -26,10 +26,12 @@ POLICY_COLORS = {
     "gru": "#009E73",
     "transformer": "#CC79A7",
     "mlp": "#56B4E9",
+    "mingru": "#D55E00",
+    "selective_ssm": "#332288",
 }
-"""Okabe and Ito's colors, distinguishable with any kind of color vision."""
+"""Okabe and Ito's colors and one of Tol's, distinguishable with any kind of color vision."""
 OTHER_COLORS = (
-    "#D55E00", "#332288", "#999933", "#882255", "#44AA99", "#661100", "#AA4499", "#000000",
+    "#999933", "#882255", "#44AA99", "#661100", "#AA4499", "#000000", "#777777", "#DDAA33",
 )  # fmt: skip
 """For labels and plug-ins, most of them Paul Tol's; the name decides which."""
 LEARNER_MARKERS = {

@@ -19,11 +19,11 @@ LABELS = st.lists(st.text("abcxyz-2", min_size=1, max_size=8), unique=True, max_
 
 @given(LABELS)
 def test_every_policy_of_a_figure_has_a_color_of_its_own(labels):
-    names = [*policies.COMPARED, "mlp", *labels]
+    names = [*policies.names(), *labels]
     colors = policy_colors(names)
     assert len(set(colors.values())) == len(set(names)) <= len(POLICY_COLORS) + len(OTHER_COLORS)
     assert colors == policy_colors(reversed(names))
-    assert {name: colors[name] for name in POLICY_COLORS} == POLICY_COLORS
+    assert {name: colors[name] for name in policies.names()} == POLICY_COLORS
 
 
 @given(LABELS)
