@@ -45,6 +45,7 @@ __all__ = [
     "label_of",
     "nearest",
     "provide",
+    "reread",
     "settings_of",
     "split",
 ]
@@ -55,7 +56,9 @@ UNSPECIFIC = ("build", "create", "factory", "make")
 """Names of factories that say nothing; their file's or module's name is the label then."""
 
 _contents: dict[str, bytes] = {}
-"""Path as given -> content of a file, read once per process or sent by the process before."""
+"""Path as given -> content of a file, as this process uses it."""
+_sent: set[str] = set()
+"""The files among them that another process sent."""
 
 
 class PluginError(Exception):
@@ -264,7 +267,7 @@ def _module(place: str) -> ModuleType:
     name = f"metarl_file_{stem}_{hashlib.sha256(content).hexdigest()[:12]}"
     if name not in sys.modules:
         loader = _FileLoader(name, str(Path(place).expanduser().absolute()), content)
-        spec = importlib.util.spec_from_loader(name, loader, origin=loader.path)
+        spec = importlib.util.spec_from_loader(name, loader)
         assert spec is not None
         module = importlib.util.module_from_spec(spec)
         sys.modules[name] = module
@@ -304,18 +307,21 @@ def _content(place: str) -> bytes:
 
 
 @contextlib.contextmanager
-def blamed(name: str, missing: str = "") -> Iterator[None]:
+def blamed(
+    name: str, missing: str = "", passing: tuple[type[Exception], ...] = ()
+) -> Iterator[None]:
     """Turn whatever the code of a plug-in raises into a ``PluginError`` of one line.
 
     Args:
         name: what the message calls the plug-in.
         missing: remedy where a module is missing.
+        passing: errors that are raised as they are.
     """
     try:
         yield
-    except PluginError:
-        raise
     except (Exception, SystemExit) as error:
+        if isinstance(error, (PluginError, *passing)):
+            raise
         text = " ".join(str(error).split())
         remedy = f"; {missing}" if missing and isinstance(error, ModuleNotFoundError) else ""
         where = _where(error, name.rpartition(":")[0] or name)
@@ -379,6 +385,12 @@ def files_of(targets: Iterable[str]) -> dict[str, bytes]:
     return {place: _content(place) for place in places if _is_file(place)}
 
 
+def reread() -> None:
+    """Read files again when they are next used, except those that another process sent."""
+    for place in _contents.keys() - _sent:
+        del _contents[place]
+
+
 def provide(files: Mapping[str, bytes], path: Iterable[str] = ()) -> None:
     """Make the files of another process importable here, and extend the search path by its own.
 
@@ -387,6 +399,7 @@ def provide(files: Mapping[str, bytes], path: Iterable[str] = ()) -> None:
         path: folders to search for modules, behind those that are searched already.
     """
     _contents.update(files)
+    _sent.update(files)
     sys.path.extend(folder for folder in path if folder not in sys.path and Path(folder).is_dir())
 
 

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
-from task_distributions.base import SPLITS, Positive, Split, Task
-from task_distributions.locomotion.distributions import Locomotion, locomotion
+from task_distributions.base import SPLITS, EnvSpec, Positive, Split, Task
+from task_distributions.locomotion.distributions import Locomotion
 from task_distributions.locomotion.envs import Family
 from task_distributions.locomotion.rewards import forward
 from task_distributions.locomotion.robots import HALFCHEETAH
@@ -30,7 +30,14 @@ class HalfCheetahSettings:
     """Control steps per episode; 1000 if not given."""
 
 
-def halfcheetah(settings: HalfCheetahSettings = HalfCheetahSettings()) -> Locomotion:
+@dataclass(frozen=True)
+class OneTask(Locomotion):
+    """A locomotion distribution with the same task in every split."""
+
+    shared_tasks: ClassVar[bool] = True
+
+
+def halfcheetah(settings: HalfCheetahSettings = HalfCheetahSettings()) -> OneTask:
     """Run as fast as possible."""
     params = (("gravity_scale", 1.0),)  # no change, the same in both tasks
     lists: dict[Split, tuple[Task, ...]] = {
@@ -42,7 +49,8 @@ def halfcheetah(settings: HalfCheetahSettings = HalfCheetahSettings()) -> Locomo
     reward = forward(control_cost=0.1)
     family = Family(HALFCHEETAH, "gravity_scale", reward, action_limit=math.inf)
     horizon = resolve_horizon(settings.horizon, HORIZON)
-    return locomotion("halfcheetah", 1, family, "reward v - 0.1|a|^2, one task", lists, horizon)
+    spec = EnvSpec(HALFCHEETAH.obs_dim, HALFCHEETAH.action_dim, horizon)
+    return OneTask("halfcheetah", 1, spec, lists, family, "reward v - 0.1|a|^2, one task", None)
 
 
 def _budget(env_steps: int, meta_batch_size: int, query_episodes: int) -> dict[str, Any]:

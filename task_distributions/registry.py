@@ -7,7 +7,7 @@ import importlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from metarl_plugins import PluginError, Registry, blamed, label_of, settings_of
+from metarl_plugins import PluginError, Registry, blamed, label_of, settings_of, split
 from task_distributions.base import TaskDistribution
 
 __all__ = [
@@ -171,7 +171,7 @@ def recipe(name: str) -> Mapping[str, Any]:
     """
     module = importlib.import_module(_factory(name).__module__)
     recipes: Mapping[str, Mapping[str, Any]] = getattr(module, "RECIPES", {})
-    label = label_of(name)
+    label = label_of(split(name)[1])
     return recipes.get(label, recipes.get(label.partition("@")[0], {}))
 
 

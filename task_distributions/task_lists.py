@@ -6,7 +6,7 @@ import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -32,6 +32,8 @@ class ListedTasks(ABC):
     version: int
     spec: EnvSpec
     task_lists: TaskLists = field(repr=False)
+    shared_tasks: ClassVar[bool] = False
+    """Whether the splits have tasks in common, as where a distribution has a few in all."""
 
     @property
     @abstractmethod

@@ -19,6 +19,7 @@ BROWSER_FLAGS = (
 
 # Before anything imports these packages: from then on a [2, 3] where a [3, 2] is declared raises.
 install_import_hook(["harness.meta", "policies"], "beartype.beartype")
+pytest.register_assert_rewrite("harness.conformance")
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -27,6 +27,8 @@ class TrainForm:
 
     task_dist: str
     policies: list[str]
+    further_policies: str
+    """Names, separated by spaces."""
     learner: str
     shots: str
     preset: str
@@ -41,10 +43,11 @@ class TrainForm:
         Raises:
             UsageError: a field is invalid.
         """
-        if not self.policies:
+        chosen = [*self.policies, *self.further_policies.split()]
+        if not chosen:
             raise UsageError("no policy is selected: tick at least one")
-        words = ["--task-dist", self.task_dist.strip(), "--policy", *self.policies]
-        words += ["--learner", self.learner, "--few-shot", *_counts(self.shots)]
+        words = ["--task-dist", self.task_dist.strip(), "--policy", *chosen]
+        words += ["--learner", self.learner.strip(), "--few-shot", *_counts(self.shots)]
         words += ["--preset", self.preset, "--seed", str(self.seed), "--backend", self.backend]
         if self.thousand_steps:
             words += ["--env-steps", f"{self.thousand_steps}k"]

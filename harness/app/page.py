@@ -88,7 +88,19 @@ def _train_fields() -> list[Any]:
         gr.CheckboxGroup(
             list(policies.names()), value=["ssm"], label="Policies", elem_id="policies"
         ),
-        gr.Dropdown(list(learners.names()), value="maml", label="Learner", elem_id="learner"),
+        gr.Textbox(
+            "",
+            label="Further policies",
+            placeholder="path/file.py:factory or module:factory",
+            elem_id="further-policies",
+        ),
+        gr.Dropdown(
+            list(learners.names()),
+            value="maml",
+            label="Learner",
+            allow_custom_value=True,
+            elem_id="learner",
+        ),
         gr.Textbox("1 5 10", label="Shots to score after", elem_id="shots"),
         gr.Radio(list(PRESETS), value="smoke", label="Preset", elem_id="preset"),
         gr.Slider(

@@ -18,6 +18,7 @@ COMMANDS = {
     "report": "harness.reporting.__main__",
     "status": "harness.cli.status",
     "publish": "harness.cli.publish",
+    "check": "harness.cli.check",
     "rllib": "harness.rllib.command",
     "app": "harness.app.__main__",
 }
@@ -34,6 +35,7 @@ commands:
   report   write one HTML page about one run or several
   status   show how far runs are
   publish  copy a finished run to results/published
+  check    test a component of your own against what the harness relies on
   rllib    train RLlib's PPO + LSTM as a reference
   app      open the page in the browser
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -173,21 +174,34 @@ def run_flags(config: RunConfig) -> list[Flag]:
     own = [*choice_flags(config), *_SPECIAL]
     omit = ("task_dist", "env", "policy", "learner", "agent", "adapter", "preset", *SECTIONS)
     own += flags.of_class(RunConfig, "run", defaults=config, omit=omit)
-    own += flags.of_class(
-        type(config.env),
-        f"task distribution {config.label}",
-        path=("env",),
-        defaults=config.env,
-    )
     for name, cls in SECTIONS.items():
         defaults = getattr(config, name)
         own += flags.of_class(cls, name, path=(name,), defaults=defaults, omit=FOR_AGENTS)
+    own += _env_flags(config, {name for flag in own for name in flag.names})
     components: list[Flag] = []
     for family in ("policy", "learner"):
         for label, part in getattr(config, family).items():
             components += flags.of_component(family, label, part)
     components += flags.of_component("adapter", label_of(config.adapter.kind), config.adapter)
     return [*own, *components, *flags.shared(components)]
+
+
+def _env_flags(config: RunConfig, taken: set[str]) -> list[Flag]:
+    """Return the flags of the distribution: ``--SETTING``, and ``--LABEL.SETTING`` as well.
+
+    A setting whose name is in ``taken`` by a flag of every run has the second one alone.
+    """
+    group = f"task distribution {config.label}"
+    own: list[Flag] = []
+    for flag in flags.of_class(type(config.env), group, path=("env",), defaults=config.env):
+        full = dataclasses.replace(
+            flag, names=(f"{config.label.replace('_', '-')}.{flag.names[0]}",)
+        )
+        if flag.names[0] in taken:
+            own.append(full)
+        else:
+            own += [flag, dataclasses.replace(full, help=argparse.SUPPRESS)]
+    return own
 
 
 def choice_flags(config: RunConfig | None = None) -> list[Flag]:
@@ -316,6 +330,7 @@ def _explain(config: RunConfig) -> Callable[[str], str | None]:
         "policy": config.policy,
         "learner": config.learner,
         "adapter": {label_of(config.adapter.kind): config.adapter},
+        "env": {config.label: Component(config.task_dist, config.env)},
     }
 
     def explain(flag: str) -> str | None:

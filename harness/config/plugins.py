@@ -6,6 +6,7 @@ from, by which a changed file is noticed.
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -15,7 +16,7 @@ import metarl_plugins
 import policies
 import task_distributions
 from harness import agents
-from harness.errors import UsageError
+from harness.errors import HarnessError, UsageError
 from harness.meta import adapters, learners
 from metarl_plugins import Origin, PluginError, Registry
 
@@ -58,6 +59,22 @@ def recorded(config: RunConfig) -> dict[str, dict[str, dict[str, str]]]:
     return found
 
 
+def blame(
+    config: RunConfig, passing: tuple[type[Exception], ...] = ()
+) -> contextlib.AbstractContextManager[None]:
+    """Turn what the components of ``config`` raise into a ``PluginError``, if any is from outside.
+
+    Args:
+        config: of one cell.
+        passing: errors that are raised as they are.
+    """
+    names = [name for key, name in names_in(config) if key != "task_dist"]
+    names = names or [name for _, name in names_in(config)]
+    if not names:
+        return contextlib.nullcontext()
+    return metarl_plugins.blamed(names[0], passing=(HarnessError, *passing))
+
+
 def adopt(values: Recorded) -> None:
     """Make the names of a recorded configuration known in this process.
 
@@ -82,6 +99,7 @@ def changes(values: Recorded) -> list[str]:
         ValueError: the record has another form.
         UsageError: a component is not here.
     """
+    metarl_plugins.reread()
     adopt(values)
     pairs = [(name, then, REGISTRIES[key].origin(name)) for key, name, then in _entries(values)]
     return [

@@ -11,6 +11,7 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import metarl_plugins
 import policies
 import task_distributions
 from harness.config import aliases, validation
@@ -61,8 +62,9 @@ def resolve(
     Raises:
         UsageError: the settings make no valid run.
     """
+    metarl_plugins.reread()
     layers = [given] if isinstance(given, Mapping) else list(given)
-    found = dict(origins or {})
+    found = labelled(origins or {})
     for layer in layers:
         if "components" in layer:
             raise UsageError(f"{origin_of(('components',), found)}: unknown key 'components'")
@@ -115,6 +117,16 @@ def prepared(layer: Layer, origins: Origins) -> Layer:
             raise UsageError(f"{names[0]} and {names[1]} contradict each other: give one")
         result[section] = {**values, other: unset}
     return result
+
+
+def labelled(origins: Origins) -> dict[KeyPath, str]:
+    """Return origins by the labels of components, which a file may have named in full."""
+    return {
+        (path[0], metarl_plugins.label_of(path[1]), *path[2:])
+        if len(path) > 1 and path[0] in CHOICES
+        else path: origin
+        for path, origin in origins.items()
+    }
 
 
 def _chosen(name: str, value: Any, origins: Origins) -> dict[str, dict[str, Any]]:

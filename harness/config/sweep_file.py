@@ -143,6 +143,7 @@ def expand(document: strict_yaml.Document, source: str) -> Sweep:
     for grid in grids:
         _check_base(base, lines, grid)
         cells += _distinct(_cells(base, grid, tune, lines), grid, seen, source)
+    _check_labels(cells, source)
     if tune.scheduler == "asha" and tune.metric == "validation_return":
         cells = [_validated(planned, tune, source) for planned in cells]
     cells.sort(key=lambda planned: planned.cell.seed)
@@ -274,6 +275,18 @@ def _distinct(
             raise UsageError(
                 f"{source}: two cells are the same experiment: {planned.cell.id} with "
                 f"{first.settings} and with {own}; every value must make a cell of its own"
+            )
+
+
+def _check_labels(cells: Sequence[PlannedCell], source: str) -> None:
+    """Refuse two task distributions that tables would call the same."""
+    names: dict[str, str] = {}
+    for planned in cells:
+        label, name = planned.config.label, planned.config.task_dist
+        if names.setdefault(label, name) != name:
+            raise UsageError(
+                f"{source}: {names[label]} and {name} would both be called {label}: give one "
+                "another label, as LABEL=NAME"
             )
 
 

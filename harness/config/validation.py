@@ -297,7 +297,7 @@ def _check_adapter(config: RunConfig, origins: Origins) -> None:
     for label, part in config.learner.items():
         spec = learners.spec(part.kind)
         allowed = [name for name in adapters.names() if spec.fits(adapters.spec(name))]
-        if kind not in ("auto", *allowed):
+        if kind != AUTO and not spec.fits(adapters.spec(kind)):
             raise UsageError(
                 f"{origin_of(('adapter',), origins)}: learner {label!r} cannot be scored with "
                 f"adapter {kind!r}; have: auto, {', '.join(allowed)}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import policies
 from harness.config.components import AUTO
 from harness.config.distributions import open_distribution
+from harness.config.plugins import blame
 from harness.config.protocol import used_tasks
 from harness.config.schema import RunConfig
 from harness.meta import adapters, learners
@@ -52,6 +53,7 @@ def build_setup(cell: Cell, config: RunConfig) -> CellSetup:
 
 def planned_iterations(cell: Cell, config: RunConfig) -> int:
     """Return the outer iterations of a cell's training if no episode ends early."""
-    setup = build_setup(cell, config)
-    episodes = learners.build(setup).episodes_per_iteration
+    with blame(config):
+        setup = build_setup(cell, config)
+        episodes = learners.build(setup).episodes_per_iteration
     return setup.budget.iterations(episodes * setup.dist.spec.horizon)

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from harness.config.plugins import blame
 from harness.config.schema import RunConfig
 from harness.execution import checkpoint as checkpoints
 from harness.execution.backend import LearnerStep
@@ -25,6 +26,9 @@ from harness.meta.learners.base import (
     Request,
 )
 from harness.types import Cell
+
+UNCHANGED = (DivergedError, OSError)
+"""Errors that mean the same whoever wrote the learner."""
 
 
 class LearnerHost:
@@ -42,9 +46,11 @@ class LearnerHost:
     def open(self, cell: Cell, checkpoint: Path | None) -> None:
         """Turn to ``cell``, untrained or from ``checkpoint``; the previous cell is dropped."""
         self._iteration, self._cell = None, cell
-        self._learner = learners.build(build_setup(cell, self._config))
+        with blame(self._config.one_cell(cell.policy, cell.learner, cell.seed), UNCHANGED):
+            self._learner = learners.build(build_setup(cell, self._config))
+            fresh = self._learner.init() if checkpoint is None else None
         if checkpoint is None:
-            self._state = self._learner.init()
+            self._state = fresh
         else:
             self._state = checkpoints.restore(checkpoint, self._learner)
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import yaml
 
+from harness.config import plugins
 from harness.config.components import Component, fields
 from harness.config.distributions import open_distribution
 from harness.config.protocol import scored
@@ -61,6 +62,12 @@ def checkpoint_cell(path: Path, task_dist: str | None = None) -> tuple[Cell, Run
             f"{path} was trained on {cell.task_dist}, not on {task_dist}: leave one of the two out"
         )
     return cell, config
+
+
+def changed_components(path: Path) -> list[str]:
+    """Return a sentence for each component from outside that has changed since a checkpoint."""
+    stored = checkpoint.read(path).run.get("config")
+    return plugins.changes(stored.get("plugins", {})) if isinstance(stored, dict) else []
 
 
 def pretrained_cell(path: Path, config: RunConfig) -> PlannedCell:

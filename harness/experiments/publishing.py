@@ -11,7 +11,7 @@ from harness.errors import UsageError
 from harness.execution import checkpoint
 from harness.reporting.rebuild import CELL_CONFIG, exit_code, load_tables, rebuild
 from harness.reporting.store.files import remove_temporaries, run_path, sync_folder
-from harness.reporting.store.manifest import CELLS_DIR, RUN_FILE, STATE_FILE, Manifest
+from harness.reporting.store.manifest import CELLS_DIR, PLUGINS_DIR, RUN_FILE, STATE_FILE, Manifest
 from harness.reporting.store.records import CellFolder
 
 MAX_POLICY_BYTES = 1_000_000
@@ -100,6 +100,9 @@ def _copy(run: Path, target: Path) -> tuple[str, ...]:
     (target / CELLS_DIR).mkdir(parents=True)
     for name in (RUN_FILE, "events.jsonl"):
         _copy_file(run / name, target / name)
+    for source in sorted((run / PLUGINS_DIR).glob("*.py")):
+        (target / PLUGINS_DIR).mkdir(exist_ok=True)
+        _copy_file(source, target / PLUGINS_DIR / source.name)
     left_out = []
     for key, entry in Manifest.load(run).entries.items():
         cell, copy = CellFolder(run / CELLS_DIR / key), CellFolder(target / CELLS_DIR / key)

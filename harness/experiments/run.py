@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import hashlib
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import TypeAdapter
 from rich.console import Console, Group
 
+from harness.config import plugins
 from harness.config.schema import ExecutionConfig, RunConfig
 from harness.config.sweep_file import PlannedCell, TuneConfig, planned_cells
 from harness.console.listener import RunListener
@@ -41,13 +43,13 @@ from harness.experiments import checkpoint_folder
 from harness.experiments.cell_queue import CellQueue
 from harness.experiments.lock import alone
 from harness.experiments.mirror import Mirror, mirrored
-from harness.experiments.planning import cells_of, plan, pretrained_cell
+from harness.experiments.planning import cells_of, changed_components, plan, pretrained_cell
 from harness.experiments.trial import StartBackend, play_cell, reason_of, start_backend
 from harness.reporting.rebuild import exit_code, rebuild
 from harness.reporting.render.formats import console, to_rich
-from harness.reporting.store.files import remove_temporaries, run_path
+from harness.reporting.store.files import remove_temporaries, run_path, write_atomically
 from harness.reporting.store.json_io import brief
-from harness.reporting.store.manifest import RUN_FILE, Manifest
+from harness.reporting.store.manifest import PLUGINS_DIR, RUN_FILE, Manifest
 from harness.reporting.store.records import RunFolder
 
 if TYPE_CHECKING:
@@ -158,6 +160,7 @@ def resume(
     manifest = Manifest.load(folder)
     if not manifest.resumable:
         raise UsageError(f"{folder} cannot be resumed: start a new run with another --name")
+    _refuse_changes(manifest, folder)
     stored = dict(manifest.scheduling)
     own = {name: stored.pop(name, None) for name in ("backend", "address", "mirror")}
     own |= {name: value for name, value in execution.items() if name in own}
@@ -178,6 +181,22 @@ def resume(
         **own | {"mirror": mirror or own["mirror"]},
     )
     return play(cells_of(manifest, execution), options, listener)
+
+
+def _refuse_changes(manifest: Manifest, folder: Path) -> None:
+    """Refuse to continue a run whose components from outside are not what they were."""
+    remedy = f"Copies of the files as they were are in {folder / PLUGINS_DIR}: restore them"
+    for cell in manifest.cells.values():
+        try:
+            changed = plugins.changes(cell.config.get("plugins", {}))
+        except UsageError as error:
+            raise UsageError(f"cannot resume: {error} {remedy}") from error
+        except ValueError as error:
+            raise ArtefactError(f"{folder / RUN_FILE}: {error}") from error
+        if changed:
+            raise UsageError(
+                f"cannot resume: {changed[0]}. {remedy}, or start a new run with another --name"
+            )
 
 
 def play(planned: Sequence[PlannedCell], options: RunOptions, listener: RunListener) -> int:
@@ -202,7 +221,7 @@ def play(planned: Sequence[PlannedCell], options: RunOptions, listener: RunListe
         described = plan(planned, options.command, options.given, options.stored())
         checkpoint_folder.claim(planned, run_path(options.storage, options.name))
         try:
-            folder, manifest = _open(described, options)
+            folder, manifest = _open(described, planned, options)
         except OSError as error:
             place = options.storage / options.name
             raise SurroundingsError(f"{place} cannot be written: {error}") from error
@@ -242,7 +261,19 @@ def _cluster(address: str | None, timeout: float = START_TIMEOUT) -> Cluster:
     return Cluster(address, timeout)
 
 
-def _open(described: Manifest, options: RunOptions) -> tuple[RunFolder, Manifest]:
+def _copy_sources(config: RunConfig, folder: Path) -> None:
+    """Keep the files that components are defined in beside the run."""
+    for place, content in plugins.sources(config).items():
+        target = folder / Path(place).name
+        if target.exists() and target.read_bytes() != content:
+            target = folder / f"{hashlib.sha256(content).hexdigest()[:12]}-{target.name}"
+        folder.mkdir(exist_ok=True)
+        write_atomically(target, content)
+
+
+def _open(
+    described: Manifest, planned: Sequence[PlannedCell], options: RunOptions
+) -> tuple[RunFolder, Manifest]:
     """Create the folder of the run, or open the one to continue; return it with its manifest."""
     path = run_path(options.storage, options.name)
     again = options.resume or options.extend
@@ -251,10 +282,14 @@ def _open(described: Manifest, options: RunOptions) -> tuple[RunFolder, Manifest
     if not again:
         folder = RunFolder.create(path)
         described.save(path)
+        for cell in planned:
+            _copy_sources(cell.config, path / PLUGINS_DIR)
         return folder, described
     stored = Manifest.load(path)
     if options.extend:
         extended = stored.extended(described)
+        for cell in planned:
+            _copy_sources(cell.config, path / PLUGINS_DIR)
         return RunFolder(path), extended
     stored.check_resume(described)
     return RunFolder(path), stored
@@ -284,6 +319,9 @@ def _play_queue(queue: CellQueue, options: RunOptions, cpus: int) -> bool:
     queue.stop_file.unlink(missing_ok=True)
     listener.started(queue.progress())
     listener.note(f"writing to {queue.folder.path}")
+    for path in {cell.checkpoint for cell in queue.planned.values() if cell.checkpoint}:
+        for note in changed_components(path):
+            listener.note(note)
     try:
         if here or one_by_one:
             _one_by_one(queue, options.start_backend or start_backend, 0 if here else workers)

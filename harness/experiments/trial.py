@@ -30,12 +30,13 @@ from harness.reporting.store.manifest import CELLS_DIR, CellState
 from harness.reporting.store.records import CellFolder, RunFolder
 from harness.tracking.trackers import with_trackers
 from harness.types import Cell, EvalRecord, Metrics
+from metarl_plugins import PluginError
 
 LEARNER_ATTEMPTS = 3
 """Times a cell is tried before it fails because its learner died."""
 LOCK_SECONDS = 120.0
 """How long a cell waits until the processes that a killed driver left behind are gone."""
-CAUGHT = (DivergedError, AgentError, JobError, LostError, OSError)
+CAUGHT = (DivergedError, AgentError, JobError, LostError, OSError, PluginError)
 """Errors that fail a cell and let the others go on; anything else is a bug and stops the run."""
 
 DIVERGED = "diverged"
@@ -81,6 +82,7 @@ def reason_of(error: Exception) -> str:
         JobError: "error",
         LostError: "lost",
         OSError: "disk",
+        PluginError: "error",
     }
     label = next(name for kind, name in labels.items() if isinstance(error, kind))
     if isinstance(error, LostError) and error.memory:

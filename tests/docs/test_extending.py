@@ -1,61 +1,123 @@
-"""The examples of docs/extending.md, taken from the page, work together as it says."""
+"""The examples of docs/extending.md are the files in examples/plugins, and work as it says."""
 
-import ast
-import importlib
+import shutil
+import subprocess
+import sys
+import tomllib
 
 import pytest
 
-import policies
-import task_distributions
-from harness.cli import main, parser
-from harness.meta import adapters, learners
-from task_distributions import registry
-from tests.docs.pages import blocks, commands
+from harness.cli import parser
+from harness.reporting.store.manifest import Manifest
+from tests.docs.pages import ROOT, blocks, commands
 
-REGISTRIES = {
-    "task_distributions/registry.py": registry.REGISTRY,
-    "policies/__init__.py": policies.REGISTRY,
-    "harness/meta/learners/__init__.py": learners.REGISTRY,
-    "harness/meta/adapters/__init__.py": adapters.REGISTRY,
-}
-PACKAGES = (task_distributions, policies, learners, adapters)
+EXAMPLES = ROOT / "examples" / "plugins"
+TINY = [
+    *("--preset", "smoke", "--meta-batch-size", "4", "--episodes-per-task", "2"),
+    *("--epochs", "2", "--few-shot", "1", "--episodes-per-shot", "2", "--query-episodes", "1"),
+    *("--horizon", "10", "--no-tensorboard", "--name", "tried"),
+]
 
 
-@pytest.fixture(scope="module")
-def registered(tmp_path_factory):
-    """Put the page's files on the packages' paths, and its lines into the registries."""
-    root = tmp_path_factory.mktemp("extending")
-    with pytest.MonkeyPatch.context() as patch:
-        for block in blocks("docs/extending.md", "python"):
-            path = block.partition("\n")[0].removeprefix("# ").partition(",")[0]
-            if path in REGISTRIES:
-                ((name, target),) = ast.literal_eval(f"{{{block}}}").items()
-                patch.setitem(REGISTRIES[path], name, target)
-            else:
-                (root / path).parent.mkdir(parents=True, exist_ok=True)
-                (root / path).write_text(block)
-        for package in PACKAGES:
-            folder = str(root / package.__name__.replace(".", "/"))
-            patch.setattr(package, "__path__", [*package.__path__, folder])
-        importlib.invalidate_caches()
-        yield
+def run(place, *argv, path=""):
+    """Run a command in a folder outside the repository."""
+    command = [sys.executable, "-m", *argv]
+    environment = {"PYTHONPATH": f"{ROOT}:{path}", "PATH": "/usr/bin:/bin", "HOME": str(place)}
+    return subprocess.run(command, cwd=place, env=environment, capture_output=True, text=True)
 
 
-def test_the_command_of_the_page_is_accepted(registered):
-    ((_, *argv),) = commands("docs/extending.md")
+@pytest.fixture
+def beside(tmp_path, monkeypatch):
+    """A working directory with the example files."""
+    for source in EXAMPLES.glob("*.py"):
+        shutil.copy(source, tmp_path)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_the_page_shows_the_files():
+    shown = dict(
+        block.removeprefix("# ").split("\n", 1)
+        for block in blocks("docs/extending.md", "python")
+        if block.startswith("# ")
+    )
+    assert shown.keys() == {path.name for path in EXAMPLES.glob("*.py")}
+    for name, text in shown.items():
+        assert text == (EXAMPLES / name).read_text(), name
+
+
+def test_the_command_of_the_page_is_accepted(beside):
+    ((_, *argv),) = [words for words in commands("docs/extending.md") if words[0] == "run"]
     config = parser.load_config(argv)
-    assert (config.task_dist, list(config.policy)) == ("hidden-stop", ["rnn", "wide"])
-    assert config.policy["wide"].settings.hidden_dim == 128
+    assert config.label == "halfcheetah_dir"
+    assert list(config.policy) == ["minlstm"]
+    assert config.learner["reptile"].settings.step_size == 0.5
     assert config.adapter.settings.steps == 3
 
 
-def test_the_components_train_and_are_scored(registered, tmp_path):
-    argv = (
-        "--task-dist hidden-stop --policy rnn --learner reptile --adapter several-steps "
-        "--several-steps.steps 2 --epochs 2 --meta-batch-size 4 --episodes-per-task 2 "
-        "--few-shot 1 --episodes-per-shot 2 --query-episodes 1 --test-tasks 0 1 "
-        "--backend local --no-tensorboard --name added"
-    )
-    assert main.main(["run", *argv.split(), "--storage", str(tmp_path)]) == 0
-    table = (tmp_path / "added/table.md").read_text()
-    assert "rnn / reptile, several-steps" in table
+@pytest.mark.slow
+def test_the_examples_are_trained_and_scored_from_files(beside):
+    ((_, *argv),) = [words for words in commands("docs/extending.md") if words[0] == "run"]
+    done = run(beside, "harness.run", *argv, *TINY, "--backend", "local")
+    assert done.returncode == 0, done.stderr
+    table = (beside / "results/tried/table.md").read_text()
+    assert "minlstm / reptile, several-steps" in table
+    kept = {path.name for path in (beside / "results/tried/plugins").iterdir()}
+    assert kept == {path.name for path in EXAMPLES.glob("*.py")}
+
+
+@pytest.fixture
+def installed(tmp_path):
+    """A folder into which pip has installed a package with the page's entry points."""
+    source, site = tmp_path / "source", tmp_path / "site"
+    shutil.copytree(EXAMPLES, source / "my_pkg")
+    (source / "my_pkg/__init__.py").touch()
+    (toml,) = blocks("docs/extending.md", "toml")
+    head = '[project]\nname = "my-pkg"\nversion = "1.2"\n\n'
+    (source / "pyproject.toml").write_text(head + toml)
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation"]
+    subprocess.run([*pip, "--target", str(site), str(source)], check=True, capture_output=True)
+    return site
+
+
+@pytest.mark.slow
+def test_the_examples_are_trained_and_scored_from_a_package(installed, tmp_path):
+    (toml,) = blocks("docs/extending.md", "toml")
+    groups = tomllib.loads(toml)["project"]["entry-points"]
+    (name,) = groups["metarl_harness.task_distributions"]
+    chosen = [f"--task-dist {name} --policy minlstm --learner reptile --reptile.step-size 0.5"]
+    words = " ".join([*chosen, "--adapter several-steps --several-steps.steps 2"]).split()
+    place = tmp_path / "place"
+    place.mkdir()
+    done = run(place, "harness.run", *words, *TINY, "--backend", "local", path=installed)
+    assert done.returncode == 0, done.stderr
+    assert "minlstm / reptile, several-steps" in (place / "results/tried/table.md").read_text()
+    (cell,) = Manifest.load(place / "results/tried").cells.values()
+    versions = {
+        name: origin["package"]
+        for family in cell.config["plugins"].values()
+        for name, origin in family.items()
+    }
+    components = ("halfcheetah-dir", "minlstm", "reptile", "several-steps")
+    assert versions == dict.fromkeys(components, "my-pkg 1.2")
+    # Elsewhere the package is missing: said in a line, before anything starts.
+    checkpoint = next((place / "results/tried/cells").glob("*/checkpoints/*.safetensors"))
+    done = run(place, "harness.run", "eval", "--checkpoint", str(checkpoint))
+    assert done.returncode == 2
+    assert "my-pkg 1.2" in done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "name",
+    [
+        "halfcheetah_dir.py:halfcheetah_dir",
+        "minlstm.py:build",
+        "reptile.py:REPTILE",
+        "several_steps.py:SEVERAL_STEPS",
+    ],
+)
+def test_the_examples_conform(beside, name):
+    done = run(beside, "harness.check", name)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "ok" in done.stdout

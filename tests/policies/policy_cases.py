@@ -1,12 +1,8 @@
-"""Policies at default and other settings, with inputs, resets and a memory in use."""
-
-import torch
+"""Policies at default and other settings, as the tests of policies play them."""
 
 import policies
-from policies.base import Memory, Params, PolicyOutput
+from harness.conformance.policies import ACTION_DIM, OBS_DIM
 
-OBS_DIM, ACTION_DIM = 5, 2
-TASKS, BATCH, STEPS = 3, 4, 23
 CASES = {
     "ssm": {},
     "ssm-deep": {"hidden_dim": 6, "encoder_dim": 4, "num_layers": 3, "state_dim": 5},
@@ -51,51 +47,3 @@ def make(case: str, **options):
     settings = policies.settings_class(name)(**CASES[case])
     sizes = {"obs_dim": OBS_DIM, "action_dim": ACTION_DIM}
     return policies.build(name, **sizes, settings=settings, **options)
-
-
-def own_params(policy, tasks: int = TASKS, dtype: torch.dtype = torch.float32) -> Params:
-    """Different parameters for every task, with a mean head large enough to see."""
-    parts = [policy.init_params(seed) for seed in range(tasks)]
-    params = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
-    params["mean.weight"] = params["mean.weight"] * 50
-    generator = torch.Generator().manual_seed(99)
-    return {
-        name: (value + 0.05 * torch.randn(value.shape, generator=generator)).to(dtype)
-        for name, value in params.items()
-    }
-
-
-def make_inputs(dtype: torch.dtype = torch.float32, steps: int = STEPS, resets: float = 0.15):
-    generator = torch.Generator().manual_seed(7)
-    x = torch.randn(TASKS, BATCH, steps, OBS_DIM, generator=generator).to(dtype)
-    first = torch.rand(TASKS, BATCH, steps, generator=generator) < resets
-    return x, first
-
-
-def used_memory(policy, params: Params, dtype: torch.dtype = torch.float32) -> Memory:
-    """A memory from the middle of an episode."""
-    x, first = make_inputs(dtype, steps=4, resets=0.0)
-    memory = policy.initial_memory(TASKS, BATCH, x)
-    return tuple(m.detach() for m in policy.forward(params, x + 1, first, memory).memory)
-
-
-def step_through(policy, params: Params, x, first, memory) -> PolicyOutput:
-    action_params, values = [], []
-    for t in range(x.shape[2]):
-        out = policy.forward(params, x[:, :, t : t + 1], first[:, :, t : t + 1], memory)
-        memory = out.memory
-        action_params.append(out.action_params)
-        values.append(out.value)
-    return PolicyOutput(torch.cat(action_params, 2), out.log_std, torch.cat(values, 2), memory)
-
-
-def close(left, right, atol: float = 1e-5) -> None:
-    torch.testing.assert_close(left, right, atol=atol, rtol=0)
-
-
-def same_output(left: PolicyOutput, right: PolicyOutput, atol: float = 1e-5) -> None:
-    close(left.action_params, right.action_params, atol)
-    close(left.value, right.value, atol)
-    assert len(left.memory) == len(right.memory)
-    for a, b in zip(left.memory, right.memory, strict=True):
-        close(a, b, atol)

@@ -7,11 +7,11 @@ import pytest
 from annotated_types import Ge, Lt
 
 import policies
+from harness.conformance.policies import make_inputs
 from policies.mlp import MLPSettings
 from policies.params import num_params
 from policies.ssm import SSMSettings
 from policies.transformer import TransformerSettings
-from tests.policies.policy_cases import make_inputs
 
 SIZES = {"obs_dim": 17, "action_dim": 6}
 

@@ -1,4 +1,4 @@
-"""Conformance suite of every registered distribution."""
+"""Every registered distribution: published task lists, ids, splits and invalid actions."""
 
 from __future__ import annotations
 
@@ -11,10 +11,9 @@ import sys
 import gymnasium
 import numpy as np
 import pytest
-from gymnasium.utils.env_checker import check_env
 
 import task_distributions
-from task_distributions import SPLITS, BatchedEnv, Task, TaskDistribution
+from task_distributions import SPLITS, TaskDistribution
 from tests.task_distributions.rounding import assert_within_rounding
 
 NAMES = (
@@ -36,111 +35,9 @@ def dist(name: str) -> TaskDistribution:
     return default if default.spec.horizon <= 200 else task_distributions.load(name, horizon=100)
 
 
-def _some(dist: TaskDistribution, split: str, *indices: int) -> list[Task]:
-    tasks = dist.tasks(split)
-    return [tasks[min(index, len(tasks) - 1)] for index in indices]
-
-
-def _controller(kind: str, dist: TaskDistribution, count: int):
-    """(step, obs [B, O]) -> actions [B, A]: random, gentle, or feedback from obs."""
-    rng = np.random.default_rng(5)
-    if kind != "feedback":  # random exceeds the bounds: the environment has to clip
-        scale = 1.3 if kind == "random" else 0.1
-        table = scale * rng.uniform(-1, 1, (dist.spec.horizon, count, dist.spec.action_dim))
-        return lambda t, obs: table[t]
-    weights = rng.normal(0.0, 0.3, (dist.spec.obs_dim, dist.spec.action_dim))
-    # One row at a time: the batch size of a matrix product changes its last bits.
-    return lambda t, obs: np.tanh(np.stack([row @ weights for row in obs]))
-
-
 def _single(dist: TaskDistribution, row: np.ndarray) -> np.ndarray | int:
     """The action of a row in the format of the ordinary environment."""
     return int(row.argmax()) if dist.spec.discrete else row
-
-
-def _play_batch(batch: BatchedEnv, seeds: list[int], act) -> list[list[tuple]]:
-    obs = batch.reset(seeds)
-    count = len(obs)
-    episodes = [[(obs[b].copy(), 0.0, False, False, False)] for b in range(count)]
-    over = np.zeros(count, bool)
-    for t in range(batch.spec.horizon):
-        out = batch.step(act(t, obs))
-        obs = out.obs
-        arrays = (out.reward, out.terminated, out.truncated, out.invalid)
-        for b in np.flatnonzero(~over):
-            episodes[b].append((obs[b].copy(), *(array[b] for array in arrays)))
-        over |= out.terminated | out.truncated
-    assert over.all()
-    return episodes
-
-
-@pytest.mark.parametrize("kind", ["random", "gentle", "feedback"])
-def test_batch_is_the_same_mdp_as_the_single_environment(dist: TaskDistribution, kind: str):
-    tasks, per_task = _some(dist, "test", 0, 1, -1), 2
-    tasks += [task for split in ("validation", "ood") for task in dist.tasks(split)[-1:]]
-    seeds = [11, 2**40 + 3, 0, 17, 17, 5, 8, 9, 10, 12][: per_task * len(tasks)]
-    act = _controller(kind, dist, len(seeds))
-    batch = dist.make_batch(tasks, per_task)
-    envs = [dist.make_env(task) for task in tasks for _ in range(per_task)]
-    obs = batch.reset(seeds)
-    for env, seed, row in zip(envs, seeds, obs, strict=True):
-        assert_within_rounding(env.reset(seed=seed)[0], row)
-    playing = np.ones(len(envs), bool)
-    for t in range(dist.spec.horizon):
-        actions = act(t, obs)
-        out = batch.step(actions)
-        for b in np.flatnonzero(playing):
-            own, reward, *ends, info = envs[b].step(_single(dist, actions[b]))
-            assert_within_rounding(own, out.obs[b])
-            assert_within_rounding(reward, out.reward[b])
-            flags = [*ends, info["invalid"], info.get("success", False)]
-            arrays = (out.terminated, out.truncated, out.invalid, out.success)
-            assert flags == [array[b] for array in arrays]
-            envs[b]._obs = out.obs[b].copy()  # the whole state where there is no MuJoCo
-        obs, playing = out.obs, playing & ~(out.terminated | out.truncated)
-    assert not playing.any()
-    for env in envs:
-        env.close()
-
-
-def test_a_reused_batch_forgets_the_episode_before(dist: TaskDistribution):
-    tasks, seeds = _some(dist, "train", 0, 1), [3, 4]
-    act = _controller("random", dist, 2)
-    first = dist.make_batch(tasks, 1)
-    fresh = _play_batch(first, seeds, act)
-    again = _play_batch(first, seeds, act)
-    del first  # its simulations return to the pool in their final state
-    pooled = _play_batch(dist.make_batch(tasks, 1), seeds, act)
-    for other in (again, pooled):
-        for a, b in zip(fresh, other, strict=True):
-            np.testing.assert_array_equal([s[0] for s in a], [s[0] for s in b])
-            assert [s[1:] for s in a] == [s[1:] for s in b]
-
-
-def test_spec_states_the_shapes(dist: TaskDistribution):
-    task = dist.tasks("train")[0]
-    env, batch = dist.make_env(task), dist.make_batch([task], 3)
-    assert env.observation_space.shape == (dist.spec.obs_dim,)
-    if dist.spec.discrete:
-        assert env.action_space == gymnasium.spaces.Discrete(dist.spec.action_dim)
-    else:
-        assert env.action_space.shape == (dist.spec.action_dim,)
-        np.testing.assert_array_equal(env.action_space.low, -1.0)
-        np.testing.assert_array_equal(env.action_space.high, 1.0)
-    assert env.observation_space.dtype == np.float64
-    obs = batch.reset([0, 1, 2])
-    assert obs.shape == (3, dist.spec.obs_dim)
-    out = batch.step(np.zeros((3, dist.spec.action_dim), np.float32))
-    assert out.obs.shape == obs.shape
-    assert out.obs.dtype == out.reward.dtype == np.float64
-    for flags in (out.reward, out.terminated, out.truncated, out.success, out.invalid):
-        assert flags.shape == (3,)
-    assert (batch.tasks, batch.episodes_per_task, batch.spec) == ((task,), 3, dist.spec)
-
-
-@pytest.mark.filterwarnings("ignore:.*infinity", "ignore:.*render modes")
-def test_gymnasium_accepts_the_environment(dist: TaskDistribution):
-    check_env(dist.make_env(dist.tasks("test")[-1]))
 
 
 def test_gymnasium_id_makes_the_task_asked_for(name: str, dist: TaskDistribution):

@@ -16,19 +16,6 @@ def dist(name: str) -> TaskDistribution:
     return task_distributions.load(name)
 
 
-def test_a_finished_batch_stands_still(name: str):
-    dist = task_distributions.load(name, horizon=2)
-    batch = dist.make_batch(dist.tasks("test")[:1], 2)
-    batch.reset([0, 1])
-    action = np.full((2, dist.spec.action_dim), 0.5)
-    batch.step(action)
-    last = batch.step(action).obs.copy()
-    out = batch.step(action)
-    np.testing.assert_array_equal(out.obs, last)
-    assert out.truncated.all()
-    assert not out.reward.any()
-
-
 def test_a_finished_environment_refuses_to_go_on(name: str):
     dist = task_distributions.load(name, horizon=1)
     env = dist.make_env(dist.tasks("test")[0])

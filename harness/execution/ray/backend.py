@@ -15,8 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import ray
+from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from harness.config import plugins
 from harness.config.schema import RunConfig
 from harness.errors import SurroundingsError, UsageError, shadows
 from harness.execution.backend import START_TIMEOUT, Handle, LearnerStep, LostError, Work
@@ -165,6 +167,33 @@ def start(**options: Any) -> None:
         "Ray did not start within 30 s, twice: this machine is too busy. Try again later, or run "
         "without it (--backend local)"
     )
+
+
+def check_components(configs: Sequence[RunConfig]) -> None:
+    """Import the components from outside on every node, before any cell needs them there.
+
+    Raises:
+        UsageError: a node cannot.
+    """
+    outside = [config for config in configs if any(plugins.names_in(config))]
+    if not outside:
+        return
+    references = ray.put(outside)
+    for node in (node for node in ray.nodes() if node["Alive"]):
+        here = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+        check = ray.remote(num_cpus=0, scheduling_strategy=here, max_retries=0)(_receive)
+        try:
+            ray.get(check.remote(references))
+        except RayError as error:
+            cause = str(error).strip().splitlines()[-1].strip()
+            raise UsageError(
+                f"node {node['NodeManagerAddress']} cannot import what this machine can: {cause}. "
+                "Install the package there too, or give its file as path/file.py:factory"
+            ) from error
+
+
+def _receive(configs: Sequence[RunConfig]) -> None:
+    """Do nothing: to receive configurations is to import their components."""
 
 
 def connect(address: str | None, timeout: float = START_TIMEOUT) -> None:

@@ -25,6 +25,8 @@ from metarl_plugins import label_of
 RUN_FILE = "run.json"
 STATE_FILE = "state.json"
 CELLS_DIR = "cells"
+PLUGINS_DIR = "plugins"
+"""Folder with copies of the files that components from outside are defined in."""
 SCORING = ("env", "evaluation")
 """Sections whose settings change what is scored: cells that differ in them share no table."""
 

@@ -7,30 +7,20 @@ import torch
 
 import policies
 from harness.config.schema import EvalConfig
+from harness.conformance import adapter_suite
+from harness.conformance.adapters import INNER_LR, N, make_batch, make_params, part
+from harness.conformance.learners import make_setup
 from harness.execution.jobs import Job
 from harness.execution.scoring import evaluate
 from harness.meta import adapters, learners
-from harness.meta.adapters.base import Adapter, AdapterSpec, Shot
+from harness.meta.adapters.base import AdapterSpec, Shot
 from harness.meta.adapters.gradient import GradientAdapter
-from harness.meta.rollouts.batch import Batch
 from harness.meta.rollouts.episode_loop import Clock
 from policies.base import Params
 from policies.params import clone, repeat, select
-from tests.harness.meta.meta_cases import (
-    INNER_LR,
-    N,
-    make_batch,
-    make_params,
-    make_policy,
-    make_setup,
-)
+from tests.harness.meta.meta_cases import make_policy
 
 VALUE_HEAD = "value."
-
-
-def part(batch: Batch, task: int) -> Batch:
-    names = Batch.__dataclass_fields__
-    return Batch(**{name: getattr(batch, name)[task : task + 1] for name in names})
 
 
 def start_of(name: str) -> tuple:
@@ -96,17 +86,8 @@ def test_the_step_is_the_negative_gradient_times_inner_lr():
     assert out["mean"].item() == pytest.approx(0.5 + 0.1 * 2.0 * 1.0)
 
 
-@pytest.mark.parametrize("name", adapters.names())
-def test_registered_adapters_keep_the_protocol(name):
-    adapter = adapters.build(name, inner_lr=INNER_LR)
-    assert isinstance(adapter, Adapter)
-    assert adapter.name == name
-    assert adapter.needs_support == (adapter.steps_per_shot > 0 or adapter.carries_memory)
-    policy, params, batch = start_of("mlp")
-    before = clone(params)
-    after = adapter.adapt(policy, params, Shot(batch))
-    assert after.keys() == params.keys()
-    assert all(torch.equal(params[key], before[key]) for key in params)
+for registered in adapters.names():
+    globals()[f"Test_{registered}"] = adapter_suite(registered)
 
 
 def test_an_unknown_adapter_is_refused_by_name():

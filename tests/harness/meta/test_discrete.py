@@ -10,6 +10,7 @@ import torch
 
 import policies
 from harness.config.schema import EvalConfig
+from harness.conformance.learners import collect, iterate, make_setup
 from harness.execution.jobs import Job
 from harness.execution.scoring import reference
 from harness.meta import learners
@@ -21,7 +22,7 @@ from harness.meta.rollouts.batch import Batch
 from harness.meta.rollouts.episode_loop import Clock
 from policies.mlp import MLPSettings
 from policies.params import clone, repeat
-from tests.harness.meta.meta_cases import collect, dot, iterate, make_objective, make_setup
+from tests.harness.meta.meta_cases import dot, make_objective
 
 CASES = [
     *((name, "mlp", {}) for name in learners.names()),

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import torch
 
+from harness.conformance.learners import collect, make_setup
 from harness.meta import learners
 from harness.meta.adapters.base import Shot
 from harness.meta.adapters.gradient import GradientAdapter, inner_loss
 from harness.meta.adapters.hybrid import HybridGradientAdapter, HybridSettings
 from harness.meta.rollouts.batch import Batch
 from policies.params import clone, repeat
-from tests.harness.meta.meta_cases import collect, make_setup
 
 
 def hybrid(**settings):
@@ -25,7 +25,7 @@ def generators(count):
 
 @pytest.fixture(scope="module")
 def case():
-    setup = make_setup(policy="gru")
+    setup = make_setup("maml", policy="gru")
     learner = learners.build(setup)
     payload = learner.init().snapshot()
     (data,), _ = collect(setup, payload, jobs=1)

@@ -3,12 +3,13 @@
 import pytest
 import torch
 
+from harness.conformance.learners import collect, make_setup
 from harness.meta import learners
 from harness.meta.cell_setup import Budget
 from harness.meta.learners.maml import MAMLSettings
 from harness.meta.learners.trpo import HessianVectorRequest
 from harness.meta.rollouts.episode_loop import Clock
-from tests.harness.meta.meta_cases import collect, directions, make_setup, moved
+from tests.harness.meta.meta_cases import directions, moved
 
 
 @pytest.mark.parametrize("steps", [1, 3])

@@ -5,20 +5,20 @@ import pytest
 import torch
 
 from harness.config.schema import EvalConfig
+from harness.conformance.learners import collect, make_setup
 from harness.execution.jobs import Job
 from harness.execution.scoring import evaluate
 from harness.meta import learners
 from harness.meta.adapters.gradient import GradientAdapter, inner_loss
 from harness.meta.rollouts.episode_loop import Clock
 from policies.params import repeat
-from tests.harness.meta.meta_cases import collect, make_setup
 
 BOTH = {"policy": "gru", "adapter": "memory+gradient", "init_std": 0.5}
 
 
 @pytest.fixture(params=["ssm", "gru", "transformer"])
 def setup(request):
-    return make_setup(**BOTH | {"policy": request.param, "inner_lr": 1.0})
+    return make_setup("maml", **BOTH | {"policy": request.param, "inner_lr": 1.0})
 
 
 def test_acting_and_learning_agree_after_a_shot_of_both(setup):
@@ -56,7 +56,7 @@ def test_both_parts_of_a_shot_change_what_is_scored():
     tasks = tuple(range(6))
     scores = {}
     for inner_lr in (1.0, 1e-12):
-        setup = make_setup(**BOTH, inner_lr=inner_lr)
+        setup = make_setup("maml", **BOTH, inner_lr=inner_lr)
         job = Job(setup.cell, "evaluate", 0, 0, "test", tasks, tasks)
         snapshot = learners.build(setup).init().snapshot()
         records = evaluate(setup, evaluation, job, snapshot, Clock())

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from harness.conformance.learners import make_setup
 from harness.meta.adapters.base import Shot
 from harness.meta.adapters.gradient import GradientAdapter
 from harness.meta.adapters.none import NoAdapter
@@ -15,7 +16,6 @@ from harness.meta.rollouts.batch import AdvantageEstimator
 from harness.meta.rollouts.episode_loop import Clock
 from harness.meta.rollouts.normalizer import Normalizer
 from harness.types import Episodes
-from tests.harness.meta.meta_cases import make_setup
 
 SUPPORT, QUERY = 3, 2
 ARRAYS = ("obs", "actions", "log_probs", "rewards", "mask", "last_obs")
@@ -35,7 +35,7 @@ def make_plan(keys, query_after=(0, 1, 2), **changes) -> MetaEpisodePlan:
 
 
 def play(keys=(0, 1, 2), policy="gru", adapter=None, seed=0, **plan) -> tuple[Outcome, Actor]:
-    setup = make_setup(policy=policy)
+    setup = make_setup("maml", policy=policy)
     adapter = adapter or GradientAdapter(0.5)
     actor = Actor(setup.policy, setup.policy.init_params(seed), Normalizer.identity(2), 1.0)
     runner = MetaEpisodeRunner(setup.dist, adapter, AdvantageEstimator(0.99, 1.0, "linear"))
@@ -84,7 +84,7 @@ def test_a_query_does_not_depend_on_the_shots_scored_before_it(played):
 
 def test_each_shot_is_collected_with_the_parameters_of_the_shots_before(played):
     outcome, actor = played
-    setup, adapter = make_setup(), GradientAdapter(0.5)
+    setup, adapter = make_setup("maml"), GradientAdapter(0.5)
     params, plan = actor.params, make_plan((0, 1, 2))
     tasks = setup.tasks("test", (0, 1, 2))
     for shot, support in enumerate(outcome.episodes.support):
@@ -146,7 +146,7 @@ def test_policies_meet_the_same_episodes(played):
 
 @pytest.mark.parametrize("change", [{"seed": 1}, {"phase": "train"}, {"iteration": 1}])
 def test_another_place_in_the_seed_tree_is_another_draw(played, change):
-    setup = make_setup()
+    setup = make_setup("maml")
     plan, other = make_plan((0, 1)), make_plan((0, 1), **change)
     for mine, theirs in (
         (plan.query_seeds, other.query_seeds),

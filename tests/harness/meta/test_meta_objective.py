@@ -4,6 +4,7 @@ import pytest
 import torch
 
 import policies
+from harness.conformance.adapters import INNER_LR, N, make_batch, make_params
 from harness.meta.adapters.base import Shot
 from harness.meta.adapters.gradient import STEP_SIZE, GradientAdapter, inner_loss, with_step_sizes
 from harness.meta.learners.maml import Terms
@@ -11,15 +12,11 @@ from harness.meta.rollouts.batch import Batch
 from policies.base import Params
 from policies.params import clone, repeat
 from tests.harness.meta.meta_cases import (
-    INNER_LR,
-    N,
     along,
     collected,
     directions,
     dot,
-    make_batch,
     make_objective,
-    make_params,
     make_policy,
     moved,
 )

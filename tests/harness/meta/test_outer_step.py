@@ -6,6 +6,7 @@ import pytest
 import torch
 
 import policies
+from harness.conformance.adapters import make_params
 from harness.meta.learners import trpo
 from harness.meta.learners.base import GradientRequest, LossRequest
 from harness.meta.learners.maml import MAMLSettings, ppo_step
@@ -19,7 +20,6 @@ from tests.harness.meta.meta_cases import (
     directions,
     dot,
     make_objective,
-    make_params,
     make_policy,
     moved,
 )

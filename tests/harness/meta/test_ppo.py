@@ -5,11 +5,11 @@ from dataclasses import replace
 import pytest
 import torch
 
+from harness.conformance.learners import collect, iterate, make_setup
 from harness.meta import learners
 from harness.meta.cell_setup import Budget
 from harness.meta.learners.ppo import MinibatchRequest, PPOSettings, RL2Settings
 from harness.meta.rollouts.episode_loop import Clock
-from tests.harness.meta.meta_cases import collect, iterate, make_setup
 
 
 @pytest.mark.parametrize(("tasks", "size"), [(4, 1), (4, 2), (5, 3)])
