@@ -21,9 +21,9 @@ from harness.agents.playing import play_episodes
 from harness.agents.protocol import Adaptation, TaskEpisodes
 from harness.execution import checkpoint
 from harness.meta.adapters.base import Shot
-from harness.meta.adapters.gradient import without_step_sizes
 from harness.meta.cell_setup import CellSetup
 from harness.meta.learners.base import PolicySnapshot
+from harness.meta.learners.critic import acting_params
 from harness.meta.rollouts.actor import Actor, Playing
 from harness.meta.rollouts.batch import Batch, prepare
 from harness.meta.rollouts.episode_loop import Clock, draw_noise
@@ -56,7 +56,7 @@ class LoadedPolicy:
         self.path = path
         """The file that it was loaded from."""
         self._adapter = setup.scoring_adapter()
-        self.num_params = num_params(without_step_sizes(snapshot.params))
+        self.num_params = num_params(acting_params(snapshot.params))
         self.train_env_steps = snapshot.env_steps
         self.reset()
 

@@ -17,9 +17,9 @@ from harness.execution.divergence import check_adapted
 from harness.execution.jobs import Job
 from harness.meta import learners
 from harness.meta.adapters.base import Adapter
-from harness.meta.adapters.gradient import without_step_sizes
 from harness.meta.cell_setup import CellSetup
 from harness.meta.learners.base import PolicySnapshot
+from harness.meta.learners.critic import acting_params
 from harness.meta.meta_episode import MetaEpisodePlan, MetaEpisodeRunner
 from harness.meta.rollouts.episode_loop import Act, Clock, run_episodes
 from harness.types import REFERENCE, REFERENCE_LINES, Cell, Episodes, EvalRecord, MetaEpisodes
@@ -102,7 +102,7 @@ def evaluate(
                 train_env_steps=snapshot.env_steps,
                 # Tasks adapt together: each is charged its share of the job's time.
                 adapt_seconds=played.adapt_seconds[shots] / len(tasks),
-                num_params=num_params(without_step_sizes(snapshot.params)),
+                num_params=num_params(acting_params(snapshot.params)),
             )
             rows += row.records(job, task, query, n)
     return rows

@@ -19,8 +19,8 @@ from harness.errors import UsageError
 from harness.execution import checkpoint
 from harness.execution.cell_setup import build_setup
 from harness.meta import learners
-from harness.meta.adapters.gradient import without_step_sizes
 from harness.meta.cell_setup import CellSetup
+from harness.meta.learners.critic import acting_params
 from harness.meta.rollouts.normalizer import Normalizer
 from harness.toolkit import TestTimeAdapter
 from harness.types import Cell
@@ -76,7 +76,7 @@ def play(
         action_dim=setup.dist.spec.action_dim,
         **dataclasses.asdict(part.settings),
     )
-    module.load_state_dict(without_step_sizes(state.params))
+    module.load_state_dict(acting_params(state.params))
     adapter = TestTimeAdapter(
         module,
         adaptation_lr=config.adapt_lr or 1e-3,

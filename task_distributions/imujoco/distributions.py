@@ -24,7 +24,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import mujoco
 import numpy as np
@@ -40,12 +40,13 @@ from task_distributions.imujoco.variants import (
     build_model,
 )
 from task_distributions.imujoco.xml_files import MixedDataPool, OfficialFile, read_folder
-from task_distributions.locomotion.distributions import HORIZON, Locomotion, locomotion
+from task_distributions.locomotion.distributions import HORIZON, Locomotion, locomotion, ppo_recipe
 from task_distributions.locomotion.envs import Family
 from task_distributions.locomotion.rewards import Reward, forward
 from task_distributions.task_lists import TaskLists, resolve_horizon
 
 __all__ = [
+    "RECIPES",
     "IMuJoCoAntSettings",
     "IMuJoCoSettings",
     "Member",
@@ -220,3 +221,7 @@ def _order(dist: str, version: int, purpose: Literal["published", "ood"], count:
     sequence = np.random.SeedSequence([zlib.crc32(dist.encode()), version, *branch])
     order: list[int] = np.random.Generator(np.random.PCG64(sequence)).permutation(count).tolist()
     return order
+
+
+RECIPES: dict[str, dict[str, Any]] = {"imujoco-ant": ppo_recipe(0.3)}
+"""Settings that suit these distributions; see ``task_distributions.recipe``."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import mujoco
 import numpy as np
@@ -36,6 +37,7 @@ from task_distributions.task_lists import ListedTasks, TaskLists, draw_tasks, re
 
 __all__ = [
     "HORIZON",
+    "RECIPES",
     "Locomotion",
     "LocomotionSettings",
     "ant_dir",
@@ -46,6 +48,7 @@ __all__ = [
     "halfcheetah_vel",
     "halfcheetah_vel_sparse",
     "locomotion",
+    "ppo_recipe",
     "walker2d_vel",
 ]
 
@@ -202,3 +205,17 @@ def ant_mass_1(settings: LocomotionSettings = LocomotionSettings()) -> Locomotio
     family = Family(ANT, "mass_scale", forward(control_cost=0.5, bonus=1.0), scale_mass)
     formula = "reward v_x + 1 - 0.5|a|^2, mass and inertia x U[0.5, 1.5]"
     return _draw("ant-mass", family, formula, SCALE, settings, BEYOND)
+
+
+def ppo_recipe(init_std: float) -> dict[str, Any]:
+    """Return the recipe of a robot that falls: little noise at first, and a long horizon."""
+    settings = {"init_std": init_std, "gamma": 0.99, "gae_lambda": 0.95}
+    learners = ("rl2", "multitask", "finetune", "scratch", "oracle")
+    return {"components": dict.fromkeys(learners, settings)}
+
+
+RECIPES: dict[str, dict[str, Any]] = {
+    **dict.fromkeys(("ant-vel", "ant-dir", "ant-mass"), ppo_recipe(0.3)),
+    "walker2d-vel": ppo_recipe(0.4),
+}
+"""Settings that suit these distributions; see ``task_distributions.recipe``."""

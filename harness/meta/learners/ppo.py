@@ -14,8 +14,10 @@ knowing the task is worth; ``finetune`` is multitask that takes plain gradient s
 
 from __future__ import annotations
 
+import math
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -43,11 +45,13 @@ from harness.meta.learners.base import (
     ScalarMoments,
     Unit,
 )
+from harness.meta.learners.critic import critic_values, init_critic, split
 from harness.meta.learners.state import LearnerState, norm
 from harness.meta.learners.sums import Losses, PartialGradient, sum_losses, sum_over_jobs
 from harness.meta.meta_episode import MetaEpisodePlan, MetaEpisodeRunner
-from harness.meta.rollouts.batch import Batch, Stretches, cut_sequences, prepare
+from harness.meta.rollouts.batch import Batch, Stretches, TaskCritic, cut_sequences, prepare
 from harness.meta.rollouts.episode_loop import Clock
+from harness.meta.rollouts.inputs import Goals
 from policies.base import Params
 from policies.params import clone
 from task_distributions import Task
@@ -121,6 +125,11 @@ class PPOSettings:
         return 1
 
     @property
+    def separate_critic(self) -> bool:
+        """Whether the policy's value head is replaced by ``critic.py``."""
+        return False
+
+    @property
     def baseline(self) -> Literal["value"]:
         """Advantages are always estimated with the value head."""
         return "value"
@@ -148,6 +157,13 @@ class RL2Settings(PPOSettings):
 
     episodes_in_context: PositiveInt = 2
     """Episodes of one training sequence; memory is kept across them."""
+    task_critic: bool = False
+    """Estimate values by a network apart from the policy that observes the task (``critic.py``)."""
+
+    @property
+    def separate_critic(self) -> bool:
+        """Whether the policy's value head is replaced by ``critic.py``."""
+        return self.task_critic
 
     @property
     def episodes_in_sequence(self) -> int:
@@ -263,6 +279,9 @@ class PPOLearner:
         """Return the untrained state."""
         setup = self.setup
         params, obs_dim = setup.policy.init_params(setup.cell.seed), setup.dist.spec.obs_dim
+        if self.settings.separate_critic:
+            inputs = setup.inputs.dim + Goals.of_distribution(setup.dist).dim
+            params |= init_critic(setup.cell.seed, inputs)
         learning_rate = self.settings.learning_rate
         return LearnerState.fresh(params, learning_rate, obs_dim, setup.normalize_obs)
 
@@ -284,14 +303,28 @@ class PPOLearner:
                 steps = answer.losses.steps
                 if not steps:
                     continue  # fewer sequences than minibatches
-                size = norm(answer.gradient) / steps
+                gradient, size = self._clipped(answer.gradient, steps)
                 pass_losses = sum_losses(pass_losses, answer.losses)
                 info = pass_losses.means() | {"grad_norm": size}
                 if not state.accepts(size):
                     return self._finished(state, reports, info)
-                state.adam_step(answer.gradient, min(1.0, s.max_grad_norm / (size + 1e-6)) / steps)
+                state.adam_step(gradient)
         state.skipped = 0
         return self._finished(state, reports, info)
+
+    def _clipped(self, gradient: Params, steps: float) -> tuple[Params, float]:
+        """Return the mean over steps of a sum, policy and critic clipped each by itself.
+
+        The other number is its norm before clipping.
+        """
+        clipped: Params = {}
+        sizes = []
+        for part in filter(None, split(gradient)):
+            size = norm(part) / steps
+            scale = min(1.0, self.settings.max_grad_norm / (size + 1e-6)) / steps
+            clipped |= {name: value * scale for name, value in part.items()}
+            sizes.append(size)
+        return clipped, math.hypot(*sizes)
 
     def _set_learning_rate(self, state: LearnerState) -> None:
         done = self.setup.budget.fraction_done(state.iteration, state.env_steps)
@@ -327,7 +360,11 @@ class PPOLearner:
         runner = MetaEpisodeRunner(setup.dist, carrier, estimator)
         episodes = runner.run(tasks, actor, plan, clock).episodes
         blocks = (*episodes.support, episodes.query[last])
-        batch = prepare(blocks, actor, tuple(tasks), estimator, normalize=False)
+        critic = None
+        if settings.separate_critic:
+            goals = Goals.of_distribution(setup.dist)
+            critic = TaskCritic(goals, partial(critic_values, policy.params))
+        batch = prepare(blocks, actor, tuple(tasks), estimator, normalize=False, critic=critic)
         batch = cut_sequences(batch, actor, self._stretches(context))
         advantages = ScalarMoments.of(batch.advantages[batch.mask].double())
         report = CollectReport.on(blocks, settings.gamma, advantages)
@@ -384,14 +421,15 @@ class PPOLearner:
         advantages = (batch.advantages - request.advantage_mean) / request.advantage_std
         args = (log_probs, batch.log_probs, advantages, mask)
         surrogate = objectives.ppo_clip_loss(*args, clip=s.clip).sum() * steps
-        huber = torch.nn.functional.smooth_l1_loss(out.value, batch.value_targets, reduction="none")
+        values = out.value if batch.task is None else critic_values(theta, batch.x, batch.task)
+        huber = torch.nn.functional.smooth_l1_loss(values, batch.value_targets, reduction="none")
         value = torch.where(mask, huber, 0).sum()
         entropy = out.head.entropy(mask).sum() * steps
         loss = surrogate + s.value_coef * value - s.entropy_coef * entropy
         with torch.no_grad():
             log_ratio = (log_probs - batch.log_probs)[mask]
             ratio, targets = log_ratio.exp(), batch.value_targets[mask]
-            error = targets - out.value[mask]
+            error = targets - values[mask]
             numbers = torch.stack(
                 [
                     surrogate,

@@ -19,6 +19,7 @@ from torch import Tensor
 from harness.meta import objectives
 from harness.meta.rollouts import trajectories
 from harness.meta.rollouts.actor import Actor
+from harness.meta.rollouts.inputs import Goals
 from harness.types import Episodes
 from policies.base import Memory, Params, Policy, PolicyOutput
 from task_distributions import Task
@@ -41,6 +42,8 @@ class Batch:
     mask: Bool[Tensor, "N E T"]
     memory: Memory = ()
     """Before the first step; a fresh one if empty."""
+    task: Float[Tensor, "N E T G"] | None = None
+    """Features of the task, for a critic that observes it."""
 
     def forward(self, policy: Policy, params: Params) -> PolicyOutput:
         """Unroll ``policy`` over the whole batch."""
@@ -50,7 +53,9 @@ class Batch:
     def map(self, function: Callable[[Tensor], Tensor]) -> Batch:
         """Return the batch with ``function`` applied to each of its tensors."""
         memory = tuple(function(part) for part in self.memory)
-        return Batch(**{name: function(getattr(self, name)) for name in _TENSORS}, memory=memory)
+        task = None if self.task is None else function(self.task)
+        parts = {name: function(getattr(self, name)) for name in _TENSORS}
+        return Batch(**parts, memory=memory, task=task)
 
     def take(self, rows: Sequence[int]) -> Batch:
         """Return the given sequences of a batch [1, S, ...]."""
@@ -62,10 +67,12 @@ class Batch:
         """Return the sequences of several batches as one batch."""
         parts = {name: torch.cat([getattr(b, name) for b in batches], 1) for name in _TENSORS}
         memories = zip(*(batch.memory for batch in batches), strict=True)
-        return cls(**parts, memory=tuple(torch.cat(memory, 1) for memory in memories))
+        tasks = [batch.task for batch in batches if batch.task is not None]
+        task = torch.cat(tasks, 1) if tasks else None
+        return cls(**parts, memory=tuple(torch.cat(memory, 1) for memory in memories), task=task)
 
 
-_TENSORS = [entry.name for entry in fields(Batch) if entry.name != "memory"]
+_TENSORS = [entry.name for entry in fields(Batch) if entry.name not in ("memory", "task")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +108,14 @@ class AdvantageEstimator:
         return objectives.gae(played.rewards, played.mask, fitted, *gae), targets
 
 
+@dataclass(frozen=True, slots=True)
+class TaskCritic:
+    """Estimates values from the policy's inputs and the features of the task."""
+
+    goals: Goals
+    values: Callable[[Float[Tensor, "N E U I"], Float[Tensor, "N E U G"]], Float[Tensor, "N E U"]]
+
+
 @torch.no_grad()
 def prepare(
     blocks: Sequence[Episodes],
@@ -109,6 +124,7 @@ def prepare(
     estimator: AdvantageEstimator,
     *,
     normalize: bool = True,
+    critic: TaskCritic | None = None,
 ) -> Batch:
     """Put the episodes of ``blocks`` end to end and compute inputs, advantages and value targets.
 
@@ -119,10 +135,16 @@ def prepare(
         tasks: one per row of the blocks.
         estimator: how advantages are estimated; values are those of ``actor``.
         normalize: give the advantages of each task mean 0 and standard deviation 1.
+        critic: estimates values instead of ``actor``.
     """
     played = trajectories.pack(blocks, actor)
     inputs = trajectories.inputs_along(played, actor, tasks)
-    values = inputs.values(actor) if estimator.baseline == "value" else None
+    values = inputs.values(actor) if estimator.baseline == "value" and not critic else None
+    task = None
+    if critic:
+        features = critic.goals.of(tasks).to(inputs.x.dtype)[:, None, None]
+        task = features.expand(*inputs.x.shape[:3], -1)
+        values, task = critic.values(inputs.x, task), task[:, :, :-1]
     advantages, targets = estimator.estimate(played, values)
     return Batch(
         x=inputs.x[:, :, :-1],
@@ -133,6 +155,7 @@ def prepare(
         value_targets=targets,
         mask=played.mask,
         memory=inputs.memory,
+        task=task,
     )
 
 

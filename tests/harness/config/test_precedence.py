@@ -102,6 +102,20 @@ def test_shots_and_zero_shot_replace_each_other_across_layers(tmp_path):
     assert load_config(["--config", str(file), "--zero-shot"]).evaluation.shots == (0,)
 
 
+@pytest.mark.parametrize(
+    ("dist", "std", "gamma"),
+    [
+        *((name, 0.3, 0.99) for name in ("ant-dir", "ant-vel", "ant-mass", "imujoco-ant")),
+        ("walker2d-vel", 0.4, 0.99),
+        ("halfcheetah-vel", 0.6, 0.97),
+    ],
+)
+def test_robots_that_fall_begin_with_little_noise(dist, std, gamma):
+    config = precedence.resolve({"task_dist": dist, "learner": ["rl2", "oracle"]})
+    for learner in config.learner.values():
+        assert (learner.settings.init_std, learner.settings.gamma) == (std, gamma)
+
+
 def test_a_recipe_wins_over_the_preset_and_yields_to_yaml_and_flags(tmp_path, monkeypatch):
     recipe = {
         "components": {"maml": {"action_scale": 1.0}},

@@ -8,7 +8,9 @@ import torch
 from harness.conformance.learners import collect, iterate, make_setup
 from harness.meta import learners
 from harness.meta.cell_setup import Budget
+from harness.meta.learners.critic import acting_params, critic_values, split
 from harness.meta.learners.ppo import MinibatchRequest, PPOSettings, RL2Settings
+from harness.meta.learners.state import LearnerState, norm
 from harness.meta.rollouts.episode_loop import Clock
 
 
@@ -128,6 +130,34 @@ def test_a_random_phase_cuts_elsewhere_in_every_iteration():
         assert data.batch.mask.sum() == 24 * 25
         phases.add(int(data.batch.mask[0].sum(-1).min()))
     assert len(phases) > 1
+
+
+def test_a_critic_that_observes_the_task_replaces_the_value_head():
+    setup = make_setup("rl2", policy="gru", task_critic=True, bptt_steps=20, random_phase=True)
+    learner = learners.build(setup)
+    state = learner.init()
+    kept, _ = collect(setup, state.snapshot(), 2)
+    for data in kept:
+        batch = data.batch
+        values = critic_values(state.params, batch.x, batch.task)[batch.mask]
+        torch.testing.assert_close(
+            batch.value_targets[batch.mask], values + batch.advantages[batch.mask]
+        )
+        assert len(batch.task[0, :, 0].unique(dim=0)) == 2  # tasks of a job
+        request = MinibatchRequest(state.params, 0, 0, 0.0, 1.0)
+        gradient = learner.compute(data, request, Clock()).gradient
+        assert gradient["value.weight"].abs().max() == 0
+        assert all(gradient[name].abs().max() > 0 for name in split(gradient)[1])
+    assert acting_params(state.params).keys() == setup.policy.init_params(0).keys()
+
+
+def test_policy_and_critic_are_clipped_each_by_itself(monkeypatch):
+    setup = make_setup("rl2", task_critic=True, minibatches=1, update_epochs=1, max_grad_norm=1e-3)
+    state = learners.build(setup).init()
+    taken = []
+    monkeypatch.setattr(LearnerState, "adam_step", lambda self, gradient: taken.append(gradient))
+    iterate(setup, state, jobs=1)
+    assert [norm(part) for part in split(taken[0])] == pytest.approx([1e-3, 1e-3], rel=0.01)
 
 
 @pytest.mark.parametrize(
