@@ -16,7 +16,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import jinja2
 import numpy as np
@@ -302,7 +302,7 @@ def _estimate_text(row: Mapping[str, Any], name: str, unit: float) -> str:
 
 
 def _learning_charts(part: Section) -> Iterator[Chart]:
-    """Yield return against steps of training, a line per cell; dashed before adaptation."""
+    """Yield return against steps of training, on training and on validation tasks."""
     cells: list[dict[str, Any]] = [
         {
             "task_dist": cell.task_dist,
@@ -316,36 +316,67 @@ def _learning_charts(part: Section) -> Iterator[Chart]:
     ]
     styles = styles_of([(entry["policy"], entry["learner"]) for entry in cells])
     for dist, learner, shown in _panels(cells):
-        lines: list[Line] = []
-        adapts = False
-        for entry in shown:
-            cell, curve = entry["cell"], part.curves[entry["key"]]
-            style = styles[cell.policy, cell.learner]
-            kinds = {"after adaptation": "post_return", "before adaptation": "pre_return"}
-            if all(_same(row.pre_return, row.post_return) for row in curve):
-                kinds = {"in training": "post_return"}
-            adapts |= len(kinds) > 1
-            for when, name in kinds.items():
-                heights: list[float] = [getattr(row, name) for row in curve]
-                tips = [
-                    f"{style.label}, seed {cell.seed}: {y:.{decimals([y])}f} {when}, "
-                    f"{short_count(row.env_steps)} steps"
-                    for row, y in zip(curve, heights, strict=True)
-                ]
-                points = [(row.env_steps, y) for row, y in zip(curve, heights, strict=True)]
-                lines.append(
-                    Line(style.label, style.color, points, tips, dashed=name == "pre_return")
+        for tasks, series in (("training", _in_training), ("validation", _on_validation)):
+            lines = [
+                line
+                for entry in shown
+                for line in _curve_lines(
+                    styles[entry["policy"], entry["learner"]],
+                    entry["cell"].seed,
+                    series(part.curves[entry["key"]]),
                 )
-        axes = Axes(
-            title=" ".join(filter(None, (dist, f"({learner})" * bool(learner), "in training"))),
-            x_label="environment steps of training",
-            y_label="mean return of training episodes",
-            note="a line per seed" + "; dashed: before adaptation" * adapts,
-            x_text=EngFormatter(sep="").format_eng,
-            dots=False,
-        )
-        found = chart(axes, lines, _references(part.table, dist, "return", 1.0))
-        yield from [found] if found else []
+            ]
+            dashed = any(line.dashed for line in lines)
+            axes = Axes(
+                title=" ".join(filter(None, (dist, f"({learner})" * bool(learner), "in training"))),
+                x_label="environment steps of training",
+                y_label=f"return on {tasks} tasks",
+                note="a line per seed" + "; dashed: before adaptation" * dashed,
+                x_text=EngFormatter(sep="").format_eng,
+                dots=False,
+            )
+            found = chart(axes, lines, _references(part.table, dist, "return", 1.0))
+            yield from [found] if found else []
+
+
+Curves: TypeAlias = dict[str, list[tuple[float, float]]]
+"""When it was measured -> return at environment steps; the last entry is after adaptation."""
+
+
+def _in_training(curve: Sequence[Metrics]) -> Curves:
+    """Return the returns of training episodes, once where adaptation changes nothing."""
+    found = {
+        "before adaptation": [(float(row.env_steps), row.pre_return) for row in curve],
+        "after adaptation": [(float(row.env_steps), row.post_return) for row in curve],
+    }
+    if all(_same(row.pre_return, row.post_return) for row in curve):
+        del found["before adaptation"]
+    return found
+
+
+def _on_validation(curve: Sequence[Metrics]) -> Curves:
+    """Return the returns on validation tasks after no shot and after the most."""
+    counts = sorted(
+        {int(name[7:]) for row in curve for name in row.validation if name.startswith("return_")}
+    )
+    return {
+        f"on validation tasks after {shot_label(count)}": [
+            (float(row.env_steps), row.validation[f"return_{count}"])
+            for row in curve
+            if f"return_{count}" in row.validation
+        ]
+        for count in dict.fromkeys((*counts[:1], *counts[-1:]))
+    }
+
+
+def _curve_lines(style: Style, seed: int, curves: Curves) -> Iterator[Line]:
+    """Yield the lines of one cell."""
+    for place, (when, points) in enumerate(curves.items(), 1):
+        tips = [
+            f"{style.label}, seed {seed}: {y:.{decimals([y])}f} {when}, {short_count(x)} steps"
+            for x, y in points
+        ]
+        yield Line(style.label, style.color, points, tips, dashed=place < len(curves))
 
 
 def _same(first: float, second: float) -> bool:

@@ -30,6 +30,7 @@ from harness.reporting.store.manifest import Manifest
 from harness.reporting.store.records import RunFolder
 from harness.types import EvalRecord
 from tests.harness.reporting.synthetic_run import (
+    curve_of,
     expected_cells,
     make_run,
     make_swept_run,
@@ -210,6 +211,24 @@ def test_every_split_has_its_charts_and_tasks(tmp_path):
     text = report(run.path)
     assert "return on train tasks" in text
     assert "Train tasks, one by one" in text
+
+
+def test_scores_on_validation_tasks_have_a_chart_of_their_own(tmp_path):
+    run = make_run(tmp_path / "run")
+    cell = expected_cells()[0]
+    scored = [
+        dataclasses.replace(row, validation={"return_0": -9.0, "return_1": -5.0, "return_10": -2.0})
+        for row in curve_of(cell)
+    ]
+    run.cell(cell.id).write_curve([*scored[:2], *curve_of(cell)[2:]])
+    text = report(run.path)
+    assert "return on validation tasks" in text
+    found = re.findall(r"<title>(ssm, seed 0: [^<]* on validation [^<]*)</title>", text)
+    assert found == [
+        f"ssm, seed 0: {y} on validation tasks after {shots} shots, {steps} steps"
+        for y, shots in (("-9.00", 0), ("-2.00", 10))
+        for steps in ("10.0k", "20.0k")
+    ]
 
 
 def test_one_command_reports_one_run_or_several(complete, tmp_path, capsys, monkeypatch):
