@@ -18,7 +18,7 @@ WORDS := crews?|conductors?|spelled_out|spelt_out|taken_up|told of|made anew|so 
 
 export RAY_USAGE_STATS_ENABLED ?= 0
 
-.PHONY: run test pytest slow test-all coverage docs lint words install clean
+.PHONY: run test pytest slow test-all coverage docs pictures lint words install clean
 
 run: install
 	$(BIN)/python -m harness.run $(ARGS)
@@ -41,6 +41,12 @@ coverage: install
 # The documentation as a site; a warning is an error. Open build/docs/index.html.
 docs: install
 	$(BIN)/python -m sphinx -q -W --keep-going -b html docs $(SITE)
+
+# The pictures of the README and the documentation; needs a browser, see .ci/install-browser.
+pictures: install
+	$(BIN)/python docs/make_adaptation_picture.py
+	$(BIN)/python docs/make_imujoco_page.py
+	$(BIN)/python docs/make_page_pictures.py
 
 lint: install words
 	$(BIN)/ruff check .

@@ -13,6 +13,7 @@ from unittest import mock
 
 from docutils import nodes
 from sphinx.application import Sphinx
+from sphinx.ext.napoleon import GoogleDocstring
 from sphinx.util.docutils import SphinxDirective
 
 import policies
@@ -47,6 +48,12 @@ html_theme_options = {
 linkcheck_ignore = [rf"{REPOSITORY}.*"]
 
 suppress_warnings = ["ref.python"]  # several packages have an Adapter and a Policy
+
+# An attribute's docstring may have a colon; napoleon takes what is before it for the type.
+GoogleDocstring._consume_inline_attribute = lambda self: (
+    "",
+    self._dedent(self._consume_to_end()),
+)
 
 EVERYTHING: dict[str, list[list[str]]] = {
     "run": [

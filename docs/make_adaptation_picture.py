@@ -2,7 +2,7 @@
 
     python docs/make_adaptation_picture.py
 
-Scores the published SSM policy that maml trained on point_goal and draws its query episodes.
+Scores the published GRU policy that maml trained on point_goal and draws its query episodes.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from harness.meta.meta_episode import MetaEpisodePlan, MetaEpisodeRunner
 from harness.meta.rollouts.episode_loop import Clock
 
 ROOT = Path(__file__).parents[1]
-POLICY = ROOT / "results/published/point-goal/cells/point_goal.ssm.maml.s0/policy.safetensors"
+POLICY = ROOT / "results/published/point-goal/cells/point_goal.gru.maml.s0/policy.safetensors"
 TASKS = tuple(range(8))
-SHOTS = (0, 1)
+SHOTS = (0, 1, 10)
 EPISODES = 10
 
 
@@ -41,7 +41,7 @@ def main() -> None:
     )
     runner = MetaEpisodeRunner(setup.dist, setup.scoring_adapter(), setup.estimator(policy))
     queries = runner.run(tasks, setup.actor(policy), plan, Clock()).episodes.query
-    figure, axes = plt.subplots(1, len(SHOTS), figsize=(6.4, 3.4), sharex=True, sharey=True)
+    figure, axes = plt.subplots(1, len(SHOTS), figsize=(8.4, 3.2), sharex=True, sharey=True)
     for axis, shots in zip(axes, SHOTS, strict=True):
         query = queries[shots]
         for n, task in enumerate(tasks):
