@@ -37,9 +37,16 @@ def class_success(dist: str, table: Comparison) -> Figure | None:
     axes.set_yticks(range(len(classes)), [printable(str(name)) for name in classes], fontsize=8)
     _label_columns(axes, columns)
     mark = "  (INCOMPLETE)" if table.missing else ""
+    rows = table.frame[(table.frame["task_dist"] == dist) & (table.frame["seeds"] > 0)]
     title = printable(f"{dist}: success rate (%) by {table.split} class{mark}")
+    title += f"\neach square: {_span(lines['goals'], 'goal')}, {_span(rows['seeds'], 'seed')}"
     figure.suptitle(title, x=0.02, ha="left", fontsize=10, parse_math=False)
     return figure
+
+
+def _span(counts: pd.Series, word: str) -> str:
+    low, high = int(counts.min()), int(counts.max())
+    return f"{low if low == high else f'{low} to {high}'} {word}{'s' * (high > 1)}"
 
 
 def _columns(table: Comparison, lines: pd.DataFrame) -> list[Column]:

@@ -10,6 +10,7 @@ from rich.console import Console
 
 from harness.reporting.rebuild import load_comparison, rebuild
 from harness.reporting.render.formats import to_rich
+from harness.reporting.render.success import class_success
 from harness.reporting.stats.intervals import wilson
 from harness.reporting.store.manifest import CellState
 from harness.reporting.store.records import RunFolder, read_records
@@ -154,6 +155,11 @@ def test_the_official_protocol_is_not_called_a_preview(tmp_path):
     assert "4 goals of every test class" in text
     assert "preview" not in text
     assert not table.others
+
+
+def test_the_map_of_classes_says_how_little_a_square_rests_on(table):
+    figure = class_success(DIST, table)
+    assert f"each square: {GOALS} goals, 1 seed" in figure.get_suptitle()
 
 
 def test_every_split_has_figures(run):
