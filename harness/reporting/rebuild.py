@@ -26,6 +26,7 @@ from harness.reporting.render.figures import figure, write_figures
 from harness.reporting.render.formats import classes_to_csv, to_csv, to_latex, to_markdown
 from harness.reporting.render.html import Media, RunReport, Section, to_html
 from harness.reporting.stats.comparison import Comparison, comparison_table
+from harness.reporting.stats.curves import with_curves
 from harness.reporting.store.files import write_atomically
 from harness.reporting.store.manifest import CELLS_DIR, Manifest
 from harness.reporting.store.records import read_curves, read_events, read_records
@@ -210,6 +211,7 @@ def _table(run: Path, source: TableSource, curves: Mapping[str, Sequence[Metrics
     table = comparison_table(source.records, manifest)
     lost = lost_in_training(manifest, curves)
     first, *others = (with_training(with_settings(split, manifest), lost) for split in table.splits)
+    first = with_curves(first, manifest, curves)
     table = dataclasses.replace(first, others=tuple(others))
     varied = source.name.partition(", ")[2]
     head = title(table, manifest)

@@ -55,6 +55,8 @@ def _split_grids(table: Comparison) -> Iterator[Grid]:
         yield _rate_grid("Success rate (%)", table, measured, "success", table.shots)
     if competitors:
         yield _gain_grid(table, competitors)
+        if "validation_area" in table.frame:
+            yield _curve_grid(table, competitors)
         if "gap_0" in table.frame:
             yield _gap_grid(table, competitors)
         if table.oracle is not None:
@@ -105,6 +107,20 @@ def _gain_grid(table: Comparison, competitors: Sequence[Row]) -> Grid:
         cells.append((duration(row["wall_seconds"]), _invalid_text(row)))
         rows.append((row_label(table, row), *cells))
     title = "Gain over 0 shots" if names else "Cost"
+    return Grid(title, (ROW_HEADER, *header), tuple(rows))
+
+
+def _curve_grid(table: Comparison, competitors: Sequence[Row]) -> Grid:
+    digits = decimals(_numbers(competitors, ["validation_area"]))
+    line = next((row["line"] for row in competitors if row["line"]), "")
+    rows = []
+    for row in competitors:
+        steps = row["steps_to_line"]
+        reached = "never" if steps == math.inf else short_count(steps)
+        area = estimate_cell(row, "validation_area", digits)
+        rows.append((row_label(table, row), area, (reached, "")))
+    header: list[TextCell] = [("area under curve", ""), ("steps to exceed", line)]
+    title = f"On validation tasks while training, {shot_label(table.shots[-1])}"
     return Grid(title, (ROW_HEADER, *header), tuple(rows))
 
 
