@@ -34,7 +34,7 @@ ADAPTATION_MODES = {"standard": "gradient", "hybrid": "hybrid"}
 """Value of ``--adaptation-mode`` -> adapter."""
 FOR_AGENTS = ("act_timeout", "adapt_timeout")
 """Settings that harness.score alone has."""
-NOT_WHEN_SCORING = ("checkpoint_every", "ckpt_dir")
+NOT_WHEN_SCORING = ("checkpoint_every", "ckpt_dir", "eval_every", "eval_tasks")
 
 _BUILT_IN = ", ".join(aliases.config_names())
 _RUN = f"""examples:

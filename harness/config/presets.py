@@ -34,7 +34,8 @@ def _preset(
         eval_every: when to score validation tasks.
     """
     return {
-        "train": {"env_steps": env_steps, "eval_every": eval_every},
+        "train": {"env_steps": env_steps},
+        "execution": {"eval_every": eval_every},
         "components": {
             "maml": {"meta_batch_size": maml[0], "episodes_per_task": maml[1]},
             **{kind: {"episodes_per_iteration": ppo} for kind in _PPO},

@@ -86,11 +86,6 @@ class TrainConfig:
     """Environment steps each cell trains for; its last iteration is finished. 5M and 100k work."""
     meta_iterations: Count | None = None
     """Outer iterations of the learner, in place of env_steps."""
-    eval_every: LargeCount | Literal["auto", "never"] = "never"
-    """Environment steps between scorings on validation tasks, after every number of shots, for the
-    curves and asha. auto: a tenth of the budget, and 20k at least. It changes no training."""
-    eval_tasks: Positive = 10
-    """Validation tasks that are scored then, on one query episode each."""
     normalize_obs: bool = True
     """Scale observations by running statistics of the training data (frozen when evaluating)."""
 
@@ -125,7 +120,7 @@ class EvalConfig:
 
 @dataclass(frozen=True, config=STRICT)
 class ExecutionConfig:
-    """Where and how it runs; nothing here changes a number."""
+    """Where and how it runs; nothing here changes a number of training or scoring."""
 
     backend: Literal["ray", "local"] = "ray"
     """Ray actors, or everything in this process (for debugging)."""
@@ -138,6 +133,11 @@ class ExecutionConfig:
     """Folder to write below results/; made from task distribution and time if not given."""
     checkpoint_every: Positive = 10
     """Outer iterations between checkpoints."""
+    eval_every: LargeCount | Literal["auto", "never"] = "never"
+    """Environment steps between scorings on validation tasks, after every number of shots, for the
+    curves and asha. auto: a tenth of the budget, and 20k at least. It changes no training."""
+    eval_tasks: Positive = 10
+    """Validation tasks that are scored then, on one query episode each."""
     ckpt_dir: Folder | None = None
     """Folder that also gets every checkpoint as step_N.npz, the newest as latest.npz; train writes
     to checkpoints/ if not given. With several cells, each has its own folder in it."""

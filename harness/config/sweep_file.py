@@ -25,7 +25,10 @@ from harness.types import Cell
 MAX_CELLS = 10_000
 SECTIONS = ("base", "sweep", "tune")
 CHOICES = ("policy", "learner")
-EXECUTION = ("checkpoint_every", "job_timeout", "tensorboard", "wandb")
+EXECUTION = (
+    *("checkpoint_every", "eval_every", "eval_tasks"),
+    *("job_timeout", "tensorboard", "wandb"),
+)
 """Settings of section execution that a sweep's base may give."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,127}")
@@ -308,13 +311,12 @@ def _validated(planned: PlannedCell, tune: TuneConfig, source: str) -> PlannedCe
             "set tune.metric to post_return"
         )
     assert tune.grace_env_steps is not None  # asha needs it
-    if isinstance(config.train.eval_every, int):
+    if isinstance(config.execution.eval_every, int):
         return planned
-    train = dataclasses.replace(config.train, eval_every=tune.grace_env_steps)
+    execution = dataclasses.replace(config.execution, eval_every=tune.grace_env_steps)
     return dataclasses.replace(
         planned,
-        config=dataclasses.replace(config, train=train),
-        given=precedence.merged(planned.given, {"train": {"eval_every": tune.grace_env_steps}}),
+        config=dataclasses.replace(config, execution=execution),
     )
 
 

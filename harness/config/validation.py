@@ -322,8 +322,8 @@ def _check_effect(config: RunConfig, origins: Origins) -> None:
                 # A file that lists every setting, such as a cell's own, may list defaults.
                 if origin.startswith("--") or (origin and changed):
                     raise UsageError(f"{origin}: has no effect: {reason}")
-    origin = origins.get(("train", "eval_tasks"), "")
-    if config.train.eval_every == "never" and origin.startswith("--"):
+    origin = origins.get(("execution", "eval_tasks"), "")
+    if config.execution.eval_every == "never" and origin.startswith("--"):
         raise UsageError(f"{origin}: has no effect without --eval-every: leave one out")
     origin = origins.get(("evaluation", "episodes_per_shot"), "")
     if config.evaluation.zero_shot and origin.startswith("--"):
@@ -369,8 +369,8 @@ def _check_tasks(config: RunConfig, origins: Origins) -> None:
                 f"{origin_of(('evaluation', 'splits'), origins)}: {dist.name} has no {split} "
                 f"tasks; choose from: {full}"
             )
-    if isinstance(config.train.eval_every, int) and not dist.tasks("validation"):
-        origin = origin_of(("train", "eval_every"), origins)
+    if isinstance(config.execution.eval_every, int) and not dist.tasks("validation"):
+        origin = origin_of(("execution", "eval_every"), origins)
         raise UsageError(f"{origin}: {dist.name} has no validation tasks: leave it out")
     own: tuple[Split, ...] = ("train", "test")
     for split in own:

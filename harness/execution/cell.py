@@ -155,8 +155,10 @@ class CellRunner:
         """Return the iteration's metrics with scores on validation tasks."""
         began = time.perf_counter()
         dist, evaluation = self.setup.dist, heldout.evaluation_of(self.config.evaluation)
-        indices = heldout.tasks_of(dist, self.config.train.eval_tasks)
-        size = jobs.ChunkSize.of(self.config, jobs.evaluation_episodes(evaluation))
+        indices = heldout.tasks_of(dist, self.config.execution.eval_tasks)
+        # One job unless the batch is large: in several, every step of the policy costs as much.
+        whole = jobs.ChunkSize.of(self.config, jobs.evaluation_episodes(evaluation))
+        size = replace(whole, min_jobs=1)
         cell, phase = self.setup.cell, RequestKind.VALIDATE.value
         pieces = jobs.cut(cell, phase, metrics.iteration, "validation", indices, size)
         try:

@@ -27,7 +27,7 @@ SUPPORT_EPISODES = 4
 
 def interval(setup: CellSetup, config: RunConfig) -> int | None:
     """Return the environment steps from one scoring to the next; None without any."""
-    every = config.train.eval_every
+    every = config.execution.eval_every
     if every == "never" or not setup.dist.tasks("validation"):
         return None
     if isinstance(every, int):

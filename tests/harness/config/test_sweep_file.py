@@ -197,7 +197,6 @@ def test_asha_has_validation_tasks_scored_at_every_rung(tmp_path):
     file.write_text(f"{text}5k}}\n")
     sweep = sweep_file.load(file)
     assert sweep.tune.metric == "validation_return"
-    assert [planned.config.train.eval_every for planned in sweep.cells] == [5000]
-    assert [planned.given["train"]["eval_every"] for planned in sweep.cells] == [5000]
+    assert [planned.config.execution.eval_every for planned in sweep.cells] == [5000]
     file.write_text(f"{text}5k, metric: post_return}}\n")
-    assert [cell.config.train.eval_every for cell in sweep_file.load(file).cells] == ["auto"]
+    assert [cell.config.execution.eval_every for cell in sweep_file.load(file).cells] == ["auto"]

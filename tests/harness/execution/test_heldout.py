@@ -25,14 +25,15 @@ STEPS = 16 * 8
 """Environment steps of an iteration: 16 episodes of 8."""
 
 
-def _config(learner: str = "maml", **train) -> RunConfig:
+def _config(learner: str = "maml", env_steps: int = 4 * STEPS, **execution) -> RunConfig:
     return precedence.resolve(
         {
             "task_dist": "point_goal",
             "policy": ["gru"],
             "learner": {learner: accepted(learner, LEARNER_SIZES)},
             "env": {"horizon": 8},
-            "train": {"env_steps": 4 * STEPS, **train},
+            "train": {"env_steps": env_steps},
+            "execution": execution,
             "evaluation": {"few_shot": [1, 3], "episodes_per_shot": 2, "query_episodes": 2},
         }
     )
@@ -100,17 +101,17 @@ def test_adaptation_that_diverges_leaves_no_score_and_does_not_end_the_training(
 
 
 def test_auto_scores_each_tenth_of_the_budget_but_never_a_tiny_run():
-    def every(**train) -> int | None:
-        config = _config(**train)
+    def every(**settings) -> int | None:
+        config = _config(**settings)
         return heldout.interval(build_setup(config.cells[0], config), config)
 
     assert every(eval_every="never") is None
     assert every(eval_every="auto") == heldout.AUTO_LEAST
     assert every(eval_every="auto", env_steps=1_000_000) == pytest.approx(100_000, rel=0.01)
     assert every(eval_every="5k") == 5000
-    untrained = precedence.resolve({"task_dist": "ant-vel", "preset": "smoke"})
-    assert untrained.train.eval_every == "never"
-    assert precedence.resolve({"task_dist": "ant-vel"}).train.eval_every == "auto"
+    smoke = precedence.resolve({"task_dist": "ant-vel", "preset": "smoke"})
+    assert smoke.execution.eval_every == "never"
+    assert precedence.resolve({"task_dist": "ant-vel"}).execution.eval_every == "auto"
 
 
 def test_tasks_are_of_as_many_classes_as_possible():
@@ -146,13 +147,13 @@ def test_means_are_over_valid_episodes():
 def test_settings_without_effect_are_refused(monkeypatch):
     with pytest.raises(UsageError, match=r"--eval-tasks: has no effect"):
         precedence.resolve(
-            {"task_dist": "point_goal", "train": {"eval_every": "never", "eval_tasks": 3}},
-            {("train", "eval_tasks"): "--eval-tasks"},
+            {"task_dist": "point_goal", "execution": {"eval_every": "never", "eval_tasks": 3}},
+            {("execution", "eval_tasks"): "--eval-tasks"},
         )
     cls = type(task_distributions.load("point_goal"))
     lists = cls.tasks
     monkeypatch.setattr(cls, "tasks", lambda self, s: () if s == "validation" else lists(self, s))
     with pytest.raises(UsageError, match=r"eval_every: point_goal has no validation tasks"):
-        precedence.resolve({"task_dist": "point_goal", "train": {"eval_every": 100}})
-    config = precedence.resolve({"task_dist": "point_goal", "train": {"eval_every": "auto"}})
+        precedence.resolve({"task_dist": "point_goal", "execution": {"eval_every": 100}})
+    config = precedence.resolve({"task_dist": "point_goal", "execution": {"eval_every": "auto"}})
     assert heldout.interval(build_setup(config.cells[0], config), config) is None
