@@ -13,6 +13,7 @@ import numpy as np
 
 from harness.config.protocol import first_goals, has_classes
 from harness.config.schema import EvalConfig, RunConfig
+from harness.execution.scoring import support_episodes
 from harness.meta import learners
 from harness.meta.cell_setup import CellSetup
 from harness.types import EvalRecord
@@ -20,7 +21,9 @@ from task_distributions import TaskDistribution
 
 AUTO_PARTS = 10
 AUTO_LEAST = 20_000
-"""``auto`` scores after each tenth of the budget, but no more often than after these steps."""
+AUTO_SHARE = 8
+"""``auto`` scores after each tenth of the budget, but no more often than after these environment
+steps, or so many times the steps of one scoring. That keeps it below about 5 % of the wall time."""
 SUPPORT_EPISODES = 4
 """Most support episodes of a shot."""
 
@@ -34,7 +37,15 @@ def interval(setup: CellSetup, config: RunConfig) -> int | None:
         return every
     per_iteration = learners.build(setup).episodes_per_iteration * setup.dist.spec.horizon
     planned = setup.budget.iterations(per_iteration) * per_iteration
-    return max(AUTO_LEAST, planned // AUTO_PARTS)
+    return max(AUTO_LEAST, planned // AUTO_PARTS, AUTO_SHARE * scoring_steps(setup, config))
+
+
+def scoring_steps(setup: CellSetup, config: RunConfig) -> int:
+    """Return the environment steps of one scoring if no episode ends early."""
+    evaluation = evaluation_of(config.evaluation)
+    support = support_episodes(evaluation, setup.scoring_adapter()) * evaluation.shots[-1]
+    tasks = tasks_of(setup.dist, config.execution.eval_tasks)
+    return len(tasks) * (support + len(evaluation.shots)) * setup.dist.spec.horizon
 
 
 def evaluation_of(evaluation: EvalConfig) -> EvalConfig:
