@@ -11,6 +11,7 @@ import torch
 import task_distributions
 from harness.config import precedence
 from harness.config.schema import RunConfig
+from harness.conformance.learners import accepted
 from harness.errors import UsageError
 from harness.execution import heldout, scoring
 from harness.execution.cell import CellRunner
@@ -19,7 +20,6 @@ from harness.execution.local import LocalBackend
 from harness.meta.learners.base import DivergedError
 from harness.types import EvalRecord, Metrics
 from tests.harness.execution.execution_cases import LEARNER_SIZES
-from tests.harness.meta.meta_cases import accepted
 
 STEPS = 16 * 8
 """Environment steps of an iteration: 16 episodes of 8."""
