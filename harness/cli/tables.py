@@ -13,6 +13,8 @@ from harness.errors import EXIT_CODES, run_command
 from harness.reporting.rebuild import exit_code, rebuild
 from harness.reporting.render.differences import differences
 from harness.reporting.render.formats import console, grids_to_rich, to_rich
+from harness.reporting.store.manifest import Manifest
+from harness.reporting.store.provenance import elsewhere
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -38,6 +40,9 @@ def _main(argv: Sequence[str] | None) -> int:
     # First: a row that does not exist is refused before anything is written.
     beside = differences(given.run, given.against) if given.against is not None else []
     tables = rebuild(given.run)
+    manifest = Manifest.load(given.run)
+    if differs := elsewhere(manifest.host.get("cpu"), manifest.packages):
+        sys.stderr.write(f"note: these records were made elsewhere ({differs})\n")
     console().print(Group(*(to_rich(table) for table in tables)), grids_to_rich(beside))
     return exit_code(tables)
 

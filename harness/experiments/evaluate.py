@@ -17,7 +17,7 @@ from harness.console.listener import RunListener
 from harness.console.progress_state import CellProgress, RunProgress
 from harness.errors import ExitCode, UsageError
 from harness.experiments import online_adaptation
-from harness.experiments.planning import checkpoint_cell
+from harness.experiments.planning import checkpoint_cell, trained_elsewhere
 from harness.experiments.run import RunOptions, play
 from harness.reporting.rebuild import load_comparison
 from harness.reporting.render.formats import console
@@ -47,6 +47,8 @@ def evaluate_checkpoint(
         UsageError: the run cannot start.
     """
     planned = planned_scoring(config)
+    if note := trained_elsewhere(config.checkpoint):
+        listener.note(note)
     options = RunOptions.of_execution(
         config.execution,
         planned.config.label,

@@ -24,6 +24,7 @@ from harness.meta import learners
 from harness.reporting.store.files import NAME
 from harness.reporting.store.json_io import brief
 from harness.reporting.store.manifest import (
+    RUN_FILE,
     SCORING,
     CellInfo,
     DistInfo,
@@ -32,9 +33,11 @@ from harness.reporting.store.manifest import (
     relevant,
     varied,
 )
+from harness.reporting.store.provenance import elsewhere
 from harness.types import REFERENCE, Cell
 from metarl_plugins import split
 
+MAY_DIFFER = "single episodes may differ from those recorded there"
 PRETRAINED = "pretrained-"
 """Prefix of the policy label of a checkpoint that is scored beside trained cells."""
 
@@ -68,6 +71,25 @@ def changed_components(path: Path) -> list[str]:
     """Return a sentence for each component from outside that has changed since a checkpoint."""
     stored = checkpoint.read(path).run.get("config")
     return plugins.changes(stored.get("plugins", {})) if isinstance(stored, dict) else []
+
+
+def trained_elsewhere(path: Path) -> str:
+    """Return how the machine that trained a checkpoint differs from this one, as a sentence.
+
+    An empty text if it does not, or if neither the file nor a run around it says.
+
+    Raises:
+        CheckpointError: the file is not a whole checkpoint.
+    """
+    found = checkpoint.read(path).run.get("machine")
+    if not isinstance(found, dict):
+        runs = [parent for parent in path.resolve().parents[:4] if (parent / RUN_FILE).is_file()]
+        if not runs:
+            return ""
+        manifest = Manifest.read(runs[0] / RUN_FILE)
+        found = {"cpu": manifest.host.get("cpu"), "packages": manifest.packages}
+    differs = elsewhere(found.get("cpu"), found.get("packages", {}))
+    return f"{path} was trained elsewhere ({differs}): {MAY_DIFFER}" if differs else ""
 
 
 def pretrained_cell(path: Path, config: RunConfig) -> PlannedCell:

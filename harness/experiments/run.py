@@ -43,13 +43,20 @@ from harness.experiments import checkpoint_folder
 from harness.experiments.cell_queue import CellQueue
 from harness.experiments.lock import alone
 from harness.experiments.mirror import Mirror, mirrored
-from harness.experiments.planning import cells_of, changed_components, plan, pretrained_cell
+from harness.experiments.planning import (
+    cells_of,
+    changed_components,
+    plan,
+    pretrained_cell,
+    trained_elsewhere,
+)
 from harness.experiments.trial import StartBackend, play_cell, reason_of, start_backend
 from harness.reporting.rebuild import exit_code, rebuild
 from harness.reporting.render.formats import console, to_rich
 from harness.reporting.store.files import remove_temporaries, run_path, write_atomically
 from harness.reporting.store.json_io import brief
 from harness.reporting.store.manifest import PLUGINS_DIR, RUN_FILE, Manifest
+from harness.reporting.store.provenance import elsewhere
 from harness.reporting.store.records import RunFolder
 
 if TYPE_CHECKING:
@@ -133,6 +140,8 @@ def run_experiment(
     options = RunOptions.of_execution(config.execution, config.label, command=command, given=given)
     planned = planned_cells(config, dict(given))
     planned += [pretrained_cell(path, config) for path in pretrained]
+    for note in filter(None, map(trained_elsewhere, pretrained)):
+        listener.note(note)
     return play(planned, options, listener)
 
 
@@ -161,6 +170,8 @@ def resume(
     if not manifest.resumable:
         raise UsageError(f"{folder} cannot be resumed: start a new run with another --name")
     _refuse_changes(manifest, folder)
+    if differs := elsewhere(manifest.host.get("cpu"), manifest.packages):
+        listener.note(f"the run began elsewhere ({differs}): its cells may differ in their noise")
     stored = dict(manifest.scheduling)
     own = {name: stored.pop(name, None) for name in ("backend", "address", "mirror")}
     own |= {name: value for name, value in execution.items() if name in own}

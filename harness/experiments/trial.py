@@ -27,6 +27,7 @@ from harness.experiments.planning import write_cell_config
 from harness.meta.learners.base import DivergedError
 from harness.reporting.rebuild import CELL_CONFIG
 from harness.reporting.store.manifest import CELLS_DIR, CellState
+from harness.reporting.store.provenance import machine
 from harness.reporting.store.records import CellFolder, RunFolder
 from harness.tracking.trackers import with_trackers
 from harness.types import Cell, EvalRecord, Metrics
@@ -272,6 +273,7 @@ class _Trial:
             "cell": dataclasses.asdict(self.spec.cell),
             "config": config_as_dict(self.spec.config),
             "wall_seconds": curve[-1].wall_seconds,
+            "machine": machine(),
         }
         # The curve first: a checkpoint without its rows would leave a gap, extra rows are cut.
         self.folder.write_curve(curve)

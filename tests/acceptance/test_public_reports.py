@@ -19,7 +19,9 @@ import pytest
 from harness.cli import run, status, sweep, tables
 from harness.errors import SurroundingsError
 from harness.execution import preflight
+from harness.execution.checkpoint import read, write
 from harness.experiments.lock import alone
+from harness.reporting.store import provenance
 from harness.reporting.store.manifest import Manifest
 from task_distributions.point_goal import PointGoal
 
@@ -271,3 +273,30 @@ def test_a_file_that_hides_one_of_our_packages_is_named(name):
     # The console script is started from its own folder, which comes first in its path.
     metarl = "from harness.cli.main import main; main(['run', '--help'])"
     assert program("-P", "-c", metarl).returncode == 0
+
+
+# --- numbers from elsewhere ----------------------------------------------------------------------
+
+
+def test_a_checkpoint_from_another_processor_is_announced(monkeypatch, capsys):
+    def shown(code):
+        assert code == 0
+        return " ".join("".join(capsys.readouterr()).split())
+
+    assert play("x") == 0
+    (checkpoint,) = Path("results/x/cells").glob("*/checkpoints/*.safetensors")
+    score = ["evaluate", "--checkpoint", str(checkpoint), *LOCAL, "--name"]
+    assert "elsewhere" not in shown(run.main([*score, "here"]))
+    assert "elsewhere" not in shown(tables.main(["results/x"]))
+    there = {"cpu": "Abacus", "packages": provenance.machine()["packages"] | {"torch": "0.1"}}
+    monkeypatch.setattr(provenance, "machine", lambda: there)
+    told = shown(run.main([*score, "there"]))
+    assert "here Abacus; torch" in told
+    assert "here 0.1" in told
+    assert "here Abacus" in shown(play("y", "--pretrained", str(checkpoint)))
+    assert "here Abacus" in shown(tables.main(["results/x"]))
+    saved = read(checkpoint)
+    del saved.run["machine"]  # of an earlier version: the run around it knows
+    assert "here Abacus" in shown(
+        run.main([*score[:2], str(write(checkpoint, saved)), *score[3:], "old"])
+    )

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.metadata
 import os
 import platform
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -34,6 +37,27 @@ def package_versions() -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             versions[name] = "absent"
     return versions
+
+
+NUMERIC = ("python", "torch", "numpy", "numba", "mujoco", "gymnasium", "metaworld")
+"""Packages whose version can change the last bits of a number, or more."""
+
+
+@functools.cache
+def machine() -> dict[str, Any]:
+    """Return what a number may depend on besides code and seed: processor and versions."""
+    return {"cpu": _cpu_model(), "packages": package_versions()}
+
+
+def elsewhere(cpu: object, packages: Mapping[str, str]) -> str:
+    """Return how this machine differs from the one described; an empty text if it does not."""
+    here = machine()
+    found = [f"processor {cpu}, here {here['cpu']}"] if cpu != here["cpu"] else []
+    for name in NUMERIC:
+        then, now = packages.get(name), here["packages"][name]
+        if then is not None and then != now:
+            found.append(f"{name} {then}, here {now}")
+    return "; ".join(found)
 
 
 def git_revision() -> tuple[str, bool] | None:
