@@ -70,6 +70,9 @@ class EnvSpec:
     discrete: bool = False
     """An action is one of ``action_dim`` choices. The ordinary Gymnasium environment takes its
     index; a batched one takes rows of scores (or one-hot rows) and plays the largest."""
+    fixed_start: bool = False
+    """Every episode of a task starts in the same state and goes on without chance, whatever the
+    seed (Meta-World): the same actions make the same episode."""
 
 
 @dataclass(frozen=True, slots=True)

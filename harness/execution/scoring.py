@@ -24,7 +24,7 @@ from harness.meta.meta_episode import MetaEpisodePlan, MetaEpisodeRunner
 from harness.meta.rollouts.episode_loop import Act, Clock, run_episodes
 from harness.types import REFERENCE, REFERENCE_LINES, Cell, Episodes, EvalRecord, MetaEpisodes
 from policies.params import num_params
-from task_distributions import Task, TaskDistribution
+from task_distributions import EnvSpec, Task, TaskDistribution
 
 REWARD_PARTS = 20
 """Parts of an episode whose mean reward a record has."""
@@ -36,7 +36,9 @@ def planned_env_steps(setup: CellSetup, config: RunConfig) -> int:
     per_iteration = learners.build(setup).episodes_per_iteration * horizon
     training = setup.budget.iterations(per_iteration) * per_iteration
     support = evaluation.shots[-1] * support_episodes(evaluation, setup.scoring_adapter())
-    per_task = support + len(evaluation.shots) * evaluation.query_episodes
+    per_task = support + len(evaluation.shots) * query_episodes(
+        setup.dist.spec, evaluation, setup.scoring_adapter()
+    )
     splits = scored_splits(evaluation)
     tasks = sum(len(scored_tasks(setup.dist, config, split)) for split in splits)
     return training + tasks * per_task * horizon
@@ -49,12 +51,21 @@ def support_episodes(evaluation: EvalConfig, adapter: Adapter) -> int:
     return evaluation.episodes_per_shot if adapter.steps_per_shot else evaluation.query_episodes
 
 
-def plan_of(evaluation: EvalConfig, adapter: Adapter, job: Job) -> MetaEpisodePlan:
+def query_episodes(spec: EnvSpec, evaluation: EvalConfig, adapter: Adapter) -> int:
+    """Return the query episodes of a task after each number of shots.
+
+    One where further ones would repeat it: where neither start, memory nor action is by chance.
+    """
+    by_chance = not spec.fixed_start or not evaluation.deterministic or adapter.carries_memory
+    return evaluation.query_episodes if by_chance else 1
+
+
+def plan_of(spec: EnvSpec, evaluation: EvalConfig, adapter: Adapter, job: Job) -> MetaEpisodePlan:
     """Return the meta-episodes of a job, scored after every requested number of shots."""
     return MetaEpisodePlan(
         query_after=evaluation.shots,
         support_episodes=support_episodes(evaluation, adapter),
-        query_episodes=evaluation.query_episodes,
+        query_episodes=query_episodes(spec, evaluation, adapter),
         deterministic_query=evaluation.deterministic,
         seed=job.cell.seed,
         phase=f"{job.phase}/{job.split}",
@@ -73,7 +84,7 @@ def play(
     adapter = setup.scoring_adapter()
     runner = MetaEpisodeRunner(setup.dist, adapter, setup.estimator(snapshot))
     tasks = setup.tasks(job.split, job.task_indices)
-    plan = plan_of(evaluation, adapter, job)
+    plan = plan_of(setup.dist.spec, evaluation, adapter, job)
     outcome = runner.run(tasks, setup.actor(snapshot), plan, clock)
     check_adapted(outcome.adapted.params, evaluation.shots[-1])
     return outcome.episodes
@@ -96,7 +107,7 @@ def evaluate(
                 adaptation_steps=shots * adapter.steps_per_shot,
                 support_env_steps=_support_steps(
                     lengths,
-                    evaluation.query_episodes,
+                    query.returns.shape[1],
                     own=adapter.carries_memory and not adapter.steps_per_shot,
                 ),
                 train_env_steps=snapshot.env_steps,
@@ -156,30 +167,31 @@ def reference(
     Discrete spaces have no null action; action 0 is used. The largest of several uniform numbers
     is at a uniformly random place: a random discrete action.
     """
-    count = evaluation.query_episodes
     tasks = tuple(dist.tasks(job.split)[index] for index in job.task_indices)
-    seeds = [
-        seed
-        for key in job.seed_keys
-        for seed in seeding.episode_seeds(
-            job.cell.seed, f"evaluate/{job.split}/query", 0, key, count=count
-        )
-    ]
-    shape = (count, dist.spec.action_dim)
+    # Without chance no action has one episode; see ``query_episodes``.
+    counts = (1 if dist.spec.fixed_start else evaluation.query_episodes, evaluation.query_episodes)
+    zero_shape, shape = ((count, dist.spec.action_dim) for count in counts)
     # The seeds of agents, so that the agent ``random`` scores the same.
     own = [agent_seed(job.cell.seed, job.split, key) for key in job.seed_keys]
     rngs = [np.random.default_rng(seed) for seed in own]
 
     def zero(step: int, obs: np.ndarray) -> tuple[np.ndarray, None]:
-        return np.zeros((len(tasks), *shape), np.float32), None
+        return np.zeros((len(tasks), *zero_shape), np.float32), None
 
     def uniform(step: int, obs: np.ndarray) -> tuple[np.ndarray, None]:
         return np.stack([rng.uniform(-1, 1, shape) for rng in rngs]).astype(np.float32), None
 
     rows: list[EvalRecord] = []
     acts: tuple[Act, ...] = (zero, uniform)
-    for name, act in zip(REFERENCE_LINES, acts, strict=True):
+    for name, act, count in zip(REFERENCE_LINES, acts, counts, strict=True):
         env = dist.make_batch(tasks, count)
+        seeds = [
+            seed
+            for key in job.seed_keys
+            for seed in seeding.episode_seeds(
+                job.cell.seed, f"evaluate/{job.split}/query", 0, key, count=count
+            )
+        ]
         episodes = run_episodes(env, act, seeds, action_scale=1.0, clock=clock)
         for n, task in enumerate(tasks):
             rows += Row(policy=name, learner=REFERENCE).records(job, task, episodes, n)

@@ -74,8 +74,8 @@ def rescore(run: Path, task_index: int) -> list[ScoredEpisode]:
     queries = play(setup, evaluation, job, host.snapshot(), Clock()).query
     place = job.task_indices.index(task_index)
     _check(run, cell, task_index, {shots: query.returns[place] for shots, query in queries.items()})
-    seed = plan_of(evaluation, setup.scoring_adapter(), job).query_seeds.episode_seeds()
-    first = seed[place * evaluation.query_episodes]
+    seeds = plan_of(setup.dist.spec, evaluation, setup.scoring_adapter(), job).query_seeds
+    first = seeds.episode_seeds()[place * seeds.episodes]
     return [
         _episode(setup, task_index, shots, first, query, place) for shots, query in queries.items()
     ]

@@ -215,7 +215,12 @@ def _table(run: Path, source: TableSource, curves: Mapping[str, Sequence[Metrics
     table = dataclasses.replace(first, others=tuple(others))
     varied = source.name.partition(", ")[2]
     head = title(table, manifest)
-    text = (*_reruns(run, manifest), *_revisions(manifest), *caption(table, manifest))
+    text = (
+        *_reruns(run, manifest),
+        *_revisions(manifest),
+        *caption(table, manifest),
+        *_played_once(source),
+    )
     return dataclasses.replace(table, title=f"{head}, {varied}" if varied else head, caption=text)
 
 
@@ -245,6 +250,19 @@ def _reruns(run: Path, manifest: Manifest) -> Iterator[str]:
         if (cell / CELL_CONFIG).is_file():
             command = "score" if manifest.cells[key].learner == AGENT else "run"
             yield f"Rerun {key}: {shlex.join(rerun_command(cell, command))}"
+
+
+def _played_once(source: TableSource) -> Iterator[str]:
+    """Yield which rows have one query episode of each task where others would repeat it."""
+    asked = source.manifest.config.get("evaluation", {}).get("query_episodes", 1)
+    played = source.records.groupby(["policy", "learner"], sort=False)["query_episode"].max()
+    once = [f"{row[0]} {row[1]}" for row, last in played.items() if last == 0 and asked > 1]  # type: ignore[index]
+    if once:
+        yield (
+            f"Played once: {', '.join(once)}. Start and policy are deterministic, so that the "
+            f"other {asked - 1} query episodes of a task would repeat the first "
+            "(--no-deterministic samples actions)."
+        )
 
 
 def _revisions(manifest: Manifest) -> Iterator[str]:

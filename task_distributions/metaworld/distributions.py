@@ -75,7 +75,7 @@ def _build(benchmark: str, settings: MetaWorldSettings) -> MetaWorld:
     return MetaWorld(
         name=name,
         version=version,
-        spec=EnvSpec(39, 4, horizon, has_success=True),
+        spec=EnvSpec(39, 4, horizon, has_success=True, fixed_start=True),
         task_lists=read_task_lists(name, version, benchmark),
         reward_version=settings.reward_version,
         metaworld_version=installed_version(),

@@ -4,6 +4,7 @@ One test a report; what belongs to one kind is together. Those that take long ar
 """
 
 import errno
+import functools
 import json
 import os
 import re
@@ -17,12 +18,15 @@ import pandas as pd
 import pytest
 
 from harness.cli import run, status, sweep, tables
+from harness.config.distributions import open_distribution
 from harness.errors import SurroundingsError
 from harness.execution import preflight
 from harness.execution.checkpoint import read, write
 from harness.experiments.lock import alone
 from harness.reporting.store import provenance
 from harness.reporting.store.manifest import Manifest
+from harness.reporting.store.records import read_records
+from task_distributions import EnvSpec
 from task_distributions.point_goal import PointGoal
 
 ROOT = Path(__file__).parents[2]
@@ -300,3 +304,34 @@ def test_a_checkpoint_from_another_processor_is_announced(monkeypatch, capsys):
     assert "here Abacus" in shown(
         run.main([*score[:2], str(write(checkpoint, saved)), *score[3:], "old"])
     )
+
+
+# --- episodes that cannot differ -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("argv", "episodes"),
+    [
+        (MAML, [0]),
+        ([*MAML, "--no-deterministic"], [0, 1, 2]),
+        (["--learner", "rl2", "--episodes-per-iteration", "8"], [0, 1, 2]),  # by memory
+    ],
+)
+def test_an_episode_that_can_only_repeat_is_played_once(monkeypatch, argv, episodes):
+    monkeypatch.setattr(PointGoal, "start", lambda self, rng: np.zeros(2))
+    fixed = functools.partial(EnvSpec, fixed_start=True)
+    monkeypatch.setattr("task_distributions.point_goal.EnvSpec", fixed)
+    open_distribution.cache_clear()
+    words = [*TINY[:-2], "3", TINY[-1], *argv, "--epochs", "1"]
+    assert run.main([*words, *LOCAL, "--name", "x"]) == 0
+    frame = read_records(Path("results/x"))
+    own = frame[frame.learner != "reference"]
+    assert sorted(own.query_episode.unique()) == episodes
+    grouped = frame.groupby(["policy", "split", "task", "shots"]).return_
+    if "rl2" not in argv:  # its episodes differ by memory, which mlp has none of
+        assert (grouped.nunique() == grouped.size())[own.policy.unique()].all()
+    lines = frame[frame.learner == "reference"].groupby("policy").query_episode.nunique()
+    assert lines.to_dict() == {"zero-action": 1, "random-action": 3}
+    table = Path("results/x/table.md").read_text()
+    assert ("mlp" in table.partition("Played once")[2].partition(".")[0]) == (episodes == [0])
+    open_distribution.cache_clear()
