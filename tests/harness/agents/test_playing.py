@@ -187,7 +187,9 @@ def test_finished_rows_are_marked_until_the_batch_is_over():
 
     class Watcher:
         def act(self, obs):
-            return np.where(np.arange(len(obs)) == 0, 0, len(flags) % 2)
+            over = flags[-1][0] if flags else np.zeros(len(obs), np.bool_)
+            scores = np.eye(2)[np.where(np.arange(len(obs)) == 0, 0, len(flags) % 2)]
+            return np.where(over[:, None], np.nan, scores)  # nobody minds what they answer
 
         def observe(self, obs, action, reward, terminated, truncated):
             flags.append((terminated.copy(), reward.copy()))
@@ -204,6 +206,7 @@ def test_finished_rows_are_marked_until_the_batch_is_over():
         assert reward[0] == (step <= first)
 
 
+UNINTERRUPTED = []
 BAD = {
     "a wrong shape": lambda obs: np.zeros((len(obs), 3)),
     "NaN": lambda obs: np.where(obs[:, :1] > -9, np.nan, 0) * np.ones((1, 2)),
@@ -211,7 +214,7 @@ BAD = {
     "nothing": lambda obs: None,
     "an exit": lambda obs: sys.exit(0),
     "an error": lambda obs: obs.missing,
-    "a hang": lambda obs: time.sleep(60),
+    "a hang": lambda obs: (time.sleep(20), UNINTERRUPTED.append(obs)),
 }
 
 
@@ -226,6 +229,7 @@ def test_a_bad_answer_names_the_task_the_seed_and_the_step(case):
     ):
         played(Bad, limits=TimeLimits(act=0.2))
     assert signal.getitimer(signal.ITIMER_REAL)[0] > 1  # pytest's own timer goes on
+    assert UNINTERRUPTED == []
 
 
 def test_an_adaptation_that_hangs_is_named():

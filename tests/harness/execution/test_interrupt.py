@@ -2,6 +2,7 @@
 
 import os
 import signal
+import threading
 
 import pytest
 
@@ -26,6 +27,21 @@ def test_signal_handlers_are_restored():
     with pytest.raises(ZeroDivisionError), StopRequest(lambda _: None):
         raise ZeroDivisionError
     assert before == [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+
+
+def test_another_thread_leaves_signals_to_the_main_one():
+    before = signal.getsignal(signal.SIGINT)
+    entered = []
+
+    def enter():
+        with StopRequest(lambda _: None) as stop:
+            stop.check()
+            entered.append(signal.getsignal(signal.SIGINT))
+
+    thread = threading.Thread(target=enter)
+    thread.start()
+    thread.join()
+    assert entered == [before]
 
 
 def test_a_file_asks_to_stop_too(tmp_path):
