@@ -145,7 +145,7 @@ def write_llms_txt(app: Sphinx, error: Exception | None) -> None:
     """Write ``llms.txt``: the pages with their addresses as Markdown (llmstxt.org)."""
     if error or app.builder.format != "html":
         return
-    summary = (ROOT / "README.md").read_text("utf-8").split("\n\n")[1].replace("\n", " ")
+    summary = (ROOT / "README.md").read_text("utf-8").split("\n\n")[2].replace("\n", " ")
     lines = [f"# {project}", "", f"> {summary}", "", "## Pages", ""]
     for page in sorted(app.project.docnames):
         title = app.env.titles[page].astext()
