@@ -163,7 +163,8 @@ class _Trial:
         }
         facts: dict[str, Any] = {name: count for name, count in lost.items() if count}
         if isinstance(error, DivergedError):
-            facts |= {"iteration": error.iteration, "cause": error.cause}
+            done = len(curve) if error.iteration is None else error.iteration
+            facts |= {"iteration": done, "cause": error.cause}
         return facts
 
     def _spend(self) -> float:
