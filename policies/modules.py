@@ -171,6 +171,6 @@ def as_series(x: Tensor, width: int) -> Tensor:
     """
     if x.dim() not in (2, 3) or x.shape[-1] != width:
         raise ValueError(
-            f"x is {tuple(x.shape)}; have: (batch, {width}) or (batch, time, {width}). Reshape it"
+            f"x is {tuple(x.shape)}; give (batch, {width}) or (batch, time, {width}). Reshape it"
         )
     return x.unsqueeze(1) if x.dim() == 2 else x

@@ -38,7 +38,7 @@ def scan(a: Tensor, b: Tensor, first: Tensor, initial: Tensor, method: str = "au
         ValueError: unknown ``method``.
     """
     if method not in METHODS:
-        raise ValueError(f"unknown scan method {method!r}; have: {', '.join(METHODS)}. Pick one")
+        raise ValueError(f"unknown scan method {method!r}; choose from: {', '.join(METHODS)}")
     keep = None
     if first.any():
         keep = (~first).unsqueeze(-1).to(b.dtype)

@@ -39,7 +39,7 @@ def _check(name: str, value: Any, hint: Any) -> None:
     """Raise ValueError if ``value`` is outside the range or the choices of ``hint``."""
     if get_origin(hint) is Literal and value not in get_args(hint):
         choices = ", ".join(map(str, get_args(hint)))
-        raise ValueError(f"{name} is {value!r}; have: {choices}. Pick one")
+        raise ValueError(f"{name} is {value!r}; choose from: {choices}")
     for bound in getattr(hint, "__metadata__", ()):
         if type(bound) not in COMPARISONS:
             continue

@@ -70,7 +70,7 @@ class SSMSettings(PolicySettings):
         super().__post_init__()
         if self.dt_min > self.dt_max:
             raise ValueError(
-                f"dt_min is {self.dt_min} and dt_max is {self.dt_max}; have: dt_min <= dt_max. "
+                f"dt_min is {self.dt_min} and dt_max is {self.dt_max}; give dt_min <= dt_max. "
                 "Change either"
             )
 

@@ -47,7 +47,7 @@ class ListedTasks(ABC):
             ValueError: there is no such split.
         """
         if split not in SPLITS:
-            raise ValueError(f"unknown split {split!r}; have: {', '.join(SPLITS)}")
+            raise ValueError(f"unknown split {split!r}; choose from: {', '.join(SPLITS)}")
         return self.task_lists.get(split, ())
 
     def make_env(self, task: Task, **options: Any) -> TaskEnv:

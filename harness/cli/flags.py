@@ -18,7 +18,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from harness.config import aliases
 from harness.config.components import Component, docs, fields
-from harness.config.validation import KeyPath, suggestion
+from harness.config.validation import KeyPath, plain_words, suggestion
 from harness.errors import UsageError
 
 METAVARS = {"int": "N", "float": "X", "str": "TEXT", "Path": "PATH"}
@@ -251,7 +251,7 @@ def _value(hint: Any, text: Any, option: str) -> Any:
         value = TypeAdapter(hint).validate_python(text)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        message = first["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
+        message = plain_words(first)
         shown = text if isinstance(text, str) else " ".join(map(str, text))
         raise UsageError(f"{option}: got {shown!r}: {message}") from error
     if isinstance(value, float) and value - value != 0:

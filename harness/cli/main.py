@@ -9,6 +9,8 @@ import importlib
 import sys
 from collections.abc import Sequence
 
+from metarl_plugins import choose_from
+
 COMMANDS = {
     "run": "harness.cli.run",
     "score": "harness.cli.score",
@@ -51,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.write(USAGE)
         return 0 if words else 2
     if words[0] not in COMMANDS:
-        sys.stderr.write(f"error: unknown command {words[0]!r}; have: {', '.join(COMMANDS)}\n")
+        sys.stderr.write(f"error: unknown command {words[0]!r}{choose_from(words[0], COMMANDS)}\n")
         return 2
     command = importlib.import_module(COMMANDS[words[0]])
     return int(command.main(words[1:]))

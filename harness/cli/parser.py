@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,8 +26,8 @@ from harness.config.presets import Layer
 from harness.config.schema import SECTIONS, ExecutionConfig, LargeCount, Positive, RunConfig
 from harness.config.scoring import AdaptConfig, EvaluateConfig
 from harness.config.validation import KeyPath
-from harness.errors import UsageError
-from metarl_plugins import label_of
+from harness.errors import EXIT_CODES, UsageError
+from metarl_plugins import choose_from, label_of
 
 PROG = "python -m harness.run"
 COMMANDS = ("train", "eval", "evaluate", "adapt", "export")
@@ -50,7 +51,9 @@ Meta-train policies on tasks; compare them before and after adaptation.
 [Values] are those that this command would use. The last groups list the settings of the chosen
 policies, learners and adapter: choose others, and --help lists theirs. --hidden-dim 32 sets every
 chosen component that has it; --gru.hidden-dim 32 sets only that of gru.
-Later wins: defaults, preset, recipe of the task distribution, --mode, --config, flags."""
+Later wins: defaults, preset, recipe of the task distribution, --mode, --config, flags.
+
+{textwrap.fill(EXIT_CODES, 100)}"""
 _EVALUATE = f"""examples:
   {PROG} evaluate --checkpoint PATH
   {PROG} evaluate --checkpoint PATH --test-tasks 3 4
@@ -110,8 +113,7 @@ def parse(argv: Sequence[str]) -> Request:
     """
     word = argv[0] if argv and not argv[0].startswith("-") else ""
     if word and word not in COMMANDS:
-        hint = validation.suggestion(word, COMMANDS)
-        raise UsageError(f"unknown command {word!r}; have: {', '.join(COMMANDS)}, or none{hint}")
+        raise UsageError(f"unknown command {word!r}{choose_from(word, COMMANDS, 'or none')}")
     rest = argv[1:] if word else argv
     if word in ("eval", "evaluate"):
         return _parse_evaluate(rest, zero_shot=word == "eval")

@@ -9,6 +9,7 @@ from typing import Any
 
 import task_distributions
 from harness.errors import UsageError
+from metarl_plugins import choose_from
 
 ENVIRONMENTS: dict[str, str] = {
     "CartPole-v1": "cartpole",
@@ -75,7 +76,7 @@ def mode(name: str) -> dict[str, Any]:
         UsageError: there is no such mode.
     """
     if name not in MODES:
-        raise UsageError(f"--mode: unknown mode {name!r}; have: {', '.join(MODES)}")
+        raise UsageError(f"--mode: unknown mode {name!r}{choose_from(name, MODES)}")
     return MODES[name]
 
 

@@ -21,6 +21,7 @@ from harness.config.validation import KeyPath
 from harness.errors import UsageError
 from harness.reporting.store.manifest import config_hash
 from harness.types import Cell
+from metarl_plugins import choose_from
 
 MAX_CELLS = 10_000
 SECTIONS = ("base", "sweep", "tune")
@@ -135,9 +136,8 @@ def expand(document: strict_yaml.Document, source: str) -> Sweep:
         raise UsageError(f"{source} is empty: give base or sweep at least")
     for key in values:
         if key not in SECTIONS:
-            hint = validation.suggestion(key, SECTIONS)
-            have = ", ".join(SECTIONS)
-            raise UsageError(f"{lines[key,]}: unknown section {key!r}; have: {have}{hint}")
+            choices = choose_from(key, SECTIONS)
+            raise UsageError(f"{lines[key,]}: unknown section {key!r}{choices}")
     base, tune_values = (_section(values, lines, name, source) for name in ("base", "tune"))
     grids = sweep_space.grids(values.get("sweep"), lines, source)
     tune = _tune(tune_values, lines, [axis for grid in grids for axis in grid], source)

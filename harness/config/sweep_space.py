@@ -89,7 +89,7 @@ def _drawer(kind: str, arguments: Any, where: str) -> Callable[[np.random.Genera
     numbers = numbers and all(type(value) in (int, float) for value in arguments)
     if kind not in ("uniform", "loguniform") or not numbers:
         raise UsageError(
-            f"{where}: got {{{kind}: {arguments}}}; have: uniform and loguniform with "
+            f"{where}: got {{{kind}: {arguments}}}; choose from: uniform and loguniform with "
             "[low, high], choice with a list of values"
         )
     low, high = (float(value) for value in arguments)

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
+from pydantic_core import ErrorDetails
 
 import task_distributions
 from harness.config import plugins
@@ -65,11 +66,8 @@ def build(settings: Mapping[str, Any], origins: Origins) -> RunConfig:
     """
     for key in settings:
         if key not in _TOP:
-            hint = _home(key) or suggestion(key, _TOP)
-            have = ", ".join(_TOP)
-            raise UsageError(
-                f"{origin_of((key,), origins)}: unknown key {key!r}; have: {have}{hint}"
-            )
+            where = _home(key) or choose_from(key, _TOP)
+            raise UsageError(f"{origin_of((key,), origins)}: unknown key {key!r}{where}")
     task_dist = settings["task_dist"]
     check_kind("env", task_dist, ("task_dist",), origins)
     chosen = {
@@ -125,9 +123,8 @@ def typed(cls: type, values: Mapping[str, Any], origins: Origins, path: KeyPath 
     for key in values:
         if key not in known:
             origin = origin_of((*path, key), origins)
-            have = ", ".join(known) or "none"
-            hint = _home(key) or suggestion(key, known)
-            raise UsageError(f"{origin}: unknown setting {key!r}; have: {have}{hint}")
+            where = _home(key) or choose_from(key, known)
+            raise UsageError(f"{origin}: unknown setting {key!r}{where}")
     try:
         text = json.dumps(dict(values), default=str)
         # Strict through JSON alone takes lists for tuples; "no" is no bool there, "3" no int.
@@ -141,8 +138,9 @@ def _message(error: ValidationError, path: KeyPath, origins: Origins) -> str:
     first = error.errors(include_url=False)[0]
     keys = (*path, *(str(key) for key in first["loc"] if not isinstance(key, int)))
     at = next((keys[:n] for n in range(len(keys), 0, -1) if keys[:n] in origins), keys)
-    message = first["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
-    hint = ""
+    if not first["loc"] and (given := _given_below(path, str(first["msg"]), origins)):
+        return f"{', '.join(given)}: {plain_words(first)}"
+    message, hint = plain_words(first), ""
     if first["type"] == "tuple_type":
         message, hint = "must be a list", f"; write [{first['input']}]"
     elif first["type"] == "too_short":
@@ -150,6 +148,43 @@ def _message(error: ValidationError, path: KeyPath, origins: Origins) -> str:
     value = json.dumps(first["input"], default=str)
     got = "" if isinstance(first["input"], dict) else f"got {value}: "
     return f"{origin_of(at, origins)}: {got}{message}{hint}"
+
+
+def _given_below(path: KeyPath, message: str, origins: Origins) -> list[str]:
+    """Return the flags or lines that gave settings of one component, if a message is about them."""
+    below = {at[-1]: name for at, name in origins.items() if at[:-1] == path and path}
+    named = [name for setting, name in below.items() if re.search(rf"\b{setting}\b", message)]
+    return named or list(below.values())
+
+
+_TYPES = {
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "true or false",
+    "string": "text",
+    "finite": "a finite number",
+}
+_BOUNDS = {
+    "greater_than_equal": ("ge", "at least"),
+    "greater_than": ("gt", "above"),
+    "less_than_equal": ("le", "at most"),
+    "less_than": ("lt", "below"),
+}
+
+
+def plain_words(error: ErrorDetails) -> str:
+    """Return what a value must be, from one of pydantic's complaints about it."""
+    kind, context = error["type"], error.get("ctx", {})
+    if kind in _BOUNDS:
+        name, words = _BOUNDS[kind]
+        return f"must be {words} {context[name]:g}"
+    if kind == "literal_error":
+        allowed = re.findall(r"'([^']*)'", str(context["expected"]))
+        return choose_from(error["input"], allowed).removeprefix("; ")
+    if (word := _TYPES.get(kind.partition("_")[0])) is not None:
+        return f"must be {word}"
+    message = error["msg"].removeprefix("Value error, ")
+    return message.replace("Input should be", "must be")
 
 
 def large_count(value: Any, origin: str) -> int:
@@ -300,7 +335,7 @@ def _check_adapter(config: RunConfig, origins: Origins) -> None:
         if kind != AUTO and not spec.fits(adapters.spec(kind)):
             raise UsageError(
                 f"{origin_of(('adapter',), origins)}: learner {label!r} cannot be scored with "
-                f"adapter {kind!r}; have: auto, {', '.join(allowed)}"
+                f"adapter {kind!r}; choose from: auto, {', '.join(allowed)}"
             )
     scored = config.evaluation
     if kind == "memory+gradient" and scored.query_episodes > scored.episodes_per_shot:
@@ -325,6 +360,11 @@ def _check_effect(config: RunConfig, origins: Origins) -> None:
     origin = origins.get(("execution", "eval_tasks"), "")
     if config.execution.eval_every == "never" and origin.startswith("--"):
         raise UsageError(f"{origin}: has no effect without --eval-every: leave one out")
+    if not config.evaluation.zero_shot and not any(config.evaluation.few_shot):
+        origin = origin_of(("evaluation", "few_shot"), origins)
+        raise UsageError(
+            f"{origin}: 0 shots are always scored: give a number above 0, or --zero-shot"
+        )
     origin = origins.get(("evaluation", "episodes_per_shot"), "")
     if config.evaluation.zero_shot and origin.startswith("--"):
         raise UsageError(f"{origin}: has no effect with zero_shot: leave one out")
@@ -411,7 +451,7 @@ def _check_indices(
         if not 0 <= index < count:
             raise UsageError(
                 f"{origin}: {dist.name} has no {split} task {index}; "
-                f"have: 0 to {count - 1} ({count} {split} tasks)"
+                f"choose from: 0 to {count - 1} ({count} {split} tasks)"
             )
 
 

@@ -62,11 +62,11 @@ def checked(request: parser.Run) -> RunConfig:
     config, given = request.config, request.given
     policy, *others = config.policy.values()
     if others or policy.kind != NETWORK:
-        raise UsageError(f"--policy: RLlib's recurrent module is an LSTM; have: {NETWORK}")
+        raise UsageError(f"--policy: RLlib's recurrent module is an LSTM; choose {NETWORK}")
     for learner in config.learner.values():
         if learner.kind not in LEARNERS:
             raise UsageError(
-                f"--learner: RLlib has no {learner.kind!r}; have: {', '.join(LEARNERS)}. "
+                f"--learner: RLlib has no {learner.kind!r}; choose from: {', '.join(LEARNERS)}. "
                 "Train it with python -m harness.run"
             )
     if open_distribution(config.task_dist, config.env).spec.discrete:

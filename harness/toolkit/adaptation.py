@@ -100,7 +100,9 @@ class AdaptationConfig:
                 if value is not None and not is_valid(value):
                     raise ValueError(f"{name} is {value}; it must be {description}")
         if self.optimizer not in OPTIMIZERS:
-            raise ValueError(f"unknown optimizer {self.optimizer!r}; have: {', '.join(OPTIMIZERS)}")
+            raise ValueError(
+                f"unknown optimizer {self.optimizer!r}; choose from: {', '.join(OPTIMIZERS)}"
+            )
 
 
 class AdaptationStrategy:
@@ -280,7 +282,7 @@ class Adapter:
         self.loss_fn = loss_fn
         if strategy not in _STRATEGIES:
             raise ValueError(
-                f"unknown strategy {strategy!r}; have: {', '.join(strategy_names())}. "
+                f"unknown strategy {strategy!r}; choose from: {', '.join(strategy_names())}. "
                 "Add your own with @register_adaptation_strategy"
             )
         self.strategy = _STRATEGIES[strategy](self.config)
@@ -426,7 +428,9 @@ class Adapter:
         ]
         if not selected:
             names = ", ".join(name for name, _ in self.model.named_parameters())
-            raise ValueError(f"select {self.config.select} matches no parameter; have: {names}")
+            raise ValueError(
+                f"select {self.config.select} matches no parameter; choose from: {names}"
+            )
         return selected
 
     def _forward(self, batch: Any) -> Any:

@@ -28,7 +28,7 @@ class AgentCoordinator:
 
     def __init__(self, mode: str = "sequence") -> None:
         if mode not in MODES:
-            raise ValueError(f"unknown mode {mode!r}; have: {', '.join(MODES)}")
+            raise ValueError(f"unknown mode {mode!r}; choose from: {', '.join(MODES)}")
         self.mode = mode
         self.agents: dict[str, Agent] = {}
 

@@ -68,7 +68,8 @@ class MetaWorld(ListedTasks):
 def _build(benchmark: str, settings: MetaWorldSettings) -> MetaWorld:
     if settings.reward_version not in VERSIONS:
         raise ValueError(
-            f"unknown reward_version {settings.reward_version!r}; have: {', '.join(VERSIONS)}"
+            f"unknown reward_version {settings.reward_version!r}; "
+            f"choose from: {', '.join(VERSIONS)}"
         )
     name, version = f"metaworld-{benchmark}", VERSIONS[settings.reward_version]
     horizon = resolve_horizon(settings.horizon, HORIZON)

@@ -152,7 +152,7 @@ def test_flags_act(flag):
 
 
 def test_wrong_shapes_are_refused():
-    with pytest.raises(ValueError, match=r"have: \(batch, 5\) or \(batch, time, 5\)"):
+    with pytest.raises(ValueError, match=r"give \(batch, 5\) or \(batch, time, 5\)"):
         model()(torch.randn(4, 6))
     with pytest.raises(ValueError, match="init_hidden"):
         model()(torch.randn(4, 5), torch.zeros(3, 12))

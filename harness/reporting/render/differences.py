@@ -53,7 +53,7 @@ def differences(folder: Path, against: str) -> list[Grid]:
     if not found:
         raise UsageError(
             f"--against {against!r} must match exactly one of several rows; "
-            f"have: {', '.join(sorted(labels))}"
+            f"choose from: {', '.join(sorted(labels))}"
         )
     return found
 

@@ -18,7 +18,7 @@ from harness.errors import UsageError
 
 @settings(max_examples=25, deadline=None)
 @given(
-    few_shot=st.lists(st.integers(0, 50), min_size=1, max_size=5),
+    few_shot=st.lists(st.integers(1, 50), min_size=1, max_size=5),
     seed=st.lists(st.integers(0, 2**31), min_size=1, max_size=4, unique=True),
     gamma=st.floats(0, 1),
     width=st.integers(1, 300),

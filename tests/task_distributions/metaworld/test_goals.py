@@ -47,7 +47,7 @@ def test_version_and_protocol_state_the_reward_version():
         assert dist.version == dist.tasks("test")[0].version == number
         for part in (f"@{number}", f"reward {reward_version}", "metaworld 3.1", "success at any"):
             assert part in dist.protocol
-    with pytest.raises(ValueError, match="unknown reward_version 'v3'; have: v1, v2"):
+    with pytest.raises(ValueError, match="unknown reward_version 'v3'; choose from: v1, v2"):
         task_distributions.load(ML10, reward_version="v3")
 
 

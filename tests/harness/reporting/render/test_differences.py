@@ -44,12 +44,12 @@ def test_a_row_that_is_not_there_or_not_alone_is_refused(tmp_path, capsys, monke
     monkeypatch.setattr("harness.reporting.rebuild.write_figures", lambda *_: ())
     run = make_run(tmp_path / "run").path
     assert tables.main([str(run), "--against", against]) == 2
-    assert "have: gru maml gradient, ssm maml gradient" in capsys.readouterr().err
+    assert "choose from: gru maml gradient, ssm maml gradient" in capsys.readouterr().err
     assert tables.main([str(run), "--against", "gru"]) == 0
     assert "minus return of gru maml gradient" in capsys.readouterr().out
 
 
 def test_the_only_row_has_nothing_to_differ_from(tmp_path):
     run = make_run(tmp_path / "run", pending=[f"point_goal.gru.maml.s{seed}" for seed in range(3)])
-    with pytest.raises(UsageError, match="have: ssm maml gradient"):
+    with pytest.raises(UsageError, match="choose from: ssm maml gradient"):
         differences(run.path, "ssm")
