@@ -7,13 +7,13 @@ import pytest
 
 from harness.agents import AgentSource
 from harness.config.schema import EvalConfig
+from harness.conformance.learners import make_setup
 from harness.execution import scoring
 from harness.execution.jobs import Job
 from harness.execution.loaded_policy import LoadedPolicy
 from harness.meta import learners
 from harness.meta.meta_episode import SeedStream
 from harness.meta.rollouts.episode_loop import Clock
-from tests.harness.meta.meta_cases import make_setup
 
 EVALUATION = EvalConfig(few_shot=(1, 3), episodes_per_shot=4, query_episodes=2)
 PRIVATE = ("adapter", "adapt_seconds", "policy", "learner", "cell")
