@@ -39,6 +39,8 @@ class Task:
     """Human-readable id, unique within the distribution, e.g. ``test/3``."""
     params: tuple[tuple[str, float], ...]
     """Names and values of the task's parameters, in SI units unless stated otherwise."""
+    description: tuple[tuple[str, float], ...] = ()
+    """What an oracle observes about the task, where the parameters themselves would say little."""
 
     def param(self, key: str) -> float:
         """Return the parameter ``key``; ``KeyError`` if the task has no such parameter."""

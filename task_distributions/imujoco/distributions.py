@@ -90,6 +90,8 @@ class Member:
     params: tuple[tuple[str, float], ...]
     """Its index as ``variant``, and a number that identifies the change."""
     model: Callable[[], mujoco.MjModel] = field(repr=False)
+    description: tuple[tuple[str, float], ...] = ()
+    """The factor of each changed part: one entry of a vector of all parts."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -176,7 +178,7 @@ def _distribution(
     }
     lists: TaskLists = {
         split: tuple(
-            Task(name, version, split, index, member.name, member.params)
+            Task(name, version, split, index, member.name, member.params, member.description)
             for index, member in enumerate(part)
         )
         for split, part in members.items()
@@ -197,14 +199,11 @@ def _changed(
     prefix = f"{anatomy.prefix}-"
     members = []
     for number, changes in enumerate(robots, first):
-        one = len(changes) == 1
-        params = tuple(
-            (f"{v.quantity}_scale" if one else f"{v.quantity}_{v.part}_scale", v.scale)
-            for v in changes
-        )
+        parts = tuple((f"{v.quantity}_{v.part}_scale", v.scale) for v in changes)
+        params = parts if len(changes) > 1 else ((f"{changes[0].quantity}_scale", parts[0][1]),)
         name = "+".join(v.name.removeprefix(prefix) for v in changes)
         model = partial(build_model, anatomy, *changes)
-        members.append(Member(prefix + name, (("variant", float(number)), *params), model))
+        members.append(Member(prefix + name, (("variant", float(number)), *params), model, parts))
     return tuple(members)
 
 

@@ -114,7 +114,7 @@ class Goals:
         """Fit the scaling to the training tasks of ``dist``."""
         train = dist.tasks("train")
         classes = tuple(dict.fromkeys(task.class_name for task in train))
-        keys = tuple(dict.fromkeys(key for task in train for key, _ in task.params))
+        keys = tuple(dict.fromkeys(key for task in train for key, _ in observed(task)))
         raw = np.stack([_raw(task, keys) for task in dist.tasks("train")])
         std = raw.std(0)
         return cls(classes, keys, raw.mean(0), np.where(std > 0, std, 1.0))
@@ -133,12 +133,17 @@ class Goals:
         return torch.from_numpy(np.clip(rows, -CLIP, CLIP))
 
 
+def observed(task: Task) -> tuple[tuple[str, float], ...]:
+    """Return what an oracle observes about the task, before scaling."""
+    return task.description or task.params
+
+
 def _raw(task: Task, keys: tuple[str, ...]) -> Float[np.ndarray, " P"]:
     """Return the parameters in order, an angle as its cosine and sine.
 
     A parameter that the task lacks counts as 0, a scale as 1.
     """
-    values = dict(task.params)
+    values = dict(observed(task))
     row: list[float] = []
     for key in keys:
         value = values.get(key, 1.0 if key.endswith("_scale") else 0.0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 
 import task_distributions
+from harness.meta.rollouts.inputs import Goals
 from task_distributions.imujoco.variants import (
     ANT_ANATOMY,
     HALFCHEETAH_ANATOMY,
@@ -274,3 +276,22 @@ def test_tasks_out_of_distribution_change_two_different_limbs():
         for task in task_distributions.load(name).tasks("ood"):
             one, other = (key.split("_", 1)[1].removesuffix("_scale") for key, _ in task.params[1:])
             assert anatomy.joints.get(one, one) != anatomy.joints.get(other, other)
+
+
+@by_name
+def test_an_oracle_is_told_which_part_changed_and_how_much(name: str):
+    dist = task_distributions.load(name)
+    for split in task_distributions.SPLITS:
+        for task in dist.tasks(split):
+            changes = task.name.partition("-")[2].split("+")
+            assert len(task.description) == len(changes)
+            for (key, scale), change in zip(task.description, changes, strict=True):
+                part = change.split("_", 2)[2]
+                assert key.endswith(f"_{part}_scale")
+                assert (scale < 1) == ("dec" in change)
+    told = Goals.of_distribution(dist).of(dist.tasks("train"))
+    assert len(np.unique(told.numpy(), axis=0)) == len(dist.tasks("train"))
+    base = Goals.of_distribution(dist).of(
+        (dataclasses.replace(dist.tasks("train")[0], description=(("other_scale", 1.0),)),)
+    )
+    assert ((told - base).abs() > 1e-9).sum(1).tolist() == [1] * len(told)
