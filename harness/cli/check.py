@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 
 from harness import conformance
+from harness.agents.protocol import has
 from harness.config.plugins import REGISTRIES
 from harness.conformance.suite import Suite, Verdict
 from harness.errors import EXIT_CODES, ExitCode, UsageError, run_command
@@ -17,6 +18,7 @@ SUITES: dict[str, Callable[[str], type[Suite]]] = {
     "learner": conformance.learner_suite,
     "adapter": conformance.adapter_suite,
     "task_dist": conformance.task_dist_suite,
+    "agent": conformance.agent_suite,
 }
 """Family -> its suite."""
 MARKS = {"passed": "ok", "failed": "FAILED", "skipped": "skipped"}
@@ -75,8 +77,9 @@ def family_of(name: str) -> str:
         raise UsageError(f"{name} is a {' and a '.join(known)}: choose one by --family")
     if ":" in name:
         raise UsageError(
-            f"{name} is no factory of policies or task distributions, no LearnerSpec and no "
-            f"AdapterSpec; give --family {'|'.join(SUITES)} to be told what it lacks"
+            f"{name} is no factory of policies or task distributions, no LearnerSpec, no "
+            f"AdapterSpec and no class of agents; give --family {'|'.join(SUITES)} to be told "
+            "what it lacks"
         )
     names = [known for family in SUITES for known in REGISTRIES[family].names()]
     choices = choose_from(name, names, "or module:factory, or path/file.py:factory")
@@ -87,7 +90,9 @@ def _fits(family: str, name: str) -> bool:
     """Return whether what ``name`` stands for looks like a member of ``family``."""
     from harness.config.components import Family, settings_class
 
-    REGISTRIES[family].load(name)  # raises if it cannot be imported
+    found = REGISTRIES[family].load(name)  # raises if it cannot be imported
+    if family == "agent":  # a function that makes agents looks like many others
+        return has(found, "act") or has(found, "eval_action")
     key: Family = "env" if family == "task_dist" else family  # type: ignore[assignment]
     try:
         settings_class(key, name)

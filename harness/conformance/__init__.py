@@ -1,4 +1,4 @@
-"""What every policy, learner, adapter and task distribution has to keep, as suites of tests.
+"""What every policy, learner, adapter, agent and distribution has to keep, as suites of tests.
 
 ``python -m harness.check NAME`` runs the suite of one component. In the tests of its own package
 one import is enough, with any name that ``harness.run`` takes::
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:  # each suite imports what its family needs, torch or MuJoCo
     from harness.conformance.suite import Suite
 
-__all__ = ["adapter_suite", "learner_suite", "policy_suite", "task_dist_suite"]
+__all__ = ["adapter_suite", "agent_suite", "learner_suite", "policy_suite", "task_dist_suite"]
 
 
 def policy_suite(name: str, **settings: Any) -> type[Suite]:
@@ -35,6 +35,16 @@ def learner_suite(name: str, **settings: Any) -> type[Suite]:
     from harness.conformance.learners import LearnerSuite
 
     return LearnerSuite.of(name, settings)
+
+
+def agent_suite(name: str, **settings: Any) -> type[Suite]:
+    """Return the suite of the agent ``name`` with ``settings`` in place of its defaults.
+
+    ``task_dist`` among them chooses what it is tried on; point_goal if not given.
+    """
+    from harness.conformance.agents import AgentSuite
+
+    return AgentSuite.of(name, settings)
 
 
 def adapter_suite(name: str, **settings: Any) -> type[Suite]:
