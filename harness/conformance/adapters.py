@@ -68,8 +68,7 @@ def make_batch(policy: Policy, params: Params, seed: int) -> Batch:
 
 def part(batch: Batch, task: int) -> Batch:
     """Return the batch of one task."""
-    names = Batch.__dataclass_fields__
-    return Batch(**{name: getattr(batch, name)[task : task + 1] for name in names})
+    return batch.map(lambda x: x[task : task + 1])
 
 
 def shot(batch: Batch, tasks: range) -> Shot:
