@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import zipfile
+import zlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -40,6 +41,9 @@ def unpack(payload: bytes) -> tuple[Arrays, str]:
         with np.load(io.BytesIO(payload), allow_pickle=False) as file:
             arrays: Arrays = {name: file[name] for name in file.files}
         text = bytes(arrays.pop(TEXT)).decode()
-    except (zipfile.BadZipFile, KeyError, EOFError, OSError, TypeError) as error:
+    except (
+        *(zipfile.BadZipFile, zlib.error, KeyError, EOFError, OSError, TypeError),
+        RuntimeError,  # a flipped bit declares the file encrypted, or compressed by another method
+    ) as error:
         raise ValueError(f"not an npz checkpoint ({error})") from error
     return arrays, text

@@ -1,6 +1,8 @@
 """Checkpoints: what was written comes back bit for bit, and anything else is refused."""
 
+import contextlib
 import dataclasses
+import itertools
 import os
 import pickle
 import re
@@ -79,6 +81,15 @@ def test_no_flipped_bit_changes_a_value_unnoticed(data, suffix, tmp_path_factory
         return
     # Only a digit beyond a float's precision, or zip's own bookkeeping, may change.
     assert_same(back, example())
+
+
+def test_every_flipped_bit_of_an_npz_is_survived():
+    content = npz.pack({"w": np.arange(3.0)}, "{}")
+    for at, bit in itertools.product(range(len(content)), range(8)):
+        flipped = bytearray(content)
+        flipped[at] ^= 1 << bit
+        with contextlib.suppress(ValueError):
+            npz.unpack(bytes(flipped))
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
