@@ -150,6 +150,8 @@ class _Output:
         except UnicodeEncodeError:  # the locale of the terminal lacks a character
             encoding = self._stream.encoding
             return self._stream.write(text.encode(encoding, "replace").decode(encoding))
+        except ValueError:  # somebody's component has closed it
+            return len(text)
         except OSError as error:
             self._failed(error)
             return len(text)
@@ -157,6 +159,8 @@ class _Output:
     def flush(self) -> None:
         try:
             self._stream.flush()
+        except ValueError:
+            pass
         except OSError as error:
             self._failed(error)
 

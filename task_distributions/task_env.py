@@ -231,8 +231,9 @@ class TaskEnv(gymnasium.Env, ABC):  # type: ignore[misc]  # gymnasium is untyped
             values = np.asarray(action, np.float64)
             if values.shape != self.action_space.shape:
                 raise ValueError(f"action is {values.shape}, expected {self.action_space.shape}")
-            return np.clip(values, -self.action_limit, self.action_limit)
-        if not self.action_space.contains(action):
+            limit = self.action_limit
+            return np.where(np.isfinite(values), np.clip(values, -limit, limit), np.nan)
+        if not self.action_space.contains(action) or np.asarray(action).dtype == np.bool_:
             raise ValueError(
                 f"action {action!r} is not one of the integers 0 to {self._num_actions - 1}"
             )

@@ -180,7 +180,8 @@ class GuardedAgent:
         counts = {}
         for name in ("num_params", "train_env_steps"):
             value = getattr(self._agent, name, 0)
-            if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 0:
+            whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+            if not whole or not 0 <= value < 2**63:
                 raise AgentError(f"{name} is {value!r}, which is no count")
             counts[name] = int(value)
         return counts

@@ -1,5 +1,8 @@
 """Whatever a command raises, it ends with an exit code and a sentence."""
 
+import io
+import sys
+
 import pytest
 
 from harness.errors import (
@@ -63,3 +66,16 @@ def test_a_crash_keeps_its_traceback_in_the_folder(tmp_path):
     assert raised.code == ExitCode.INTERNAL
     assert str(tmp_path / "crash.txt") in str(raised)
     assert "raise ZeroDivisionError" in (tmp_path / "crash.txt").read_text()
+
+
+@pytest.mark.parametrize("name", ["stdout", "stderr"])
+def test_a_component_that_closes_a_stream_does_not_end_the_command(name, monkeypatch):
+    monkeypatch.setattr(sys, name, io.StringIO())
+
+    def command():
+        getattr(sys, name).close()
+        getattr(sys, name).write("text")
+        getattr(sys, name).flush()
+        return 3
+
+    assert run_command(command) == 3

@@ -45,3 +45,22 @@ def test_misuse_is_refused_with_the_remedy(name: str, dist: TaskDistribution):
     stranger = Task("other", 1, "test", 0, "test/0", task.params)
     with pytest.raises(ValueError, match=f"other@1, not to {name}@{dist.version}"):
         dist.make_env(stranger)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_a_non_finite_action_ends_a_single_environment_as_it_ends_a_batched_one(
+    name: str, dist: TaskDistribution, value: float
+):
+    env = dist.make_env(dist.tasks("test")[0])
+    start, _ = env.reset(seed=0)
+    if dist.spec.discrete:
+        with pytest.raises(ValueError, match="integers"):
+            env.step(value)
+        with pytest.raises(ValueError, match="integers"):
+            env.step(True)
+        return
+    action = np.zeros(dist.spec.action_dim)
+    action[0] = value
+    obs, reward, terminated, truncated, info = env.step(action)
+    np.testing.assert_array_equal(obs, start)
+    assert (reward, terminated, truncated, info["invalid"]) == (0.0, False, True, True)

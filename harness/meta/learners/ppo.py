@@ -337,9 +337,10 @@ class PPOLearner:
         self, state: LearnerState, reports: Sequence[CollectReport], info: dict[str, float]
     ) -> IterationInfo:
         target = self.settings.target_kl
-        if target and info["kl"] > 2 * target:
+        kl = info.get("kl", target)  # without a valid episode there is none, and no change
+        if target and kl > 2 * target:
             state.learning_rate = max(state.learning_rate / RATE_FACTOR, RATE_RANGE[0])
-        elif target and info["kl"] < target / 2:
+        elif target and kl < target / 2:
             state.learning_rate = min(state.learning_rate * RATE_FACTOR, RATE_RANGE[1])
         info["learning_rate"] = float(state.optimizer.param_groups[0]["lr"])
         if "log_std" in state.params:

@@ -290,3 +290,13 @@ def test_records_say_what_the_agent_declares():
     assert {(r.num_params, r.train_env_steps, r.adapter) for r in rows} == {(12, 3000, "adapt")}
     costs = {(r.shots, r.adaptation_steps, r.support_env_steps) for r in rows}
     assert costs == {(0, 0, 0), (2, 2, 2 * 3 * HORIZON)}
+
+
+@pytest.mark.parametrize("count", [-1, 2**63, 1.5, True])
+def test_a_declared_number_that_no_record_can_hold_is_the_agents_error(count):
+    class Boasting(Still):
+        num_params = count
+
+    source = AgentSource("mine", factory=Boasting)
+    with pytest.raises(AgentError, match="num_params"):
+        scoring.agent(DIST, EvalConfig(few_shot=(1,)), job(DIST, indices=(1,)), source, Clock())

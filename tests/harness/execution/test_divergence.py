@@ -105,6 +105,9 @@ DIVERGING = {
     "parameters": ("multitask", "--learning-rate", "1e37"),
     "deviation of the actions": ("oracle", "--learning-rate", "1e3"),
     "training episodes": ("maml", "--action-scale", "1e39"),
+    "episodes that a step size follows": (
+        *("multitask", "--action-scale", "1e39", "--target-kl", "0.1"),
+    ),
     "adaptation in training": ("maml", "--inner-lr", "1e38"),
     "adaptation when scored": ("finetune", "--inner-lr", "1e38"),
     "adaptation without training": ("scratch", "--inner-lr", "1e39"),
