@@ -34,7 +34,6 @@ from typing import Any
 
 __all__ = [
     "LABEL",
-    "REGISTRIES",
     "Origin",
     "PluginError",
     "Registry",
@@ -144,7 +143,6 @@ class Registry(dict[str, str]):
         super().__init__(entries)
         self.family, self.group = family, group
         self._built_in = dict(entries)
-        REGISTRIES[family] = self
 
     def names(self) -> tuple[str, ...]:
         """Return the registered names, and then those of installed packages."""
@@ -233,10 +231,6 @@ class Registry(dict[str, str]):
             )
 
 
-REGISTRIES: dict[str, Registry] = {}
-"""Every registry by family: ``policy``, ``learner``, ``adapter``, ``task_dist``, ``agent``."""
-
-
 @functools.lru_cache(maxsize=32)
 def _found(group: str, path: tuple[str, ...]) -> dict[str, list[importlib.metadata.EntryPoint]]:
     found: dict[str, list[importlib.metadata.EntryPoint]] = {}
@@ -274,7 +268,7 @@ def _module(place: str) -> ModuleType:
         try:
             with blamed(place, missing="install it; files beside a plug-in are not on the path"):
                 loader.exec_module(module)
-        except PluginError:
+        except BaseException:
             del sys.modules[name]
             raise
     return sys.modules[name]

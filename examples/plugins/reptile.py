@@ -101,7 +101,6 @@ class ReptileLearner:
             with torch.no_grad():
                 for name, theta in state.params.items():
                     theta -= self.settings.step_size * answer.gradient[name]
-            state.skipped = 0
         return state.finish_iteration(reports, {"grad_norm": size})
 
     def collect(

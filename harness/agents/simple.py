@@ -1,4 +1,4 @@
-"""The two shortest agents, which also show how one is written."""
+"""The shortest agents, which also show how one is written."""
 
 from __future__ import annotations
 

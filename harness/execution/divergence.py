@@ -54,7 +54,7 @@ def check_adapted(params: Params, shots: int) -> None:
 
 
 def check_training(curve: Sequence[Metrics], max_skipped: int, *, over: bool) -> None:
-    """Refuse to go on with a training that has stopped to learn.
+    """Refuse to go on with a training that no longer learns.
 
     Args:
         curve: every iteration so far.
@@ -76,7 +76,7 @@ def check_training(curve: Sequence[Metrics], max_skipped: int, *, over: bool) ->
 
 
 def without_effect(metrics: Metrics) -> str:
-    """Return why an iteration taught nothing; an empty text if it did."""
+    """Return why an iteration was cut short or had no data; an empty text if neither."""
     if metrics.skipped:
         return "an update was skipped, because its gradient was not finite"
     if not math.isfinite(metrics.post_return):

@@ -149,9 +149,15 @@ def _info(planned: PlannedCell) -> CellInfo:
         table=", ".join([cell.task_dist, *shown]),
         iterations=planned_iterations(cell, planned.config) if planned.trains else 0,
         checkpoint=str(planned.checkpoint or ""),
+        observes_task=_observes_task(planned),
         config=config,
         config_hash=config_hash(config),
     )
+
+
+def _observes_task(planned: PlannedCell) -> bool:
+    parts = planned.config.learner.values()
+    return any(learners.spec(part.kind).feeds_task for part in parts)
 
 
 def recorded(config: RunConfig) -> RunConfig:

@@ -117,9 +117,9 @@ def likelihood_ratio_loss(
 ) -> Float[Tensor, " N"]:
     """Return the importance-weighted surrogate −E[π/π_old · A].
 
-    Its gradient is the policy gradient. Unlike with ``log_prob · A``, its second derivative is
-    correct too, so the term of the meta-gradient that differentiates the inner update is unbiased
-    (arXiv 1810.06784, sec. 4).
+    Its gradient is the policy gradient. Unlike that of ``log_prob · A``, its second derivative
+    estimates the Hessian of the return: with low variance, and with a bias, since products of two
+    steps' scores are left out (arXiv 1810.06784, sec. 4 and 5).
     """
     ratio = torch.exp(log_probs - sampled_log_probs)
     return -masked_mean(ratio * advantages, mask)

@@ -125,7 +125,7 @@ class RunComparison:
 def compare(runs: Sequence[Path | str]) -> RunComparison:
     """Return the tables of several runs, sweeps and published folders together.
 
-    Rows of two runs with the same policy, learner and adapter are told apart by the run's name. A
+    Rows of two runs with the same policy and learner are told apart by the run's name. A
     table has the splits and numbers of shots that all its runs scored. Reference lines are those of
     the first run that has them.
 

@@ -124,42 +124,19 @@ def compiled_loop(
     if keep is not None:
         keep = keep.expand(tasks, length, batch, 1)[..., 0].bool()
     resets = no_resets if keep is None else keep
+    if x.data_ptr() != b.data_ptr():
+        x.copy_(b)
     if _varies(a):
-        if x.data_ptr() != b.data_ptr():
-            x.copy_(b)
         decays = a.expand(tasks, length, batch, state)
         _varying_loop(*arrays(decays, resets, start), keep is not None, reverse, x.numpy())
         return x
     fixed = arrays(a.expand(tasks, 1, 1, state)[:, 0, 0], resets, start)
-    if x.data_ptr() == b.data_ptr():
-        _loop_in_place(*fixed, keep is not None, reverse, x.numpy())
-    else:
-        _loop(*fixed, b.contiguous().numpy(), keep is not None, reverse, x.numpy())
+    _loop(*fixed, keep is not None, reverse, x.numpy())
     return x
 
 
-def _steps(a: Any, keep: Any, initial: Any, b: Any, resets: bool, reverse: bool, x: Any) -> None:
-    tasks, length, batch, state = b.shape
-    for n in range(tasks):
-        decay = a[n]
-        for step in range(length):
-            t = length - 1 - step if reverse else step
-            link = t + 1 if reverse else t
-            inputs, outputs = b[n, t], x[n, t]
-            previous = initial[n]
-            if step:
-                previous = x[n, t + 1] if reverse else x[n, t - 1]
-            for i in range(batch):
-                if resets and (link < length) and not keep[n, link, i]:
-                    for s in range(state):
-                        outputs[i, s] = inputs[i, s]
-                else:
-                    for s in range(state):
-                        outputs[i, s] = inputs[i, s] + decay[s] * previous[i, s]
-
-
-def _steps_in_place(a: Any, keep: Any, initial: Any, resets: bool, reverse: bool, x: Any) -> None:
-    """The same where x is b; only in this form does the compiler vectorise the inner loop."""
+def _steps(a: Any, keep: Any, initial: Any, resets: bool, reverse: bool, x: Any) -> None:
+    """Turn inputs x into states, in place: in this form the compiler vectorises the inner loop."""
     tasks, length, batch, state = x.shape
     for n in range(tasks):
         for step in range(length):
@@ -199,5 +176,4 @@ def _varying_steps(a: Any, keep: Any, initial: Any, resets: bool, reverse: bool,
 
 
 _loop = compiled(_steps)
-_loop_in_place = compiled(_steps_in_place)
 _varying_loop = compiled(_varying_steps)

@@ -1,4 +1,4 @@
-"""MAML for reinforcement learning, with the exact second-order meta-gradient by default.
+"""MAML for reinforcement learning, with the second-order meta-gradient by default.
 
 Meta-training finds parameters theta from which a shot, that is one policy-gradient step on newly
 collected support episodes, adapts to task i:
@@ -6,10 +6,11 @@ collected support episodes, adapts to task i:
     theta_i' = theta − alpha · ∇ L_in_i(theta)     inner step (arXiv 1703.03400, sec. 2.2)
     min_theta  mean_i L_out_i(theta_i')            meta-objective, on query episodes of theta_i'
 
-L_in is the likelihood-ratio surrogate, which makes the derivative through the inner step exact
-(J^LR of arXiv 1810.06784). ``outer="ppo"`` takes several Adam steps on a clipped L_out plus
-``inner_kl`` times the KL from the sampling policies: ProMP (same paper). ``outer="trpo"`` takes one
-natural-gradient step on the unclipped one: MAML as published (``trpo.py``).
+L_in is the likelihood-ratio surrogate (J^LR of arXiv 1810.06784), whose derivative through the
+inner step estimates the Hessian of the return with low variance and some bias. ``outer="ppo"``
+takes several Adam steps on a clipped L_out plus ``inner_kl`` times the KL from the sampling
+policies: ProMP (same paper). ``outer="trpo"`` takes one natural-gradient step on the unclipped one:
+MAML as published (``trpo.py``).
 """
 
 from __future__ import annotations
@@ -104,7 +105,7 @@ class MAMLSettings:
     init_std: Positive = 1.0
     """Initial standard deviation of the policy, in its own action units."""
     max_skipped: PositiveInt = 5
-    """Consecutive iterations cut short by a non-finite gradient at which the cell fails."""
+    """The cell fails after this many iterations in a row with a non-finite gradient."""
 
     def __post_init__(self) -> None:
         """Refuse combinations without a meaning.
@@ -354,9 +355,6 @@ def ppo_step(
             break
         state.adam_step(answer.gradient, min(1.0, settings.max_grad_norm / (size + 1e-6)))
         info = answer.losses.as_info() | {"grad_norm": size}
-    else:
-        # Not after each step: if only the second ever failed, the first would reset the count.
-        state.skipped = 0
     return info
 
 

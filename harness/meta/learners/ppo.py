@@ -117,7 +117,7 @@ class PPOSettings:
     init_std: Positive = 0.6
     """Initial standard deviation of the policy, in its own action units."""
     max_skipped: PositiveInt = 5
-    """Consecutive iterations cut short by a non-finite gradient at which the cell fails."""
+    """The cell fails after this many iterations in a row with a non-finite gradient."""
 
     @property
     def episodes_in_sequence(self) -> int:
@@ -131,7 +131,7 @@ class PPOSettings:
 
     @property
     def baseline(self) -> Literal["value"]:
-        """Advantages are always estimated with the value head."""
+        """Advantages are estimated with values, of the value head or the separate critic."""
         return "value"
 
     def resolved_bptt_steps(self, policy: str) -> int | Literal["whole"]:
@@ -309,7 +309,6 @@ class PPOLearner:
                 if not state.accepts(size):
                     return self._finished(state, reports, info)
                 state.adam_step(gradient)
-        state.skipped = 0
         return self._finished(state, reports, info)
 
     def _clipped(self, gradient: Params, steps: float) -> tuple[Params, float]:
@@ -328,20 +327,20 @@ class PPOLearner:
 
     def _set_learning_rate(self, state: LearnerState) -> None:
         done = self.setup.budget.fraction_done(state.iteration, state.env_steps)
-        falls_after = 1.0 - FINAL_PART if self.settings.target_kl else 0.0
-        rate = state.learning_rate * min(1.0, (1.0 - done) / (1.0 - falls_after))
+        falling = FINAL_PART if self.settings.target_kl else 1.0
+        rate = state.learning_rate * min(1.0, (1.0 - done) / falling)
         for group in state.optimizer.param_groups:
             group["lr"] = rate
 
     def _finished(
         self, state: LearnerState, reports: Sequence[CollectReport], info: dict[str, float]
     ) -> IterationInfo:
-        target = self.settings.target_kl
+        target, rate = self.settings.target_kl, state.learning_rate
         kl = info.get("kl", target)  # without a valid episode there is none, and no change
-        if target and kl > 2 * target:
-            state.learning_rate = max(state.learning_rate / RATE_FACTOR, RATE_RANGE[0])
-        elif target and kl < target / 2:
-            state.learning_rate = min(state.learning_rate * RATE_FACTOR, RATE_RANGE[1])
+        if target and kl > 2 * target and rate > RATE_RANGE[0]:
+            state.learning_rate = max(rate / RATE_FACTOR, RATE_RANGE[0])
+        elif target and kl < target / 2 and rate < RATE_RANGE[1]:
+            state.learning_rate = min(rate * RATE_FACTOR, RATE_RANGE[1])
         info["learning_rate"] = float(state.optimizer.param_groups[0]["lr"])
         if "log_std" in state.params:
             info["std"] = float(state.params["log_std"].exp().mean())

@@ -32,11 +32,13 @@ class LearnerState:
     returns: ScalarMoments
     normalize_obs: bool
     learning_rate: float
-    """Adam's step size before it falls at the end of training."""
+    """Adam's step size before the fall that training ends with."""
     iteration: int = 0
     env_steps: int = 0
     skipped: int = 0
-    """Updates skipped in a row because of a non-finite gradient."""
+    """Iterations in a row that a non-finite gradient cut short."""
+    _cut_short: bool = False
+    """Whether that happened in this iteration."""
 
     @classmethod
     def fresh(cls, params: Params, lr: float, obs_dim: int, normalize_obs: bool) -> LearnerState:
@@ -56,11 +58,9 @@ class LearnerState:
         )
 
     def accepts(self, gradient_norm: float) -> bool:
-        """Return whether to follow a gradient of this norm; count it if not."""
-        if math.isfinite(gradient_norm):
-            return True
-        self.skipped += 1
-        return False
+        """Return whether to follow a gradient of this norm; if not, the iteration is cut short."""
+        self._cut_short |= not math.isfinite(gradient_norm)
+        return not self._cut_short
 
     def adam_step(self, gradient: Params, scale: float = 1.0) -> None:
         """Take one Adam step along ``gradient * scale``."""
@@ -80,6 +80,8 @@ class LearnerState:
     ) -> IterationInfo:
         """Count the iteration and its data; return what the iteration reports."""
         self.iteration += 1
+        self.skipped = self.skipped + 1 if self._cut_short else 0
+        self._cut_short = False
         self.count(reports)
         pre = [value for report in reports for value in report.pre_returns]
         post = [value for report in reports for value in report.post_returns]

@@ -62,14 +62,12 @@ def trpo_step(state: LearnerState, max_kl: float) -> Generator[Request, list[Any
     if not state.accepts(info["grad_norm"]):
         return info
     if info["grad_norm"] == 0:
-        state.skipped = 0
         return before.as_info() | info
     direction = yield from conjugate_gradient(old, gradient)
     curvature = yield from sum_over_jobs(HessianVectorRequest(old, direction))
     length = (2 * max_kl / max(dot(direction, curvature.gradient), 1e-12)) ** 0.5
     if not state.accepts(length * norm(direction)):
         return before.as_info() | info
-    state.skipped = 0
     for attempt in range(BACKTRACKS):
         step = length * BACKTRACK_RATIO**attempt
         trial = {name: value - step * direction[name] for name, value in old.items()}

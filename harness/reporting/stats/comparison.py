@@ -30,11 +30,10 @@ from harness.reporting.stats.scores import (
     scores,
     usable_records,
 )
-from harness.reporting.store.manifest import CellInfo, Manifest
+from harness.reporting.store.manifest import Manifest
 from harness.types import REFERENCE, TASK_SHOWN
 from task_distributions.base import class_of
 
-ORACLE = "oracle"
 """Learner that observes the task."""
 FLAT = ("none", TASK_SHOWN)
 """Adapters whose rows score the same at every number of shots."""
@@ -106,15 +105,6 @@ class Comparison:
         return "success_0" in self.frame.columns
 
 
-def is_privileged(cell: CellInfo) -> bool:
-    """Return whether a cell's policy observes the task, whatever the label of its learner."""
-    chosen = cell.config.get("learner")
-    kinds = {cell.learner.partition(" ")[0]}
-    if isinstance(chosen, Mapping):
-        kinds |= {str(part["kind"]) for part in chosen.values() if "kind" in part}
-    return ORACLE in kinds
-
-
 def comparison_table(records: pd.DataFrame, manifest: Manifest) -> Comparison:
     """Return the tables of a run's complete cells, one per split, without captions.
 
@@ -136,12 +126,14 @@ def _with_gap(table: Comparison, test: pd.DataFrame, ood: pd.DataFrame) -> Compa
     rows = []
     for row_key in table.frame[list(ROW_KEY)].itertuples(index=False, name=None):
         row: dict[str, float] = {}
+        line = row_key[2] == REFERENCE  # the same at every shot count, and not trained
         for count in table.shots:
-            pair = [part.get(row_key, {}).get(count) for part in (inside, outside)]
+            scored = 0 if line else count
+            pair = [part.get(row_key, {}).get(scored) for part in (inside, outside)]
             found = [matrix for matrix in pair if matrix is not None]
             paired = len(found) == 2 and found[0].seeds == found[1].seeds
             gap = student(found[1].by_seed - found[0].by_seed) if paired else NO_ESTIMATE
-            row |= gap.columns(f"gap_{count}")
+            row |= (Estimate(gap.point) if line else gap).columns(f"gap_{count}")
         rows.append(row)
     gaps = pd.DataFrame(rows, index=table.frame.index)
     return replace(table, frame=pd.concat([table.frame, gaps], axis=1))
@@ -246,7 +238,7 @@ class _RowBuilder:
     def privileged(self) -> frozenset[RowKey]:
         """The rows that observe the task."""
         cells = self.manifest.cells.values()
-        names = {(c.task_dist, c.policy, c.learner) for c in cells if is_privileged(c)}
+        names = {(c.task_dist, c.policy, c.learner) for c in cells if c.observes_task}
         rows = self.competing
         return frozenset(row for row in rows if row[:3] in names or row[3] == TASK_SHOWN)
 

@@ -49,14 +49,14 @@ NO_ESTIMATE = Estimate(math.nan)
 def seed_means(values: Float[np.ndarray, "S T"]) -> Float[np.ndarray, " S"]:
     """Return the mean over tasks of each seed.
 
-    Tasks without a valid episode (NaN) on any seed are left out. A seed without any is NaN.
+    A task that some seed has no valid episode of (NaN) is left out for all of them, so that the
+    means are over the same tasks. A seed without any valid episode is NaN.
     """
-    usable = ~np.isnan(values)
-    values, usable = values[:, usable.any(axis=0)], usable[:, usable.any(axis=0)]
-    counts = usable.sum(axis=1)
-    sums = np.where(usable, values, 0.0).sum(axis=1)
+    alive = ~np.isnan(values).all(axis=1)
+    common = ~np.isnan(values[alive]).any(axis=0)
     means: Array = np.full(len(values), math.nan)
-    np.divide(sums, counts, out=means, where=counts > 0)
+    if common.any():
+        means[alive] = values[alive][:, common].mean(axis=1)
     return means
 
 
@@ -168,7 +168,7 @@ def improvement_by_seed(
 ) -> Float[np.ndarray, "Sx Sy T"]:
     """Return 1 where a seed of ``x`` beats a seed of ``y`` on a task, 0 where not, ½ for a tie.
 
-    Tasks without a valid episode on any seed are left out. The mean over seeds is Mann and
+    A task that some seed has no valid episode of is left out. The mean over seeds is Mann and
     Whitney's U statistic; that over tasks too is the probability of improvement (arXiv 2108.13264).
     """
     valid: Bool[np.ndarray, " T"] = ~(np.isnan(x).any(axis=0) | np.isnan(y).any(axis=0))

@@ -81,6 +81,8 @@ class CellInfo(Strict):
     """Outer iterations of its training."""
     checkpoint: str = ""
     """Path of the checkpoint that is scored instead of training."""
+    observes_task: bool = False
+    """Whether its policy is told the task, as an oracle is."""
     config: dict[str, Any]
     """Its complete configuration, with one policy, learner and seed."""
     config_hash: str

@@ -94,7 +94,7 @@ def info_of(cell: Cell, config: Mapping[str, Any] = CONFIG) -> CellInfo:
     names = {"policy": cell.policy, "learner": cell.learner, "seed": cell.seed}
     return CellInfo(
         **names, task_dist=cell.task_dist, table=cell.task_dist, iterations=3, config=whole,
-        config_hash=config_hash(whole),
+        config_hash=config_hash(whole), observes_task=cell.learner == "oracle",
     )  # fmt: skip
 
 

@@ -10,6 +10,7 @@ from harness.errors import ArtefactError
 from harness.reporting.rebuild import load_comparison
 from harness.reporting.stats.comparison import comparison_table
 from harness.reporting.stats.intervals import detectable_difference
+from harness.types import REFERENCE
 from tests.harness.reporting.synthetic_run import (
     DIST,
     REFERENCES,
@@ -19,6 +20,7 @@ from tests.harness.reporting.synthetic_run import (
     manifest_of,
     record,
     records_of,
+    references,
     row_of,
     score,
 )
@@ -57,14 +59,13 @@ def test_improvement_is_a_matrix_of_named_rows_without_privileged_ones():
     assert pairs["probability"].tolist() == [1.0, 0.0]
 
 
-def test_a_learner_is_privileged_by_its_kind_whatever_its_label():
+def test_a_row_is_privileged_if_it_observes_the_task_whatever_its_label():
     cells = expected_cells(learners=("maml", "told"))
     rows = [row for cell in cells for row in records_of(cell)]
     manifest = manifest_of(cells)
     for key, cell in manifest.cells.items():
         if cell.learner == "told":
-            config = cell.config | {"learner": {"told": {"kind": "oracle"}}}
-            manifest.cells[key] = cell.model_copy(update={"config": config})
+            manifest.cells[key] = cell.model_copy(update={"observes_task": True})
     table = comparison_table(frame_of(rows), manifest)
     assert {row[2] for row in table.privileged} == {"told"}
     assert set(table.improvement["over_learner"]) == {"maml"}
@@ -191,7 +192,7 @@ def test_without_shots_there_is_no_gain(tmp_path):
 
 def test_the_gap_to_the_test_tasks_is_paired_by_seed():
     cells = expected_cells()
-    rows = [row for cell in cells for row in records_of(cell)]
+    rows = [row for cell in cells for row in records_of(cell)] + references()
     ood = [
         dataclasses.replace(row, split="ood", task=f"ood/{row.task_index}", return_=row.return_ - 7)
         for row in rows
@@ -202,3 +203,6 @@ def test_the_gap_to_the_test_tasks_is_paired_by_seed():
     row = row_of(table.others[0], "gru")
     # The seeds differ by 0.5 each, their gaps do not.
     assert [row[f"gap_5{end}"] for end in ("", "_low", "_high")] == pytest.approx([-7.0] * 3)
+    line = row_of(table.others[0], "zero-action", REFERENCE)
+    assert [line["gap_0"], line["gap_5"]] == pytest.approx([-7.0] * 2)
+    assert np.isnan(line["gap_5_low"])
