@@ -30,7 +30,7 @@ from harness.reporting.stats.curves import with_curves
 from harness.reporting.store.files import write_atomically
 from harness.reporting.store.manifest import CELLS_DIR, Manifest
 from harness.reporting.store.records import read_curves, read_events, read_records
-from harness.types import AGENT, REFERENCE, Metrics
+from harness.types import AGENT, REFERENCE, REFERENCE_LINES, Metrics
 
 CELL_CONFIG = "cell.yaml"
 """File in a cell's folder from which ``harness.run --config`` plays the cell again."""
@@ -61,6 +61,7 @@ def sources(run: Path) -> list[TableSource]:
     strangers = set(records["cell"]) - manifest.entries.keys()
     if strangers:
         raise ArtefactError(f"{run}: records of cell {min(strangers)!r}, which is not in the run")
+    _check_names(run, manifest, records)
     found = []
     for name in manifest.tables:
         part = manifest.part(name)
@@ -70,6 +71,19 @@ def sources(run: Path) -> list[TableSource]:
         rows.loc[own, "learner"] = rows.loc[own, "cell"].map(learners)
         found.append(TableSource(name, part, rows))
     return found
+
+
+def _check_names(run: Path, manifest: Manifest, records: pd.DataFrame) -> None:
+    """Raise ArtefactError unless every record has the names that the manifest gives its cell."""
+    columns = ["task_dist", "dist_version", "seed", "policy", "learner"]
+    for key, *names in records[["cell", *columns]].drop_duplicates().itertuples(index=False):
+        entry = manifest.entries[key]
+        expected = [entry.task_dist, manifest.tables[entry.table].version, entry.seed]
+        lines = [[line, REFERENCE] for line in REFERENCE_LINES]
+        of_cell = [[entry.policy, entry.learner]] if key in manifest.cells else lines
+        if names[:3] != expected or names[3:] not in of_cell:
+            what = ", ".join(f"{c} {n!r}" for c, n in zip(columns, names, strict=True))
+            raise ArtefactError(f"{run}: cell {key!r} has records of something else ({what})")
 
 
 def load_tables(run: Path) -> list[Comparison]:

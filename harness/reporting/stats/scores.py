@@ -88,8 +88,11 @@ def _check_equal(name: str, records: pd.DataFrame, keys: list[str]) -> None:
     largest: frozenset = max(grids.values(), key=len, default=frozenset())
     # Where nothing is left to chance one episode is played: the others would repeat it.
     once = frozenset(row for row in largest if "query_episode" not in keys or row[-1] == 0)
+    first = records.groupby("cell")[list(ROW_KEY)].first()
+    rows = dict(zip(first.index, first.itertuples(index=False, name=None), strict=True))
+    of_row = {rows[cell]: grid for cell, grid in grids.items()}
     for cell, grid in grids.items():
-        if grid not in (largest, once):
+        if grid not in (largest, once) or grid != of_row[rows[cell]]:  # all seeds are alike in it
             raise ArtefactError(
                 f"cell {cell!r} of {name} was scored on {len(grid)} combinations of "
                 f"({', '.join(keys)}), another cell on {len(largest)} different ones: "

@@ -11,7 +11,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -60,7 +60,7 @@ class CellState(Strict):
     status: Status = "pending"
     reason: str = ""
     """Why it failed or was stopped."""
-    wall_seconds: float | None = None
+    wall_seconds: Annotated[float, Field(ge=0)] | None = None
     """Time its training and evaluation took, including the parts before a resumption."""
     revision: str = ""
     """Git revision of the code that played it last."""

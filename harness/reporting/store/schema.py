@@ -89,7 +89,7 @@ def check_records(table: pa.Table, cell: str) -> None:
     strangers = sorted(set(values["cell"]) - {cell})
     if strangers:
         raise ValueError(f"rows of cell {strangers[0]!r} in the records of cell {cell!r}")
-    _check_returns(values["return_"], values["invalid"].astype(bool))
+    _check_returns(values["return_"], values["invalid"].astype(bool), values["length_steps"])
     if not np.isfinite(table.column(REWARDS).combine_chunks().flatten().to_numpy()).all():
         raise ValueError("rewards holds a value that is not finite")
     seen: set[tuple[Any, ...]] = set()
@@ -108,9 +108,11 @@ def _check_column(name: str, kind: type, values: np.ndarray) -> None:
         raise ValueError("adapt_seconds is negative or not finite")
 
 
-def _check_returns(returns: np.ndarray, invalid: np.ndarray) -> None:
+def _check_returns(returns: np.ndarray, invalid: np.ndarray, lengths: np.ndarray) -> None:
     if np.isinf(returns).any():
         raise ValueError("return_ is infinite")
+    if (np.abs(returns) > lengths * float(np.finfo(np.float32).max)).any():
+        raise ValueError("return_ is larger than rewards in single precision can add up to")
     if (np.isnan(returns) & ~invalid).any():
         raise ValueError("return_ is NaN in an episode that is not marked invalid")
 
@@ -155,6 +157,8 @@ def read_parquet(path: Path, schema: pa.Schema | None = None) -> pa.Table:
         ArtefactError: the file is too large, not parquet, has other columns or holds nulls.
     """
     try:
+        if not path.is_file():  # opening a pipe blocks
+            raise ArtefactError(f"{path}: not a file")
         size = path.stat().st_size
         if size > MAX_BYTES:
             raise ArtefactError(f"{path}: {size} bytes; at most {MAX_BYTES}")

@@ -72,11 +72,11 @@ def curve_of(cell: Cell) -> list[Metrics]:
     ]
 
 
-def references() -> list[EvalRecord]:
+def references(seed: int = 0) -> list[EvalRecord]:
     """The measured reference lines of the run, as one file holds them."""
     rows = []
     for policy, value in zip(REFERENCE_LINES, (-12.0, -15.0), strict=True):
-        cell = Cell(DIST, policy, REFERENCE, 0)
+        cell = Cell(DIST, policy, REFERENCE, seed)
         changes = {"cell": REFERENCES, "adapter": "none", "num_params": 0, "train_env_steps": 0}
         rows += records_of(cell, (0,), return_=value, **changes)
     return rows
@@ -142,7 +142,7 @@ def make_run(
         )
     own = folder.cell(REFERENCES)
     own.write_state(CellState(status="ok"))
-    own.write_records(references())
+    own.write_records(references(seeds[0]))
     return folder
 
 

@@ -47,7 +47,8 @@ def another_run(path, learner="rl2", policy="gru", seeds=(0, 1, 2), **changes):
     plan = manifest_of(cells, config=config, **dist)
     plan.model_copy(update={"references": {}}).save(path)
     for cell in cells:
-        rows = [dataclasses.replace(r, return_=r.return_ + 5) for r in records_of(cell, (0, 1))]
+        scored = records_of(cell, (0, 1), dist_version=dist.get("version", 1))
+        rows = [dataclasses.replace(r, return_=r.return_ + 5) for r in scored]
         folder.cell(cell.id).write_state(CellState(status="ok"))
         folder.cell(cell.id).write_records(rows)
     return path

@@ -1,9 +1,13 @@
 """The files of a stranger's run: refused with exit code 5, and nothing is written outside."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
 
 from harness.cli import publish, status, sweep, tables
@@ -132,6 +136,33 @@ def test_a_malformed_parquet_file_is_refused(part, readers, capsys):
 
 def test_records_of_another_cell_are_refused(capsys):
     shutil.copy(RUN / "cells" / OTHER / "records.parquet", CELL / "records.parquet")
+    assert_refused(capsys, ("tables", "publish"))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("seed", 7), ("policy", "lstm"), ("learner", "rl2"), ("task_dist", "x"), ("dist_version", 2)],
+)
+def test_a_record_that_does_not_fit_its_cell_is_refused(name, value, capsys):
+    path = CELL / "records.parquet"
+    table = pq.read_table(path)
+    field = table.schema.field(name)
+    changed = pa.array([value, *table.column(name).to_pylist()[1:]], field.type)
+    pq.write_table(table.set_column(table.schema.get_field_index(name), field, changed), path)
+    assert_refused(capsys, ("tables", "publish"))
+
+
+def test_a_seed_that_lacks_an_episode_everywhere_is_refused(capsys):
+    path = CELL / "records.parquet"
+    table = pq.read_table(path)
+    pq.write_table(table.filter(pc.field("query_episode") == 0), path)
+    assert READERS["tables"]() == ExitCode.REFUSED
+    assert KEY in capsys.readouterr().err
+
+
+def test_a_pipe_in_place_of_records_is_refused(capsys):
+    (CELL / "records.parquet").unlink()
+    os.mkfifo(CELL / "records.parquet")
     assert_refused(capsys, ("tables", "publish"))
 
 

@@ -108,6 +108,7 @@ def test_records_come_back_in_one_order_whatever_order_they_were_written_in(fold
         ({"return_": math.nan}, "not marked invalid"),
         ({"return_": math.inf}, "infinite"),
         ({"return_": 1e999}, "infinite"),
+        ({"return_": -1e300}, "single precision"),
         ({"shots": 1.5}, "not of type int"),
         ({"shots": True}, "not of type int"),
         ({"success": 1}, "not of type bool"),
