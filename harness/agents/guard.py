@@ -68,7 +68,7 @@ def limited(method: str, seconds: float, call: Callable[[], Any]) -> Any:
     armed = armed and threading.current_thread() is threading.main_thread()
     try:
         if armed:
-            signal.setitimer(signal.ITIMER_REAL, seconds)
+            signal.setitimer(signal.ITIMER_REAL, seconds, 1.0)  # again, if it catches the error
         try:
             result = call()
         finally:

@@ -300,3 +300,16 @@ def test_a_declared_number_that_no_record_can_hold_is_the_agents_error(count):
     source = AgentSource("mine", factory=Boasting)
     with pytest.raises(AgentError, match="num_params"):
         scoring.agent(DIST, EvalConfig(few_shot=(1,)), job(DIST, indices=(1,)), source, Clock())
+
+
+def test_an_agent_that_catches_its_interruption_is_interrupted_again():
+    class Stubborn(Still):
+        def act(self, obs):
+            with contextlib.suppress(BaseException):
+                time.sleep(20)
+            time.sleep(20)
+
+    began = time.monotonic()
+    with pytest.raises(AgentError, match="act took longer than"):
+        played(Stubborn, limits=TimeLimits(act=0.05))
+    assert time.monotonic() - began < 20
