@@ -303,13 +303,15 @@ def test_a_declared_number_that_no_record_can_hold_is_the_agents_error(count):
 
 
 def test_an_agent_that_catches_its_interruption_is_interrupted_again():
+    finished = []
+
     class Stubborn(Still):
         def act(self, obs):
             with contextlib.suppress(BaseException):
                 time.sleep(20)
             time.sleep(20)
+            finished.append(True)
 
-    began = time.monotonic()
     with pytest.raises(AgentError, match="act took longer than"):
         played(Stubborn, limits=TimeLimits(act=0.05))
-    assert time.monotonic() - began < 20
+    assert not finished
