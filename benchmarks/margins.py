@@ -70,13 +70,14 @@ def _sweep(chosen: argparse.Namespace) -> dict[str, dict[str, object]]:
     return {
         "base": {
             "policy": [chosen.policy],
+            # Fed no more than multitask but the task: the margin is the worth of nothing else.
+            "learner": {"multitask": {}, "oracle": {"history": False}},
             "train": {"env_steps": chosen.env_steps},
             "evaluation": {"zero_shot": True, "splits": ["test"]},
             "execution": {"eval_every": "auto"},
         },
         "sweep": {
             "task_dist": chosen.task_dists,
-            "learner": ["multitask", "oracle"],
             "seed": chosen.seeds,
         },
     }

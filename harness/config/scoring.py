@@ -23,7 +23,7 @@ from harness.config.schema import (
     Splits,
 )
 from harness.errors import UsageError
-from harness.meta import learners
+from harness.meta import adapters, learners
 
 MEMORY_AND_GRADIENT = "memory+gradient"
 """The one adapter whose policy is fed its history although its learner's is not."""
@@ -97,7 +97,7 @@ class AdaptConfig(EvaluateConfig):
     adapt_steps: Positive = 5
     """Adaptation steps: shots, each a gradient step on its own support episodes (for a policy that
     adapts by memory, further support episodes). With --online: gradient steps per adaptation."""
-    adapter: Literal["gradient", "memory", "memory+gradient", "hybrid"] | None = None
+    adapter: Literal["gradient", "memory", "memory+gradient", "hybrid", "ppo"] | None = None
     """How the policy adapts; if not given, as its learner trained it, or by gradient where the
     learner does not adapt. Not with --online."""
     online: bool = False
@@ -113,15 +113,16 @@ class AdaptConfig(EvaluateConfig):
         """Return the checkpoint's configuration with everything given here in its place.
 
         Raises:
-            UsageError: the policy was trained on other inputs than the adapter feeds it.
+            UsageError: the policy was trained on other inputs than the adapter feeds it, or
+                without the value head that the adapter needs.
         """
         chosen = super().applied_to(stored)
         evaluation = replace(chosen.evaluation, few_shot=(self.adapt_steps,), zero_shot=False)
-        memory = any(learners.spec(part.kind).feeds_history for part in stored.learner.values())
-        trained = stored.adapter.kind
-        kind = self.adapter or trained
+        (part,) = stored.learner.values()
+        spec, trained = learners.spec(part.kind), stored.adapter.kind
+        memory, kind = spec.feeds_history, self.adapter or trained
         if kind in ("auto", "none"):
-            kind = "memory" if memory else "gradient"
+            kind = spec.adapter if adapters.spec(spec.adapter).adapts else "gradient"
         if kind != trained and not memory and MEMORY_AND_GRADIENT in (kind, trained):
             word = "with" if trained == MEMORY_AND_GRADIENT else "without"
             raise UsageError(
@@ -129,12 +130,18 @@ class AdaptConfig(EvaluateConfig):
                 f"{MEMORY_AND_GRADIENT}, which also feeds the policy its history. "
                 "Leave --adapter out"
             )
-        adapter = (
-            chosen.adapter
-            if kind == trained
-            else Component(kind, settings_class("adapter", kind)())
+        if adapters.spec(kind).uses_value_head and not spec.uses_value_head:
+            raise UsageError(
+                f"--adapter {kind}: trains the value head too, which {part.kind} leaves untrained. "
+                "Choose another adapter, or leave --adapter out"
+            )
+        if kind == trained:
+            return replace(chosen, evaluation=evaluation)
+        own = kind == spec.adapter
+        settings = (
+            spec.adapter_settings(part.settings) if own else settings_class("adapter", kind)()
         )
-        return replace(chosen, evaluation=evaluation, adapter=adapter)
+        return replace(chosen, evaluation=evaluation, adapter=Component(kind, settings))
 
     def check(self) -> None:
         """Refuse settings that would have no effect.

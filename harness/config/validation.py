@@ -357,6 +357,7 @@ def _check_effect(config: RunConfig, origins: Origins) -> None:
                 # A file that lists every setting, such as a cell's own, may list defaults.
                 if origin.startswith("--") or (origin and changed):
                     raise UsageError(f"{origin}: has no effect: {reason}")
+    _check_adapter_settings(config, origins)
     origin = origins.get(("execution", "eval_tasks"), "")
     if config.execution.eval_every == "never" and origin.startswith("--"):
         raise UsageError(f"{origin}: has no effect without --eval-every: leave one out")
@@ -371,6 +372,21 @@ def _check_effect(config: RunConfig, origins: Origins) -> None:
     if config.execution.backend == "local" and ("execution", "num_workers") in origins:
         origin = origins["execution", "num_workers"]
         raise UsageError(f"{origin}: has no effect with backend local: leave one out")
+
+
+def _check_adapter_settings(config: RunConfig, origins: Origins) -> None:
+    """Refuse a learner's settings for its own adapter where another component was chosen."""
+    kind = config.adapter.kind
+    for label, part in config.learner.items():
+        cls = adapters.settings_class(learners.spec(part.kind).adapter)
+        if kind == AUTO or not isinstance(part.settings, cls):
+            continue
+        for name in fields(cls):
+            origin = origins.get(("learner", label, name), "")
+            # One flag may set both.
+            if origin.startswith("--") and origin != origins.get(("adapter", name)):
+                remedy = f"--{kind}.{name.replace('_', '-')}, or leave out --adapter"
+                raise UsageError(f"{origin}: has no effect with --adapter {kind}: give {remedy}")
 
 
 def check_execution(execution: ExecutionConfig, origins: Origins) -> None:

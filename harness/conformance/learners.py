@@ -26,7 +26,6 @@ from harness.meta.learners.base import (
 )
 from harness.meta.learners.sums import PartialGradient, tree_sum
 from harness.meta.rollouts.episode_loop import Clock
-from harness.meta.rollouts.inputs import Goals, Inputs
 from harness.types import Cell
 from metarl_plugins import label_of
 from policies.base import Params
@@ -63,9 +62,9 @@ def make_setup(
     """Return a cell of ``learner`` with the settings of ``SMALL`` and those given."""
     spec, dist = learners.spec(learner), task_distributions.load(task_dist)
     chosen = spec.settings(**accepted(learner, SMALL) | settings)
+    own = adapter in (None, spec.adapter)
     adapter = adapter or spec.adapter
-    history = spec.feeds_history or adapters.spec(adapter).feeds_history
-    inputs = Inputs(dist.spec, history, Goals.of_distribution(dist) if spec.feeds_task else None)
+    inputs = spec.inputs(chosen, adapters.spec(adapter), dist)
     return CellSetup(
         cell=Cell(label_of(task_dist), label_of(policy), label_of(learner), 0),
         dist=dist,
@@ -80,7 +79,9 @@ def make_setup(
         learner=spec,
         settings=chosen,
         adapter=adapter,
-        adapter_settings=adapters.settings_class(adapter)(),
+        adapter_settings=spec.adapter_settings(chosen)
+        if own
+        else adapters.settings_class(adapter)(),
         budget=Budget(meta_iterations=100),
         normalize_obs=normalize_obs,
         train_tasks=tuple(range(len(dist.tasks("train")))),

@@ -10,7 +10,6 @@ from harness.config.protocol import used_tasks
 from harness.config.schema import RunConfig
 from harness.meta import adapters, learners
 from harness.meta.cell_setup import Budget, CellSetup
-from harness.meta.rollouts.inputs import Goals, Inputs
 from harness.types import Cell
 
 
@@ -21,10 +20,9 @@ def build_setup(cell: Cell, config: RunConfig) -> CellSetup:
     learner = learners.spec(chosen.kind)
     adapter, adapter_settings = config.adapter.kind, config.adapter.settings
     if adapter == AUTO:
-        adapter, adapter_settings = learner.adapter, adapters.settings_class(learner.adapter)()
-    history = learner.feeds_history or adapters.spec(adapter).feeds_history
-    goals = Goals.of_distribution(dist) if learner.feeds_task else None
-    inputs = Inputs(dist.spec, history, goals)
+        adapter = learner.adapter
+        adapter_settings = learner.adapter_settings(chosen.settings)
+    inputs = learner.inputs(chosen.settings, adapters.spec(adapter), dist)
     policy = policies.build(
         part.kind,
         obs_dim=inputs.dim,

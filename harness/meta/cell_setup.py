@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from harness.meta import adapters
@@ -12,7 +12,7 @@ from harness.meta.adapters.gradient import INNER_LR
 from harness.meta.learners.base import Learner, PolicySnapshot
 from harness.meta.rollouts.actor import Actor
 from harness.meta.rollouts.batch import AdvantageEstimator
-from harness.meta.rollouts.inputs import Inputs
+from harness.meta.rollouts.inputs import Goals, Inputs
 from harness.types import Cell
 from policies.base import Policy
 from task_distributions import Split, Task, TaskDistribution
@@ -59,14 +59,17 @@ class LearnerSpec:
 
     settings: type
     """Dataclass of its settings. Among them, acting and adapting read ``gamma``, ``gae_lambda``,
-    ``baseline``, ``action_scale``, ``init_std`` and, where there is one, ``inner_lr``."""
+    ``baseline``, ``action_scale``, ``init_std`` and, where there is one, ``inner_lr``. It may
+    extend the settings class of ``adapter``, which it then configures."""
     build: Callable[[CellSetup], Learner[Any]]
     adapter: str
     """The adapter it trains for; it scores the cell unless another one is asked for."""
     feeds_history: bool = False
     """Its policy is fed previous action, reward and boundary; memory outlives the episode."""
     feeds_task: bool = False
-    """Its policy is fed the task."""
+    """Its policy is fed the task, and with a setting ``history`` what ``feeds_history`` feeds."""
+    uses_value_head: bool = False
+    """It estimates advantages by the policy's value head, as some adapters do."""
     shared_training: str | None = None
     """A learner whose training is identical to the last bit; only the scoring differs."""
     trains: bool = True
@@ -80,7 +83,24 @@ class LearnerSpec:
             return True
         if adapter.trained_through:
             return self.follows_adapter
+        if adapter.uses_value_head and not self.uses_value_head:
+            return False
         return not self.feeds_task and adapter.feeds_history == self.feeds_history
+
+    def inputs(self, settings: Any, adapter: AdapterSpec, dist: TaskDistribution) -> Inputs:
+        """Return what its policy is fed if trained with ``settings`` and scored by ``adapter``."""
+        history = self.feeds_history or adapter.feeds_history
+        if not self.feeds_task:
+            return Inputs(dist.spec, history)
+        history = history or getattr(settings, "history", False)
+        return Inputs(dist.spec, history, Goals.of_distribution(dist))
+
+    def adapter_settings(self, settings: Any) -> Any:
+        """Return the settings of ``adapter``, from ``settings`` where they extend its class."""
+        cls = adapters.settings_class(self.adapter)
+        if not isinstance(settings, cls):
+            return cls()
+        return cls(**{field.name: getattr(settings, field.name) for field in fields(cls)})
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ REGISTRY = Registry(
         "memory": "harness.meta.adapters.memory:MEMORY",
         "memory+gradient": "harness.meta.adapters.gradient:MEMORY_AND_GRADIENT",
         "hybrid": "harness.meta.adapters.hybrid:HYBRID",
+        "ppo": "harness.meta.adapters.ppo:PPO",
     },
 )
 """Name -> ``module:AdapterSpec``."""

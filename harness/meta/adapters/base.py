@@ -74,3 +74,5 @@ class AdapterSpec:
     """Scores only policies that were trained through it."""
     adapts: bool = True
     """False if shots change nothing."""
+    uses_value_head: bool = False
+    """Scores only policies of learners that use the value head."""

@@ -7,9 +7,9 @@ keep the sequences they collected; each optimiser step asks every worker for its
 gradient on one minibatch, and the shares are added in a fixed order (``sums.py``).
 
 The controls put the results of ``maml`` and ``rl2`` in context: ``multitask`` is one policy for all
-tasks without adaptation; ``oracle`` is multitask with the task as an input, an estimate of what
-knowing the task is worth; ``finetune`` is multitask that takes plain gradient steps at test time;
-``scratch`` takes them from random weights.
+tasks without adaptation; ``oracle`` is fed the task, and the history that ``rl2`` is fed, an
+estimate of what knowing the task is worth; ``finetune`` is multitask that goes on training by PPO
+at test time, on the task's support episodes; ``scratch`` does so from random weights.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from torch import Tensor
 
 from harness import seeding
 from harness.meta import objectives
-from harness.meta.adapters.gradient import INNER_LR
 from harness.meta.adapters.memory import MemoryAdapter
 from harness.meta.adapters.none import NoAdapter
+from harness.meta.adapters.ppo import FinetuningSettings
 from harness.meta.cell_setup import CellSetup, LearnerSpec
 from harness.meta.learners.base import (
     CollectReport,
@@ -72,7 +72,7 @@ FINAL_PART = 0.1
 
 @dataclass(frozen=True)
 class PPOSettings:
-    """Settings of ``multitask`` and ``oracle``."""
+    """Settings of ``multitask``."""
 
     learning_rate: Positive = 1e-3
     """Adam step size at the start of training; it falls to zero linearly, unless there is a
@@ -185,11 +185,16 @@ class RL2Settings(PPOSettings):
 
 
 @dataclass(frozen=True)
-class FinetuneSettings(PPOSettings):
-    """Settings of ``finetune`` and ``scratch``."""
+class OracleSettings(PPOSettings):
+    """Settings of ``oracle``."""
 
-    inner_lr: Positive = INNER_LR
-    """Step size of the gradient step per shot."""
+    history: bool = True
+    """Feed the previous action, the previous reward and the start of the episode too, as to rl2."""
+
+
+@dataclass(frozen=True)
+class FinetuneSettings(PPOSettings, FinetuningSettings):
+    """Settings of ``finetune`` and ``scratch``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -457,9 +462,21 @@ def _advantage_statistics(reports: Sequence[CollectReport]) -> tuple[float, floa
 
 
 RL2 = LearnerSpec(settings=RL2Settings, build=PPOLearner, adapter="memory", feeds_history=True)
-MULTITASK = LearnerSpec(settings=PPOSettings, build=PPOLearner, adapter="none")
-ORACLE = LearnerSpec(settings=PPOSettings, build=PPOLearner, adapter="none", feeds_task=True)
-FINETUNE = LearnerSpec(
-    settings=FinetuneSettings, build=PPOLearner, adapter="gradient", shared_training="multitask"
+MULTITASK = LearnerSpec(
+    settings=PPOSettings, build=PPOLearner, adapter="none", uses_value_head=True
 )
-SCRATCH = LearnerSpec(settings=FinetuneSettings, build=PPOLearner, adapter="gradient", trains=False)
+ORACLE = LearnerSpec(
+    settings=OracleSettings,
+    build=PPOLearner,
+    adapter="none",
+    feeds_task=True,
+    uses_value_head=True,
+)
+FINETUNE = LearnerSpec(
+    settings=FinetuneSettings,
+    build=PPOLearner,
+    adapter="ppo",
+    shared_training="multitask",
+    uses_value_head=True,
+)
+SCRATCH = replace(FINETUNE, shared_training=None, trains=False)

@@ -73,6 +73,15 @@ REFUSED = [
     (["--learner", "rl2", "--adapter", "gradient"], ["--adapter", "gradient", "rl2", "memory"]),
     (["--learner", "maml", "--adapter", "memory"], ["--adapter", "memory", "maml"]),
     (["--learner", "rl2", "--adapter", "memory+gradient"], ["--adapter", "rl2"]),
+    (["--learner", "maml", "--adapter", "ppo"], ["--adapter", "ppo", "maml"]),
+    (
+        ["--learner", "finetune", "--adapter", "gradient", "--adapt-epochs", "3"],
+        ["--adapt-epochs", "--adapter gradient"],
+    ),
+    (
+        ["--learner", "finetune", "--adapter", "ppo", "--finetune.adapt-epochs", "3"],
+        ["--finetune.adapt-epochs", "--ppo.adapt-epochs"],
+    ),
     (["--adaptation-mode", "hybrid", "--learner", "rl2"], ["--adaptation-mode", "hybrid"]),
     (["--adaptation_mode", "both"], ["--adaptation-mode", "both", "standard"]),
     (["--adaptation-mode", "hybrid", "--adapter", "none"], ["--adaptation-mode", "--adapter"]),
@@ -222,7 +231,8 @@ def test_a_file_gives_scoring_its_evaluation_and_names_its_distribution(tmp_path
 
 
 @pytest.mark.parametrize(
-    ("learner", "adapter"), [("maml", "gradient"), ("rl2", "memory"), ("multitask", "gradient")]
+    ("learner", "adapter"),
+    [("maml", "gradient"), ("rl2", "memory"), ("multitask", "gradient"), ("finetune", "ppo")],
 )
 def test_adapt_uses_the_adapter_of_the_learner_or_a_gradient(tmp_path, learner, adapter):
     config = parse(["adapt", "--checkpoint", str(tmp_path), "--adapt-steps", "3"])

@@ -109,8 +109,8 @@ DIVERGING = {
         *("multitask", "--action-scale", "1e39", "--target-kl", "0.1"),
     ),
     "adaptation in training": ("maml", "--inner-lr", "1e38"),
-    "adaptation when scored": ("finetune", "--inner-lr", "1e38"),
-    "adaptation without training": ("scratch", "--inner-lr", "1e39"),
+    "adaptation when scored": ("finetune", "--adapt-learning-rate", "1e37"),
+    "adaptation without training": ("scratch", "--adapt-learning-rate", "1e36"),
     "updates": ("rl2", "--init-std", "1e-44"),
 }
 

@@ -44,11 +44,15 @@ def test_every_learner_is_scored_with_its_adapter(finished):
         "maml": "gradient",
         "rl2": "memory",
         "multitask": "none",
-        "finetune": "gradient",
-        "scratch": "gradient",
+        "finetune": "ppo",
+        "scratch": "ppo",
         "oracle": "none",
     }
     assert set(frame.shots) == {0, 1}
+    steps = frame.groupby("learner").adaptation_steps.agg(["min", "max"])
+    assert not steps["min"].any()
+    gradient = {"maml": 1, "finetune": 10, "scratch": 10}
+    assert steps["max"].to_dict() == {"rl2": 0, "multitask": 0, "oracle": 0} | gradient
 
 
 def test_every_trained_learner_took_the_same_number_of_steps(finished):

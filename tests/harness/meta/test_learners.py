@@ -6,7 +6,7 @@ from harness.conformance import learner_suite
 from harness.conformance.learners import accepted, iterate, make_setup
 from harness.meta import learners
 
-VARIANTS = ({}, {"baseline": "value"}, {"outer": "trpo", "policy": "lstm"})
+VARIANTS = ({}, {"baseline": "value"}, {"outer": "trpo", "policy": "lstm"}, {"history": False})
 
 for name in learners.names():
     for number, variant in enumerate(VARIANTS):
@@ -26,6 +26,13 @@ def test_episodes_that_never_end_early_are_all_counted(name):
     assert done.info["grad_norm"] > 0
     assert done.info["skipped_in_a_row"] == 0
     assert state.snapshot().return_scale > 1
+
+
+def test_the_oracle_is_fed_all_that_rl2_is_fed_and_the_task():
+    rl2, oracle = make_setup("rl2").inputs, make_setup("oracle").inputs
+    assert oracle.dim == rl2.dim + oracle.goals.dim
+    alone = make_setup("oracle", history=False).inputs
+    assert alone.dim == make_setup("multitask").inputs.dim + alone.goals.dim
 
 
 def test_an_unknown_learner_is_refused_by_name():
