@@ -47,6 +47,7 @@ pictures: install
 	$(BIN)/python docs/make_adaptation_picture.py
 	$(BIN)/python docs/make_imujoco_page.py
 	$(BIN)/python docs/make_page_pictures.py
+	$(BIN)/python docs/make_task_cards.py
 
 lint: install words
 	$(BIN)/ruff check .

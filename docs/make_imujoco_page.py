@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import copy
 import os
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from string import Template
 
@@ -37,7 +39,12 @@ HEAVIER, LIGHTER, LONGER, SHORTER, LIMITED = (
     (0.3, 0.4, 1.0, 1.0),
 )
 GREY, FLOOR = (0.72, 0.72, 0.72, 1.0), (0.9, 0.93, 0.9, 1.0)
-VIEWS = {"halfcheetah": (0.0, 0.5, 2.2, -8.0), "ant": (0.0, 0.65, 2.7, -50.0)}
+View = tuple[float, float, float, float]
+VIEWS: dict[str, View] = {
+    "halfcheetah": (0.0, 0.5, 2.2, -8.0),
+    "ant": (0.0, 0.65, 2.7, -50.0),
+    "walker2d": (0.0, 0.7, 2.2, -8.0),
+}
 """Robot -> x and z looked at in metres, distance in metres, elevation in degrees."""
 
 
@@ -45,7 +52,8 @@ def write_page() -> None:
     """Write the page and its pictures."""
     values = {}
     for anatomy, name in ((HALFCHEETAH_ANATOMY, "halfcheetah"), (ANT_ANATOMY, "ant")):
-        _contact_sheet(anatomy).save(DOCS / "images" / f"imujoco-{name}.png", optimize=True)
+        sheet = contact_sheet(anatomy, [None, *anatomy.variants()])
+        sheet.save(DOCS / "images" / f"imujoco-{name}.png", optimize=True)
         dist = task_distributions.load(f"imujoco-{name}")
         values[f"{name}_protocol"] = dist.protocol
         for split in task_distributions.SPLITS:
@@ -56,9 +64,9 @@ def write_page() -> None:
     (DOCS / "imujoco.md").write_text(page)
 
 
-def _contact_sheet(anatomy: Anatomy) -> Image.Image:
-    """Return the pictures of the base robot and of all variants on one sheet."""
-    tiles = [_tile(anatomy, variant) for variant in (None, *anatomy.variants())]
+def contact_sheet(anatomy: Anatomy, variants: Sequence[Variant | None]) -> Image.Image:
+    """Return the labelled pictures of robots on one sheet; None is the base robot."""
+    tiles = [_tile(anatomy, variant) for variant in variants]
     rows = -(-len(tiles) // COLUMNS)
     sheet = Image.new("RGB", (COLUMNS * WIDTH, rows * (HEIGHT + LABEL)), "white")
     for number, tile in enumerate(tiles):
@@ -69,33 +77,51 @@ def _contact_sheet(anatomy: Anatomy) -> Image.Image:
 
 def _tile(anatomy: Anatomy, variant: Variant | None) -> Image.Image:
     """Return one labelled picture in the start pose; of the base robot if ``variant`` is None."""
-    model = copy.copy(
+    model = in_grey(
         template(anatomy.robot).model if variant is None else build_model(anatomy, variant)
     )
-    model.geom_matid[:] = -1
-    model.geom_rgba[:] = GREY
-    model.geom_rgba[model.geom_bodyid == 0] = FLOOR
+    mark: Callable[[mujoco.MjvScene], None] | None = None
     if variant is not None:
         model.geom_rgba[model.geom_bodyid == _changed_body(anatomy, variant, model)] = _colour(
             variant
         )
+        if variant.quantity == "range":
+            mark = partial(_add_limits, model=model, joint=variant.part)
+    tile = Image.new("RGB", (WIDTH, HEIGHT + LABEL), "white")
+    tile.paste(picture(model, VIEWS[anatomy.prefix], (WIDTH - 2, HEIGHT), mark), (1, 0))
+    label = "base robot" if variant is None else variant.name.split("-", 1)[1]
+    ImageDraw.Draw(tile).text((5, HEIGHT), label, "black", ImageFont.load_default(13))
+    return tile
+
+
+def in_grey(model: mujoco.MjModel) -> mujoco.MjModel:
+    """Return a copy of ``model`` in one colour, on a pale floor."""
+    model = copy.copy(model)
+    model.geom_matid[:] = -1
+    model.geom_rgba[:] = GREY
+    model.geom_rgba[model.geom_bodyid == 0] = FLOOR
+    return model
+
+
+def picture(
+    model: mujoco.MjModel,
+    view: View,
+    size: tuple[int, int],
+    mark: Callable[[mujoco.MjvScene], None] | None = None,
+) -> Image.Image:
+    """Return a picture [pixels] of the start pose on white; ``mark`` may add to the scene."""
     camera = mujoco.MjvCamera()
-    x, z, camera.distance, camera.elevation = VIEWS[anatomy.prefix]
+    x, z, camera.distance, camera.elevation = view
     camera.lookat[:], camera.azimuth = (x, 0.0, z), 90.0
-    with mujoco.Renderer(model, 2 * HEIGHT, 2 * WIDTH) as renderer:  # then halved: smooth edges
+    with mujoco.Renderer(model, 2 * HEIGHT, 2 * WIDTH) as renderer:  # then reduced: smooth edges
         renderer.update_scene(_posed(model), camera)
-        if variant is not None and variant.quantity == "range":
-            _add_limits(renderer.scene, model, variant.part)
+        if mark:
+            mark(renderer.scene)
         for flag in (mujoco.mjtRndFlag.mjRND_SKYBOX, mujoco.mjtRndFlag.mjRND_REFLECTION):
             renderer.scene.flags[flag] = 0
         pixels = renderer.render()
     pixels[(pixels == 0).all(axis=2)] = 255  # above the horizon: white, as the lit floor is
-    frame = Image.fromarray(pixels)
-    tile = Image.new("RGB", (WIDTH, HEIGHT + LABEL), "white")
-    tile.paste(frame.resize((WIDTH - 2, HEIGHT), Image.Resampling.LANCZOS), (1, 0))
-    label = "base robot" if variant is None else variant.name.split("-", 1)[1]
-    ImageDraw.Draw(tile).text((5, HEIGHT), label, "black", ImageFont.load_default(13))
-    return tile
+    return Image.fromarray(pixels).resize(size, Image.Resampling.LANCZOS)
 
 
 def _changed_body(anatomy: Anatomy, variant: Variant, model: mujoco.MjModel) -> int:

@@ -136,7 +136,18 @@ class CartPoleSettings:
 
 
 def cartpole(settings: CartPoleSettings = CartPoleSettings()) -> CartPole:
-    """Return the distribution of carts and poles."""
+    """Balance a pole on a cart whose length, masses and force differ from task to task.
+
+    Equations, integration, start and limits are those of Gymnasium's CartPole, which has a half
+    length of 0.5 m, a pole of 0.1 kg, a cart of 1 kg and a force of 10 N; at its parameters the two
+    agree up to rounding. A control step is 20 ms. The ranges of length, pole mass and force are
+    those of Packer et al. (arXiv 1810.12282). A negative force means a reversed motor, as in a
+    quarter of the tasks.
+
+    Without reversed motors there is nothing to adapt to: one fixed rule (push right where
+    0.08 x' + t + 0.23 t' > 0, x being the position and t the angle) scores above 195 of 200. Its
+    score on the test tasks is the ``non-adaptive`` line.
+    """
     drawn = draw_tasks("cartpole", 1, RANGES, [OUTSIDE])
     return CartPole(
         name="cartpole",

@@ -38,7 +38,11 @@ class OneTask(Locomotion):
 
 
 def halfcheetah(settings: HalfCheetahSettings = HalfCheetahSettings()) -> OneTask:
-    """Run as fast as possible."""
+    """Run as fast as possible: Gymnasium's HalfCheetah-v5 for plain reinforcement learning.
+
+    Every split holds the same task, so scores measure the policy and not its generalisation. An
+    action beyond [-1, 1] costs its whole square. Episodes never terminate.
+    """
     params = (("gravity_scale", 1.0),)  # no change, the same in both tasks
     lists: dict[Split, tuple[Task, ...]] = {
         split: (Task("halfcheetah", 1, split, 0, f"{split}/0", params),)

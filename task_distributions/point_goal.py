@@ -142,15 +142,20 @@ class PointGoalSettings:
 
 
 def point_goal(settings: PointGoalSettings = PointGoalSettings()) -> PointGoal:
-    """Return the distribution of goals on the unit circle."""
+    """Move a point in the plane to a hidden goal on the unit circle.
+
+    A step moves it by up to 0.1 along each axis. Made for tests and tutorials: it trains in
+    minutes.
+    """
     drawn = draw_tasks("point_goal", 1, {"angle": (0.0, 2.0 * math.pi)})
     return _build("point_goal", drawn, settings, sparse=False)
 
 
 def point_goal_sparse(settings: PointGoalSettings = PointGoalSettings()) -> PointGoal:
-    """Return the distribution of sparse goals on the upper half of the circle.
+    """Search half of the unit circle for a hidden goal, with a reward only near it.
 
-    Tasks out of distribution have theirs on the lower half.
+    This is PEARL's sparse point robot (arXiv 1903.08254): one episode is too short to search the
+    whole half circle. Tasks out of distribution have their goals on the other half.
     """
     upper, lower = {"angle": (0.0, math.pi)}, {"angle": (math.pi, 2.0 * math.pi)}
     drawn = draw_tasks("point_goal-sparse", 1, upper, [lower])

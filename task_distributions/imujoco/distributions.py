@@ -120,7 +120,13 @@ class VariantFamily(Family):
 
 
 def imujoco_halfcheetah(settings: IMuJoCoSettings = IMuJoCoSettings()) -> Locomotion:
-    """Run as fast as possible on HalfCheetahs with one changed part.
+    """Run as fast as possible on HalfCheetahs with one changed part, which differs between tasks.
+
+    The mass or length of a limb or the range of a joint is multiplied by a factor; the policy is
+    not told which. Validation tasks have strengths between the published ones, tasks out of
+    distribution two changed limbs. ``docs/imujoco.md`` shows and lists every robot. Version 2 has
+    the official files instead of the reconstruction: ``--imujoco-xml DIR``, or the environment
+    variable ``IMUJOCO_XML_DIR``. Episodes never terminate.
 
     Raises:
         ValueError: the horizon is out of range, or a file in the folder cannot be used.
@@ -143,7 +149,12 @@ def imujoco_halfcheetah(settings: IMuJoCoSettings = IMuJoCoSettings()) -> Locomo
 
 
 def imujoco_ant(settings: IMuJoCoAntSettings = IMuJoCoAntSettings()) -> Locomotion:
-    """Run along x as fast as possible on Ants with one changed part; not part of iMuJoCo."""
+    """Run along x as fast as possible on Ants with one changed part, which differs between tasks.
+
+    The recipe of ``imujoco-halfcheetah`` on the Ant: ours, since iMuJoCo has none.
+    ``docs/imujoco.md`` shows and lists every robot. Episodes terminate when the torso leaves
+    heights from 0.2 to 1 m.
+    """
     horizon = resolve_horizon(settings.horizon, HORIZON)
     published = _reconstruct(ANT_ANATOMY)
     formula = (

@@ -140,42 +140,68 @@ def _draw(
 
 
 def halfcheetah_vel(settings: LocomotionSettings = LocomotionSettings()) -> Locomotion:
-    """Run at a target speed; the field's standard (ProMP, PEARL, VariBAD)."""
+    """Run at a target speed, which differs from task to task.
+
+    Targets, control cost and horizon are those of ProMP, PEARL, VariBAD and AMAGO (Finn et al. 2017
+    used U[0, 2]). v is the velocity along x over a control step and a the clipped action. Episodes
+    never terminate. One reward reveals the target, so a policy with memory adapts within its first
+    episode.
+    """
     family = Family(HALFCHEETAH, "velocity", tracking(control_cost=0.05))
     formula = "reward -|v - v*| - 0.05|a|^2, v* ~ U[0, 3] m/s"
     return _draw("halfcheetah-vel", family, formula, VELOCITY, settings, FASTER)
 
 
 def halfcheetah_vel_sparse(settings: LocomotionSettings = LocomotionSettings()) -> Locomotion:
-    """Run at a target speed that is rewarded only when it is nearly reached."""
+    """Run at a target speed that is rewarded only when it is nearly reached.
+
+    The speed has to be searched for. Episodes never terminate.
+    """
     family = Family(HALFCHEETAH, "velocity", sparse_tracking())
     formula = f"reward 1 - |v - v*| within {SPARSE_RADIUS} m/s of v*, else 0, v* ~ U[0, 3] m/s"
     return _draw("halfcheetah-vel-sparse", family, formula, VELOCITY, settings, FASTER)
 
 
 def ant_vel(settings: LocomotionSettings = LocomotionSettings()) -> Locomotion:
-    """Run along x at a target speed without falling."""
+    """Run along x at a target speed without falling; the speed differs from task to task.
+
+    The Ant is observed without contact forces (27 numbers), as in PEARL, and has no contact cost.
+    Episodes terminate when the torso leaves heights from 0.2 to 1 m. The bonus of 3 equals the
+    largest target, so that living never scores below dying.
+    """
     family = Family(ANT, "velocity", tracking(control_cost=0.005, bonus=3.0))
     formula = "reward -|v_x - v*| + 3 - 0.005|a|^2, v* ~ U[0, 3] m/s"
     return _draw("ant-vel", family, formula, VELOCITY, settings, FASTER)
 
 
 def walker2d_vel(settings: LocomotionSettings = LocomotionSettings()) -> Locomotion:
-    """Walk at a target speed without falling."""
+    """Walk at a target speed without falling; the speed differs from task to task.
+
+    Episodes terminate when the torso leaves heights from 0.8 to 2 m or leans by more than 1 rad.
+    The bonus of 3 equals the largest target, so that living never scores below dying.
+    """
     family = Family(WALKER2D, "velocity", tracking(control_cost=0.001, bonus=3.0))
     formula = "reward -|v - v*| + 3 - 0.001|a|^2, v* ~ U[0, 3] m/s"
     return _draw("walker2d-vel", family, formula, VELOCITY, settings, FASTER)
 
 
 def ant_dir(settings: LocomotionSettings = LocomotionSettings()) -> Locomotion:
-    """Run as fast as possible in a given direction of the plane."""
+    """Run as fast as possible in a direction of the plane that differs from task to task.
+
+    The Ant is observed without contact forces (27 numbers), as in PEARL, and has no contact cost.
+    Episodes terminate when the torso leaves heights from 0.2 to 1 m. The range is a full circle, so
+    nothing is out of distribution.
+    """
     family = Family(ANT, "angle", heading(control_cost=0.5, bonus=1.0))
     formula = "reward v.(cos t, sin t) + 1 - 0.5|a|^2, t ~ U[0, 2 pi)"
     return _draw("ant-dir", family, formula, (0.0, 2.0 * math.pi), settings)
 
 
 def halfcheetah_gravity(settings: LocomotionSettings = LocomotionSettings()) -> Locomotion:
-    """Run as fast as possible under scaled gravity."""
+    """Run as fast as possible under a gravity that differs from task to task.
+
+    Episodes never terminate.
+    """
     family = Family(HALFCHEETAH, "gravity_scale", forward(control_cost=0.1), scale_gravity)
     formula = "reward v - 0.1|a|^2, gravity x U[0.5, 1.5]"
     return _draw("halfcheetah-gravity", family, formula, SCALE, settings, BEYOND)
@@ -185,7 +211,8 @@ def ant_mass(settings: LocomotionSettings = LocomotionSettings()) -> Locomotion:
     """Run along x as fast as possible with legs of one side heavier than those of the other.
 
     After CaDM (arXiv 2005.06800), where the mass of two legs is multiplied and that of the others
-    divided.
+    divided. The Ant is observed without contact forces (27 numbers). Episodes terminate when the
+    torso leaves heights from 0.2 to 1 m.
     """
     family = Family(ANT, "log2_scale", forward(control_cost=0.5, bonus=1.0), scale_sides)
     formula = (

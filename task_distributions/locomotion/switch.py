@@ -120,7 +120,11 @@ _DEFAULTS = LocomotionSettings()
 
 
 def halfcheetah_vel_switch(settings: LocomotionSettings = _DEFAULTS) -> SwitchingLocomotion:
-    """Run at a target speed that changes during the episode."""
+    """Run at a target speed that changes during the episode, unannounced.
+
+    The second target replaces the first at a step that every episode draws. Episodes never
+    terminate.
+    """
     family = SwitchFamily(HALFCHEETAH, "velocity", tracking(control_cost=0.05))
     inside, outside = (
         {"velocity": bounds, "velocity_after": bounds} for bounds in (VELOCITY, OUTSIDE)
