@@ -431,7 +431,7 @@ def settings_of(name: str, factory: Callable[..., Any], keywords: Iterable[str] 
 
 
 def check_settings(name: str, cls: type[Any]) -> None:
-    """Refuse a settings class that is not a frozen dataclass with a default for every field.
+    """Refuse a settings class that is not a frozen dataclass with a valid default for every field.
 
     Raises:
         PluginError: it is not.
@@ -441,3 +441,21 @@ def check_settings(name: str, cls: type[Any]) -> None:
     for field in dataclasses.fields(cls):
         if field.default is field.default_factory is dataclasses.MISSING:
             raise PluginError(f"{name}: {cls.__name__}.{field.name} needs a default")
+    if reason := _invalid_default(cls):
+        raise PluginError(f"{name}: {cls.__name__} does not accept its own defaults: {reason}")
+
+
+@functools.cache
+def _invalid_default(cls: type[Any]) -> str:
+    """Return what is wrong with a default of a settings class; an empty text if nothing is."""
+    from pydantic import TypeAdapter, ValidationError
+
+    adapter = TypeAdapter(cls)
+    try:
+        adapter.validate_json(adapter.dump_json(cls(), warnings=False), strict=True)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        return f"{'.'.join(map(str, first['loc']))} is {first['input']!r}, {first['msg']}"
+    except ValueError as error:
+        return str(error)
+    return ""

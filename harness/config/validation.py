@@ -345,11 +345,21 @@ def _check_adapter(config: RunConfig, origins: Origins) -> None:
         )
 
 
+def _unused(family: Family, part: Component, config: RunConfig) -> Mapping[str, str]:
+    """Return the settings of a component that have no effect in this run, with the reason."""
+    unused: dict[str, str] = dict(getattr(part.settings, "unused", dict)())
+    discrete = open_distribution(config.task_dist, config.env).spec.discrete
+    if family == "learner" and discrete:
+        unused |= dict.fromkeys(("action_scale", "init_std"), "the actions are discrete")
+    return unused
+
+
 def _check_effect(config: RunConfig, origins: Origins) -> None:
     """Refuse settings that the user gave although other settings leave them without effect."""
-    for family in ("policy", "learner", "agent"):
+    families: tuple[Family, ...] = ("policy", "learner", "agent")
+    for family in families:
         for label, part in getattr(config, family).items():
-            unused: Mapping[str, str] = getattr(part.settings, "unused", dict)()
+            unused = _unused(family, part, config)
             default = settings_class(family, part.kind)()
             for name, reason in unused.items():
                 origin = origins.get((family, label, name), "")

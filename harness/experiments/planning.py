@@ -18,7 +18,7 @@ from harness.config.schema import RunConfig, config_as_dict
 from harness.config.sweep_file import PlannedCell
 from harness.config.validation import config_from_dict
 from harness.errors import ArtefactError, UsageError
-from harness.execution import checkpoint
+from harness.execution import checkpoint, heldout
 from harness.execution.cell_setup import planned_iterations
 from harness.meta import learners
 from harness.reporting.store.files import NAME
@@ -36,6 +36,7 @@ from harness.reporting.store.manifest import (
 from harness.reporting.store.provenance import elsewhere
 from harness.types import REFERENCE, Cell
 from metarl_plugins import split
+from task_distributions import TaskDistribution
 
 MAY_DIFFER = "single episodes may differ from those recorded there"
 PRETRAINED = "pretrained-"
@@ -199,8 +200,18 @@ def describe_distribution(config: RunConfig) -> DistInfo:
         protocol=dist.protocol,
         references=known.pop("test", {}),
         other_references=known,
+        eval_line=_eval_line(dist, config),
         has_success=dist.spec.has_success,
     )
+
+
+def _eval_line(dist: TaskDistribution, config: RunConfig) -> float | None:
+    """Return ``non-adaptive`` on the tasks that are scored while training, if there are any."""
+    tasks = dist.tasks("validation")
+    if config.execution.eval_every == "never" or not tasks:
+        return None
+    chosen = heldout.tasks_of(dist, config.execution.eval_tasks)
+    return dist.non_adaptive_return([tasks[index] for index in chosen])
 
 
 def cells_of(manifest: Manifest, execution: Mapping[str, Any]) -> list[PlannedCell]:

@@ -33,6 +33,13 @@ def without_settings(obs_dim, action_dim, discrete, init_std, settings):
 def without_size(*, action_dim, discrete, init_std, settings: MySettings):
     return None
 
+@dataclass(frozen=True)
+class WrongDefault(GRUSettings):
+    slope: int = 0.5
+
+def wrong_default(*, obs_dim, action_dim, discrete, init_std, settings: WrongDefault):
+    return None
+
 def returns_none(*, obs_dim, action_dim, discrete, init_std, settings: MySettings):
     return None
 """
@@ -142,6 +149,7 @@ def test_the_origin_of_an_entry_point_is_its_package(package):
         ("my_policy.py:without_settings", "annotated"),
         ("my_policy.py:without_size", "obs_dim"),
         ("my_policy.py:MySettings", "settings"),
+        ("my_policy.py:wrong_default", "slope is 0.5"),
         ("my_policy.py:POLICY", "has no 'POLICY'"),
     ],
 )

@@ -112,14 +112,13 @@ def _gain_grid(table: Comparison, competitors: Sequence[Row]) -> Grid:
 
 def _curve_grid(table: Comparison, competitors: Sequence[Row]) -> Grid:
     digits = decimals(_numbers(competitors, ["validation_area"]))
-    line = next((row["line"] for row in competitors if row["line"]), "")
     rows = []
     for row in competitors:
         steps = row["steps_to_line"]
         reached = "never" if steps == math.inf else short_count(steps)
         area = estimate_cell(row, "validation_area", digits)
         rows.append((row_label(table, row), area, (reached, "")))
-    header: list[TextCell] = [("area under curve", ""), ("steps to exceed", line)]
+    header: list[TextCell] = [("area under curve", ""), ("steps to exceed", "non-adaptive")]
     title = f"On validation tasks while training, {shot_label(table.shots[-1])}"
     return Grid(title, (ROW_HEADER, *header), tuple(rows))
 

@@ -16,10 +16,7 @@ import pandas as pd
 from harness.reporting.stats.comparison import Comparison
 from harness.reporting.stats.intervals import NO_ESTIMATE, student
 from harness.reporting.store.manifest import Manifest
-from harness.types import REFERENCE, Metrics
-
-LINES = ("non-adaptive", "zero-action")
-"""Reference lines that a row's curve is timed against: the first of these that the table has."""
+from harness.types import Metrics
 
 
 def area(curve: Sequence[Metrics]) -> float:
@@ -48,13 +45,15 @@ def with_curves(
 ) -> Comparison:
     """Return the table with ``validation_area`` and ``steps_to_line``, where curves have scores.
 
-    ``steps_to_line`` is the median over seeds of the steps to the first score above ``line``, inf
-    where half of the seeds never get there.
+    ``steps_to_line`` is the median over seeds of the steps to the first score above the best return
+    of behaviour that is the same on all the tasks scored; inf where half of the seeds never get
+    there, NaN where that return is not known.
     """
     scored = {key: curve for key, curve in curves.items() if len(_points(curve)[0])}
     if not manifest.cells.keys() & scored.keys():
         return table
-    name, line = _line(table.frame)
+    (info,) = manifest.distributions
+    line = info.eval_line
     rows = []
     for policy, learner in zip(table.frame["policy"], table.frame["learner"], strict=True):
         own = [
@@ -63,16 +62,8 @@ def with_curves(
             if (cell.policy, cell.learner) == (policy, learner) and key in scored
         ]
         found = student(np.array([area(curve) for curve in own])) if own else NO_ESTIMATE
-        steps = [steps_above(curve, line) for curve in own]
-        rows.append(
-            found.columns("validation_area")
-            | {"line": name, "steps_to_line": np.median(steps) if steps and name else math.nan}
-        )
+        steps = [] if line is None else [steps_above(curve, line) for curve in own]
+        reached = float(np.median(steps)) if steps else math.nan
+        rows.append(found.columns("validation_area") | {"steps_to_line": reached})
     frame = pd.concat([table.frame, pd.DataFrame(rows, index=table.frame.index)], axis=1)
     return dataclasses.replace(table, frame=frame)
-
-
-def _line(frame: pd.DataFrame) -> tuple[str, float]:
-    lines = frame[frame["learner"] == REFERENCE].set_index("policy")["return_0"]
-    name = next((name for name in LINES if name in lines), "")
-    return name, float(lines[name]) if name else math.nan

@@ -45,6 +45,8 @@ class DistInfo(Strict):
     """Analytic reference lines by name, e.g. ``non-adaptive``; measured ones are records."""
     other_references: dict[str, dict[str, float]] = Field(default_factory=dict)
     """The same on the tasks of other splits, where they are scored."""
+    eval_line: float | None = None
+    """``non-adaptive`` on the validation tasks that are scored while training."""
     has_success: bool = False
     """Whether its tasks distinguish success from failure."""
 
@@ -289,7 +291,9 @@ class Manifest(Strict):
 
     def _check_tables(self, other: Manifest) -> None:
         for name, info in self.tables.items():
-            if other.tables.get(name, info) != info:
+            again = other.tables.get(name, info)
+            # How many tasks are scored while training changes no number of a table.
+            if again.model_copy(update={"eval_line": info.eval_line}) != info:
                 raise UsageError(
                     f"cannot continue: {info.name} was defined differently when the run began "
                     f"({info.protocol}). Start a new run with another --name"

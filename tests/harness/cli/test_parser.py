@@ -64,6 +64,7 @@ REFUSED = [
     (["--learner", "rl2", "--rl2.first-order"], ["--rl2.first-order", "first_order", "maml"]),
     (["--learner", "rl2", "--adaptation-steps", "7"], ["--adaptation-steps", "maml"]),
     (["--learner", "maml", "--minibatches", "3"], ["--minibatches", "rl2"]),
+    (["--task-dist", "cartpole", "--maml.action-scale", "1"], ["--maml.action-scale", "discrete"]),
     (["--gru.hidden-dimm", "3"], ["--gru.hidden-dimm", "hidden_dim"]),
     (["--buffer_size", "5000"], ["--buffer-size", "hybrid"]),
     (["--zero-shot", "--episodes-per-shot", "4"], ["--episodes-per-shot", "zero_shot"]),

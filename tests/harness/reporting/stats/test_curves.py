@@ -49,7 +49,7 @@ def test_steps_count_to_the_first_score_above_the_line():
 def test_rows_have_the_area_of_their_seeds_and_the_median_steps():
     cells = expected_cells()
     rows = [row for cell in cells for row in records_of(cell)]
-    manifest = manifest_of(cells)
+    manifest = manifest_of(cells, eval_line=-12.0)
     table = comparison_table(frame_of([*rows, *references()]), manifest)
     assert "validation_area" not in with_curves(table, manifest, {}).frame
     height = {"ssm": -20.0, "gru": -10.0}
@@ -61,9 +61,12 @@ def test_rows_have_the_area_of_their_seeds_and_the_median_steps():
     gru, ssm = row_of(found, "gru"), row_of(found, "ssm")
     assert ssm["validation_area"] == pytest.approx(-15.25)
     assert ssm["validation_area_low"] < ssm["validation_area"] < ssm["validation_area_high"]
-    assert (gru["line"], gru["steps_to_line"], ssm["steps_to_line"]) == ("zero-action", 100, 301)
+    assert (gru["steps_to_line"], ssm["steps_to_line"]) == (100, 301)
     (grid,) = [grid for grid in grids(found) if "validation tasks" in grid.title]
     assert [cells[-1][0] for cells in grid.rows] == ["301", "100"]
+    unknown = with_curves(table, manifest_of(cells), curves)
+    (grid,) = [grid for grid in grids(unknown) if "validation tasks" in grid.title]
+    assert [cells[-1][0] for cells in grid.rows] == ["–", "–"]
 
 
 def test_a_run_without_scores_has_no_such_columns(tmp_path):
