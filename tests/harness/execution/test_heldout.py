@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from functools import partial
 
 import pytest
 import torch
@@ -77,10 +78,9 @@ def test_the_scores_are_those_of_the_validation_tasks_after_every_number_of_shot
     curve, _, _ = _train(_config(eval_every=2 * STEPS, eval_tasks=3))
     assert {job.split for job, _ in jobs} == {"validation"}
     assert [i for job, _ in jobs for i in job.task_indices] == [0, 1, 2] * 2
-    phases = {
-        scoring.plan_of(evaluation, build_setup(job.cell, _config()).scoring_adapter(), job).phase
-        for job, evaluation in jobs
-    }
+    setup = build_setup(jobs[0][0].cell, _config())
+    plan = partial(scoring.plan_of, setup.dist.spec, adapter=setup.scoring_adapter())
+    phases = {plan(evaluation=evaluation, job=job).phase for job, evaluation in jobs}
     assert phases == {"validate/validation"}  # a branch of the seed tree of its own
     assert {evaluation.query_episodes for _, evaluation in jobs} == {1}
     last = curve[-1]

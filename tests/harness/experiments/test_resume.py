@@ -52,7 +52,7 @@ def test_a_run_is_resumed_with_nothing_typed_again(monkeypatch):
 def test_execution_settings_may_change_on_the_way(monkeypatch):
     stopped_after(monkeypatch, 1)
     assert resume(Path("results/x"), Listener(), checkpoint_every=7, ckpt_dir=Path("c")) == 0
-    assert sorted(path.name for path in Path("c").iterdir()) == ["latest.npz", "step_3.npz"]
+    assert sorted(path.name for path in Path("c").glob("[!.]*")) == ["latest.npz", "step_3.npz"]
     assert manifest().cells[CELL].status == "ok"
 
 
