@@ -208,10 +208,10 @@ def _rewards(records: pd.DataFrame) -> pd.DataFrame:
 def _power(competing: Scores, shots: int) -> tuple[float, float]:
     """Return the standard deviation between seeds and what difference they could have shown.
 
-    Both are NaN unless some row has two seeds. The fewest seeds of a row count.
+    Both are NaN unless some row has two seeds that differ. The fewest seeds of a row count.
     """
     means = [matrices[shots].by_seed for matrices in competing.values() if shots in matrices]
-    means = [row for row in means if len(row) > 1 and not np.isnan(row).any()]
+    means = [row for row in means if len(row) > 1 and np.ptp(row) > 0]  # not where one is NaN
     if not means:
         return math.nan, math.nan
     freedom = sum(len(row) - 1 for row in means)
@@ -378,9 +378,7 @@ def _insert_success(
         for count in shots[1:]:
             paired = count in matrices and 0 in matrices
             gain = difference(matrices[count], matrices[0]) if paired else NO_ESTIMATE
-            # Equal gains of all seeds are most often 0 of none and none of 0.
-            certain = gain.low == gain.high
-            row |= (Estimate(gain.point) if certain else gain).columns(f"success_gain_{count}")
+            row |= gain.columns(f"success_gain_{count}")
         rows.append(row)
     position = list(frame.columns).index(f"return_{shots[-1]}_high") + 1
     left, right = frame.iloc[:, :position], frame.iloc[:, position:]

@@ -63,13 +63,15 @@ def seed_means(values: Float[np.ndarray, "S T"]) -> Float[np.ndarray, " S"]:
 def student(means: Float[np.ndarray, " S"]) -> Estimate:
     """Return the mean of the seeds with Student's t interval; no interval for one seed.
 
-    One seed without a valid episode makes the estimate NaN: the others are not a sample of all.
+    Seeds that are all equal are copies, such as the returns of fixed actions from a fixed start, or
+    the gains of a policy that does not adapt: they have no interval either. One seed without a
+    valid episode makes the estimate NaN: the others are not a sample of all.
     """
     seeds = len(means)
     if not seeds or np.isnan(means).any():
         return NO_ESTIMATE
     point = float(means.mean())
-    if seeds < 2:
+    if seeds < 2 or not np.ptp(means):
         return Estimate(point)
     quantile = special.stdtrit(seeds - 1, (1 + CONFIDENCE) / 2)
     half = float(quantile * means.std(ddof=1) / math.sqrt(seeds))
@@ -97,10 +99,8 @@ def estimate_difference(
         return estimate(first - second)
     x, y = seed_means(first), seed_means(second)
     point = float(x.mean() - y.mean())
-    if math.isnan(point) or min(len(x), len(y)) < 2:
+    if math.isnan(point) or min(len(x), len(y)) < 2 or not (np.ptp(x) or np.ptp(y)):
         return Estimate(point)
-    if not (np.ptp(x) or np.ptp(y)):
-        return Estimate(point, point, point)
     interval = stats.ttest_ind(x, y, equal_var=False).confidence_interval(CONFIDENCE)
     return Estimate(point, float(interval.low), float(interval.high))
 
@@ -118,9 +118,9 @@ def estimate_rate(values: Float[np.ndarray, "S T"], classes: Sequence[str]) -> E
     """
     means = class_means(values, classes)
     found = estimate(means)
-    if math.isnan(found.low):
+    if math.isnan(found.point) or len(means) < 2:
         return found
-    if found.low == found.high:
+    if math.isnan(found.low):
         trials = int((~np.isnan(means).all(axis=0)).sum())
         return Estimate(found.point, *wilson(found.point, trials))
     return Estimate(found.point, max(found.low, 0.0), min(found.high, 1.0))
