@@ -110,8 +110,8 @@ def image_of(window, name):
 def test_train_load_adapt_and_watch(window, served):
     _, storage, _ = served
     choose(window, "task-dist", "point_goal")
-    window.locator("#policies").get_by_label("ssm").uncheck()
-    window.locator("#policies").get_by_label("gru").check()
+    window.locator("#policies").get_by_label("ssm", exact=True).uncheck()
+    window.locator("#policies").get_by_label("gru", exact=True).check()
     window.locator("#backend").get_by_label("one process").check()
     window.locator("#train").click()
     wait_for_text(window, "train-status", "^Running")
@@ -179,7 +179,7 @@ def test_errors_are_shown_as_sentences(window, served, tmp_path):
     window.locator("#shots textarea, #shots input").first.fill("one")
     window.locator("#train").click()
     assert "whole numbers above 0" in wait_for_message(window, "train", "Error: shots: 'one'")
-    window.locator("#policies").get_by_label("ssm").uncheck()
+    window.locator("#policies").get_by_label("ssm", exact=True).uncheck()
     window.locator("#train").click()
     message = wait_for_message(window, "train", "Error: no policy")
     assert message == "Error: no policy is selected: tick at least one."
