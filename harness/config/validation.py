@@ -317,8 +317,8 @@ def check(config: RunConfig, origins: Origins) -> None:
     _refuse_duplicates(config.seed, ("seed",), origins)
     _refuse_duplicates(config.evaluation.splits, ("evaluation", "splits"), origins)
     _check_adapter(config, origins)
-    _check_effect(config, origins)
     _check_tasks(config, origins)
+    _check_effect(config, origins)
     check_execution(config.execution, origins)
 
 

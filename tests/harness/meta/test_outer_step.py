@@ -170,6 +170,7 @@ def test_trpo_step_with_a_non_finite_curvature_is_skipped_and_counted():
     worker.matrix = worker.matrix * math.nan
     drive(trpo_step(state, 0.01), worker)
     assert torch.equal(joined(state.params), start)
+    state.finish_iteration([], {})
     assert state.skipped == 1
 
 
@@ -205,6 +206,7 @@ def test_a_non_finite_gradient_is_skipped_and_counted(outer_step, bad):
     for skipped in (1, 2):
         _, kinds = drive(step_of(state, settings), gradient_of(bad))
         assert kinds == [GradientRequest]
+        state.finish_iteration([], {})
         assert state.skipped == skipped
         assert same(adam_bytes(state)[0], before)
 
@@ -214,6 +216,7 @@ def test_a_finite_gradient_forgives_the_skipped_ones():
     settings = MAMLSettings(outer_updates=1)
     for value in (math.nan, 1.0, math.nan, 1.0):
         drive(ppo_step(state, settings), gradient_of(value))
+        state.finish_iteration([], {})
     assert state.skipped == 0
 
 
@@ -227,6 +230,7 @@ def test_a_second_step_that_is_always_nan_is_counted_too():
 
     for skipped in (1, 2):
         drive(ppo_step(state, settings), answers)
+        state.finish_iteration([], {})
         assert state.skipped == skipped
 
 
