@@ -196,6 +196,7 @@ def test_the_help_lists_the_settings_of_the_chosen_agents(capsys):
     assert "--learner" not in text
 
 
+@pytest.mark.slow
 @pytest.mark.ray
 @pytest.mark.faults
 def test_on_ray_an_agent_that_hangs_fails_its_own_row_and_the_records_are_the_same(place):

@@ -107,6 +107,7 @@ open("inside", "w").close()
 """
 
 
+@pytest.mark.slow
 @pytest.mark.ray
 @pytest.mark.usefixtures("_ray")
 def test_a_stranger_without_the_token_does_not_get_into_our_ray(tmp_path):

@@ -230,6 +230,7 @@ def test_an_empty_sample_and_weights_that_are_not_finite_fail_the_cell(start, mo
         learner.advance()
 
 
+@pytest.mark.slow
 @pytest.mark.ray
 @pytest.mark.usefixtures("_ray", "workplace")
 def test_a_run_of_rllib_is_a_complete_run():
