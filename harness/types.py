@@ -22,6 +22,11 @@ REFERENCE_LINES = ("zero-action", "random-action")
 """Policies of the measured reference lines, which any learner must beat."""
 
 
+@dataclass(frozen=True)
+class NoSettings:
+    """Settings of a component that has none."""
+
+
 @dataclass(frozen=True, slots=True)
 class Episodes:
     """E episodes on each of N tasks, padded to the horizon; ``mask`` marks the real steps.

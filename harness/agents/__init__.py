@@ -9,6 +9,7 @@ from typing import Any
 
 from harness.agents.guard import TimeLimits
 from harness.agents.protocol import Agent, AgentError, TaskEpisodes, has
+from harness.types import NoSettings
 from metarl_plugins import PluginError, Registry, blamed, settings_of
 
 __all__ = [
@@ -16,7 +17,6 @@ __all__ = [
     "Agent",
     "AgentError",
     "AgentSource",
-    "NoSettings",
     "TaskEpisodes",
     "TimeLimits",
     "as_agent",
@@ -40,11 +40,6 @@ REGISTRY = Registry(
 )
 """Name -> ``module:factory``. A factory takes nothing, or ``settings``, annotated with a frozen
 dataclass whose fields all have defaults; it returns an agent that has played nothing yet."""
-
-
-@dataclass(frozen=True)
-class NoSettings:
-    """Settings of an agent that has none."""
 
 
 def names() -> tuple[str, ...]:
@@ -91,7 +86,7 @@ class AgentSource:
 
     kind: str
     """Its name."""
-    settings: Any = NoSettings()
+    settings: Any = field(default_factory=NoSettings)
     limits: TimeLimits = field(default_factory=TimeLimits)
     factory: Callable[[], Any] | None = None
     """Makes the agent in place of what the name stands for."""

@@ -23,6 +23,7 @@ import task_distributions
 from harness import agents
 from harness.config.plugins import REGISTRIES
 from harness.meta import adapters, learners
+from harness.types import NoSettings
 from metarl_plugins import PluginError, Registry, split
 
 Family = Literal["policy", "learner", "agent", "adapter", "env"]
@@ -43,11 +44,6 @@ class Component:
     def as_dict(self) -> dict[str, Any]:
         """Return the kind and the settings as JSON values."""
         return {"kind": self.kind, **settings_as_dict(self.settings)}
-
-
-@dataclass(frozen=True)
-class NoSettings:
-    """Settings of a component that has none."""
 
 
 def _adapter_settings(kind: str) -> type:

@@ -348,8 +348,7 @@ def _check_adapter(config: RunConfig, origins: Origins) -> None:
 def _unused(family: Family, part: Component, config: RunConfig) -> Mapping[str, str]:
     """Return the settings of a component that have no effect in this run, with the reason."""
     unused: dict[str, str] = dict(getattr(part.settings, "unused", dict)())
-    discrete = open_distribution(config.task_dist, config.env).spec.discrete
-    if family == "learner" and discrete:
+    if family == "learner" and open_distribution(config.task_dist, config.env).spec.discrete:
         unused |= dict.fromkeys(("action_scale", "init_std"), "the actions are discrete")
     return unused
 

@@ -9,6 +9,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 
 from harness.meta.rollouts.batch import Batch
+from harness.types import NoSettings
 from policies.base import Params, Policy
 
 
@@ -54,11 +55,6 @@ class Adapter(Protocol):
         ``params`` [1, ...] or [N, ...] are those that collected the shot, and are not changed.
         """
         ...
-
-
-@dataclass(frozen=True)
-class NoSettings:
-    """Settings of an adapter without any."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -74,13 +74,13 @@ def _figures(
     yield "validation_curves", validation_curves(dist, table, manifest, curves)
     for part in table.splits:
         suffix = "" if part is table else f".{part.split}"
-        yield f"adaptation_curve{suffix}", adaptation_curve(dist, part, manifest)
-        yield f"test_steps{suffix}", steps_curve(dist, part, manifest)
+        yield f"adaptation_curve{suffix}", adaptation_curve(dist, part)
+        yield f"test_steps{suffix}", steps_curve(dist, part)
         yield f"first_episodes{suffix}", first_episodes(dist, part)
         yield f"task_parameter{suffix}", parameter_figure(dist, part, manifest)
         yield f"differences{suffix}", differences_figure(dist, part)
         if part.has_success:
-            success = adaptation_curve(dist, part, manifest, SUCCESS)
+            success = adaptation_curve(dist, part, SUCCESS)
             yield f"success_curve{suffix}", success
             yield f"class_success{suffix}", class_success(dist, part)
 
@@ -183,9 +183,7 @@ def _validation_points(curve: Sequence[Metrics]) -> list[Point]:
     return [(steps, after, before) for steps, after, before in scored if after is not None]
 
 
-def adaptation_curve(
-    dist: str, table: Comparison, manifest: Manifest, measure: Measure = RETURN
-) -> Figure | None:
+def adaptation_curve(dist: str, table: Comparison, measure: Measure = RETURN) -> Figure | None:
     """Draw a measure against shots, with every seed; None if only one shot count was scored."""
     rows = _rows(dist, table)
     if len(table.shots) < 2 or not rows:
@@ -208,9 +206,7 @@ def adaptation_curve(
     return panels.figure
 
 
-def steps_curve(
-    dist: str, table: Comparison, manifest: Manifest, measure: Measure = RETURN
-) -> Figure | None:
+def steps_curve(dist: str, table: Comparison) -> Figure | None:
     """Draw return against environment steps on the test task, one axis for every adapter.
 
     None if no row took any.
@@ -226,13 +222,13 @@ def steps_curve(
     panels.axes[0].xaxis.set_major_formatter(EngFormatter(sep=""))
     for row in moving:
         x = {count: row[f"test_steps_{count}"] for count in table.shots}
-        _draw_row(panels.by_learner[row["learner"]], row, styles[_key(row)], x, table, measure)
-    _draw_flat(panels, rows, styles, table, measure)
+        _draw_row(panels.by_learner[row["learner"]], row, styles[_key(row)], x, table, RETURN)
+    _draw_flat(panels, rows, styles, table, RETURN)
     panels.label(
         "steps on the task (environment steps before it is scored)",
         f"return on {table.split} tasks",
     )
-    panels.finish(table, dist, interval_note(rows), measure)
+    panels.finish(table, dist, interval_note(rows), RETURN)
     panels.add_legend(styles)
     return panels.figure
 

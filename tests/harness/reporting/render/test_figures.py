@@ -74,7 +74,7 @@ def test_scores_on_validation_tasks_are_drawn_where_they_were_made(table, run):
 
 
 def test_every_seed_is_a_dot_beside_its_interval(table, run):
-    figure = adaptation_curve(DIST, table, Manifest.load(run))
+    figure = adaptation_curve(DIST, table)
     dots = [line for line in figure.axes[0].lines if line.get_marker() == "."]
     drawn = sorted(y for line in dots for y in line.get_ydata())
     assert drawn == pytest.approx(sorted(table.seed_scores["return"]))
@@ -83,8 +83,8 @@ def test_every_seed_is_a_dot_beside_its_interval(table, run):
 
 
 def test_without_shots_there_is_no_adaptation_curve(tmp_path):
-    table, manifest = load_comparison(make_run(tmp_path / "run", shots=(0,)).path)
-    assert adaptation_curve(DIST, table, manifest) is None
+    table, _ = load_comparison(make_run(tmp_path / "run", shots=(0,)).path)
+    assert adaptation_curve(DIST, table) is None
 
 
 def test_rows_that_do_not_adapt_are_drawn_once_beside_the_others():
@@ -95,7 +95,7 @@ def test_rows_that_do_not_adapt_are_drawn_once_beside_the_others():
         for row in records_of(cell)
     ]
     manifest = manifest_of(cells)
-    figure = adaptation_curve(DIST, comparison_table(frame_of(rows), manifest), manifest)
+    figure = adaptation_curve(DIST, comparison_table(frame_of(rows), manifest))
     main, flat = figure.axes
     for axes, rows_drawn, shots in ((main, 2, 3), (flat, 2, 1)):
         assert len(axes.containers) == rows_drawn
@@ -103,7 +103,7 @@ def test_rows_that_do_not_adapt_are_drawn_once_beside_the_others():
 
 
 def test_the_axis_of_steps_holds_what_the_support_episodes_took(table, run):
-    figure = steps_curve(DIST, table, Manifest.load(run))
+    figure = steps_curve(DIST, table)
     lines = [bar.lines[0].get_xdata().tolist() for bar in figure.axes[0].containers]
     assert lines == [[0, 400, 2000]] * 2
 
