@@ -53,7 +53,7 @@ def site(tmp_path_factory):
     for package in ("metarl_plugins", "policies", "task_distributions", "harness"):
         ignored = shutil.ignore_patterns("__pycache__")
         shutil.copytree(ROOT / package, src / package, ignore=ignored)
-    build = "from setuptools import build_meta; print(build_meta.build_wheel('.'))"
+    build = "from hatchling import build; print(build.build_wheel('.'))"
     subprocess.run([sys.executable, "-c", build], cwd=src, check=True, capture_output=True)
     (wheel,) = src.glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
