@@ -1,6 +1,7 @@
 """Play the published sweeps one after another, at lowest priority, and publish every finished cell.
 
     nohup python tune_configs/published/play.py --commit > play.log 2>&1 &
+    python tune_configs/published/play.py --cells 4 --commit  # the first four cells of each sweep
     python tune_configs/published/play.py --status
 
 It may be stopped at any moment and started again, also in a fresh clone: what was published counts
@@ -47,6 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Play the files; return the number of those that did not end well."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("files", nargs="*", type=Path, help="sweep files (default: all, in order)")
+    parser.add_argument("--cells", type=int, help="play no more than the first N cells of a sweep")
     parser.add_argument("--commit", action="store_true", help="commit every finished cell")
     parser.add_argument("--status", action="store_true", help="print where each sweep stands")
     given = parser.parse_args(argv)
@@ -56,14 +58,21 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     os.nice(19)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(4))
-    return sum(play(file, commit=given.commit) != 0 for file in files)
+    return sum(play(file, commit=given.commit, cells=given.cells) != 0 for file in files)
 
 
-def play(file: Path, *, commit: bool) -> int:
-    """Play what is left of one sweep, publishing as cells finish; return its exit code."""
-    command = next_command(file)
+def play(file: Path, *, commit: bool, cells: int | None = None) -> int:
+    """Play what is left of one sweep, publishing as cells finish; return its exit code.
+
+    Args:
+        file: the sweep.
+        commit: commit what is published.
+        cells: stop when the first so many cells are complete; those begun by then are kept.
+    """
+    command = next_command(file, cells)
     if command is None:
         return 0
+    wanted = first_cells(file, cells)
     with stopped_at_the_end(subprocess.Popen([sys.executable, "-m", *command])) as process:
         done: set[str] = set()
         while True:
@@ -76,10 +85,17 @@ def play(file: Path, *, commit: bool) -> int:
                 done = finished
             if code is not None:
                 return code
+            if wanted <= done:
+                return 0
             time.sleep(POLL_SECONDS)
 
 
-def next_command(file: Path) -> tuple[str, ...] | None:
+def first_cells(file: Path, number: int | None = None) -> set[str]:
+    """Return the keys of the first ``number`` cells of a sweep, or of all."""
+    return {planned.key for planned in sweep_file.load(file).cells[:number]}
+
+
+def next_command(file: Path, cells: int | None = None) -> tuple[str, ...] | None:
     """Return the command that begins, continues or extends a sweep; None if it is complete."""
     run, published = RUNS / file.stem, PUBLISHED / file.stem
     if not run.exists() and published.exists():
@@ -87,10 +103,10 @@ def next_command(file: Path) -> tuple[str, ...] | None:
     command = ("harness.sweep", str(file), "--name", file.stem)
     if not run.exists():
         return command
-    wanted = {planned.key for planned in sweep_file.load(file).cells}
-    if not wanted <= Manifest.load(run).cells.keys():
-        return (*command, "--extend")
-    return None if wanted <= finished_cells(run) else (*command, "--resume")
+    if first_cells(file, cells) <= finished_cells(run):
+        return None
+    extend = not first_cells(file) <= Manifest.load(run).cells.keys()
+    return (*command, "--extend" if extend else "--resume")
 
 
 def finished_cells(run: Path) -> set[str]:
@@ -125,7 +141,7 @@ def stopped_at_the_end(
 def status(files: Sequence[Path]) -> Iterator[str]:
     """Yield a line per sweep: finished cells, all cells, and core-hours so far."""
     for file in files:
-        wanted = {planned.key for planned in sweep_file.load(file).cells}
+        wanted = first_cells(file)
         run = RUNS / file.stem
         run = run if run.exists() else PUBLISHED / file.stem
         done = finished_cells(run) & wanted
