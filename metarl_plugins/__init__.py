@@ -44,6 +44,7 @@ __all__ = [
     "label_of",
     "nearest",
     "provide",
+    "raised_by",
     "reread",
     "settings_of",
     "split",
@@ -320,6 +321,25 @@ def blamed(
         remedy = f"; {missing}" if missing and isinstance(error, ModuleNotFoundError) else ""
         where = _where(error, name.rpartition(":")[0] or name)
         raise PluginError(f"{name}: {type(error).__name__}{where}: {text}{remedy}") from error
+
+
+def raised_by(error: BaseException, targets: Mapping[str, str]) -> list[str]:
+    """Return the names whose code raised ``error``: of the innermost call into any of them.
+
+    Args:
+        error: as caught, with its traceback.
+        targets: name -> ``module:attribute`` or ``file.py:attribute``.
+    """
+    modules = {name: _module(target.rpartition(":")[0]) for name, target in targets.items()}
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    for frame in reversed(frames):
+        where = str(frame.f_globals.get("__name__"))
+        own = [name for name, module in modules.items() if module.__name__ == where]
+        package = where.partition(".")[0]
+        beside = [n for n, module in modules.items() if module.__name__.split(".")[0] == package]
+        if own or beside:
+            return own or beside
+    return []
 
 
 def _where(error: BaseException, place: str) -> str:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
-from harness.agents.guard import TimeLimits
+from harness.agents.guard import TimeLimits, limited, watching
 from harness.agents.protocol import Agent, AgentError, TaskEpisodes, has
 from harness.types import NoSettings
 from metarl_plugins import PluginError, Registry, blamed, settings_of
@@ -20,6 +20,7 @@ __all__ = [
     "TaskEpisodes",
     "TimeLimits",
     "as_agent",
+    "check",
     "load",
     "names",
     "settings_class",
@@ -93,12 +94,48 @@ class AgentSource:
 
     def make(self) -> Any:
         """Return an agent that has played nothing yet."""
+        return as_agent(self.call_factory())
+
+    def call_factory(self) -> Any:
+        """Return what the factory makes, as it is."""
         if self.factory is not None:
-            return as_agent(self.factory())
+            return self.factory()
         factory = load(self.kind)
-        if isinstance(self.settings, NoSettings):
-            return as_agent(factory())
-        return as_agent(factory(settings=self.settings))
+        return (
+            factory() if isinstance(self.settings, NoSettings) else factory(settings=self.settings)
+        )
+
+
+def check(source: AgentSource) -> None:
+    """Refuse a factory that makes no agents, before anything is played.
+
+    Unless it is a class of agents, or built in, one is made. A factory that fails passes: that is
+    the failure of its own row.
+
+    Raises:
+        AgentError: it makes something else.
+    """
+    built_in = source.factory is None and REGISTRY.is_built_in(source.kind)
+    factory = source.factory or load(source.kind)
+    if built_in or (inspect.isclass(factory) and protocol_of(factory)):
+        return
+    try:
+        with watching():
+            made = limited("the factory", source.limits.adapt, source.call_factory)
+    except AgentError:
+        return
+    as_agent(made)
+
+
+def protocol_of(made: Any) -> Literal["agent", "metaworld", "sb3", "torch"] | None:
+    """Return by which of the known protocols an object, or the objects of a class, can act."""
+    if has(made, "act"):
+        return "agent"
+    if has(made, "eval_action"):
+        return "metaworld"
+    if has(made, "predict") and hasattr(made, "num_timesteps"):
+        return "sb3"
+    return "torch" if has(made, "forward") and has(made, "parameters") else None
 
 
 def as_agent(made: Any) -> Any:
@@ -110,18 +147,19 @@ def as_agent(made: Any) -> Any:
     Raises:
         AgentError: it is none of these and has no method ``act``.
     """
-    if has(made, "act"):
-        return made
-    if has(made, "eval_action"):
-        from harness.agents.metaworld import MetaWorldAgent
+    match protocol_of(made):
+        case "agent":
+            return made
+        case "metaworld":
+            from harness.agents.metaworld import MetaWorldAgent
 
-        return MetaWorldAgent(made)
-    if has(made, "predict") and hasattr(made, "num_timesteps"):
-        from harness.agents.sb3 import SB3Agent
+            return MetaWorldAgent(made)
+        case "sb3":
+            from harness.agents.sb3 import SB3Agent
 
-        return SB3Agent(made)
-    if has(made, "forward") and has(made, "parameters"):
-        from harness.agents.torch_module import TorchAgent
+            return SB3Agent(made)
+        case "torch":
+            from harness.agents.torch_module import TorchAgent
 
-        return TorchAgent(made)
+            return TorchAgent(made)
     raise AgentError(f"{type(made).__name__} is no agent: it has no method act(obs)")

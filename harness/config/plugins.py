@@ -7,6 +7,9 @@ from, by which a changed file is noticed.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import functools
+import hashlib
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -33,7 +36,9 @@ REGISTRIES: dict[str, Registry] = {
 """Key of a configuration -> where its names are looked up."""
 
 Recorded = Mapping[str, Mapping[str, Mapping[str, str]]]
-"""Key of a configuration -> name -> where the component came from, as ``Origin.as_dict``."""
+"""Key of a configuration -> name -> where the component came from, as ``Origin.as_dict``; and under
+``FILES``, path -> sha256 of a file that a setting names."""
+FILES = "files"
 
 
 def names_in(config: RunConfig) -> Iterator[tuple[str, str]]:
@@ -50,29 +55,59 @@ def names_in(config: RunConfig) -> Iterator[tuple[str, str]]:
 
 
 def recorded(config: RunConfig) -> dict[str, dict[str, dict[str, str]]]:
-    """Return where the components come from that are not built in; JSON values."""
+    """Return where the components come from that are not built in, and the sha256 of saved agents.
+
+    JSON values.
+    """
     found: dict[str, dict[str, dict[str, str]]] = {}
     for key, name in names_in(config):
         origin = REGISTRIES[key].origin(name)
         assert origin is not None
         found.setdefault(key, {})[metarl_plugins.split(name)[1]] = origin.as_dict()
+    for part in config.agent.values():
+        for path in _files_of(part.settings):
+            found.setdefault(FILES, {})[str(path)] = {"sha256": _sha256(path)}
     return found
 
 
-def blame(
-    config: RunConfig, passing: tuple[type[Exception], ...] = ()
-) -> contextlib.AbstractContextManager[None]:
+def _files_of(settings: Any) -> Iterator[Path]:
+    """Yield the files that the settings of a component name."""
+    for field in dataclasses.fields(settings):
+        value = getattr(settings, field.name)
+        if isinstance(value, Path) and value.is_file():
+            yield value
+
+
+def _sha256(path: Path) -> str:
+    status = path.stat()
+    return _digest(path, status.st_mtime_ns, status.st_size)
+
+
+@functools.lru_cache(maxsize=64)
+def _digest(path: Path, _changed: int, _size: int) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextlib.contextmanager
+def blame(config: RunConfig, passing: tuple[type[Exception], ...] = ()) -> Iterator[None]:
     """Turn what the components of ``config`` raise into a ``PluginError``, if any is from outside.
+
+    It names the component whose code raised the error, or all of them if that is none.
 
     Args:
         config: of one cell.
         passing: errors that are raised as they are.
     """
-    names = [name for key, name in names_in(config) if key != "task_dist"]
-    names = names or [name for _, name in names_in(config)]
-    if not names:
-        return contextlib.nullcontext()
-    return metarl_plugins.blamed(names[0], passing=(HarnessError, *passing))
+    try:
+        yield
+    except (Exception, SystemExit) as error:
+        targets = {name: REGISTRIES[key].target(name) for key, name in names_in(config)}
+        if not targets or isinstance(error, (HarnessError, PluginError, *passing)):
+            raise
+        names = metarl_plugins.raised_by(error, targets) or list(targets)
+        with metarl_plugins.blamed(" or ".join(names)):
+            raise
 
 
 def adopt(values: Recorded) -> None:
@@ -83,6 +118,8 @@ def adopt(values: Recorded) -> None:
         UsageError: a component is not here.
     """
     for key, name, then in _entries(values):
+        if key == FILES:
+            continue
         registry = REGISTRIES[key]
         registry.adopt(name, then)
         try:
@@ -101,7 +138,7 @@ def changes(values: Recorded) -> list[str]:
     """
     metarl_plugins.reread()
     adopt(values)
-    pairs = [(name, then, REGISTRIES[key].origin(name)) for key, name, then in _entries(values)]
+    pairs = [(name, then, _origin(key, name)) for key, name, then in _entries(values)]
     return [
         f"{name} has changed since ({then} then, {now or 'built in'} now)"
         for name, then, now in pairs
@@ -109,13 +146,22 @@ def changes(values: Recorded) -> list[str]:
     ]
 
 
+def _origin(key: str, name: str) -> Origin | None:
+    if key != FILES:
+        return REGISTRIES[key].origin(name)
+    try:
+        return Origin("", sha256=_sha256(Path(name)))
+    except OSError as error:
+        raise UsageError(f"{name}: {error.strerror}.") from error
+
+
 def _entries(values: Recorded) -> Iterator[tuple[str, str, Origin]]:
     for key, by_name in values.items():
-        if key not in REGISTRIES or not isinstance(by_name, Mapping):
+        if key not in (*REGISTRIES, FILES) or not isinstance(by_name, Mapping):
             raise ValueError(f"plugins.{key}: not a family of components")
         for name, origin in by_name.items():
             try:
-                yield key, name, Origin(**origin)
+                yield key, name, Origin(**({"target": ""} if key == FILES else {}), **origin)
             except TypeError as error:
                 raise ValueError(f"plugins.{key}.{name}: {error}") from error
 

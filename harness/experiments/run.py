@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import TypeAdapter
 from rich.console import Console, Group
 
+from harness import agents
 from harness.config import plugins
 from harness.config.schema import ExecutionConfig, RunConfig
 from harness.config.sweep_file import PlannedCell, TuneConfig, planned_cells
@@ -50,7 +51,13 @@ from harness.experiments.planning import (
     pretrained_cell,
     trained_elsewhere,
 )
-from harness.experiments.trial import StartBackend, play_cell, reason_of, start_backend
+from harness.experiments.trial import (
+    StartBackend,
+    agent_source,
+    play_cell,
+    reason_of,
+    start_backend,
+)
 from harness.reporting.rebuild import exit_code, rebuild
 from harness.reporting.render.formats import console, to_rich
 from harness.reporting.store.files import remove_temporaries, run_path, write_atomically
@@ -196,7 +203,7 @@ def resume(
 
 def _refuse_changes(manifest: Manifest, folder: Path) -> None:
     """Refuse to continue a run whose components from outside are not what they were."""
-    remedy = f"Copies of the files as they were are in {folder / PLUGINS_DIR}: restore them"
+    remedy = f"Restore it (plug-ins as they were are in {folder / PLUGINS_DIR})"
     for cell in manifest.cells.values():
         try:
             changed = plugins.changes(cell.config.get("plugins", {}))
@@ -219,6 +226,7 @@ def play(planned: Sequence[PlannedCell], options: RunOptions, listener: RunListe
         CrashError: a bug stopped the run; it can be resumed.
     """
     check_tracking(planned[0].config.execution)  # the same for all cells
+    _check_agents(planned)
     with contextlib.ExitStack() as stack:
         cluster = None
         where, cpus = "this machine", available_cpus()
@@ -263,6 +271,15 @@ def play(planned: Sequence[PlannedCell], options: RunOptions, listener: RunListe
         except Exception as error:
             raise crash(folder.path, error) from error
     return ExitCode.INTERRUPTED if interrupted else code
+
+
+def _check_agents(planned: Sequence[PlannedCell]) -> None:
+    """Refuse what makes no agents."""
+    for cell in {each.cell.policy: each for each in planned if each.config.agent}.values():
+        try:
+            agents.check(agent_source(cell.config, cell.factory))
+        except agents.AgentError as error:
+            raise UsageError(f"{cell.cell.policy}: {error}") from error
 
 
 def _cluster(address: str | None, timeout: float = START_TIMEOUT) -> Cluster:

@@ -43,6 +43,14 @@ CAUGHT = (DivergedError, AgentError, JobError, LostError, OSError, PluginError)
 DIVERGED = "diverged"
 """First word of the reason of a cell that has diverged."""
 
+
+def agent_source(config: RunConfig, factory: Callable[[], Any] | None) -> AgentSource:
+    """Return how the agent of a cell's configuration is made."""
+    (part,) = config.agent.values()
+    limits = TimeLimits(config.execution.act_timeout, config.execution.adapt_timeout)
+    return AgentSource(part.kind, part.settings, limits, factory)
+
+
 StartBackend = Callable[[RunConfig, RunFolder, RunListener], Backend]
 
 
@@ -190,10 +198,8 @@ class _Trial:
 
     def _agent(self) -> float:
         """Score an agent; return the wall seconds."""
-        began, execution = time.perf_counter(), self.spec.config.execution
-        (part,) = self.spec.config.agent.values()
-        limits = TimeLimits(execution.act_timeout, execution.adapt_timeout)
-        source = AgentSource(part.kind, part.settings, limits, self.spec.factory)
+        began = time.perf_counter()
+        source = agent_source(self.spec.config, self.spec.factory)
         self.listener.cell_started(self.spec.key, 0)
         self._write(self._scorer().agent(source, self._evaluating))
         return time.perf_counter() - began

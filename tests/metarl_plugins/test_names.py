@@ -203,5 +203,20 @@ def test_a_changed_file_is_noticed(files):
     assert "my_policy.py:build has changed" in message
 
 
+def test_the_component_that_raised_an_error_is_named(files):
+    config = resolve({"policy": ["my_policy.py:build"], "task_dist": "my_dist.py:windy"})
+    dist = task_distributions.REGISTRY.load("my_dist.py:windy")
+    with (
+        pytest.raises(PluginError, match=r"^my_dist.py:windy: AttributeError"),
+        plugins.blame(config),
+    ):
+        dist(None)
+    both = r"^my_dist.py:windy or my_policy.py:build: ZeroDivisionError"
+    with pytest.raises(PluginError, match=both), plugins.blame(config):
+        1 / 0  # noqa: B018
+    with pytest.raises(ZeroDivisionError), plugins.blame(resolve({})):
+        1 / 0  # noqa: B018
+
+
 def test_built_in_components_leave_no_trace_in_a_configuration():
     assert "plugins" not in config_as_dict(resolve({}))

@@ -1,5 +1,6 @@
 """``harness.score``: agents in rows of their own, and how each of them may fail."""
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -51,6 +52,12 @@ class Mine:
 
     def adapt(self, episodes):
         self.shots += 1
+
+class Actionless:
+    """No agent."""
+
+def nothing():
+    return None
 
 class Broken(Mine):
     def begin_task(self, spec, num_episodes, seed):
@@ -156,6 +163,25 @@ def test_a_run_is_resumed_by_its_name(place):
     pd.testing.assert_frame_equal(records().drop(columns=drop), before.drop(columns=drop))
 
 
+def test_a_run_is_not_resumed_with_another_saved_agent(place, capsys):
+    saved = place / "net.pt"
+    for weights in (torch.nn.Linear(2, 2), torch.nn.Linear(2, 2)):
+        with pytest.warns(DeprecationWarning, match="deprecated"):
+            torch.jit.trace(weights, torch.zeros(1, 2)).save(place / f"{id(weights)}.pt")
+    first, second = sorted(place.glob("*.pt"))
+    first.rename(saved)
+    assert scored(str(saved)) == 0
+    (cell,) = Manifest.load(place / "results/x").cells.values()
+    digest = hashlib.sha256(saved.read_bytes()).hexdigest()
+    assert cell.config["plugins"] == {"files": {str(saved): {"sha256": digest}}}
+    assert main.main(["run", "--resume", "x", "--backend", "local"]) == 0
+    second.rename(saved)
+    assert main.main(["run", "--resume", "x", "--backend", "local"]) == 2
+    assert digest[:12] in capsys.readouterr().err
+    saved.unlink()
+    assert main.main(["run", "--resume", "x", "--backend", "local"]) == 2
+
+
 BAD = {
     "nothing": ([], "AGENT is missing"),
     "an unknown name": (["randon"], "did you mean 'random'"),
@@ -167,6 +193,8 @@ BAD = {
     "one label twice": (["mine.py:Mine", "mine.py:Mine"], "'Mine'"),
     "a setting of another agent": (["random", "--value", "1"], "--value"),
     "a wrong setting": (["constant", "--constant.value", "2"], "--constant.value"),
+    "a class without act": (["random", "mine.py:Actionless"], "Actionless: "),
+    "a factory of no agents": (["mine.py:nothing"], "NoneType"),
     "an adapter": (["random", "--adapter", "gradient"], "--adapter"),
 }
 
