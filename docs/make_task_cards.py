@@ -10,7 +10,6 @@ results/published.
 
 from __future__ import annotations
 
-import functools
 import inspect
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,6 +17,7 @@ from pathlib import Path
 from string import Template
 
 import numpy as np
+from make_results import PUBLISHED, margins, number
 from task_identifiability import STEPS, explained
 from task_pictures import caption, drawing
 
@@ -29,13 +29,10 @@ from harness.execution.scoring import reference
 from harness.meta.rollouts.episode_loop import Clock
 from harness.reporting.rebuild import load_tables, sources
 from harness.reporting.stats.across import Constant, constants
-from harness.reporting.stats.comparison import Comparison
-from harness.reporting.stats.intervals import estimate_difference
 from harness.types import Cell
 from task_distributions import SPLITS, Split, TaskDistribution
 
 DOCS = Path(__file__).parent
-PUBLISHED = DOCS.parent / "results/published"
 MEASURED = "not measured"
 
 
@@ -144,7 +141,7 @@ def _reference_table(dist: TaskDistribution) -> Iterator[str]:
     lines["non-adaptive"] = dist.non_adaptive_return([tasks[index] for index in indices])
     yield f"Mean over {len(indices)} test tasks, {episodes} episodes each, seed 0."
     yield from ("", f"| {' | '.join(lines)} |", "|" + "---:|" * len(lines))
-    yield f"| {' | '.join('–' if v is None else _number(v) for v in lines.values())} |"
+    yield f"| {' | '.join('–' if v is None else number(v) for v in lines.values())} |"
     if dist.spec.has_success:
         yield f"\nSuccess rate of both: {np.mean([r.success for r in records]):.0%}."
 
@@ -158,42 +155,27 @@ def _normalisation(version: str) -> Iterator[str]:
         yield f"Normalised {known.measure}: 0 is {_constant(known.zero)}, 1 is"
         yield f"{_constant(known.one)}.{provisional}"
     yield ""
-    found = _margins().get(version, [f"Margin (oracle − multitask): {MEASURED}."])
-    yield from found
+    found = "\n\n".join(_margin_lines(version))
+    yield found or f"Margin (oracle − multitask): {MEASURED}."
 
 
 def _constant(value: Constant) -> str:
     steps = f", {value.env_steps / 1e6:g} M steps" if value.env_steps else ""
     seeds = f", {value.seeds} seed{'s' * (value.seeds > 1)}{steps}" if value.seeds else ""
-    return f"{_number(value.value)} ({value.row}{seeds})"
+    return f"{number(value.value)} ({value.row}{seeds})"
 
 
-@functools.cache
-def _margins() -> dict[str, list[str]]:
-    """Return ``name@version`` -> a line for each margin in results/published."""
-    lines: dict[str, list[str]] = {}
+def _margin_lines(version: str) -> Iterator[str]:
+    """Yield a line for each margin in results/published."""
     for run in sorted(PUBLISHED.iterdir()):
         for source, table in zip(sources(run), load_tables(run), strict=True):
-            (info,) = source.manifest.tables.values()
-            for policy in table.seed_scores["policy"].unique():
-                oracle, multitask = (_by_seed(table, policy, k) for k in ("oracle", "multitask"))
-                if not (len(oracle) and len(multitask)):
-                    continue
-                margin = estimate_difference(oracle, multitask, paired=False)
-                interval = f" [{_number(margin.low)}, {_number(margin.high)}]"
-                lines.setdefault(f"{info.name}@{info.version}", []).append(
-                    f"Margin (oracle − multitask): {_number(margin.point)}"
-                    f"{'' if np.isnan(margin.low) else interval}, {policy}, {len(oracle)} seeds "
-                    f"([{run.name}](../../results/published/{run.name}/table.md))."
-                )
-    return lines
-
-
-def _by_seed(table: Comparison, policy: str, learner: str) -> np.ndarray:
-    """Return the mean over tasks of each seed without adaptation [S, 1]."""
-    scores = table.seed_scores
-    own = (scores["learner"] == learner) & (scores["policy"] == policy) & (scores["shots"] == 0)
-    return scores.loc[own, "return"].to_numpy(np.float64)[:, np.newaxis]
+            if source.manifest.distributions[0].versioned_name == version:
+                for margin in margins(table):
+                    yield (
+                        f"Margin (oracle − multitask): {margin.text}, {margin.policy}, "
+                        f"{margin.seeds} seed{'s' * (margin.seeds > 1)} "
+                        f"([{run.name}](../../results/published/{run.name}/table.md))."
+                    )
 
 
 def _identifiability(dist: TaskDistribution) -> Iterator[str]:
@@ -211,10 +193,6 @@ def _identifiability(dist: TaskDistribution) -> Iterator[str]:
     yield "|---|" + "---:|" * len(STEPS)
     for name, row in zip(names, scores.T, strict=True):
         yield f"| {name} | {' | '.join(f'{max(value, 0.0):.2f}' for value in row)} |"
-
-
-def _number(value: float) -> str:
-    return f"{value + 0.0:.{1 if abs(value) < 100 else 0}f}".replace("-", "−")
 
 
 if __name__ == "__main__":

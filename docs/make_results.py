@@ -1,0 +1,204 @@
+"""Write docs/results.md from results.md.in and results/published: ``python docs/make_results.py``.
+
+The words are the template's. Numbers come from the published tables alone, so that a row that was
+not trained is missing here too.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from string import Template
+
+import numpy as np
+from tabulate import tabulate
+
+from harness.config import sweep_file
+from harness.reporting.rebuild import load_tables, sources
+from harness.reporting.stats.comparison import Comparison
+from harness.reporting.stats.intervals import Estimate, estimate_difference
+from harness.reporting.store.manifest import Manifest
+from harness.reporting.text import short_count
+
+ROOT = Path(__file__).parents[1]
+PUBLISHED, SWEEPS = ROOT / "results/published", ROOT / "tune_configs/published"
+FAMILIES = (
+    *("halfcheetah-vel", "halfcheetah-gravity", "walker2d-vel", "imujoco-halfcheetah"),
+    *("ant-vel", "ant-dir", "ant-mass", "imujoco-ant"),
+    *("metaworld-ml10", "metaworld-ml45"),
+)
+SHOTS = (0, 1, 10)
+LEAST_SHARE = 0.1
+"""Least part of the way from the zero action to the oracle that a margin should be."""
+
+
+@dataclass(frozen=True, slots=True)
+class Margin:
+    """What knowing the task is worth: the oracle's return minus multitask's, of one policy."""
+
+    policy: str
+    zero: float
+    multitask: float
+    oracle: float
+    difference: Estimate
+    seeds: int
+    steps: float
+
+    @property
+    def share(self) -> float:
+        """Its part of the way from the zero action to the oracle."""
+        return self.difference.point / (self.oracle - self.zero)
+
+    @property
+    def text(self) -> str:
+        """The difference with its interval, or alone for one seed."""
+        interval = f" [{number(self.difference.low)}, {number(self.difference.high)}]"
+        return number(self.difference.point) + interval * (not math.isnan(self.difference.low))
+
+
+def main() -> None:
+    """Write the page."""
+    (ROOT / "docs/results.md").write_text(page(), encoding="utf-8")
+
+
+def page() -> str:
+    """Return the page as the published records make it."""
+    template = Template((ROOT / "docs/results.md.in").read_text(encoding="utf-8"))
+    names = [name for name in FAMILIES if (PUBLISHED / name).exists()]
+    values = {
+        "margins": _margin_table(names),
+        "tables": "\n".join(line for name in names for line in _section(name)),
+        "coverage": _coverage(),
+        "hours": _hours(names),
+    }
+    return template.substitute(values)
+
+
+@functools.cache
+def table_of(name: str) -> Comparison:
+    """Return the one table of a published folder."""
+    (table,) = load_tables(PUBLISHED / name)
+    return table
+
+
+def margins(table: Comparison) -> Iterator[Margin]:
+    """Yield the margin of every policy that has an oracle and a multitask row."""
+    frame = table.frame
+    zero = frame.set_index("policy")["return_0"].get("zero-action", math.nan)
+    for policy in dict.fromkeys(table.seed_scores["policy"]):
+        oracle, multitask = (_by_seed(table, policy, name) for name in ("oracle", "multitask"))
+        if len(oracle) and len(multitask):
+            yield Margin(
+                policy=policy,
+                zero=zero,
+                multitask=multitask.mean(),
+                oracle=oracle.mean(),
+                difference=estimate_difference(oracle, multitask, paired=False),
+                seeds=min(len(oracle), len(multitask)),
+                steps=frame.loc[frame["policy"] == policy, "train_env_steps"].max(),
+            )
+
+
+def _by_seed(table: Comparison, policy: str, learner: str) -> np.ndarray:
+    """Return the mean over tasks of each seed without adaptation [S, 1]."""
+    scores = table.seed_scores
+    named = scores["learner"].str.partition(" ")[0] == learner  # settings may follow its name
+    own = scores[named & (scores["policy"] == policy) & (scores["shots"] == 0)]
+    return own["return"].to_numpy(np.float64)[:, np.newaxis]
+
+
+def _margin_table(names: Iterable[str]) -> str:
+    rows = []
+    for name in names:
+        (source,) = sources(PUBLISHED / name)
+        for margin in margins(table_of(name)):
+            low = margin.difference.low
+            clear = margin.share >= LEAST_SHARE and (math.isnan(low) or low > 0)
+            shown = f"{margin.share:.0%}"
+            rows.append(
+                (
+                    f"`{source.manifest.distributions[0].versioned_name}`",
+                    margin.policy,
+                    *map(number, (margin.zero, margin.multitask, margin.oracle)),
+                    margin.text,
+                    shown if clear else f"**{shown}**",
+                    margin.seeds,
+                    short_count(margin.steps),
+                )
+            )
+    heads = "distribution|policy|zero action|multitask|oracle|margin|share|seeds|steps"
+    return _markdown(heads, rows, left=2)
+
+
+def _section(name: str) -> Iterator[str]:
+    table = table_of(name)
+    unit, column = (100.0, "success") if table.has_success else (1.0, "return")
+    shots = [count for count in SHOTS if count in table.shots]
+    measure = "Success rate in per cent" if table.has_success else "Return"
+    rows = []
+    for row in table.frame.to_dict("records"):
+        label = " / ".join(filter(None, (row["policy"], row["learner"])))
+        scores = [
+            Estimate(*(unit * row[f"{column}_{count}{end}"] for end in ("", "_low", "_high")))
+            for count in shots
+        ]
+        seeds = row["seeds"]
+        rows.append((label, *map(_shown, scores), "–" if math.isnan(seeds) else int(seeds)))
+    steps = short_count(table.frame["train_env_steps"].max())
+    yield f"### {name}\n"
+    yield f"{measure} after K shots, {steps} environment steps of training a seed"
+    yield f"([full table](../results/published/{name}/table.md)).\n"
+    yield _markdown("|".join(["row", *(f"K = {k}" for k in shots), "seeds"]), rows) + "\n"
+
+
+def _shown(value: Estimate) -> str:
+    if math.isnan(value.point):
+        return "–"
+    interval = f" [{number(value.low)}, {number(value.high)}]"
+    return number(value.point) + interval * (not math.isnan(value.low))
+
+
+def _coverage() -> str:
+    """Return a table of the trained seeds of every row, out of those that its sweep plans."""
+    rows: dict[str, dict[str, str]] = {}
+    for name in FAMILIES:
+        folder = PUBLISHED / name
+        done = Manifest.load(folder).ids("ok") if folder.exists() else ()
+        planned: dict[str, list[bool]] = {}
+        for one in sweep_file.load(SWEEPS / f"{name}.yaml").cells:
+            row = f"{one.cell.policy} {one.cell.learner}"
+            planned.setdefault(row, []).append(one.key in done)
+        rows[name] = {row: f"{sum(cells)}/{len(cells)}" for row, cells in planned.items()}
+    heads = list(rows[FAMILIES[0]])
+    lines = [(name, *(row[head] for head in heads)) for name, row in rows.items()]
+    return _markdown("|".join(["distribution", *heads]), lines)
+
+
+def _hours(names: Iterable[str]) -> str:
+    """Return a table of the time that cells took, on one core each."""
+    rows = []
+    for name in names:
+        for row in table_of(name).frame.to_dict("records"):
+            steps, seconds = row["train_env_steps"], row["wall_seconds"]
+            if steps and not math.isnan(seconds):
+                label = f"{row['policy']} / {row['learner']}"
+                rows.append((name, label, f"{seconds / 60:.0f}", f"{steps / seconds:.0f}"))
+    return _markdown("distribution|row|minutes a cell|steps per second", rows, left=2)
+
+
+def _markdown(heads: str, rows: Iterable[Iterable[object]], *, left: int = 1) -> str:
+    header = heads.split("|")
+    align = ["left"] * left + ["right"] * (len(header) - left)
+    return tabulate(list(rows), header, tablefmt="github", colalign=align, disable_numparse=True)
+
+
+def number(value: float) -> str:
+    """Return a number with one digit below 100 and none above, with a true minus sign."""
+    return f"{value + 0.0:.{1 if abs(value) < 100 else 0}f}".replace("-", "−")
+
+
+if __name__ == "__main__":
+    main()
