@@ -155,15 +155,8 @@ class Run:
     @property
     def checkpoints(self) -> Mapping[str, Path]:
         """The newest checkpoint of every cell that has one, by the cell's key."""
-        found = {}
-        for key in self.manifest.cells:
-            folder = CellFolder(self.path / CELLS_DIR / key)
-            written = sorted(folder.checkpoints.glob("iteration-*.safetensors"))
-            published = folder.path / "policy.safetensors"
-            written = written or ([published] if published.is_file() else [])
-            if written:
-                found[key] = written[-1]
-        return found
+        paths = {key: CellFolder(self.path / CELLS_DIR / key).policy for key in self.manifest.cells}
+        return {key: path for key, path in paths.items() if path is not None}
 
 
 def load_run(path: str | Path) -> Run:

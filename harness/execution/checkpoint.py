@@ -27,6 +27,7 @@ from harness.meta import learners
 from harness.meta.cell_setup import CellSetup
 from harness.meta.learners.base import Learner, PolicySnapshot, State
 from harness.reporting.store.files import write_atomically
+from harness.reporting.store.records import POLICY_FILE
 from harness.types import Cell
 from policies.base import Params
 
@@ -34,8 +35,6 @@ FORMAT = 3
 METADATA_KEY = "checkpoint"
 POLICY_TENSORS = ("params/", "obs/")
 """Prefixes of the tensors that acting needs: the policy's and the observation normaliser's."""
-POLICY_FILENAME = "policy.safetensors"
-"""Inference-only checkpoint of a cell. ``latest`` ignores it: training cannot continue from it."""
 
 
 class CheckpointError(ArtefactError):
@@ -154,7 +153,7 @@ def export_npz(source: Path, folder: Path) -> None:
 
 
 def export_policy(source: Path, folder: Path) -> Path:
-    """Write the checkpoint at ``source`` without its optimiser to ``folder / POLICY_FILENAME``.
+    """Write the checkpoint at ``source`` without its optimiser to ``folder / POLICY_FILE``.
 
     The file is read like any other checkpoint and scores exactly like the original.
     """
@@ -162,7 +161,7 @@ def export_policy(source: Path, folder: Path) -> Path:
     tensors = {
         name: value for name, value in saved.tensors.items() if name.startswith(POLICY_TENSORS)
     }
-    return write(folder / POLICY_FILENAME, Checkpoint(tensors, saved.learner, saved.run))
+    return write(folder / POLICY_FILE, Checkpoint(tensors, saved.learner, saved.run))
 
 
 def path_of(folder: Path, iteration: int) -> Path:

@@ -10,7 +10,7 @@ import numpy as np
 
 from harness import seeding
 from harness.agents import AgentSource
-from harness.agents.playing import Scoring, TaskPlayer, agent_seed
+from harness.agents.playing import Outcome, Scoring, TaskPlayer, agent_seed
 from harness.config.protocol import scored_splits, scored_tasks
 from harness.config.schema import EvalConfig, RunConfig
 from harness.execution.divergence import check_adapted
@@ -126,6 +126,24 @@ def _support_steps(lengths: Sequence[np.ndarray], query_episodes: int, *, own: b
     return [int(sum(shot.sum() for shot in lengths))] * query_episodes
 
 
+def play_agent(
+    dist: TaskDistribution,
+    evaluation: EvalConfig,
+    task: Task,
+    seed: int,
+    source: AgentSource,
+    clock: Clock,
+) -> Outcome:
+    """Play an agent on one task of the cell with ``seed``.
+
+    Raises:
+        AgentError: the agent failed; names the task and the seed.
+    """
+    counts = (evaluation.shots, evaluation.episodes_per_shot, evaluation.query_episodes)
+    scored = Scoring(*counts, seed)
+    return TaskPlayer(dist, task, source.make, scored, source.limits, clock).play()
+
+
 def agent(
     dist: TaskDistribution, evaluation: EvalConfig, job: Job, source: AgentSource, clock: Clock
 ) -> list[EvalRecord]:
@@ -134,13 +152,10 @@ def agent(
     Raises:
         AgentError: the agent failed; names the task and the seed.
     """
-    scored = Scoring(
-        evaluation.shots, evaluation.episodes_per_shot, evaluation.query_episodes, job.cell.seed
-    )
     rows: list[EvalRecord] = []
     for index in job.task_indices:
         task = dist.tasks(job.split)[index]
-        found = TaskPlayer(dist, task, source.make, scored, source.limits, clock).play()
+        found = play_agent(dist, evaluation, task, job.cell.seed, source, clock)
         played = found.episodes
         for shots, query in played.query.items():
             lengths = [batch.lengths[0] for batch in played.support[:shots]]

@@ -119,9 +119,10 @@ def _copy(run: Path, target: Path) -> tuple[str, ...]:
 def _export_policy(cell: CellFolder, copy: CellFolder) -> bool:
     """Write the trained policy without its optimiser; return whether it was small enough."""
     newest = checkpoint.latest(cell.checkpoints, lambda path, reason: None)
-    if newest is None:
+    policy = newest[0] if newest else cell.policy  # of a run continued from a published folder
+    if policy is None:
         return False
-    policy = checkpoint.export_policy(newest[0], copy.path)
+    policy = checkpoint.export_policy(policy, copy.path)
     if policy.stat().st_size > MAX_POLICY_BYTES:
         policy.unlink()
         return False

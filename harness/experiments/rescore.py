@@ -1,31 +1,147 @@
-"""Scored episodes of one task, played again exactly as they were recorded."""
+"""Scored episodes, played again exactly as they were recorded."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from jaxtyping import Float
 
+from harness import seeding
+from harness.agents import AgentSource
+from harness.config.distributions import open_distribution
+from harness.config.schema import RunConfig
 from harness.config.validation import config_from_dict
 from harness.errors import UsageError
-from harness.execution.cell import CellRunner
+from harness.execution import scoring
+from harness.execution.cell import CellScorer
 from harness.execution.cell_setup import build_setup
-from harness.execution.jobs import evaluation_episodes
+from harness.execution.jobs import Job, evaluation_episodes
 from harness.execution.learner_host import LearnerHost
 from harness.execution.local import LocalBackend
-from harness.execution.scoring import plan_of, play
-from harness.meta.cell_setup import CellSetup
+from harness.meta.learners.base import RequestKind
 from harness.meta.rollouts.episode_loop import Clock
-from harness.reporting.store.manifest import Manifest
-from harness.reporting.store.records import read_records
-from harness.types import Cell, Episodes
+from harness.reporting.store.manifest import CELLS_DIR, CellInfo, Manifest
+from harness.reporting.store.records import CellFolder
+from harness.types import Episodes, MetaEpisodes
 from task_distributions import Task, TaskDistribution
+
+QUERY_KEY = ["split", "task_index", "shots", "query_episode"]
+"""Columns that tell the records of a cell apart."""
 
 
 class RescoreError(UsageError):
     """There is nothing to play again, or the returns do not match the records."""
+
+
+@dataclass(frozen=True, slots=True)
+class CellReplay:
+    """A scored cell whose episodes can be played again, in the jobs they were first played in.
+
+    Batch sizes change the last bits, so a job is the least that can be repeated.
+    """
+
+    info: CellInfo
+    dist: TaskDistribution
+    action_scale: float
+    """The environment received the ``actions`` of an episode times this."""
+    jobs: tuple[Job, ...]
+    records: pd.DataFrame
+    """A row per query episode, as in ``read_records``."""
+    play: Callable[[Job], MetaEpisodes]
+    """Plays the support and query episodes of a job."""
+
+    @classmethod
+    def of(cls, run: Path, key: str) -> CellReplay:
+        """Open the cell ``key`` of a run or published folder.
+
+        Raises:
+            RescoreError: there is no such cell, or its policy is not here.
+            UsageError: there is no run.
+            ArtefactError: one of its files is malformed.
+        """
+        cells = Manifest.load(run).cells
+        if key not in cells:
+            raise RescoreError(f"{run} has no cell {key!r}; choose from: {', '.join(cells)}")
+        info, folder = cells[key], CellFolder(run / CELLS_DIR / key)
+        config = config_from_dict(info.config)
+        records = folder.read_records().to_pandas()
+        if config.agent:
+            return cls._of_agent(info, config, records)
+        policy = Path(info.checkpoint) if info.checkpoint else folder.policy
+        if policy is None or not policy.is_file():
+            raise RescoreError(f"{run}: the trained policy of {key} is not here")
+        setup, host = build_setup(info.cell, config), LearnerHost(config)
+        host.open(info.cell, policy)
+        snapshot = host.snapshot()
+        jobs = _jobs(info, config, RequestKind.EVALUATE, evaluation_episodes(config.evaluation))
+
+        def play(job: Job) -> MetaEpisodes:
+            return scoring.play(setup, config.evaluation, job, snapshot, Clock())
+
+        return cls(info, setup.dist, setup.settings.action_scale, jobs, records, play)
+
+    @classmethod
+    def _of_agent(cls, info: CellInfo, config: RunConfig, records: pd.DataFrame) -> CellReplay:
+        (part,) = config.agent.values()
+        source = AgentSource(part.kind, part.settings)
+        dist = open_distribution(config.task_dist, config.env)
+
+        def play(job: Job) -> MetaEpisodes:
+            (index,) = job.task_indices
+            task = dist.tasks(job.split)[index]
+            evaluation, seed = config.evaluation, job.cell.seed
+            return scoring.play_agent(dist, evaluation, task, seed, source, Clock()).episodes
+
+        jobs = _jobs(info, config, RequestKind.AGENT, config.envs_per_job)
+        return cls(info, dist, 1.0, jobs, records, play)
+
+    def returns(self, job: Job, episodes: MetaEpisodes) -> pd.DataFrame:
+        """Return a row per query episode of a job with its return as ``played`` and ``recorded``.
+
+        NaN where invalid. On the same kind of processor, with the same versions, they are equal.
+        """
+        rows = [
+            (job.split, task, shots, episode, float(value))
+            for shots, query in episodes.query.items()
+            for task, values in zip(job.task_indices, query.returns, strict=True)
+            for episode, value in enumerate(values)
+        ]
+        played = pd.DataFrame(rows, columns=[*QUERY_KEY, "played"])
+        recorded = self.records[[*QUERY_KEY, "return_"]].rename(columns={"return_": "recorded"})
+        return played.merge(recorded, on=QUERY_KEY, how="left")
+
+    def check(self, run: Path, job: Job, episodes: MetaEpisodes) -> None:
+        """Raise RescoreError unless the returns of a job's query episodes are those on record."""
+        found = self.returns(job, episodes)
+        invalid = found["played"].isna() & found["recorded"].isna()
+        same = found["played"].eq(found["recorded"]) | invalid
+        if not same.all():
+            first = found[~same].iloc[0]
+            raise RescoreError(
+                f"{run}: {(~same).sum()} of {len(same)} episodes do not match the records. First "
+                f"{job.split} task {first['task_index']} after {first['shots']} shots: played "
+                f"{first['played']}, recorded {first['recorded']}. Another machine or other "
+                "versions?"
+            )
+
+    def query_seeds(self, split: str, task: int, episodes: int) -> list[int]:
+        """Return the seeds that the environment was reset with for a task's query episodes."""
+        phase = f"evaluate/{split}/query"
+        return seeding.episode_seeds(self.info.seed, phase, 0, task, count=episodes)
+
+    def support_seeds(self, split: str, task: int, shot: int, episodes: int) -> list[int]:
+        """Return the same for the support episodes of ``shot``, the first of which is 0."""
+        phase = f"evaluate/{split}/support"
+        return seeding.episode_seeds(self.info.seed, phase, 0, shot, task, count=episodes)
+
+
+def _jobs(info: CellInfo, config: RunConfig, kind: RequestKind, episodes: int) -> tuple[Job, ...]:
+    scorer = CellScorer(info.cell, config, LocalBackend(config))
+    return tuple(scorer.jobs(kind.value, episodes))
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,61 +165,37 @@ class ScoredEpisode:
 def rescore(run: Path, task_index: int) -> list[ScoredEpisode]:
     """Play a test task again as the scoring ``run`` of a checkpoint did: an episode per K.
 
-    The whole job that the task was part of is repeated, because batch sizes change the last bits.
-
     Raises:
         UsageError: there is no run, or (``RescoreError``) it did not score the task, or the
             returns do not match the records.
         ArtefactError: one of its files is malformed.
     """
     manifest = Manifest.load(run)
-    checkpoint = manifest.given.get("checkpoint")
-    if checkpoint is None or len(manifest.cells) != 1:
+    if "checkpoint" not in manifest.given or len(manifest.cells) != 1:
         raise RescoreError(f"{run} is not the scoring of one checkpoint: run evaluate first")
-    config = config_from_dict(manifest.config)
-    (info,) = manifest.cells.values()
-    cell = info.cell
-    setup, evaluation = build_setup(cell, config), config.evaluation
-    runner = CellRunner(setup, config, LocalBackend(config))
-    pieces = runner.scorer.jobs("evaluate", evaluation_episodes(evaluation))
-    holding = [job for job in pieces if job.split == "test" and task_index in job.task_indices]
+    (key,) = manifest.cells
+    cell = CellReplay.of(run, key)
+    holding = [job for job in cell.jobs if job.split == "test" and task_index in job.task_indices]
     if not holding:
         raise RescoreError(f"{run} did not score test task {task_index}: choose another")
-    job, host = holding[0], LearnerHost(config)
-    host.open(cell, Path(checkpoint))
-    queries = play(setup, evaluation, job, host.snapshot(), Clock()).query
-    place = job.task_indices.index(task_index)
-    _check(run, cell, task_index, {shots: query.returns[place] for shots, query in queries.items()})
-    seeds = plan_of(setup.dist.spec, evaluation, setup.scoring_adapter(), job).query_seeds
-    first = seeds.episode_seeds()[place * seeds.episodes]
+    played = cell.play(holding[0])
+    cell.check(run, holding[0], played)
+    place = holding[0].task_indices.index(task_index)
     return [
-        _episode(setup, task_index, shots, first, query, place) for shots, query in queries.items()
+        _episode(cell, task_index, shots, query, place) for shots, query in played.query.items()
     ]
 
 
-def _check(run: Path, cell: Cell, task_index: int, returns: dict[int, np.ndarray]) -> None:
-    """Raise RescoreError unless the returns [E] by number of shots are those on record."""
-    frame = read_records(run)
-    mine = frame[(frame["cell"] == cell.id) & (frame["split"] == "test")]
-    mine = mine[mine["task_index"] == task_index].sort_values("query_episode")
-    for shots, played in returns.items():
-        recorded = mine.loc[mine["shots"] == shots, "return_"].to_numpy()
-        if not np.array_equal(recorded, played.astype(float), equal_nan=True):
-            raise RescoreError(
-                f"{run}: test task {task_index} after {shots} shots played {played.tolist()}, "
-                f"recorded are {recorded.tolist()}. Another machine or other versions?"
-            )
-
-
 def _episode(
-    setup: CellSetup, task_index: int, shots: int, seed: int, query: Episodes, place: int
+    cell: CellReplay, task_index: int, shots: int, query: Episodes, place: int
 ) -> ScoredEpisode:
-    (task,) = setup.tasks("test", (task_index,))
+    task = cell.dist.tasks("test")[task_index]
     if query.invalid[place, 0]:
         raise RescoreError(f"{task.name} after {shots} shots: the physics went unstable")
     steps = int(query.lengths[place, 0])
     obs = np.concatenate([query.obs[place, 0, :steps], query.last_obs[place, :1]])
-    actions = query.actions[place, 0, :steps] * setup.settings.action_scale
+    actions = query.actions[place, 0, :steps] * cell.action_scale
     rewards = query.rewards[place, 0, :steps]
     return_ = float(query.returns[place, 0])
-    return ScoredEpisode(setup.dist, task, shots, seed, obs, actions, rewards, return_)
+    (seed,) = cell.query_seeds("test", task_index, 1)
+    return ScoredEpisode(cell.dist, task, shots, seed, obs, actions, rewards, return_)

@@ -1,10 +1,13 @@
 """Replayed episodes match the records, and clips of them can be rendered."""
 
 import json
+import shutil
 import signal
 import sys
 from ctypes.util import find_library
 
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
 
 from harness.cli import run as cli
@@ -48,17 +51,17 @@ def test_a_replayed_episode_matches_its_record(points):
     assert all(e.rewards.sum() == pytest.approx(e.return_, rel=1e-5) for e in episodes)
 
 
-def test_a_replay_that_does_not_match_the_records_is_refused(points, monkeypatch):
+def test_a_replay_that_does_not_match_the_records_is_refused(points, tmp_path):
     with pytest.raises(RescoreError, match="7"):
         rescore(points, 7)
-
-    def altered(run):
-        frame = read_records(run)
-        return frame.assign(return_=frame["return_"] + 1e-6)
-
-    monkeypatch.setattr("harness.experiments.rescore.read_records", altered)
+    altered = shutil.copytree(points, tmp_path / "altered")
+    (path,) = altered.glob("cells/*.maml.*/records.parquet")
+    table = pq.read_table(path)
+    column = table.schema.get_field_index("return_")
+    higher = pc.add(table["return_"], 1e-6)
+    pq.write_table(table.set_column(column, table.schema.field(column), higher), path)
     with pytest.raises(RescoreError):
-        rescore(points, 1)
+        rescore(altered, 1)
 
 
 def test_clips_show_the_whole_episode(points, capsys):

@@ -30,6 +30,9 @@ from harness.reporting.store.schema import (
 )
 from harness.types import EvalRecord, Metrics
 
+POLICY_FILE = "policy.safetensors"
+"""Inference-only checkpoint of a published cell: training cannot continue from it."""
+
 
 @dataclass(frozen=True, slots=True)
 class CellFolder:
@@ -46,6 +49,13 @@ class CellFolder:
     def checkpoints(self) -> Path:
         """Where the cell's checkpoints are."""
         return self.path / "checkpoints"
+
+    @property
+    def policy(self) -> Path | None:
+        """The newest file with the cell's trained policy, if there is one."""
+        written = sorted(self.checkpoints.glob("iteration-*.safetensors"))
+        published = self.path / POLICY_FILE
+        return next(reversed(written), published if published.is_file() else None)
 
     @property
     def records(self) -> Path:

@@ -166,6 +166,9 @@ def test_publish_copies_a_complete_run_and_never_overwrites(tmp_path, capsys):
     assert load_comparison(target / "v1")[0].exit_code == 0
     assert publish.main([str(folder.path), "v1", "--to", str(target)]) == 2
     assert "never overwritten" in capsys.readouterr().err
+    # A run that is continued from a published folder has no other checkpoint.
+    assert publish.main([str(target / "v1"), "v2", "--to", str(target)]) == 0
+    assert (target / "v2" / policy).read_bytes() == (target / "v1" / policy).read_bytes()
 
 
 @pytest.mark.parametrize("kind", ["failed", "pending"])
