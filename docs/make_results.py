@@ -30,6 +30,8 @@ FAMILIES = (
     *("ant-vel", "ant-dir", "ant-mass", "imujoco-ant"),
     *("metaworld-ml10", "metaworld-ml45"),
 )
+EXTRA = ("point_goal-sparse", "adaptation")
+"""Published folders beside the ten distributions."""
 SHOTS = (0, 1, 10)
 LEAST_SHARE = 0.1
 """Least part of the way from the zero action to the oracle that a margin should be."""
@@ -68,9 +70,10 @@ def page() -> str:
     """Return the page as the published records make it."""
     template = Template((ROOT / "docs/results.md.in").read_text(encoding="utf-8"))
     names = [name for name in FAMILIES if (PUBLISHED / name).exists()]
+    more = [name for name in EXTRA if (PUBLISHED / name).exists()]
     values = {
         "margins": _margin_table(names),
-        "tables": "\n".join(line for name in names for line in _section(name)),
+        "tables": "\n".join(line for name in [*names, *more] for line in _sections(name)),
         "coverage": _coverage(),
         "hours": _hours(names),
     }
@@ -133,8 +136,12 @@ def _margin_table(names: Iterable[str]) -> str:
     return _markdown(heads, rows, left=2)
 
 
-def _section(name: str) -> Iterator[str]:
-    table = table_of(name)
+def _sections(name: str) -> Iterator[str]:
+    for source, table in zip(sources(PUBLISHED / name), load_tables(PUBLISHED / name), strict=True):
+        yield from _section(name, source.manifest.distributions[0].name, table)
+
+
+def _section(name: str, dist: str, table: Comparison) -> Iterator[str]:
     unit, column = (100.0, "success") if table.has_success else (1.0, "return")
     shots = [count for count in SHOTS if count in table.shots]
     measure = "Success rate in per cent" if table.has_success else "Return"
@@ -148,7 +155,7 @@ def _section(name: str) -> Iterator[str]:
         seeds = row["seeds"]
         rows.append((label, *map(_shown, scores), "–" if math.isnan(seeds) else int(seeds)))
     steps = short_count(table.frame["train_env_steps"].max())
-    yield f"### {name}\n"
+    yield f"### {dist}\n"
     yield f"{measure} after K shots, {steps} environment steps of training a seed"
     yield f"([full table](../results/published/{name}/table.md)).\n"
     yield _markdown("|".join(["row", *(f"K = {k}" for k in shots), "seeds"]), rows) + "\n"

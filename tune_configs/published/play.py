@@ -28,6 +28,8 @@ from harness.reporting.store.manifest import Manifest
 
 HERE = Path(__file__).parent
 ORDER = (
+    "point_goal-sparse",
+    "adaptation",
     "halfcheetah-vel",
     "halfcheetah-gravity",
     "walker2d-vel",
