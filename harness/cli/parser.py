@@ -23,7 +23,14 @@ from harness.config.components import (
 )
 from harness.config.distributions import open_distribution
 from harness.config.presets import Layer
-from harness.config.schema import SECTIONS, ExecutionConfig, LargeCount, Positive, RunConfig
+from harness.config.schema import (
+    SECTIONS,
+    ExecutionConfig,
+    LargeCount,
+    Positive,
+    RunConfig,
+    TrainConfig,
+)
 from harness.config.scoring import AdaptConfig, EvaluateConfig
 from harness.config.validation import KeyPath
 from harness.errors import EXIT_CODES, UsageError
@@ -42,6 +49,7 @@ _RUN = f"""examples:
   {PROG} --task-dist ant-vel --few-shot 1 5 10 --preset smoke
   {PROG} --policy gru wide=gru --wide.hidden-dim 256 --learner rl2
   {PROG} --resume NAME
+  {PROG} --resume NAME --seeds 0 1 2 --env-steps 10M
   {PROG} train --config basic
   {PROG} eval --checkpoint checkpoints/latest.npz
   {PROG} adapt --checkpoint checkpoints/latest.npz
@@ -89,6 +97,8 @@ class Resume:
     name: str
     execution: dict[str, Any]
     """Settings of where and how, in place of the run's own."""
+    more: Layer
+    """More to play: ``seed``, and the budget in section ``train``."""
 
 
 @dataclass(frozen=True)
@@ -246,7 +256,11 @@ def _special(name: str, hint: Any, text: str) -> Flag:
 
 _SPECIAL: list[Flag] = [
     _special("config", str, f"YAML file of settings, or a built-in one ({_BUILT_IN}); flags win."),
-    _special("resume", str, "Continue the run of this name below results/."),
+    _special(
+        "resume",
+        str,
+        "Continue the run of this name below results/; --seeds adds seeds, --env-steps trains on.",
+    ),
     Flag(
         ("match-params",),
         (("match_params",),),
@@ -380,10 +394,13 @@ def given_layer(
 
 
 def _parse_resume(argv: Sequence[str], name: str) -> Resume:
-    """Read the flags beside ``--resume``: where and how the run goes on."""
+    """Read the flags beside ``--resume``: where and how the run goes on, and what it gets more."""
     omit = ("name", *NOT_WHEN_SCORING)
+    seeds = [name for name in fields(RunConfig) if name != "seed"]
     known = [
         *_SPECIAL[1:2],
+        *flags.of_class(RunConfig, "run", omit=seeds),
+        *flags.of_class(TrainConfig, "train", path=("train",), omit=("normalize_obs",)),
         *flags.of_class(ExecutionConfig, "execution", path=("execution",), omit=omit),
     ]
 
@@ -394,7 +411,9 @@ def _parse_resume(argv: Sequence[str], name: str) -> Resume:
     execution = {path[1]: value for path, value in parsed.values.items() if path[0] == "execution"}
     checked = validation.typed(ExecutionConfig, execution | {"name": name}, parsed.origins)
     validation.check_execution(checked, {("execution", "name"): "--resume"})
-    return Resume(name, execution)
+    more, _ = split_flags(parsed, {})
+    more.pop("execution", None)
+    return Resume(name, execution, precedence.prepared(more, parsed.origins))
 
 
 # --- scoring and exporting -----------------------------------------------------------------------

@@ -50,8 +50,8 @@ def _main(argv: list[str]) -> int:
 def _resume(request: parser.Resume) -> int:
     from harness.config.schema import folder
     from harness.console.display import make_progress
-    from harness.experiments.run import RESULTS, resume
-    from harness.reporting.store.files import run_path
+    from harness.experiments.run import resume
+    from harness.reporting.store.files import RESULTS, run_path
 
     execution = dict(request.execution)
     storage = execution.pop("storage", None)
@@ -59,6 +59,7 @@ def _resume(request: parser.Resume) -> int:
         run_path(folder(storage) if storage else RESULTS, request.name),
         make_progress(),
         mirror=execution.pop("mirror", None),
+        more=request.more,
         **execution,
     )
 

@@ -126,7 +126,8 @@ def adopt(values: Recorded) -> None:
             registry.load(name)
         except (PluginError, ValueError) as error:
             source = f" It came from {then}." if then.package else ""
-            raise UsageError(f"{error}.{source}") from error
+            end = "" if str(error).endswith("?") else "."
+            raise UsageError(f"{error}{end}{source}") from error
 
 
 def changes(values: Recorded) -> list[str]:

@@ -461,9 +461,21 @@ def _advantage_statistics(reports: Sequence[CollectReport]) -> tuple[float, floa
 # --- specs ---------------------------------------------------------------------------------------
 
 
-RL2 = LearnerSpec(settings=RL2Settings, build=PPOLearner, adapter="memory", feeds_history=True)
+FALLS = "its step size falls to zero at the end of the budget"
+
+RL2 = LearnerSpec(
+    settings=RL2Settings,
+    build=PPOLearner,
+    adapter="memory",
+    feeds_history=True,
+    tied_to_budget=FALLS,
+)
 MULTITASK = LearnerSpec(
-    settings=PPOSettings, build=PPOLearner, adapter="none", uses_value_head=True
+    settings=PPOSettings,
+    build=PPOLearner,
+    adapter="none",
+    uses_value_head=True,
+    tied_to_budget=FALLS,
 )
 ORACLE = LearnerSpec(
     settings=OracleSettings,
@@ -471,6 +483,7 @@ ORACLE = LearnerSpec(
     adapter="none",
     feeds_task=True,
     uses_value_head=True,
+    tied_to_budget=FALLS,
 )
 FINETUNE = LearnerSpec(
     settings=FinetuneSettings,
@@ -478,5 +491,6 @@ FINETUNE = LearnerSpec(
     adapter="ppo",
     shared_training="multitask",
     uses_value_head=True,
+    tied_to_budget=FALLS,
 )
 SCRATCH = replace(FINETUNE, shared_training=None, trains=False)
