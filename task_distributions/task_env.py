@@ -65,6 +65,15 @@ class BatchedTaskEnv(ABC):
         )
         self._steps_taken: IndexArray = np.zeros(count, np.int64)
         self._started = False
+        self.state = StepBatch(
+            obs=self._obs,
+            reward=self._reward,
+            terminated=self._terminated,
+            truncated=self._truncated,
+            success=self._success,
+            invalid=self._invalid,
+        )
+        """Result of the last step or reset; the arrays belong to this object."""
 
     def reset(self, seeds: Sequence[int]) -> FloatArray:
         """Start one episode per environment, seeded with ``seeds`` [B]; return obs [B, O].
@@ -122,18 +131,6 @@ class BatchedTaskEnv(ABC):
         self._truncated |= self._active & (self._invalid | (at_horizon & ~self._terminated))
         self._active &= ~(self._terminated | self._truncated)
         return self.state
-
-    @property
-    def state(self) -> StepBatch:
-        """Result of the last step or reset; the arrays belong to this object."""
-        return StepBatch(
-            obs=self._obs,
-            reward=self._reward,
-            terminated=self._terminated,
-            truncated=self._truncated,
-            success=self._success,
-            invalid=self._invalid,
-        )
 
     def show(self, b: int, env: Any) -> None:
         """Bring ``env``, a single environment of the same task, into the state of environment b.
