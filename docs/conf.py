@@ -60,7 +60,8 @@ EVERYTHING: dict[str, list[list[str]]] = {
         [],
         ["--policy", *policies.names(), "--learner", *learners.names()],
         *(["--adapter", name] for name in adapters.names()),
-    ]
+    ],
+    "zoo": [[], ["fetch"], ["list"], ["card"], ["push"], ["index"]],
 }
 """Command -> command lines whose help together shows every flag."""
 

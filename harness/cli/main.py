@@ -21,6 +21,7 @@ COMMANDS = {
     "status": "harness.cli.status",
     "publish": "harness.cli.publish",
     "check": "harness.cli.check",
+    "zoo": "harness.zoo.__main__",
     "rllib": "harness.rllib.command",
     "app": "harness.app.__main__",
 }
@@ -38,6 +39,7 @@ commands:
   status   show how far runs are
   publish  copy a finished run to results/published
   check    test a component of your own against what the harness relies on
+  zoo      list, fetch and share published policies by name
   rllib    train RLlib's PPO + LSTM as a reference
   app      open the page in the browser
 

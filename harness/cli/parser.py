@@ -173,10 +173,9 @@ def parse_run(argv: Sequence[str], *, below: Sequence[Layer] = ()) -> Run | Resu
         overrides=overrides,
         below=layers,
     )
-    pretrained = tuple(map(Path, special.get("pretrained", ())))
-    for path in pretrained:
-        if not path.is_file():
-            raise UsageError(f"--pretrained: {str(path)!r} does not exist")
+    pretrained = tuple(
+        _checkpoint("--pretrained", given) for given in special.get("pretrained", ())
+    )
     given = given_layer([*layers, document.values, layer], overrides, config)
     return Run(config, given, pretrained)
 
@@ -271,7 +270,7 @@ _SPECIAL: list[Flag] = [
     _special(
         "pretrained",
         tuple[Path, ...],
-        "Also score these checkpoints, each in a row of its own.",
+        "Also score these checkpoints, or policies of the zoo, each in a row of its own.",
     ),
     _special("mode", str, f"Settings by name: {', '.join(aliases.MODES)}."),
     _special("episodes", Positive, "With --mode: training episodes; sets --env-steps."),
@@ -489,16 +488,28 @@ def _from_document(name: str | None, cls: type) -> dict[str, Any]:
 def _checked(cls: type, values: dict[str, Any], origins: dict[KeyPath, str]) -> Any:
     if "checkpoint" not in values:
         raise UsageError("--checkpoint is missing: name the checkpoint to score")
-    config = validation.typed(cls, values, origins)
+    checkpoint = _checkpoint("--checkpoint", values["checkpoint"])
+    config = validation.typed(cls, values | {"checkpoint": str(checkpoint)}, origins)
     if config.task_dist is not None:
         validation.check_kind("env", config.task_dist, ("task_dist",), origins)
-    if not config.checkpoint.exists():
-        raise UsageError(
-            f"--checkpoint: {str(config.checkpoint)!r} does not exist; checkpoints are in "
-            "results/<run>/cells/<cell>/checkpoints/"
-        )
     validation.check_execution(config.execution, origins)
     return config
+
+
+def _checkpoint(flag: str, given: str) -> Path:
+    """Return the file of a checkpoint that a flag names by its path, or by its name in the zoo."""
+    from harness.zoo.weights import checkpoint_path
+
+    try:
+        path = checkpoint_path(given)
+    except UsageError as error:
+        raise type(error)(f"{flag}: {error}") from error
+    if not path.exists():
+        raise UsageError(
+            f"{flag}: {given!r} does not exist; checkpoints are in "
+            "results/<run>/cells/<cell>/checkpoints/"
+        )
+    return path
 
 
 def _parse_export(argv: Sequence[str]) -> Export:

@@ -371,7 +371,7 @@ def _insert_success(
         row: dict[str, float] = {}
         for count in shots:
             value = matrices.get(min(matrices) if row_key[2] == REFERENCE and matrices else count)
-            found = NO_ESTIMATE if value is None else _rate(value, split)
+            found = NO_ESTIMATE if value is None else success_rate(value, split)
             # Reference lines are not trained: another seed of theirs is no other training.
             found = Estimate(found.point) if row_key[2] == REFERENCE else found
             row |= found.columns(f"success_{count}")
@@ -385,7 +385,8 @@ def _insert_success(
     return pd.concat([left, pd.DataFrame(rows, index=frame.index), right], axis=1)
 
 
-def _rate(matrix: ScoreMatrix, split: str) -> Estimate:
+def success_rate(matrix: ScoreMatrix, split: str) -> Estimate:
+    """Estimate the success rate on tasks of ``split``; their classes, if any, are clusters."""
     # Without classes, the part of a name before the slash is the split.
     classes = [class_of(task) for task in matrix.tasks]
     return estimate_rate(matrix.values, ["" if name == split else name for name in classes])
