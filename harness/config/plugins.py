@@ -117,7 +117,7 @@ def adopt(values: Recorded) -> None:
         ValueError: the record has another form.
         UsageError: a component is not here.
     """
-    for key, name, then in _entries(values):
+    for key, name, then in entries(values):
         if key == FILES:
             continue
         registry = REGISTRIES[key]
@@ -139,7 +139,7 @@ def changes(values: Recorded) -> list[str]:
     """
     metarl_plugins.reread()
     adopt(values)
-    pairs = [(name, then, _origin(key, name)) for key, name, then in _entries(values)]
+    pairs = [(name, then, _origin(key, name)) for key, name, then in entries(values)]
     return [
         f"{name} has changed since ({then} then, {now or 'built in'} now)"
         for name, then, now in pairs
@@ -156,7 +156,17 @@ def _origin(key: str, name: str) -> Origin | None:
         raise UsageError(f"{name}: {error.strerror}.") from error
 
 
-def _entries(values: Recorded) -> Iterator[tuple[str, str, Origin]]:
+def only_files(values: Recorded) -> dict[str, Origin]:
+    """Return the path of every saved agent on record -> its origin; raises like ``entries``."""
+    return {name: origin for key, name, origin in entries(values) if key == FILES}
+
+
+def entries(values: Recorded) -> Iterator[tuple[str, str, Origin]]:
+    """Yield (key, name, origin) of everything on record.
+
+    Raises:
+        ValueError: the record has another form.
+    """
     for key, by_name in values.items():
         if key not in (*REGISTRIES, FILES) or not isinstance(by_name, Mapping):
             raise ValueError(f"plugins.{key}: not a family of components")

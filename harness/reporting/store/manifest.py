@@ -27,6 +27,8 @@ STATE_FILE = "state.json"
 CELLS_DIR = "cells"
 PLUGINS_DIR = "plugins"
 """Folder with copies of the files that components from outside are defined in."""
+MODELS_DIR = "models"
+"""Folder of a published run with copies of the saved agents that were scored."""
 SCORING = ("env", "evaluation")
 """Sections whose settings change what is scored: cells that differ in them share no table."""
 
