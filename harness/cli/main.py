@@ -23,6 +23,7 @@ COMMANDS = {
     "verify": "harness.verify.__main__",
     "check": "harness.cli.check",
     "zoo": "harness.zoo.__main__",
+    "export": "harness.export.__main__",
     "rllib": "harness.rllib.command",
     "app": "harness.app.__main__",
 }
@@ -42,6 +43,7 @@ commands:
   verify   check published results and submissions, by replays too
   check    test a component of your own against what the harness relies on
   zoo      list, fetch and share published policies by name
+  export   write the trajectories behind the records of a run
   rllib    train RLlib's PPO + LSTM as a reference
   app      open the page in the browser
 
