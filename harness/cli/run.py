@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from functools import partial
 
 from harness.cli import parser
 from harness.config.scoring import AdaptConfig, EvaluateConfig
@@ -14,7 +15,7 @@ from harness.execution.preflight import preflight
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line ``argv`` (the process's own if not given); return the exit code."""
     given = list(sys.argv[1:] if argv is None else argv)
-    return run_command(lambda: _main(given), hint=f"See {parser.PROG} --help.")
+    return run_command(partial(_main, given), hint=f"See {parser.PROG} --help.")
 
 
 def _main(argv: list[str]) -> int:
@@ -30,14 +31,16 @@ def _main(argv: list[str]) -> int:
     preflight(config.execution)
     # Only now what takes seconds: bad input has been refused already.
     from harness.console.display import make_progress
-    from harness.experiments.evaluate import adapt_checkpoint, evaluate_checkpoint
-    from harness.experiments.run import run_experiment
 
     listener = make_progress()
-    if isinstance(request, AdaptConfig):
-        return adapt_checkpoint(request, argv=argv, listener=listener)
     if isinstance(request, EvaluateConfig):
-        return evaluate_checkpoint(request, argv=argv, listener=listener)
+        from harness.experiments import evaluate
+
+        if isinstance(request, AdaptConfig):
+            return evaluate.adapt_checkpoint(request, argv=argv, listener=listener)
+        return evaluate.evaluate_checkpoint(request, argv=argv, listener=listener)
+    from harness.experiments.run import run_experiment
+
     return run_experiment(
         request.config,
         argv=argv,

@@ -105,10 +105,7 @@ class RunComparison:
         for name, table in self.tables.items():
             folder = out / "figures" / folder_name(name)
             folder.mkdir(parents=True)
-            own = {
-                key: self.curves[key] for key in self.manifests[name].cells if key in self.curves
-            }
-            write_figures(table, self.manifests[name], own, folder)
+            write_figures(table, self.manifests[name], self._curves(name), folder)
         for part in self.across:
             folder = out / "figures" / f"across-{part.suite}"
             folder.mkdir(parents=True)

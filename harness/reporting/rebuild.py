@@ -258,15 +258,8 @@ def rerun_command(cell: Path, command: str = "run") -> tuple[str, ...]:
     path = (cell / CELL_CONFIG).absolute()
     here = Path.cwd()
     shown = path.relative_to(here) if path.is_relative_to(here) else path
-    return (
-        "python",
-        "-m",
-        f"harness.{command}",
-        "--config",
-        shown.as_posix(),
-        "--backend",
-        "local",
-    )
+    words = f"python -m harness.{command} --config".split()
+    return (*words, shown.as_posix(), "--backend", "local")
 
 
 def _reruns(run: Path, manifest: Manifest) -> Iterator[str]:

@@ -27,6 +27,7 @@ from harness.reporting.stats.scores import (
     Scores,
     check_same_grid,
     difference,
+    of_row,
     scores,
     usable_records,
 )
@@ -266,7 +267,7 @@ class _RowBuilder:
 
     def _competitor(self, row_key: RowKey, cells: Sequence[str]) -> dict[str, Any]:
         matrices = self.scores.get(row_key, {})
-        records = self._records(row_key)
+        records = of_row(self.records, row_key)
         failed, stopped = (
             [key for key in cells if self.manifest.cells[key].status == status]
             for status in ("failed", "stopped")
@@ -337,7 +338,7 @@ class _RowBuilder:
         """Yield measured, failed and analytic reference lines: one value for every shot count."""
         for row_key, matrices in self.scores.items():
             if row_key[2] == REFERENCE:
-                records = self._records(row_key)
+                records = of_row(self.records, row_key)
                 row: dict[str, Any] = dict(zip(ROW_KEY, row_key, strict=True))
                 row["seeds"] = records["seed"].nunique()
                 value = Estimate(estimate(matrices[min(matrices)].values).point)
@@ -353,12 +354,6 @@ class _RowBuilder:
             for name, constant in sorted(lines.items()):
                 names = dict(zip(ROW_KEY, (dist.name, name, REFERENCE, "analytic"), strict=True))
                 yield names | {f"return_{count}": constant for count in self.shots}
-
-    def _records(self, row_key: RowKey) -> pd.DataFrame:
-        records = self.records
-        for column, value in zip(ROW_KEY, row_key, strict=True):
-            records = records[records[column] == value]
-        return records
 
 
 def _insert_success(
