@@ -21,6 +21,7 @@ import task_distributions
 from harness import agents
 from harness.errors import HarnessError, UsageError
 from harness.meta import adapters, learners
+from harness.reporting.store.manifest import PLUGINS_DIR
 from metarl_plugins import Origin, PluginError, Registry
 
 if TYPE_CHECKING:
@@ -145,6 +146,21 @@ def changes(values: Recorded) -> list[str]:
         for name, then, now in pairs
         if now != then
     ]
+
+
+def copies(values: Recorded, folder: Path) -> dict[str, Path]:
+    """Return the files that are not here -> their copies in a run's ``folder``, where these match.
+
+    Raises:
+        ValueError: the record has another form.
+    """
+    targets = {then.target.rpartition(":")[0]: then.sha256 for _, _, then in entries(values)}
+    return {
+        place: copy
+        for copy in sorted(folder.glob(f"{PLUGINS_DIR}/*.py"))
+        for place, digest in targets.items()
+        if digest == _sha256(copy) and not Path(place).expanduser().is_file()
+    }
 
 
 def _origin(key: str, name: str) -> Origin | None:

@@ -50,9 +50,9 @@ def checkpoint_cell(path: Path, task_dist: str | None = None) -> tuple[Cell, Run
         CheckpointError: the file is not a whole checkpoint.
         UsageError: it was trained on another distribution than ``task_dist``.
     """
-    run = checkpoint.read(path).run
+    saved = checkpoint.read(path)
     try:
-        stored, cell = config_from_dict(run["config"]), Cell(**run["cell"])
+        cell, stored = checkpoint.stored_cell(path, saved)
         config = stored.one_cell(cell.policy, cell.learner, cell.seed)
     except UsageError as error:
         raise UsageError(f"{path}: {error}") from error

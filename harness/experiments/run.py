@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import TypeAdapter
 from rich.console import Console, Group
 
+import metarl_plugins
 from harness import agents
 from harness.config import plugins
 from harness.config.schema import ExecutionConfig, RunConfig
@@ -222,7 +223,10 @@ def _refuse_changes(manifest: Manifest, folder: Path) -> None:
     remedy = f"Restore it (plug-ins as they were are in {folder / PLUGINS_DIR})"
     for cell in manifest.cells.values():
         try:
-            changed = plugins.changes(cell.config.get("plugins", {}))
+            outside = cell.config.get("plugins", {})
+            copies = plugins.copies(outside, folder).items()
+            metarl_plugins.provide({place: copy.read_bytes() for place, copy in copies})
+            changed = plugins.changes(outside)
         except UsageError as error:
             raise UsageError(f"cannot resume: {error} {remedy}") from error
         except ValueError as error:
