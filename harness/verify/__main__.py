@@ -41,6 +41,13 @@ def _main(argv: Sequence[str] | None) -> int:
         "folder",
     )
     parser.add_argument(
+        "--retrain",
+        type=int,
+        default=0,
+        metavar="N",
+        help="first iterations that these cells are trained again (%(default)s)",
+    )
+    parser.add_argument(
         "--seed", type=int, help="of the draw of cells and tasks; random if not given, and printed"
     )
     parser.add_argument(
@@ -51,6 +58,8 @@ def _main(argv: Sequence[str] | None) -> int:
     given = parser.parse_args(argv)
     if given.replay < 0:
         raise UsageError(f"--replay {given.replay}: give 0 or more")
+    if given.retrain < 0 or (given.retrain and not given.replay):
+        raise UsageError(f"--retrain {given.retrain}: give 0 or more, and draw cells with --replay")
     if given.save and not given.replay:
         raise UsageError("--save: keeps replays, and --replay 0 plays none: leave one of them out")
     seed = secrets.randbits(32) if given.seed is None else given.seed
@@ -59,7 +68,7 @@ def _main(argv: Sequence[str] | None) -> int:
 
     code = ExitCode.COMPLETE
     for folder in given.folders:
-        found = verify(folder, given.replay, np.random.default_rng(seed))
+        found = verify(folder, given.replay, np.random.default_rng(seed), iterations=given.retrain)
         sys.stdout.writelines(f"{line}\n" for line in found.lines())
         code = max(code, found.exit_code)
         if given.save and not found.wrong:

@@ -52,21 +52,26 @@ class Verification:
 
     @property
     def wrong(self) -> list[str]:
-        """Everything that is wrong, each with the cell it is about."""
+        """Everything that is wrong, each with the cell it is about; missing cells apart."""
         of_cells = (f"{key}: {text}" for key, found in self.cells.items() for text in found.wrong)
-        return [*self.missing, *self.run.wrong, *of_cells]
+        return [*self.run.wrong, *of_cells]
 
     @property
     def exit_code(self) -> ExitCode:
-        """``REFUSED`` if anything is wrong."""
-        return ExitCode.REFUSED if self.wrong else ExitCode.COMPLETE
+        """``REFUSED`` if anything is wrong, ``INTERRUPTED`` if cells are still to be played."""
+        if self.wrong:
+            return ExitCode.REFUSED
+        return ExitCode.INTERRUPTED if self.missing else ExitCode.COMPLETE
 
     def lines(self) -> Iterator[str]:
         """Yield the report; cells of which the same was found share a paragraph."""
         verdict = f"WRONG in {len(self.wrong)} places" if self.wrong else "verified"
+        verdict += f", {len(self.missing)} cells without a result" * bool(self.missing)
         yield f"{self.folder}: {verdict}; {self.division} division"
-        yield from (f"  not closed: {reason}" for reason in self.reasons)
-        yield from (f"  WRONG: {text}" for text in self.missing)
+        if self.reasons:
+            yield f"  not closed: {'; '.join(self.reasons)}"
+        if self.missing:
+            yield f"  no result yet: {', '.join(text.partition(' ')[0] for text in self.missing)}"
         yield from _paragraph("the run", self.run)
         groups: dict[str, list[str]] = {}
         for key, found in self.cells.items():

@@ -14,15 +14,19 @@ from harness.verify.findings import Findings, Verification
 from harness.verify.opening import OpenCell, check_plugins, open_cells
 from harness.verify.replay import replay
 from harness.verify.submission import obstacles_to_closed, read_submission
+from harness.verify.training import retrain
 
 
-def verify(folder: Path, replays: int, rng: np.random.Generator) -> Verification:
+def verify(
+    folder: Path, replays: int, rng: np.random.Generator, *, iterations: int = 0
+) -> Verification:
     """Check a folder; return what holds, what is wrong, and what could not be checked.
 
     Args:
         folder: has a ``run.json``.
         replays: cells to play a random task of again. 0 runs no code of the folder.
         rng: draws the cells and tasks.
+        iterations: first iterations that the cells so drawn are trained again.
 
     Raises:
         UsageError: there is no run, or ``submission.yaml`` is not valid.
@@ -44,11 +48,12 @@ def verify(folder: Path, replays: int, rng: np.random.Generator) -> Verification
     except ArtefactError as error:
         found.run.wrong.append(str(error))
         return found
-    _replay(cells, manifest, found, replays, rng)
+    _replay(cells, manifest, found, replays, rng, iterations)
     own = {key: cells[key] for key in manifest.cells}
     found.reasons = tuple(obstacles_to_closed(manifest, own))
-    found.division = "open" if found.reasons or found.wrong else "closed"
-    if submission is not None:
+    found.division = "open" if found.reasons or found.wrong or found.missing else "closed"
+    if submission is not None:  # our own results may be published before all cells are trained
+        found.run.wrong += found.missing
         if submission.division == "closed" and found.reasons:
             found.run.wrong.append(f"it is declared closed, and is not: {found.reasons[0]}")
         found.division = submission.division
@@ -80,6 +85,7 @@ def _replay(
     found: Verification,
     count: int,
     rng: np.random.Generator,
+    iterations: int,
 ) -> None:
     """Replay ``count`` random cells; say of the others that they were not."""
     differs = elsewhere(manifest.host.get("cpu"), manifest.packages)
@@ -93,6 +99,8 @@ def _replay(
         if key in chosen:
             how = replay(cells[key], rng, differs, findings)
             found.replays |= {key: how} if how else {}
+            if iterations and cells[key].info.iterations:
+                retrain(cells[key], iterations, differs, findings)
         elif cells[key].obstacle:
             findings.unverified.append(f"scores by a replay: {cells[key].obstacle}")
         elif not findings.wrong:

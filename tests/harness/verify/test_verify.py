@@ -5,6 +5,8 @@ import shutil
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from harness.cli import main
@@ -39,6 +41,33 @@ def test_an_honest_folder_verifies_bit_for_bit(trained):
     assert len(found.replays) == 5
     assert set(found.replays.values()) == {"bits"}
     assert changed_files(trained) == []
+
+
+def test_the_first_iterations_are_trained_again(folder):
+    honest = verify(folder, ALL, np.random.default_rng(0), iterations=3)
+    assert not honest.wrong
+    assert [key for key, found in honest.cells.items() if "trained 1" in str(found)] == [
+        key for key in honest.cells if "reference" not in key
+    ]
+    path = folder / "cells" / RL2 / "curve.parquet"
+    frame = pd.read_parquet(path)
+    schema = pq.read_schema(path)
+    frame["post_return"] = np.nextafter(frame["post_return"], np.inf)
+    pq.write_table(pa.Table.from_pandas(frame, schema, preserve_index=False), path)
+    cover_up(folder)
+    found = verify(folder, ALL, np.random.default_rng(0), iterations=3)
+    (wrong,) = found.wrong
+    assert wrong.startswith(f"{RL2}: trained again, post_return of iteration 1")
+
+
+def test_cells_that_are_still_to_be_played_are_missing_and_not_wrong(folder):
+    CellFolder(folder / "cells" / RL2).write_state(CellState(status="pending"))
+    (folder / "cells" / RL2 / "records.parquet").unlink()
+    cover_up(folder)
+    found = verify(folder, 0, np.random.default_rng(0))
+    assert not found.wrong
+    assert [text.split()[0] for text in found.missing] == [RL2]
+    assert (found.exit_code, found.division) == (4, "open")
 
 
 def test_an_agent_from_a_file_is_replayed_by_the_copy_of_the_file(scored):
@@ -112,7 +141,8 @@ def test_a_failing_cell_that_was_dropped_is_found(folder):
     assert not found_in(folder)
     shutil.rmtree(folder / "cells" / RL2)
     cover_up(folder)
-    assert f"{RL2} was planned, and has no result" in found_in(folder)
+    (missing,) = verify(folder, 0, np.random.default_rng(0)).missing
+    assert missing.startswith(RL2)
     edit_manifest(folder, lambda run: run["cells"].pop(RL2))
     cover_up(folder)
     assert f"{RL2} was planned, and is not in the run" in found_in(folder)
