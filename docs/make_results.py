@@ -30,7 +30,7 @@ FAMILIES = (
     *("ant-vel", "ant-dir", "ant-mass", "imujoco-ant"),
     *("metaworld-ml10", "metaworld-ml45"),
 )
-EXTRA = ("point_goal-sparse", "adaptation")
+EXTRA = ("point_goal", "point_goal-sparse", "adaptation")
 """Published folders beside the ten distributions."""
 SHOTS = (0, 1, 10)
 LEAST_SHARE = 0.1

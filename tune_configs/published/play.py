@@ -30,6 +30,7 @@ from harness.zoo.building import build
 HERE = Path(__file__).parent
 ORDER = (
     "point_goal-sparse",
+    "point_goal",
     "adaptation",
     "halfcheetah-vel",
     "halfcheetah-gravity",
