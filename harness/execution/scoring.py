@@ -11,11 +11,9 @@ import numpy as np
 from harness import seeding
 from harness.agents import AgentSource
 from harness.agents.playing import Outcome, Scoring, TaskPlayer, agent_seed
-from harness.config.protocol import scored_splits, scored_tasks
-from harness.config.schema import EvalConfig, RunConfig
+from harness.config.schema import EvalConfig
 from harness.execution.divergence import check_adapted
 from harness.execution.jobs import Job
-from harness.meta import learners
 from harness.meta.adapters.base import Adapter
 from harness.meta.cell_setup import CellSetup
 from harness.meta.learners.base import PolicySnapshot
@@ -28,20 +26,6 @@ from task_distributions import EnvSpec, Task, TaskDistribution
 
 REWARD_PARTS = 20
 """Parts of an episode whose mean reward a record has."""
-
-
-def planned_env_steps(setup: CellSetup, config: RunConfig) -> int:
-    """Return the environment steps that a cell takes if no episode ends early."""
-    evaluation, horizon = config.evaluation, setup.dist.spec.horizon
-    per_iteration = learners.build(setup).episodes_per_iteration * horizon
-    training = setup.budget.iterations(per_iteration) * per_iteration
-    support = evaluation.shots[-1] * support_episodes(evaluation, setup.scoring_adapter())
-    per_task = support + len(evaluation.shots) * query_episodes(
-        setup.dist.spec, evaluation, setup.scoring_adapter()
-    )
-    splits = scored_splits(evaluation)
-    tasks = sum(len(scored_tasks(setup.dist, config, split)) for split in splits)
-    return training + tasks * per_task * horizon
 
 
 def support_episodes(evaluation: EvalConfig, adapter: Adapter) -> int:

@@ -38,30 +38,17 @@ class CellQueue:
     planned: Mapping[str, PlannedCell]
     tune: TuneConfig
     listener: RunListener
-    waiting: list[str]
-    """Keys still to be played, in order, reference lines first."""
     revision: str = ""
+    waiting: list[str] = field(init=False)
+    """Keys of the cells that are not finished or failed, in order, reference lines first."""
     running: set[str] = field(default_factory=set)
-    shared: dict[str, str] = field(default_factory=dict)
+    shared: dict[str, str] = field(init=False)
     """Cell -> cell whose training it shares."""
 
     def __post_init__(self) -> None:
+        entries = self.manifest.entries.items()
+        self.waiting = [key for key, cell in entries if cell.status not in ("ok", "stopped")]
         self.shared = shared_training(self.planned)
-
-    @classmethod
-    def create(
-        cls,
-        folder: RunFolder,
-        manifest: Manifest,
-        planned: Mapping[str, PlannedCell],
-        *,
-        tune: TuneConfig,
-        listener: RunListener,
-    ) -> CellQueue:
-        """Return the queue of all cells that are not finished, or failed."""
-        entries = manifest.entries.items()
-        waiting = [key for key, cell in entries if cell.status not in ("ok", "stopped")]
-        return cls(folder, manifest, planned, tune, listener, waiting)
 
     @property
     def stop_file(self) -> Path:

@@ -271,14 +271,14 @@ def play(planned: Sequence[PlannedCell], options: RunOptions, listener: RunListe
                 folder.cell(key).write_state(CellState())
             manifest.save(folder.path)
         remove_temporaries(folder.path)
-        queue = CellQueue.create(
+        queue = CellQueue(
             folder,
             manifest,
             {cell.key: cell for cell in planned},
             tune=options.scheduling,
             listener=listener,
+            revision=described.git.revision if described.git else "",
         )
-        queue.revision = described.git.revision if described.git else ""
         began, interrupted = time.monotonic(), False
         try:
             if queue.waiting:

@@ -30,22 +30,9 @@ from task_distributions.point_goal import PointGoal
 
 ROOT = Path(__file__).parents[2]
 TINY = [
-    "--task-dist",
-    "point_goal",
-    "--horizon",
-    "4",
-    "--policy",
-    "mlp",
-    "--test-tasks",
-    "0",
-    "1",
-    "--few-shot",
-    "1",
-    "--episodes-per-shot",
-    "1",
-    "--query-episodes",
-    "1",
-    "--no-tensorboard",
+    *("--task-dist", "point_goal", "--horizon", "4", "--policy", "mlp"),
+    *("--test-tasks", "0", "1", "--few-shot", "1", "--episodes-per-shot", "1"),
+    *("--query-episodes", "1", "--no-tensorboard"),
 ]
 MAML = ["--learner", "maml", "--meta-batch-size", "2", "--episodes-per-task", "1"]
 LOCAL = ["--backend", "local"]
@@ -84,14 +71,8 @@ def program(*argv, **changes):
 
 def test_a_policy_that_blew_up_is_a_failed_cell_and_no_number():
     argv = [
-        "--learner",
-        "multitask",
-        "--learning-rate",
-        "1e4",
-        "--episodes-per-iteration",
-        "8",
-        "--epochs",
-        "9",
+        *("--learner", "multitask", "--learning-rate", "1e4", "--episodes-per-iteration", "8"),
+        *("--epochs", "9"),
     ]
     assert run.main([*TINY, *argv, *LOCAL, "--name", "x"]) == 3
     assert cell("x").reason.startswith("diverged: iteration ")

@@ -12,20 +12,8 @@ from tests.docs.pages import ROOT, blocks
 
 AGENT = next(block for block in blocks("docs/agents.md", "python"))
 SMALL = [
-    "--task-dist",
-    "point_goal",
-    "--few-shot",
-    "1",
-    "10",
-    "--episodes-per-shot",
-    "5",
-    "--query-episodes",
-    "2",
-    "--label",
-    "mine",
-    "--no-tensorboard",
-    "--name",
-    "x",
+    *("--task-dist", "point_goal", "--few-shot", "1", "10", "--episodes-per-shot", "5"),
+    *("--query-episodes", "2", "--label", "mine", "--no-tensorboard", "--name", "x"),
 ]
 
 

@@ -149,16 +149,8 @@ def test_alternative_spellings_mean_the_same(argv, other):
 def test_a_setting_without_a_label_reaches_every_component_that_has_it():
     config = load_config(
         [
-            "--policy",
-            "gru",
-            "mlp",
-            "--learner",
-            "maml",
-            "rl2",
-            "--gamma",
-            "0.5",
-            "--rl2.clip",
-            "0.1",
+            *("--policy", "gru", "mlp", "--learner", "maml", "rl2", "--gamma", "0.5"),
+            *("--rl2.clip", "0.1"),
         ]
     )
     assert [part.settings.gamma for part in config.learner.values()] == [0.5, 0.5]

@@ -15,21 +15,8 @@ from harness.reporting.store.manifest import Manifest
 from harness.reporting.store.records import read_records
 
 SMALL = [
-    "--task-dist",
-    "point_goal",
-    "--horizon",
-    "6",
-    "--test-tasks",
-    "0",
-    "2",
-    "4",
-    "--few-shot",
-    "1",
-    "2",
-    "--episodes-per-shot",
-    "3",
-    "--query-episodes",
-    "2",
+    *("--task-dist", "point_goal", "--horizon", "6", "--test-tasks", "0", "2", "4"),
+    *("--few-shot", "1", "2", "--episodes-per-shot", "3", "--query-episodes", "2"),
     "--no-tensorboard",
 ]
 AGENTS = '''

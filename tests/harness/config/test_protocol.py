@@ -13,7 +13,8 @@ from harness.config.protocol import first_goals, scored
 from harness.errors import UsageError
 from harness.execution.cell import CellRunner
 from harness.execution.cell_setup import build_setup
-from harness.execution.scoring import planned_env_steps
+from harness.execution.scoring import query_episodes, support_episodes
+from harness.meta import learners
 from harness.meta.learners.base import Request, RequestKind
 from tests.harness.meta.lucky_classes import LuckyClasses
 
@@ -89,6 +90,18 @@ def test_what_evaluate_is_given_replaces_protocol_or_tasks_of_the_run(tmp_path):
 
 
 META_WORLD = [(dist, preset) for dist in ("metaworld-ml10", "metaworld-ml45") for preset in PRESETS]
+
+
+def planned_env_steps(setup, config):
+    """Return the environment steps that a cell takes if no episode ends early."""
+    evaluation, horizon = config.evaluation, setup.dist.spec.horizon
+    per_iteration = learners.build(setup).episodes_per_iteration * horizon
+    adapter = setup.scoring_adapter()
+    support = evaluation.shots[-1] * support_episodes(evaluation, adapter)
+    query = len(evaluation.shots) * query_episodes(setup.dist.spec, evaluation, adapter)
+    tasks = sum(len(chosen) for chosen in scored(config).values())
+    training = setup.budget.iterations(per_iteration) * per_iteration
+    return training + tasks * (support + query) * horizon
 
 
 @pytest.mark.parametrize("key", META_WORLD, ids=" ".join)
