@@ -76,6 +76,7 @@ class Verification:
         groups: dict[str, list[str]] = {}
         for key, found in self.cells.items():
             groups.setdefault(repr(found), []).append(key)
+        groups.pop(repr(Findings()), None)  # cells without a result
         for keys in groups.values():
             yield from _paragraph(", ".join(keys), self.cells[keys[0]])
 

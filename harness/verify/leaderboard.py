@@ -13,8 +13,15 @@ from tabulate import tabulate
 
 from harness.errors import ArtefactError
 from harness.reporting.rebuild import load_tables
-from harness.reporting.render.tables import count_text, estimate_cell, row_label, rows_of
+from harness.reporting.render.tables import (
+    count_text,
+    estimate_cell,
+    row_label,
+    rows_of,
+    shot_label,
+)
 from harness.reporting.stats.comparison import Comparison
+from harness.reporting.stats.scores import ROW_KEY
 from harness.reporting.store.manifest import RUN_FILE, Manifest
 from harness.reporting.text import DASH, is_number, printable, short_count
 from harness.types import REFERENCE
@@ -26,9 +33,11 @@ ROOTS = ("results/published", SUBMISSIONS)
 """Folders whose folders are listed."""
 SHOTS = (0, 1, 10)
 HEADER = (
-    *("row", "division", *("1 shot" if n == 1 else f"{n} shots" for n in SHOTS)),
-    *("seeds", "parameters", "train env steps", "verified", "from"),
+    *("row", "division", "verified", *map(shot_label, SHOTS)),
+    *("seeds", "parameters", "train env steps", "from"),
 )
+TableKey = tuple[str, str, int]
+"""Heading of a table, the protocol of its distribution, and minus its number of test tasks."""
 _MARKS = re.compile(r"([!-/:-@\[-`{-~])")
 
 
@@ -57,16 +66,16 @@ def leaderboard(repository: Path) -> str:
         path.parent for root in ROOTS for path in sorted((repository / root).glob(f"*/{RUN_FILE}"))
     ]
     sources = [_source(folder, repository) for folder in folders]
-    tables: dict[str, list[tuple[tuple[Any, ...], list[str]]]] = {}
+    tables: dict[TableKey, list[tuple[tuple[Any, ...], list[str]]]] = {}
     for source in sources:
-        for name, place, row in _rows(source):
-            tables.setdefault(name, []).append((place, row))
+        for key, place, row in _rows(source):
+            tables.setdefault(key, []).append((place, row))
     parts = []
-    for name, rows in sorted(tables.items()):
+    for (name, protocol, tasks), rows in sorted(tables.items()):
         lines = [row for _, row in sorted(rows, key=lambda pair: pair[0])]
-        align = ["left"] * 2 + ["right"] * 6 + ["left"] * 2
+        align = ["left"] * 3 + ["right"] * 6 + ["left"]
         table = tabulate(lines, HEADER, tablefmt="pipe", colalign=align, disable_numparse=True)
-        parts += [f"## {text(name)}", table]
+        parts += [f"## {text(name)}", text(f"{protocol}. {-tasks} test tasks."), table]
     return "\n\n".join([*parts, "## Sources", "\n".join(map(_described, sources))])
 
 
@@ -79,7 +88,7 @@ def _source(folder: Path, repository: Path) -> Source:
     return Source(folder.relative_to(repository), found, kept, submission, manifest, tables)
 
 
-def _rows(source: Source) -> Iterator[tuple[str, tuple[Any, ...], list[str]]]:
+def _rows(source: Source) -> Iterator[tuple[TableKey, tuple[Any, ...], list[str]]]:
     """Yield the table, the place in it and the cells of every row of a folder."""
     for name, table in zip(source.manifest.tables, source.tables, strict=True):
         dist = source.manifest.tables[name]
@@ -87,9 +96,11 @@ def _rows(source: Source) -> Iterator[tuple[str, tuple[Any, ...], list[str]]]:
             score = "success" if part.has_success else "return"
             for row in rows_of(part.frame):
                 if row["learner"] != REFERENCE and row["seeds"]:
-                    place = (source.found.division, _order(row, score), *row_label(part, row))
+                    shown = _order(row, score), *row_label(part, row)
+                    place = (source.found.division, _privileged(part, row), *shown)
                     cells = _cells(source, name, part, row, score)
-                    yield f"{dist.versioned_name} ({score})", place, cells
+                    head = f"{dist.versioned_name} ({score})"
+                    yield (head, dist.protocol, -part.num_tasks), place, cells
 
 
 def _order(row: dict[str, Any], score: str) -> float:
@@ -98,12 +109,16 @@ def _order(row: dict[str, Any], score: str) -> float:
     return -float(values[-1]) if values else float("inf")
 
 
+def _privileged(part: Comparison, row: dict[str, Any]) -> bool:
+    """Return whether a row observes the task."""
+    return tuple(row[name] for name in ROW_KEY) in part.privileged
+
+
 def _cells(
     source: Source, table: str, part: Comparison, row: dict[str, Any], score: str
 ) -> list[str]:
     policy, detail = row_label(part, row)
-    key = tuple(row[name] for name in ("task_dist", "policy", "learner", "adapter"))
-    note = ", observes the task" if key in part.privileged else ""
+    note = ", observes the task" if _privileged(part, row) else ""
     planned = sum(row[name] for name in ("seeds", "seeds_failed", "seeds_missing"))
     seeds, all_seeds = count_text(row["seeds"]), count_text(planned)
     seeds = seeds if seeds == all_seeds else f"{seeds} of {all_seeds}"
@@ -114,9 +129,10 @@ def _cells(
     ]
     return [
         *(f"{text(policy)} {text(f'({detail}{note})')}", source.found.division),
+        _how(source, table, row),
         *(text(value.strip()) for value in scores),
         *(seeds, short_count(row["num_params"]), short_count(row["train_env_steps"])),
-        *(_how(source, table, row), f"[{text(source.path.name)}](#sources)"),
+        f"[{text(source.path.name)}](#sources)",
     ]
 
 

@@ -2,20 +2,30 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import gymnasium
 import numpy as np
 import pytest
 from markdown_it import MarkdownIt
 
+from harness import train
 from harness.cli import main
 from harness.errors import ArtefactError
+from harness.experiments.publishing import publish
 from harness.reporting.store.manifest import Manifest
 from harness.verify.leaderboard import leaderboard
 from harness.verify.opening import open_cells
 from harness.verify.submission import obstacles_to_closed, read_submission
 from harness.verify.verification import verify
-from tests.harness.verify.verify_cases import cover_up, edit_manifest, found_in
+from tests.harness.verify.verify_cases import (
+    ALL,
+    MAML,
+    PROTOCOL,
+    cover_up,
+    edit_manifest,
+    found_in,
+)
 
 OPEN = "who: A & B\nlink: https://example.org/x\ndivision: open\ndeclared: six steps an episode\n"
 
@@ -142,6 +152,27 @@ def test_nothing_in_a_submission_becomes_markup(place):
     assert page.count("&lt;script&gt;") == 2
     assert page.count("`x` | {ref}`y` [z](w) $q$") == 2
     assert "<script" not in page
+
+
+@pytest.mark.slow
+def test_a_pretrained_row_is_published_with_its_policy(trained, tmp_path):
+    checkpoint = shutil.copy(trained / "cells" / MAML / "policy.safetensors", tmp_path)
+    run = train(
+        "point_goal",
+        policy={"mlp": {}},
+        learner="multitask",
+        env_steps=1,
+        pretrained=[checkpoint],
+        storage=tmp_path,
+        name="run",
+        **PROTOCOL,
+    )
+    folder = publish(run.path, "published", tmp_path).path
+    Path(checkpoint).unlink()
+    found = verify(folder, ALL, np.random.default_rng(0))
+    assert not found.wrong
+    assert found.replays == dict.fromkeys(found.cells, "bits")
+    assert any("it was not trained by this run" in reason for reason in found.reasons)
 
 
 @pytest.mark.slow
