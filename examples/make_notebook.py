@@ -1,14 +1,16 @@
 """Write ``demo.ipynb`` from ``demo.py``: ``# %%`` starts a cell, ``# %% [markdown]`` a text cell.
 
-The notebook is committed without outputs.
+The notebook is played and stored with its outputs.
 """
 
 from __future__ import annotations
 
 import re
+import tempfile
 from pathlib import Path
 
 import nbformat
+from nbclient import NotebookClient
 from nbformat import NotebookNode
 
 HERE = Path(__file__).parent
@@ -16,7 +18,7 @@ KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
 
 
 def notebook(source: str) -> NotebookNode:
-    """Return the notebook for ``source``, which determines it byte for byte.
+    """Return the notebook for ``source``, without outputs.
 
     Text before the first cell is dropped.
     """
@@ -34,9 +36,20 @@ def notebook(source: str) -> NotebookNode:
     return nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": KERNEL})
 
 
+def played(made: NotebookNode, folder: Path) -> NotebookNode:
+    """Play a notebook in ``folder``; return it with its outputs."""
+    resources = {"metadata": {"path": str(folder)}}
+    client = NotebookClient(made, timeout=1200, resources=resources, record_timing=False)
+    result: NotebookNode = client.execute()
+    return result
+
+
 def main() -> None:
     """Write the notebook."""
-    nbformat.write(notebook((HERE / "demo.py").read_text()), HERE / "demo.ipynb")
+    with tempfile.TemporaryDirectory() as folder:
+        made = played(notebook((HERE / "demo.py").read_text()), Path(folder))
+    made.metadata = {"kernelspec": KERNEL}
+    nbformat.write(made, HERE / "demo.ipynb")
 
 
 if __name__ == "__main__":

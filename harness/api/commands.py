@@ -198,6 +198,7 @@ def _sectioned(
     homes = {name: "env" for name in env}
     homes |= {name: section for section in sections for name in fields(SECTIONS[section])}
     for name, value in settings.items():
+        value = list(value) if isinstance(value, range) else value
         plain = [value] if name in LISTS and isinstance(value, int | str) else value
         if name in homes:
             nested.setdefault(homes[name], {})[name] = plain

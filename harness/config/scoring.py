@@ -56,13 +56,15 @@ class EvaluateConfig:
     """Task lists to score, each in its own table."""
     deterministic: bool | None = None
     """Query episodes take the mean action; support episodes always sample."""
+    adapter: Literal["gradient", "memory", "memory+gradient", "hybrid", "ppo"] | None = None
+    """How the policy adapts, if not as in its run."""
     execution: ExecutionConfig = field(default_factory=ExecutionConfig)
 
     def applied_to(self, stored: RunConfig) -> RunConfig:
         """Return the checkpoint's configuration with everything given here in its place.
 
         Raises:
-            UsageError: the distribution has no such setting.
+            UsageError: the distribution has no such setting, or the policy cannot adapt like that.
         """
         env, tasks = stored.env, stored.test_tasks
         if self.imujoco_xml is not None:
@@ -83,9 +85,10 @@ class EvaluateConfig:
             if self.protocol == "official":
                 given = OFFICIAL_EPISODES | given
         evaluation = replace(stored.evaluation, **given)
-        return replace(
+        chosen = replace(
             stored, env=env, test_tasks=tasks, evaluation=evaluation, execution=self.execution
         )
+        return chosen if self.adapter is None else with_adapter(chosen, self.adapter)
 
     def _given(self, *names: str) -> dict[str, Any]:
         return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
@@ -98,9 +101,6 @@ class AdaptConfig(EvaluateConfig):
     adapt_steps: Positive = 5
     """Adaptation steps: shots, each a gradient step on its own support episodes (for a policy that
     adapts by memory, further support episodes). With --online: gradient steps per adaptation."""
-    adapter: Literal["gradient", "memory", "memory+gradient", "hybrid", "ppo"] | None = None
-    """How the policy adapts; if not given, as its learner trained it, or by gradient where the
-    learner does not adapt. Not with --online."""
     online: bool = False
     """Adapt while acting: after every adapt_every steps, on the last buffer_size steps."""
     adapt_every: Positive | None = None
@@ -113,36 +113,20 @@ class AdaptConfig(EvaluateConfig):
     def applied_to(self, stored: RunConfig) -> RunConfig:
         """Return the checkpoint's configuration with everything given here in its place.
 
+        A policy whose run does not adapt it adapts as its learner does, or by gradient.
+
         Raises:
-            UsageError: the policy was trained on other inputs than the adapter feeds it, or
-                without the value head that the adapter needs.
+            UsageError: the distribution has no such setting, or the policy cannot adapt like that.
         """
         chosen = super().applied_to(stored)
         evaluation = replace(chosen.evaluation, few_shot=(self.adapt_steps,), zero_shot=False)
+        chosen = replace(chosen, evaluation=evaluation)
+        if chosen.adapter.kind not in ("auto", "none"):
+            return chosen
         (part,) = stored.learner.values()
-        spec, trained = learners.spec(part.kind), stored.adapter.kind
-        memory, kind = spec.feeds_history, self.adapter or trained
-        if kind in ("auto", "none"):
-            kind = spec.adapter if adapters.spec(spec.adapter).adapts else "gradient"
-        if kind != trained and not memory and MEMORY_AND_GRADIENT in (kind, trained):
-            word = "with" if trained == MEMORY_AND_GRADIENT else "without"
-            raise UsageError(
-                f"--adapter {kind}: the checkpoint was trained {word} --adapter "
-                f"{MEMORY_AND_GRADIENT}, which also feeds the policy its history. "
-                "Leave --adapter out"
-            )
-        if adapters.spec(kind).uses_value_head and not spec.uses_value_head:
-            raise UsageError(
-                f"--adapter {kind}: trains the value head too, which {part.kind} leaves untrained. "
-                "Choose another adapter, or leave --adapter out"
-            )
-        if kind == trained:
-            return replace(chosen, evaluation=evaluation)
-        own = kind == spec.adapter
-        settings = (
-            spec.adapter_settings(part.settings) if own else settings_class("adapter", kind)()
-        )
-        return replace(chosen, evaluation=evaluation, adapter=Component(kind, settings))
+        spec = learners.spec(part.kind)
+        adapts = adapters.spec(spec.adapter).adapts
+        return with_adapter(chosen, spec.adapter if adapts else "gradient")
 
     def check(self) -> None:
         """Refuse settings that would have no effect.
@@ -156,6 +140,33 @@ class AdaptConfig(EvaluateConfig):
             if getattr(self, name) is not None:
                 flag, word = f"--{name.replace('_', '-')}", "without" if self.online else "with"
                 raise UsageError(f"{flag} only has an effect {word} --online: leave one out")
+
+
+def with_adapter(stored: RunConfig, kind: str) -> RunConfig:
+    """Return the configuration of a checkpoint with another adapter.
+
+    Raises:
+        UsageError: the policy was trained on other inputs than the adapter feeds it, or without
+            the value head that the adapter needs.
+    """
+    (part,) = stored.learner.values()
+    spec, trained = learners.spec(part.kind), stored.adapter.kind
+    if kind == trained:
+        return stored
+    if not spec.feeds_history and MEMORY_AND_GRADIENT in (kind, trained):
+        word = "with" if trained == MEMORY_AND_GRADIENT else "without"
+        raise UsageError(
+            f"--adapter {kind}: the checkpoint was trained {word} --adapter {MEMORY_AND_GRADIENT}, "
+            "which also feeds the policy its history. Leave --adapter out"
+        )
+    if adapters.spec(kind).uses_value_head and not spec.uses_value_head:
+        raise UsageError(
+            f"--adapter {kind}: trains the value head too, which {part.kind} leaves untrained. "
+            "Choose another adapter, or leave --adapter out"
+        )
+    own = kind == spec.adapter
+    settings = spec.adapter_settings(part.settings) if own else settings_class("adapter", kind)()
+    return replace(stored, adapter=Component(kind, settings))
 
 
 def as_dict(config: EvaluateConfig) -> dict[str, Any]:

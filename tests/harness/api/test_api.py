@@ -18,7 +18,7 @@ from policies.modules import PolicyModule
 
 SMALL = {
     "horizon": 6,
-    "test_tasks": (0, 3),
+    "test_tasks": range(0, 4, 3),
     "few_shot": 1,
     "episodes_per_shot": 3,
     "query_episodes": 2,
