@@ -183,7 +183,10 @@ def _merge(
     for name, other in others:
         differing = "; ".join(_differences(source, other))
         if differing:
-            raise UsageError(f"{first} and {name} cannot be compared on {dist}: {differing}")
+            raise UsageError(
+                f"{first} and {name} cannot be compared on {dist}: {differing}. Score one of them "
+                "again with the settings of the other"
+            )
     cells = _cells(group)
     references: dict[str, CellInfo] = {}
     for name, part in group.items():
