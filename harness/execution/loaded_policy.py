@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from harness import seeding
 from harness.agents import AgentError, TimeLimits
 from harness.agents.files import File
 from harness.agents.guard import GuardedAgent
@@ -24,6 +23,7 @@ from harness.meta.adapters.base import Shot
 from harness.meta.cell_setup import CellSetup
 from harness.meta.learners.base import PolicySnapshot
 from harness.meta.learners.critic import acting_params
+from harness.meta.meta_episode import SeedStream
 from harness.meta.rollouts.actor import Actor, Playing
 from harness.meta.rollouts.batch import Batch, prepare
 from harness.meta.rollouts.episode_loop import Clock, draw_noise
@@ -222,8 +222,8 @@ class LoadedPolicy:
 
     def query_seeds(self, task: Task, count: int) -> list[int]:
         """Return the reset seeds of the task's first ``count`` query episodes in the records."""
-        phase = f"evaluate/{task.split}/query"
-        return seeding.episode_seeds(self.cell.seed, phase, 0, task.index, count=count)
+        phase = f"evaluate/{task.split}"
+        return SeedStream.of_query(self.cell.seed, phase, (task.index,), count).episode_seeds()
 
 
 class TaskFedPolicy(LoadedPolicy):

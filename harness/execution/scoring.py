@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from harness import seeding
 from harness.agents import AgentSource
 from harness.agents.playing import Outcome, Scoring, TaskPlayer, agent_seed
 from harness.config.schema import EvalConfig
@@ -18,7 +17,7 @@ from harness.meta.adapters.base import Adapter
 from harness.meta.cell_setup import CellSetup
 from harness.meta.learners.base import PolicySnapshot
 from harness.meta.learners.critic import acting_params
-from harness.meta.meta_episode import MetaEpisodePlan, MetaEpisodeRunner
+from harness.meta.meta_episode import MetaEpisodePlan, MetaEpisodeRunner, SeedStream
 from harness.meta.rollouts.episode_loop import Act, Clock, run_episodes
 from harness.types import REFERENCE, REFERENCE_LINES, Cell, Episodes, EvalRecord, MetaEpisodes
 from policies.params import num_params
@@ -184,13 +183,8 @@ def reference(
     acts: tuple[Act, ...] = (zero, uniform)
     for name, act, count in zip(REFERENCE_LINES, acts, counts, strict=True):
         env = dist.make_batch(tasks, count)
-        seeds = [
-            seed
-            for key in job.seed_keys
-            for seed in seeding.episode_seeds(
-                job.cell.seed, f"evaluate/{job.split}/query", 0, key, count=count
-            )
-        ]
+        phase = f"evaluate/{job.split}"
+        seeds = SeedStream.of_query(job.cell.seed, phase, job.seed_keys, count).episode_seeds()
         episodes = run_episodes(env, act, seeds, action_scale=1.0, clock=clock)
         for n, task in enumerate(tasks):
             rows += Row(policy=name, learner=REFERENCE).records(job, task, episodes, n)

@@ -35,6 +35,20 @@ class SeedStream:
     sample: bool
     """Sample actions rather than take the likeliest."""
 
+    @classmethod
+    def of_query(
+        cls,
+        seed: int,
+        phase: str,
+        keys: tuple[int, ...],
+        episodes: int,
+        *,
+        iteration: int = 0,
+        sample: bool = False,
+    ) -> SeedStream:
+        """Return the stream of the query episodes of ``phase``, such as ``evaluate/test``."""
+        return cls(seed, f"{phase}/query", (iteration,), keys, episodes, sample)
+
     def episode_seeds(self) -> list[int]:
         """Return reset seeds for N·E environments."""
         return [
@@ -96,14 +110,20 @@ class MetaEpisodePlan:
     @property
     def query_seeds(self) -> SeedStream:
         """The stream of query episodes, the same for every number of shots: gains are paired."""
-        keys, phase = self.seed_keys, f"{self.phase}/query"
-        sample = not self.deterministic_query
-        return SeedStream(self.seed, phase, (self.iteration,), keys, self.query_episodes, sample)
+        return SeedStream.of_query(
+            self.seed,
+            self.phase,
+            self.seed_keys,
+            self.query_episodes,
+            iteration=self.iteration,
+            sample=not self.deterministic_query,
+        )
 
     def adapter_rngs(self, shot: int) -> list[np.random.Generator]:
         """Return a generator per task for whatever the adapter draws at ``shot``."""
-        phase, path = f"{self.phase}/experience", (self.iteration, shot)
-        return [seeding.generator(self.seed, phase, *path, key) for key in self.seed_keys]
+        path = (self.iteration, shot)
+        stream = SeedStream(self.seed, self.phase, path, self.seed_keys, 0, sample=False)
+        return stream.generators("experience")
 
 
 @dataclass(frozen=True, slots=True)
