@@ -158,9 +158,13 @@ class ExecutionConfig:
     store (s3://..., gs://..., by fsspec) or a folder. With --resume, a run that is not here is
     fetched from there."""
     tensorboard: bool = True
-    """Also write the curves for TensorBoard: tensorboard --logdir results/<run>."""
+    """Also write settings, curves and scores for TensorBoard:
+    tensorboard --logdir results/<run>."""
     wandb: bool = False
-    """Also write them for Weights & Biases, offline (needs the extra wandb)."""
+    """The same for Weights & Biases (extra trackers): online with WANDB_API_KEY set, else offline
+    in the run's folder, for wandb sync."""
+    trackio: bool = False
+    """The same for Trackio (extra trackers): shown by trackio show."""
 
 
 @dataclass(frozen=True, config=ConfigDict(arbitrary_types_allowed=True))

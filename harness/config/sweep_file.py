@@ -28,7 +28,7 @@ SECTIONS = ("base", "sweep", "tune")
 CHOICES = ("policy", "learner")
 EXECUTION = (
     *("checkpoint_every", "eval_every", "eval_tasks"),
-    *("job_timeout", "tensorboard", "wandb"),
+    *("job_timeout", "tensorboard", "wandb", "trackio"),
 )
 """Settings of section execution that a sweep's base may give."""
 

@@ -81,5 +81,8 @@ def check_tracking(execution: ExecutionConfig) -> None:
             "files for TensorBoard are written with tensorboardX, which is not installed: "
             "pip install tensorboardX, or leave them out with --no-tensorboard"
         )
-    if execution.wandb and find_spec("wandb") is None:
-        raise UsageError("--wandb: wandb is not installed: pip install wandb, or leave it out")
+    for name in ("wandb", "trackio"):
+        if getattr(execution, name) and find_spec(name) is None:
+            raise UsageError(
+                f"--{name}: {name} is not installed: pip install {name}, or leave it out"
+            )

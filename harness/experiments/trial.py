@@ -127,7 +127,7 @@ def play_cell(spec: TrialSpec, backend: Backend, listener: RunListener, stop: St
             return _Trial(spec, backend, listener, stop).play()
         if not spec.checkpoint:
             write_cell_config(spec.folder.path / CELL_CONFIG, spec.config)
-        with with_trackers(listener, spec.folder, spec.config.execution) as tracking:
+        with with_trackers(listener, spec.folder, spec.config) as tracking:
             return _Trial(spec, backend, tracking, stop).play()
 
 

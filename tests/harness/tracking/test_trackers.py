@@ -1,6 +1,11 @@
 """Trackers receive every curve point and score once, and their failures stay with them."""
 
+import contextlib
+import json
+import os
+import sqlite3
 import struct
+import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -12,10 +17,12 @@ from tensorboardX.proto.event_pb2 import Event
 import harness.console.display
 from harness.cli import run, sweep
 from harness.execution import local, preflight
-from harness.reporting.store.records import read_curves
+from harness.reporting.store.manifest import Manifest
+from harness.reporting.store.records import CellFolder, read_curves
 from harness.rllib import command
 from harness.rllib import run as rllib_run
-from tests.harness.execution.execution_cases import Listener, events, played_locally, trained
+from harness.tracking import trackers
+from tests.harness.execution.execution_cases import SIZES, Listener, events, played_locally, trained
 
 CELL = "point_goal.mlp.maml.s0"
 
@@ -25,19 +32,37 @@ def _here(workplace):
     """In an empty folder."""
 
 
-def scalars(run_dir):
-    """The scalars in the event file of the cell: tag -> {step: value}."""
+def summaries(run_dir):
+    """The (step, value) of every summary in the event file of the cell."""
     (path,) = (Path(run_dir) / "cells" / CELL / "tensorboard").iterdir()
-    body, found, offset = path.read_bytes(), {}, 0
+    body, offset = path.read_bytes(), 0
     while offset < len(body):
         (length,) = struct.unpack_from("<Q", body, offset)
         event = Event.FromString(body[offset + 12 : offset + 12 + length])
         offset += 16 + length
-        for value in event.summary.value:
+        yield from ((event.step, value) for value in event.summary.value)
+
+
+def scalars(run_dir):
+    """The scalars in the event file of the cell: tag -> {step: value}."""
+    found = {}
+    for step, value in summaries(run_dir):
+        if value.WhichOneof("value") == "simple_value":
             steps = found.setdefault(value.tag, {})
-            assert event.step not in steps, "written twice"
-            steps[event.step] = value.simple_value
+            assert step not in steps, "written twice"
+            steps[step] = value.simple_value
     return found
+
+
+def check_texts(run_dir):
+    """The event file has the cell's settings and a row for every task and number of shots."""
+    texts = {
+        value.tag: value.tensor.string_val[0].decode()
+        for _, value in summaries(run_dir)
+        if value.WhichOneof("value") == "tensor"
+    }
+    assert "hidden_dim: 64" in texts["settings/text_summary"]
+    assert len(texts["scores/text_summary"].splitlines()) == 1 + 5 * 2
 
 
 def expected(name="x"):
@@ -69,6 +94,7 @@ def test_a_resumed_run_has_every_iteration_in_tensorboard_once(monkeypatch):
         assert played_locally("x") == 4
     assert played_locally("x", "--resume") == 0
     check(scalars("results/x"), expected())
+    check_texts("results/x")
     (path,) = Path("results/x").glob("cells/*/checkpoints/*3.safetensors")
     argv = ["evaluate", "--checkpoint", str(path), "--backend", "local", "--name", "e"]
     assert run.main(argv) == 0
@@ -132,6 +158,7 @@ def runs(monkeypatch):
     """The runs of a fake ``wandb``."""
     runs, fake = [], ModuleType("wandb")
     fake.Settings = dict
+    fake.Table = lambda dataframe: dataframe
 
     def init(**settings):
         # wandb 0.31 returns the last run if it was not finished, unless reinit says otherwise.
@@ -191,16 +218,75 @@ def test_workers_end_before_trackers_are_closed(monkeypatch):
     assert ended == ["backend", "display"]
 
 
-def test_wandb_gets_the_same_numbers_offline(runs):
+def test_wandb_gets_the_same_numbers_settings_and_scores(runs):
     assert played_locally("x", "--wandb", epochs=2) == 0
     (run,) = runs
     assert run.finished
     assert run.settings["mode"] == "offline"
     assert Path(run.settings["dir"]) == Path("results/x/cells").absolute() / CELL / "wandb"
     assert run.step_metric == {"by_shots/*": "shots"}
+    (cell,) = Manifest.load(Path("results/x")).cells.values()
+    assert run.settings["config"] == {"cell": CELL, **cell.config}
+    scores = run.logged.pop()["scores"]
+    mean = trained("x").groupby(["task", "shots"]).return_.mean()
+    assert scores.set_index(["task", "shots"])["return"].to_dict() == mean.to_dict()
     found = {}
     for row in run.logged:
         step = row.pop("shots" if "shots" in row else "env_steps")
         for tag, value in row.items():
             found.setdefault(tag, {})[step] = value
     check(found, expected())
+
+
+@pytest.mark.parametrize(
+    ("environment", "mode", "project"),
+    [
+        ({}, "offline", "metarl-harness"),
+        ({"WANDB_API_KEY": "k", "WANDB_PROJECT": "mine"}, "online", "mine"),
+        ({"WANDB_API_KEY": "k", "WANDB_MODE": "offline"}, "offline", "metarl-harness"),
+        ({"WANDB_MODE": "online"}, "online", "metarl-harness"),
+    ],
+)
+def test_wandb_follows_its_environment_variables(
+    monkeypatch, runs, tmp_path, environment, mode, project
+):
+    for name in ("WANDB_API_KEY", "WANDB_MODE", "WANDB_PROJECT"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    trackers.WeightsAndBiases(CellFolder(tmp_path / "run/cells/a"), {})
+    assert (runs[0].settings["mode"], runs[0].settings["project"]) == (mode, project)
+    assert runs[0].settings["group"] == "run"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["wandb", "trackio"])
+def test_the_real_package_keeps_settings_curves_and_scores(name, tmp_path):
+    pytest.importorskip(name)
+    store = tmp_path / "store"
+    store.mkdir()
+    command = [sys.executable, "-m", "harness.run", *SIZES, "--policy", "mlp", "--epochs", "2"]
+    command += ["--backend", "local", "--name", "x", f"--{name}", "--no-tensorboard"]
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("WANDB_", "TRACKIO_"))}
+    environment |= {"TRACKIO_DIR": str(store), "PYTHONPATH": str(Path(__file__).parents[3])}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "trackio" not in done.stdout.lower()
+    assert failed_trackers() == []
+    (curve,) = read_curves(Path("results/x")).values()
+    if name == "wandb":
+        (path,) = Path("results/x").glob(f"cells/{CELL}/wandb/**/*.wandb")
+        kept = path.read_bytes()
+        for part in (b"hidden_dim", b"return/after_adaptation", b"table-file"):
+            assert part in kept
+        (table,) = path.parent.rglob("*.table.json")
+        assert len(json.loads(table.read_text())["data"]) == 5 * 2
+        return
+    (path,) = store.glob("metarl-harness*.db")
+    with contextlib.closing(sqlite3.connect(path)) as database:
+        rows = [json.loads(row) for (row,) in database.execute("select metrics from metrics")]
+        (config,) = database.execute("select config from configs").fetchone()
+    assert [r["env_steps"] for r in rows if "env_steps" in r] == [m.env_steps for m in curve]
+    assert json.loads(config)["policy"]["mlp"]["hidden_dim"] == 64
+    (scores,) = (row["scores"] for row in rows if "scores" in row)
+    assert len(scores["_value"]) == 5 * 2
