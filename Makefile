@@ -44,7 +44,7 @@ docs: install
 
 # The pictures of the README and the documentation; needs a browser, see .ci/install-browser.
 pictures: install
-	$(BIN)/python docs/make_adaptation_picture.py
+	$(BIN)/python docs/make_adaptation_film.py
 	$(BIN)/python docs/make_imujoco_page.py
 	$(BIN)/python docs/make_page_pictures.py
 	$(BIN)/python docs/make_task_cards.py

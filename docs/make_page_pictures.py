@@ -71,34 +71,48 @@ def wait_for(port: int) -> None:
 
 
 def train(window: Page) -> None:
-    """Photograph a finished training."""
-    window.locator("#env-steps input[type=number]").fill("40")
-    window.locator("#env-steps input[type=number]").press("Enter")
-    window.locator("#backend").get_by_label("one process").check()
+    """Photograph a training near its end."""
+    window.locator("#policies input").fill("gru")
+    window.locator("#policies input").press("Enter")
+    window.keyboard.press("Escape")
+    choose(window, "backend", "local")
+    window.locator("#env-steps textarea, #env-steps input").first.fill("40k")
     window.locator("#train").click()
-    status = window.locator("#train-status textarea, #train-status input").first
-    expect(status).to_have_value(re.compile("^Complete"), timeout=30 * MINUTE)
+    finished = window.locator("#train-cells tr", has_text="ok")
+    expect(finished).to_have_count(1, timeout=30 * MINUTE)
     window.wait_for_timeout(3000)
-    window.evaluate("scrollTo(0, 0)")
-    window.screenshot(path=IMAGES / "app_train.png")
+    photograph(window, "app_train")
+    wait_until_complete(window, "train-status")
 
 
 def adapt(window: Page) -> None:
     """Photograph a policy before and after adaptation."""
     window.get_by_role("tab", name="Adapt and watch").click()
-    checkpoint = window.locator("#checkpoint input").first
-    checkpoint.fill(str(POLICY.relative_to(ROOT)))
-    checkpoint.press("Enter")
-    window.locator("#load").click()
-    loaded = window.locator("#loaded textarea").first
-    expect(loaded).to_have_value(re.compile("^gru trained"), timeout=MINUTE)
+    choose(window, "checkpoint", str(POLICY))
+    expect(window.locator("#loaded")).to_contain_text("gru trained", timeout=MINUTE)
     window.locator("#adapt").click()
-    status = window.locator("#adapt-status textarea, #adapt-status input").first
-    expect(status).to_have_value(re.compile("^Complete"), timeout=30 * MINUTE)
-    window.locator("#after img").wait_for()
+    wait_until_complete(window, "adapt-status")
+    window.locator("#films video").nth(1).wait_for()
     window.wait_for_timeout(3000)
+    photograph(window, "app_adapt")
+
+
+def choose(window: Page, name: str, text: str) -> None:
+    """Type into a dropdown and confirm."""
+    window.locator(f"#{name} input").first.fill(text)
+    window.locator(f"#{name} input").first.press("Enter")
+
+
+def wait_until_complete(window: Page, name: str) -> None:
+    """Wait until a status says that the run is complete."""
+    status = window.locator(f"#{name} textarea, #{name} input").first
+    expect(status).to_have_value(re.compile("^Complete"), timeout=30 * MINUTE)
+
+
+def photograph(window: Page, name: str) -> None:
+    """Save what is in sight at the top of the page."""
     window.evaluate("scrollTo(0, 0)")
-    window.screenshot(path=IMAGES / "app_adapt.png")
+    window.screenshot(path=IMAGES / f"{name}.png")
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
+from harness.app.cards import PICTURES
 from harness.app.run_process import LOGS
 from harness.app.style import CSS
 from harness.config.schema import folder
@@ -38,6 +39,7 @@ def _main(argv: Sequence[str] | None) -> int:
     storage = _storage(args.storage)
     try:
         from harness.app.page import THEME, build
+        from harness.app.server import serve_reports
     except ModuleNotFoundError as error:
         if error.name not in ("gradio", "PIL"):
             raise
@@ -50,20 +52,21 @@ def _main(argv: Sequence[str] | None) -> int:
         signal.signal(number, lambda *_: interrupted.set())
     page = build(state)
     try:
-        page.launch(
+        server, _, _ = page.launch(
             server_name=HOST,
             server_port=args.port,
             share=False,
             ssr_mode=False,
             quiet=True,
             prevent_thread_lock=True,
-            allowed_paths=[str(storage)],
+            allowed_paths=[str(storage), str(PICTURES)],
             footer_links=[],
             theme=THEME,
             css=CSS,
         )
     except OSError as error:
         raise UsageError(f"--port {args.port}: {error}. Choose another port") from error
+    serve_reports(server)
     sys.stdout.write(f"open http://{HOST}:{args.port} (Ctrl-C to quit)\n")
     sys.stdout.flush()
     interrupted.wait()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from harness.app import forms
 from harness.app.run_process import LOGS, RunProcess
@@ -22,21 +21,35 @@ class AppState:
     training: RunProcess | None = None
     adapting: RunProcess | None = None
     watched_task: int = 0
-    """Index of the test task to show clips of."""
+    """Index of the test task to show a film of."""
 
-    def train(self, *values: Any) -> list[str]:
-        """Start a training from the values of ``TrainForm``; return its command.
+    def train(self, values: forms.Values) -> list[str]:
+        """Start a training from the values of form fields; return its command.
 
         Raises:
             UsageError: a value is invalid, or a training is still running.
         """
         _check_idle(self.training)
-        folder, command = forms.TrainForm(*values).command(self.storage)
+        folder, command = forms.train_command(values, self.storage)
         self.training = RunProcess(folder, [command], self._log(folder))
         return command
 
-    def adapt(self, checkpoint: str, task: int | None, shots: int, backend: str) -> list[str]:
-        """Start to score a checkpoint and render clips of a task; return the scoring command.
+    def resume(self) -> list[str]:
+        """Continue the training that was stopped; return the command.
+
+        Raises:
+            UsageError: there is none, or it is still running.
+        """
+        _check_idle(self.training)
+        if self.training is None:
+            raise UsageError("nothing to resume: nothing was stopped")
+        folder = self.training.folder
+        command = forms.resume_command(folder)
+        self.training = RunProcess(folder, [command], self._log(folder))
+        return command
+
+    def adapt(self, checkpoint: str, task: int | None, values: forms.Values) -> list[str]:
+        """Start to score a checkpoint and film a task; return the scoring command.
 
         Raises:
             UsageError: the checkpoint has no such task, or an adaptation is still running.
@@ -45,8 +58,8 @@ class AppState:
         _check_idle(self.adapting)
         loaded = forms.load(checkpoint)
         if task not in [index for _, index in loaded.tasks]:
-            raise UsageError(f"no test task {task} in this checkpoint: press Load and choose one")
-        folder, commands = forms.adapt_commands(loaded.path, task, shots, backend, self.storage)
+            raise UsageError(f"no test task {task} in this checkpoint: choose one of the list")
+        folder, commands = forms.adapt_commands(loaded.path, task, values, self.storage)
         self.adapting, self.watched_task = RunProcess(folder, commands, self._log(folder)), task
         return commands[0]
 

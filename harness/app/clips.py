@@ -1,6 +1,6 @@
 """``python -m harness.app.clips RUN --task N``: show a task before and after adaptation.
 
-RUN is the folder of an ``evaluate`` run. Two GIFs and ``clips.json`` go to ``RUN/clips/task-N/``.
+RUN is the folder of an ``evaluate`` run. Two MP4s and ``clips.json`` go to ``RUN/clips/task-N/``.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ import json
 import math
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from ctypes.util import find_library
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from harness.errors import HarnessError, UsageError, report
 from harness.reporting.store.files import write_atomically
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 
     from harness.experiments.rescore import ScoredEpisode
 
-MAX_FPS, MAX_FRAMES = 25.0, 250
-"""Most frames per second and in a clip; a longer episode is shown faster."""
-MAX_FRAME_MS, LAST_FRAME_MS = 250, 1500
-"""Longest duration of a frame and duration of the last one, in milliseconds."""
+MIN_FPS, MAX_FPS, MAX_FRAMES = 4.0, 25.0, 250
+"""Frames per second, and most frames of a film; a longer episode is shown faster."""
+LAST_FRAME_SECONDS = 1.5
+"""How long the last frame is held."""
 TITLE_HEIGHT = 26
 """Height in pixels of the line of text above each frame."""
 RENDERERS = {"egl": "EGL", "osmesa": "OSMesa"}
@@ -36,7 +36,7 @@ RENDERERS = {"egl": "EGL", "osmesa": "OSMesa"}
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Clip:
-    """One GIF of one episode."""
+    """The film of one episode."""
 
     file: str
     """Name in the folder of the clips."""
@@ -56,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Render the clips; return the exit code."""
     parser = argparse.ArgumentParser(
         prog="python -m harness.app.clips",
-        description="Render GIFs of a test task of an evaluate run, before and after adaptation.",
+        description="Film a test task of an evaluate run, before and after adaptation.",
         epilog="exit codes: 0 complete, 2 bad input, 5 a file was refused",
     )
     parser.add_argument("run", type=Path, help="folder of the run")
@@ -86,7 +86,7 @@ def choose_renderer() -> None:
 
 
 def render_clips(run: Path, task_index: int) -> None:
-    """Write the GIFs before adaptation and after the last shot, and ``clips.json``.
+    """Write the films before adaptation and after the last shot, and ``clips.json``.
 
     Raises:
         UsageError: the run did not score the task, or the environment cannot be rendered.
@@ -104,22 +104,35 @@ def render_clips(run: Path, task_index: int) -> None:
 
 
 def _render(episode: ScoredEpisode, folder: Path) -> Clip:
-    """Write the GIF of one episode."""
+    """Write the film of one episode."""
     from harness.app.drawing import frames, steps_per_second
 
     rate, steps = steps_per_second(episode), len(episode.actions)
     real_time_stride = math.ceil(rate / MAX_FPS)
     stride = max(1, real_time_stride, math.ceil(steps / MAX_FRAMES))
-    frame_ms = min(MAX_FRAME_MS, max(1000 / MAX_FPS, 1000 * stride / rate))
+    fps = max(MIN_FPS, min(MAX_FPS, rate / stride))
     if stride > real_time_stride:  # too many frames to show in real time
-        frame_ms = 1000 / MAX_FPS
-    name = f"shots-{episode.shots}.gif"
-    titled = [_add_title(image, episode, step) for step, image in frames(episode, stride)]
-    durations = [round(frame_ms)] * (len(titled) - 1) + [LAST_FRAME_MS]
-    first, *rest = (image.quantize(128) for image in titled)
-    with (folder / name).open("wb") as file:
-        first.save(file, "GIF", save_all=True, append_images=rest, duration=durations, loop=0)
-    return Clip(name, episode.shots, episode.return_, steps, 1000 * stride / rate / frame_ms)
+        fps = MAX_FPS
+    name = f"shots-{episode.shots}.mp4"
+    titled = (_add_title(image, episode, step) for step, image in frames(episode, stride))
+    write_film(titled, folder / name, fps)
+    return Clip(name, episode.shots, episode.return_, steps, stride / rate * fps)
+
+
+def write_film(images: Iterable[Image.Image], path: Path, fps: float) -> None:
+    """Write images of one even size as an MP4 that every browser plays; the last one is held."""
+    from imageio_ffmpeg import write_frames
+
+    writer: Any = None
+    for image in images:
+        pixels = image.convert("RGB").tobytes()
+        if writer is None:
+            writer = write_frames(str(path), image.size, fps=fps, macro_block_size=2, quality=8)
+            writer.send(None)
+        writer.send(pixels)
+    for _ in range(round(LAST_FRAME_SECONDS * fps)):
+        writer.send(pixels)
+    writer.close()
 
 
 def _add_title(image: Image.Image, episode: ScoredEpisode, step: int) -> Image.Image:

@@ -1,4 +1,4 @@
-"""A run as the page shows it: read from the run's folder, nothing computed here."""
+"""Runs as the page shows them: read from their folders, nothing computed here."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ import io
 import json
 import re
 import signal
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 from PIL import Image
 
@@ -17,14 +19,18 @@ from harness.app.run_process import STOPPED, RunProcess
 from harness.console.live_table import duration, score
 from harness.console.progress_state import CellProgress, RunProgress
 from harness.errors import ExitCode
-from harness.reporting.rebuild import load_comparison
+from harness.reporting.compare import compare
+from harness.reporting.rebuild import load_comparison, report
 from harness.reporting.render.figures import learning_curves
 from harness.reporting.store.manifest import RUN_FILE, Manifest
 from harness.reporting.store.records import read_curves
 from harness.reporting.text import short_count
+from harness.zoo.weights import CLONE
 
 TERMINATED = (STOPPED, -signal.SIGTERM)
 """Exit codes of a process that was stopped before or after its training."""
+REPORT = "/report"
+"""Path of reports on the page's server."""
 HEADER = ("cell", "status", "iteration", "env steps", "steps/s", "return", "time left")
 
 
@@ -44,22 +50,24 @@ def status(process: RunProcess) -> str:
     if code == ExitCode.CELLS_FAILED:
         return f"Finished after {time} with failed cells (see the table): {name}"
     if code == ExitCode.INTERRUPTED or (process.stopping and code in TERMINATED):
-        hint = ". Continue it with --resume" if _resumable(process) else ""
+        hint = ". Resume continues it" if resumable(process) else ""
         return f"Stopped after {time}: {name}{hint}."
     return error_sentence(ValueError(process.last_message()))
 
 
-def _resumable(process: RunProcess) -> bool:
+def resumable(process: RunProcess) -> bool:
+    """Whether a run was stopped and can be continued."""
     try:
         code = process.exit_code
-        return code == ExitCode.INTERRUPTED and Manifest.load(process.folder).resumable
+        ended = not process.running and code == ExitCode.INTERRUPTED
+        return ended and Manifest.load(process.folder).resumable
     except ValueError:  # no run.json, or a malformed one
         return False
 
 
 def fingerprint(run: Path) -> tuple[tuple[str, int], ...]:
     """Return a value that changes whenever a displayed file of ``run`` does."""
-    kinds = (RUN_FILE, "cells/*/*.json", "cells/*/*.parquet", "table.md", "clips/*/*.json")
+    kinds = (RUN_FILE, "cells/*/*.json", "cells/*/*.parquet", "report.html", "clips/*/*.json")
     paths = [path for kind in kinds for path in sorted(run.glob(kind))]
     return tuple((str(path), path.stat().st_mtime_ns) for path in paths)
 
@@ -99,10 +107,9 @@ def learning_figure(run: Path) -> Image.Image | None:
     """Draw the learning curves of ``run`` so far, as its report does; None before the first.
 
     Raises:
-        UsageError: there is no run.
         ArtefactError: a file of the run is malformed.
     """
-    curves = read_curves(run)
+    curves = read_curves(run) if (run / RUN_FILE).exists() else {}
     if not curves:
         return None
     table, manifest = load_comparison(run)
@@ -114,30 +121,61 @@ def learning_figure(run: Path) -> Image.Image | None:
     return Image.open(out)
 
 
-def comparison_table(run: Path) -> str:
-    """Return the table of the run as Markdown; '' before it is written."""
-    path = run / "table.md"
-    return path.read_text(encoding="utf-8") if path.exists() else ""
-
-
-def adaptation_figure(run: Path) -> str | None:
-    """Return the path of the run's adaptation curve, if it has been drawn."""
-    path = run / "figures" / "adaptation_curve.png"
-    return str(path) if path.exists() else None
-
-
-def clips(run: Path, task_index: int) -> list[tuple[str, str]]:
-    """Return path and caption of the two clips of a task; none until both are rendered."""
+def films(run: Path, task_index: int) -> str:
+    """Return the films of a task as HTML; '' until all are there."""
     folder = clips_folder(run, task_index)
     if not (folder / "clips.json").exists():
-        return []
+        return ""
     content: dict[str, Any] = json.loads((folder / "clips.json").read_text())
-    both = [Clip(**clip) for clip in content["clips"]]
-    return [(str(folder / clip.file), _caption(content["task"], clip)) for clip in both]
+    both = "".join(_film(folder, content["task"], Clip(**clip)) for clip in content["clips"])
+    return f'<div class="films">{both}</div>'
 
 
-def _caption(task: str, clip: Clip) -> str:
+def _film(folder: Path, task: str, clip: Clip) -> str:
     shots = "1 shot" if clip.shots == 1 else f"{clip.shots} shots"
     when = f"After {shots}" if clip.shots else "Before adaptation"
     speed = f", shown at {clip.speed:.1f}× speed" if clip.speed > 1.05 else ""
-    return f"{when}: {task}, return {score(clip.return_)}{speed}"
+    text = html.escape(f"{when}: {task}, return {score(clip.return_)}{speed}")
+    source = f"/gradio_api/file={html.escape(str((folder / clip.file).absolute()))}"
+    play = "autoplay loop muted playsinline controls"
+    return f'<figure><video src="{source}" {play}></video><figcaption>{text}</figcaption></figure>'
+
+
+def runs(storage: Path) -> list[tuple[str, str]]:
+    """Return label and path of every run below ``storage``, newest first, and published run."""
+    own = sorted(storage.glob(f"*/{RUN_FILE}"), key=lambda path: path.stat().st_mtime, reverse=True)
+    found = [(path.parent.name, str(path.parent)) for path in own]
+    public = sorted(CLONE.glob(f"*/{RUN_FILE}"))
+    return [*found, *((f"published: {path.parent.name}", str(path.parent)) for path in public)]
+
+
+def report_frame(folders: Sequence[str]) -> str:
+    """Return a frame with the report of runs, and a link to it, as HTML."""
+    if not folders:
+        return "Choose a run to see its report, several to compare them."
+    written = [_newest(Path(run)) for run in folders]  # so that no older report is shown
+    address = html.escape(f"{REPORT}?{urlencode({'run': folders, 'at': written}, doseq=True)}")
+    return (
+        f'<div class="frame"><iframe src="{address}#table1" title="Report"></iframe></div>'
+        f'<a href="{address}" target="_blank">Open the report in a tab of its own</a>'
+    )
+
+
+def report_page(folders: Sequence[str]) -> str:
+    """Return the report of one run, or one that compares several, as an HTML page.
+
+    Raises:
+        UsageError: there is no such run, or runs cannot be compared.
+        ArtefactError: a file of a run is malformed.
+    """
+    if len(folders) > 1:
+        return compare(folders).report()
+    run = Path(folders[0])
+    stored = run / "report.html"
+    if stored.exists() and (run.is_relative_to(CLONE) or _newest(run) <= stored.stat().st_mtime_ns):
+        return stored.read_text(encoding="utf-8")
+    return report(run)
+
+
+def _newest(run: Path) -> int:
+    return max((time for _, time in fingerprint(run)), default=0)

@@ -211,15 +211,19 @@ def _parser(
     return parser, known
 
 
-def _help(flag: Flag) -> str:
+def default_text(flag: Flag) -> str:
+    """Return the value that a flag has if it is not given, as typed; '' if it has none."""
     default = flag.default
-    if default is None or default == "" or default == ():
-        return flag.help.replace("%", "%%")
     if isinstance(default, tuple | list):
-        default = " ".join(map(str, default))
+        return " ".join(map(str, default))
     if isinstance(default, bool):
-        default = "on" if default else "off"
-    return f"{flag.help} [{default}]".replace("%", "%%")
+        return "on" if default else "off"
+    return "" if default is None else str(default)
+
+
+def _help(flag: Flag) -> str:
+    default = default_text(flag)
+    return (f"{flag.help} [{default}]" if default else flag.help).replace("%", "%%")
 
 
 def _dashed(argv: Sequence[str]) -> list[str]:
@@ -274,11 +278,23 @@ def _bare(hint: Any) -> Any:
             return hint
 
 
-def _nargs(hint: Any) -> int | str | None:
+def several(hint: Any) -> bool:
+    """Return whether a flag of this type takes several values."""
+    return typing.get_origin(_bare(hint)) is tuple
+
+
+def choices(hint: Any) -> tuple[Any, ...]:
+    """Return the only values of this type: of a Literal, or True and False; () of other types."""
     bare = _bare(hint)
     if bare is bool:
+        return (True, False)
+    return typing.get_args(bare) if typing.get_origin(bare) is Literal else ()
+
+
+def _nargs(hint: Any) -> int | str | None:
+    if _bare(hint) is bool:
         return 0
-    return "+" if typing.get_origin(bare) is tuple else None
+    return "+" if several(hint) else None
 
 
 def _metavar(hint: Any) -> str:

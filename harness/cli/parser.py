@@ -439,11 +439,9 @@ def _parse_adapt(argv: Sequence[str]) -> AdaptConfig:
     return config
 
 
-def _scoring(
-    cls: type, argv: Sequence[str], prog: str, description: str, omit: Sequence[str] = ()
-) -> tuple[dict[str, Any], dict[KeyPath, str]]:
-    """Return the settings that a file and the flags give for scoring, and who gave them."""
-    known = [
+def scoring_flags(cls: type = EvaluateConfig, omit: Sequence[str] = ()) -> list[Flag]:
+    """Return every flag of the scoring of a checkpoint."""
+    return [
         *flags.of_class(cls, "scoring", omit=("execution", *omit)),
         Flag(
             ("episodes",), (("query_episodes",),), Positive, "Same as --query-episodes.", "scoring"
@@ -453,7 +451,13 @@ def _scoring(
             ExecutionConfig, "execution", path=("execution",), omit=(*NOT_WHEN_SCORING, *FOR_AGENTS)
         ),
     ]
-    parsed = flags.read(known, argv, prog=prog, description=description)
+
+
+def _scoring(
+    cls: type, argv: Sequence[str], prog: str, description: str, omit: Sequence[str] = ()
+) -> tuple[dict[str, Any], dict[KeyPath, str]]:
+    """Return the settings that a file and the flags give for scoring, and who gave them."""
+    parsed = flags.read(scoring_flags(cls, omit), argv, prog=prog, description=description)
     values = _from_document(parsed.values.pop(("special", "config"), None), cls)
     given = {path[0] for path in parsed.values}
     if {"few_shot", "zero_shot"} <= given:

@@ -197,9 +197,9 @@ def run_report(run: Path, name: str) -> RunReport:
 def media_of(folder: Path) -> list[Media]:
     """Return the films of a run, and its figures but for those that the page draws itself."""
     found = []
-    for path in sorted(folder.glob("clips/*/*.gif")):
+    for path in sorted(folder.glob("clips/*/*.mp4")):
         caption = f"{path.parent.name}, after {path.stem.removeprefix('shots-')} shots"
-        found.append((path, caption, "image/gif"))
+        found.append((path, caption, "video/mp4"))
     for path in sorted(folder.glob("figures/**/*.png")):
         if not path.name.startswith(DRAWN):
             name = path.relative_to(folder / "figures").with_suffix("").as_posix()

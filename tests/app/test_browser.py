@@ -12,12 +12,12 @@ from urllib.parse import urlsplit
 
 import psutil
 import pytest
-from PIL import Image
 
 playwright = pytest.importorskip("playwright.sync_api")
 pytest.importorskip("gradio")
 
 from harness.app import forms
+from harness.reporting.store.manifest import Manifest
 
 MINUTE = 60_000
 SHOTS = 3
@@ -90,7 +90,7 @@ def choose(window, name, text):
 
 
 def screenshot(window, name):
-    """Save the whole page in two widths if ``APP_SCREENSHOTS`` names a folder."""
+    """Save the page in two widths if ``APP_SCREENSHOTS`` names a folder."""
     if folder := os.environ.get("APP_SCREENSHOTS"):
         for width in (390, 1280):
             window.set_viewport_size({"width": width, "height": 1000})
@@ -98,60 +98,79 @@ def screenshot(window, name):
             window.screenshot(path=Path(folder) / f"{name}-{width}.png", full_page=True)
 
 
-def image_of(window, name):
-    """Return width, height and source of the image ``name`` once it is loaded."""
-    image = window.locator(f"#{name} img").first
-    image.wait_for()
-    window.wait_for_function("i => i.complete && i.naturalWidth > 0", arg=image.element_handle())
-    width, height = (image.evaluate(f"i => i.natural{side}") for side in ("Width", "Height"))
-    return width, height, image.get_attribute("src")
+def report_in(window, name):
+    """The body of the report in the part ``name``."""
+    return window.locator(f"#{name}").frame_locator("iframe").locator("body")
+
+
+def train_locally(window, **fields):
+    """Fill in fields and press Train."""
+    choose(window, "backend", "local")
+    for name, text in fields.items():
+        window.locator(
+            f"#{name.replace('_', '-')} input, #{name.replace('_', '-')} textarea"
+        ).first.fill(text)
+    window.locator("#train").click()
 
 
 def test_train_load_adapt_and_watch(window, served):
     _, storage, _ = served
-    choose(window, "task-dist", "point_goal")
-    window.locator("#policies").get_by_label("ssm", exact=True).uncheck()
-    window.locator("#policies").get_by_label("gru", exact=True).check()
-    window.locator("#backend").get_by_label("one process").check()
-    window.locator("#train").click()
+    playwright.expect(window.locator("#card img")).to_be_visible()
+    window.locator("#policies").get_by_role("button", name="Remove 0").click()
+    choose(window, "policies", "gru")
+    choose(window, "learners", "rl2")
+    window.keyboard.press("Escape")
+    window.get_by_text("Settings: learner rl2").wait_for()
+    window.get_by_text("Settings: policy gru").click()
+    train_locally(window, gru_hidden_dim="16", env_steps="4k")
     wait_for_text(window, "train-status", "^Running")
     playwright.expect(window.locator("#train-cells")).to_contain_text("running")
-    image_of(window, "train-figure")
+    window.locator("#train-figure img").wait_for()
     screenshot(window, "training")
     wait_for_text(window, "train-status", "^Complete", minutes=3)
-    table = window.locator("#train-table")
-    for text in ("gru", "maml, gradient", "zero-action", "10 shots"):
-        playwright.expect(table).to_contain_text(text)
+    report = report_in(window, "train-report")
+    for text in ("gru, maml", "gru, rl2", "zero-action", "10 shots"):
+        playwright.expect(report).to_contain_text(text)
+    assert not window.locator("#train-figure").is_visible()
     screenshot(window, "trained")
     (run,) = storage.glob("point_goal-*")
+    cells = Manifest.load(run).cells.values()
+    assert {cell.config["policy"]["gru"]["hidden_dim"] for cell in cells} == {16}
 
     window.get_by_role("tab", name="Adapt and watch").click()
     offered = window.locator("#checkpoint input").first
-    playwright.expect(offered).to_have_value(f"{run.name} / point_goal.gru.maml.s0")
-    window.locator("#load").click()
-    wait_for_text(window, "loaded", r"gru trained with maml on point_goal, seed 0, \d+ iterations")
+    playwright.expect(offered).to_have_value(re.compile(rf"point_goal.gru.\w+.s0 \({run.name}\)"))
+    own = next(run.glob("cells/*.maml.*/checkpoints/*.safetensors"))
+    choose(window, "checkpoint", str(own))
+    loaded = window.locator("#loaded")
+    playwright.expect(loaded).to_contain_text("gru trained with maml on point_goal, seed 0, 1 iter")
     window.locator("#adapt-shots input[type=number]").fill(str(SHOTS))
     window.locator("#adapt-shots input[type=number]").press("Enter")
     window.locator("#adapt").click()
     wait_for_text(window, "adapt-status", "^Complete", minutes=3)
     (adapted,) = storage.glob("adapt-*")
-    shown = {name: image_of(window, name) for name in ("before", "after", "adapt-figure")}
-    assert shown["before"][2] != shown["after"][2]
-    for name, shots in (("before", 0), ("after", SHOTS)):
-        clip = adapted / "clips" / "task-0" / f"shots-{shots}.gif"
-        served_bytes = window.request.get(shown[name][2]).body()
-        assert served_bytes == clip.read_bytes()
-        with Image.open(clip) as opened:
-            assert opened.n_frames > 20
-            assert opened.size == shown[name][:2]
-    playwright.expect(window.locator("#before-caption")).to_contain_text(
-        "Before adaptation: test/0"
-    )
-    playwright.expect(window.locator("#after-caption")).to_contain_text(
-        f"After {SHOTS} shots: test/0"
-    )
-    playwright.expect(window.locator("#adapt-table")).to_contain_text("Gain over 0 shots")
+    films = window.locator("#films figure")
+    for number, (shots, text) in enumerate(
+        [(0, "Before adaptation"), (SHOTS, f"After {SHOTS} shots")]
+    ):
+        playwright.expect(films.nth(number)).to_contain_text(f"{text}: test/0")
+        video = films.nth(number).locator("video")
+        window.wait_for_function("v => v.currentTime > 0", arg=video.element_handle())
+        file = adapted / "clips" / "task-0" / f"shots-{shots}.mp4"
+        assert (
+            window.request.get(served[0] + video.get_attribute("src")).body() == file.read_bytes()
+        )
+        assert video.evaluate("v => v.videoWidth") == 360
+    report = report_in(window, "adapt-report")
+    playwright.expect(report).to_contain_text("Gain over 0 shots")
+    playwright.expect(report.locator("video")).to_have_count(2)
     screenshot(window, "adapted")
+
+    window.get_by_role("tab", name="Results").click()
+    choose(window, "runs", run.name)
+    choose(window, "runs", adapted.name)
+    playwright.expect(report_in(window, "results")).to_contain_text(f"maml ({adapted.name})")
+    screenshot(window, "compared")
 
     window.reload()  # press a button before the first refresh
     window.locator("#train-stop").click()
@@ -160,29 +179,27 @@ def test_train_load_adapt_and_watch(window, served):
     wait_for_message(window, "train", "Nothing is running.")
 
     window.get_by_role("tab", name="Adapt and watch").click()
-    choose(window, "checkpoint", str(next(run.glob("cells/*/checkpoints/*.safetensors"))))
-    window.locator("#load").click()
-    wait_for_text(window, "loaded", "gru trained with maml")
+    choose(window, "checkpoint", str(own))
+    playwright.expect(loaded).to_contain_text("gru trained with maml")
     window.locator("#adapt").click()
     wait_for_text(window, "adapt-status", "^Running")
     window.locator("#adapt-stop").click()
-    status = wait_for_text(window, "adapt-status", "^Stopped after")
-    assert "--resume" not in status, "the scoring of a checkpoint is not resumed"
+    wait_for_text(window, "adapt-status", "^Stopped after")
 
 
 def test_errors_are_shown_as_sentences(window, served, tmp_path):
     _, storage, _ = served
     choose(window, "task-dist", "ant-jump")
+    playwright.expect(window.locator("#train-settings")).to_contain_text("'ant-jump'")
     window.locator("#train").click()
     wait_for_message(window, "train", "'ant-jump'")
     choose(window, "task-dist", "point_goal")
-    window.locator("#shots textarea, #shots input").first.fill("one")
+    playwright.expect(window.locator("#train-settings")).to_contain_text("point_goal")
+    train_locally(window, few_shot="one")
+    wait_for_message(window, "train", "Error: --few-shot: got 'one'")
+    window.locator("#policies").get_by_role("button", name="Remove 0").click()
     window.locator("#train").click()
-    assert "whole numbers above 0" in wait_for_message(window, "train", "Error: shots: 'one'")
-    window.locator("#policies").get_by_label("ssm", exact=True).uncheck()
-    window.locator("#train").click()
-    message = wait_for_message(window, "train", "Error: no policy")
-    assert message == "Error: no policy is selected: tick at least one."
+    wait_for_message(window, "train", "Error: no policy")
     window.locator("#train-stop").click()
     wait_for_message(window, "train", "Nothing is running.")
 
@@ -192,8 +209,7 @@ def test_errors_are_shown_as_sentences(window, served, tmp_path):
     cut.with_suffix(".json").write_text("{}")
     for path in ("/nowhere/x.safetensors", "/etc/hostname", str(cut)):
         choose(window, "checkpoint", path)
-        window.locator("#load").click()
-        wait_for_text(window, "loaded", f"^Error: .*{re.escape(path)}.*[.]$")
+        playwright.expect(window.locator("#loaded")).to_contain_text(path)
         window.locator("#adapt").click()
         wait_for_message(window, "adapt", path)
     screenshot(window, "refused")
@@ -204,23 +220,23 @@ def test_errors_are_shown_as_sentences(window, served, tmp_path):
 def test_a_stopped_run_can_be_resumed(window, served):
     _, storage, _ = served
     before = set(storage.glob("point_goal-*"))
-    window.locator("#backend").get_by_label("one process").check()
-    window.locator("#env-steps input[type=number]").fill("5000")
-    window.locator("#env-steps input[type=number]").press("Enter")
-    window.locator("#train").click()
+    train_locally(window, env_steps="5M")
     playwright.expect(window.locator("#train-cells")).to_contain_text("running", timeout=2 * MINUTE)
-    image_of(window, "train-figure")
+    window.locator("#train-figure img").wait_for()
     window.locator("#train").click()
     wait_for_message(window, "train", "is still running")
     window.reload()  # a new window shows the run in progress
     playwright.expect(window.locator("#train-cells")).to_contain_text("running")
     window.locator("#train-stop").click()
-    wait_for_text(window, "train-status", "^Stopped after .* Continue it with --resume", minutes=3)
+    wait_for_text(window, "train-status", "^Stopped after .* Resume continues it", minutes=3)
     (run,) = set(storage.glob("point_goal-*")) - before
     newest = max(run.glob("cells/*/checkpoints/iteration-*.safetensors"))
     assert forms.load(str(newest)).summary.startswith("ssm trained with maml on point_goal")
-    command = [sys.executable, "-m", "harness.status", str(run)]
-    assert subprocess.run(command, capture_output=True, check=True).stdout
+    window.locator("#resume").click()
+    wait_for_text(window, "train-status", f"^Running .*{run.name}")
+    playwright.expect(window.locator("#resume")).to_be_hidden()
+    window.locator("#train-stop").click()
+    wait_for_text(window, "train-status", "^Stopped after", minutes=3)
 
 
 def test_the_page_listens_on_this_machine_only(served):

@@ -46,19 +46,19 @@ def test_a_second_stop_does_not_cut_the_first_one_short(tmp_path, monkeypatch):
 
 def test_resume_is_offered_only_for_runs_that_can_be_resumed(tmp_path, monkeypatch):
     process = finished(tmp_path, monkeypatch, STUBBORN, stops=1)
-    assert "--resume" not in view.status(process), "there is no run folder"
+    assert not view.resumable(process), "there is no run folder"
     process.folder.mkdir()
     (process.folder / "run.json").write_text("{}")
-    assert "--resume" not in view.status(process), "the manifest is malformed"
+    assert not view.resumable(process), "the manifest is malformed"
     manifest = manifest_of(expected_cells())
     scoring = manifest.model_copy(update={"given": {"checkpoint": "x.safetensors"}})
     scoring.save(process.folder)
-    assert "--resume" not in view.status(process), "the scoring of a checkpoint is not resumed"
+    assert not view.resumable(process), "the scoring of a checkpoint is not resumed"
     manifest.save(process.folder)
-    assert view.status(process).endswith(" run. Continue it with --resume.")
+    assert view.resumable(process)
     process.exit_code = -signal.SIGTERM
     assert view.status(process).startswith("Stopped after ")
-    assert "--resume" not in view.status(process)
+    assert not view.resumable(process)
     process.exit_code = 3
     assert "failed cells" in view.status(process)
     process.exit_code = 2

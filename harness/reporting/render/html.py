@@ -507,5 +507,6 @@ def _media(found: Sequence[Media]) -> Iterator[dict[str, str]]:
         yield {
             "name": media.name,
             "caption": media.caption,
+            "kind": media.kind.partition("/")[0],
             "url": f"data:{media.kind};base64,{data}" if data else "",
         }

@@ -36,7 +36,7 @@ from tests.harness.reporting.synthetic_run import (
     make_swept_run,
 )
 
-GIF = b"GIF89a" + b"\0" * 90
+FILM = b"ftypmp42" + b"\0" * 90
 HOSTILE = "</script><script>alert(1)</script><b onmouseover=x>\x1b[2J\"'"
 LONG_AXES = Axes("title", "x", "y")
 
@@ -74,7 +74,7 @@ def complete(tmp_path_factory):
     run = make_run(tmp_path_factory.mktemp("report") / "run").path
     RunFolder(run).event("trial_died", cell="ssm", cause=HOSTILE)
     (run / "clips/task-0").mkdir(parents=True)
-    (run / "clips/task-0/shots-0.gif").write_bytes(GIF)
+    (run / "clips/task-0/shots-0.mp4").write_bytes(FILM)
     rebuild(run)
     return run, (run / "report.html").read_text(encoding="utf-8")
 
@@ -89,8 +89,9 @@ def test_it_shows_tables_tasks_figures_films_cells_events_and_settings(complete)
     ):  # fmt: skip
         assert part in text, part
     images = document.all("img")
-    assert base64.b64encode(GIF).decode() in images[0]["src"]
-    assert images[0]["alt"] == "task-0, after 0 shots"
+    (film,) = document.all("video")
+    assert film["src"] == f"data:video/mp4;base64,{base64.b64encode(FILM).decode()}"
+    assert "media-src data:" in complete[1]
     assert len(images) > 1, "the figures that the page does not draw itself are inside"
     assert complete[1].count("<polyline") > 2 * 2
     assert "gru, maml, gradient: +5.0" not in text
@@ -103,7 +104,10 @@ def test_it_needs_no_other_file_and_no_network(complete):
     document = Document(complete[1])
     for tag, attributes in document.tags:
         for name in ("src", "href", "xlink:href", "data", "action"):
-            assert attributes.get(name, "#").startswith(("#", "data:image/")), (tag, attributes)
+            assert attributes.get(name, "#").startswith(("#", "data:image/", "data:video/")), (
+                tag,
+                attributes,
+            )
     assert "url(" not in complete[1]
     assert "@import" not in complete[1]
 
@@ -158,7 +162,7 @@ def test_names_reasons_and_settings_are_harmless(tmp_path):
         section.table, frame=frame, title=HOSTILE, caption=(HOSTILE, f"FAILED: {HOSTILE}")
     )
     manifest = manifest.model_copy(update={"command": (HOSTILE,), "given": {HOSTILE: HOSTILE}})
-    media = [Media(HOSTILE, HOSTILE, "image/gif", GIF)]
+    media = [Media(HOSTILE, HOSTILE, "video/mp4", FILM)]
     text = to_html(
         [dataclasses.replace(section, table=table)],
         [RunReport(HOSTILE, manifest, ({"kind": HOSTILE, HOSTILE: HOSTILE},))],
@@ -195,9 +199,9 @@ def test_failed_stopped_and_missing_cells_are_listed_as_faults(tmp_path):
 
 
 def test_media_beyond_the_limit_are_named_instead(complete, monkeypatch):
-    monkeypatch.setattr(page, "MAX_MEDIA_BYTES", len(GIF))
-    images = Document(report(complete[0])).all("img")
-    assert len(images) == 1
+    monkeypatch.setattr(page, "MAX_MEDIA_BYTES", len(FILM))
+    document = Document(report(complete[0]))
+    assert (len(document.all("video")), len(document.all("img"))) == (1, 0)
     assert "too large for this page: figures/" in report(complete[0])
 
 
