@@ -24,7 +24,7 @@ from playwright.sync_api import Page, expect, sync_playwright
 ROOT = Path(__file__).parents[1]
 IMAGES = ROOT / "docs/images"
 PUBLISHED = ROOT / "results/published"
-POLICY = PUBLISHED / "point-goal/cells/point_goal.gru.maml.s0/policy.safetensors"
+POLICY = "point_goal/gru/maml/s0"
 REPORT = PUBLISHED / "halfcheetah-vel-5m-seeds/report.html"
 MINUTE = 60_000
 
@@ -88,7 +88,7 @@ def train(window: Page) -> None:
 def adapt(window: Page) -> None:
     """Photograph a policy before and after adaptation."""
     window.get_by_role("tab", name="Adapt and watch").click()
-    choose(window, "checkpoint", str(POLICY))
+    choose(window, "checkpoint", POLICY)
     expect(window.locator("#loaded")).to_contain_text("gru trained", timeout=MINUTE)
     window.locator("#adapt").click()
     wait_until_complete(window, "adapt-status")
