@@ -153,7 +153,7 @@ def aggregate_figure(part: Across) -> Figure:
     labels = [printable(f"{row['policy']}, {row['learner']}") for row in rows]
     panels[0].set_yticks(range(len(rows)), labels)
     panels[0].set_ylim(len(rows) - 0.4, -0.6)
-    figure.suptitle(_note(part), x=0.01, ha="left", fontsize=8.5, parse_math=False)
+    figure.suptitle(_note(part), x=0.01, ha="left", fontsize=8.5, parse_math=False, wrap=True)
     return figure
 
 
@@ -172,7 +172,7 @@ def profile_figure(part: Across) -> Figure:
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(True, color="0.92", linewidth=0.7)
     add_legend(figure, [style.handle() for style in styles.values()])
-    figure.suptitle(_what(part), x=0.01, ha="left", fontsize=8.5, parse_math=False)
+    figure.suptitle(_what(part), x=0.01, ha="left", fontsize=8.5, parse_math=False, wrap=True)
     return figure
 
 

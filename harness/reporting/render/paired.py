@@ -78,7 +78,7 @@ def differences_figure(dist: str, table: Comparison) -> Figure | None:
         n = " or ".join(map(str, sorted(counts)))
         note = f"mean and 95 % interval (Student's t on differences of {n} seeds), dots: seeds"
     text = printable(f"{dist}, {table.split} tasks: {note}")
-    figure.suptitle(text, x=0.01, ha="left", fontsize=8.5, parse_math=False)
+    figure.suptitle(text, x=0.01, ha="left", fontsize=8.5, parse_math=False, wrap=True)
     return figure
 
 
@@ -159,10 +159,13 @@ def parameter_figure(dist: str, table: Comparison, manifest: Manifest) -> Figure
         Line2D([], [], linestyle=line, color=gray, label=text) for _, text, line, gray in background
     ]
     add_legend(figure, handles)
-    seeds = span([table.frame["seeds"].max()], "seed")
+    counts = table.frame.set_index(list(ROW_KEY))["seeds"]
+    seeds = span([counts[row] for row in rows], "seed")
     note = f"each {table.split} task, mean of {seeds}"
     note += f"; {len(rows)} of {len(found)} rows" if len(rows) < len(found) else ""
-    figure.suptitle(printable(f"{dist}: {note}"), x=0.01, ha="left", fontsize=8.5, parse_math=False)
+    figure.suptitle(
+        printable(f"{dist}: {note}"), x=0.01, ha="left", fontsize=8.5, parse_math=False, wrap=True
+    )
     return figure
 
 

@@ -118,14 +118,14 @@ class Panels:
 
     def set_titles(self, table: Comparison, dist: str, note: str) -> None:
         """Write what is drawn above the figure, and in split panels the learner above each."""
-        mark = "  (INCOMPLETE)" if table.missing else ""
+        mark = " (INCOMPLETE)" if table.missing else ""
         if self.split:
             for learner, axes in self.by_learner.items():
                 axes.set_title(printable(learner), loc="left", parse_math=False)
         if self.flat is not None:
             self.flat.set_title(FLAT_TITLE, loc="left", fontsize=8, color="0.3")
         text = printable(f"{dist}{mark}: {note}")
-        self.figure.suptitle(text, x=0.01, ha="left", fontsize=8.5, parse_math=False)
+        self.figure.suptitle(text, x=0.01, ha="left", fontsize=8.5, parse_math=False, wrap=True)
 
     def add_legend(self, styles: Mapping[LineKey, Style], extra: Sequence[Line2D] = ()) -> None:
         """Add a legend below the figure.

@@ -36,7 +36,7 @@ def class_success(dist: str, table: Comparison) -> Figure | None:
     _draw_rates(axes, _rates(lines, classes, columns))
     axes.set_yticks(range(len(classes)), [printable(str(name)) for name in classes], fontsize=8)
     _label_columns(axes, columns)
-    mark = "  (INCOMPLETE)" if table.missing else ""
+    mark = " (INCOMPLETE)" if table.missing else ""
     rows = table.frame[(table.frame["task_dist"] == dist) & (table.frame["seeds"] > 0)]
     title = printable(f"{dist}: success rate (%) by {table.split} class{mark}")
     title += f"\neach square: {span(lines['goals'], 'goal')}, {span(rows['seeds'], 'seed')}"
