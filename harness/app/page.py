@@ -248,7 +248,6 @@ def _results_tab(page: gr.Blocks, state: AppState) -> Any:
         label="Runs",
         info="One: its report. Several: one report that compares them",
         multiselect=True,
-        allow_custom_value=True,
         elem_id="runs",
     )
     frame = gr.HTML(elem_id="results")
@@ -296,6 +295,7 @@ def _command() -> Any:
         language="shell",
         interactive=False,
         wrap_lines=True,
+        lines=1,
         visible=False,
     )
 
