@@ -25,7 +25,7 @@ ROOT = Path(__file__).parents[1]
 IMAGES = ROOT / "docs/images"
 PUBLISHED = ROOT / "results/published"
 POLICY = "point_goal/gru/maml/s0"
-REPORT = PUBLISHED / "halfcheetah-vel-5m-seeds/report.html"
+REPORT = PUBLISHED / "halfcheetah-vel/report.html"
 MINUTE = 60_000
 
 

@@ -2,12 +2,14 @@
 
 import dataclasses
 import math
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
 import task_distributions
+from harness.reporting.rebuild import load_tables
 from harness.reporting.stats.across import (
     SUITES,
     across,
@@ -87,6 +89,26 @@ def test_every_constant_is_of_a_version_that_can_be_played_and_says_its_source()
     assert len(SUITES["all"]) == 10
 
 
+def test_constants_from_a_published_run_are_those_of_its_table():
+    root, checked = Path(__file__).parents[4], 0
+    for key, constant in constants().constants.items():
+        if not constant.one.source.startswith("results/published/"):
+            continue
+        (table,) = load_tables(root / constant.one.source)
+        rows, oracle = table.frame, table.frame["learner"].str.partition(" ")[0].eq("oracle")
+        zero = rows.loc[rows["policy"].eq("zero-action"), "return_0"].item()
+        best = rows.loc[rows.loc[oracle, "return_0"].idxmax()]
+        assert constant.zero.value == pytest.approx(zero, abs=0.051), key
+        assert constant.one.value == pytest.approx(best["return_0"], abs=0.051), key
+        assert constant.one.row == f"{best['policy']} oracle"
+        assert (constant.one.seeds, constant.one.env_steps) == (
+            best["seeds"],
+            pytest.approx(best["train_env_steps"], rel=0.01),
+        )
+        checked += 1
+    assert checked
+
+
 def table_of(scores, measure="return"):
     """A table with these rows: (policy, learner) -> score of each seed."""
     lines = [
@@ -106,7 +128,7 @@ def table_of(scores, measure="return"):
 
 def test_rows_are_normalised_per_distribution_and_pooled():
     vel, ml10 = (
-        constants().constants["halfcheetah-vel@1"],
+        constants().constants["imujoco-halfcheetah@1"],
         constants().constants["metaworld-ml10@2"],
     )
     span = vel.one.value - vel.zero.value
@@ -118,14 +140,14 @@ def test_rows_are_normalised_per_distribution_and_pooled():
     rates = {("gru", "rl2"): [0.5, 0.5], ("gru", "oracle"): [1.0, 1.0], ("lstm", "rl2"): [0.2, 0.2]}
     rates["mlp", "rl2"] = [0.0]
     tables = {
-        "halfcheetah-vel@1": table_of(returns),
+        "imujoco-halfcheetah@1": table_of(returns),
         "metaworld-ml10@2": table_of(rates, ml10.measure),
         "point@9": table_of(returns),  # without constants
     }
     (found,) = across(tables)
     assert found.suite == "these"
-    assert found.distributions == ("halfcheetah-vel@1", "metaworld-ml10@2")
-    assert found.provisional == ("halfcheetah-vel@1",)
+    assert found.distributions == ("imujoco-halfcheetah@1", "metaworld-ml10@2")
+    assert found.provisional == ("imujoco-halfcheetah@1",)
     rows = {(row["policy"], row["learner"]): row for row in found.frame.to_dict("records")}
     assert rows["gru", "rl2"]["iqm_1"] == rows["gru", "rl2"]["mean"] == pytest.approx(0.5)
     assert rows["gru", "oracle"]["optimality_gap"] == pytest.approx(0.0)
