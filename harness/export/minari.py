@@ -60,7 +60,9 @@ def write_minari(export: Export, trajectories: Iterable[Trajectory], name: str) 
                 _buffers(trajectories, tags, discrete=dist.spec.discrete),
                 env=_environment(config),
                 observation_space=gymnasium.spaces.Box(-np.inf, np.inf, (dist.spec.obs_dim,)),
-                algorithm_name=", ".join({each.learner for each in export.manifest.cells.values()}),
+                algorithm_name=", ".join(
+                    sorted({export.manifest.cells[key].learner for key in export.cells})
+                ),
                 code_permalink=SITE,
                 description=f"Scored episodes of {export.run.name}: {dist.protocol}",
                 data_format="arrow",

@@ -90,7 +90,22 @@ class TensorBoard:
         self._writer.close()
 
 
-class WeightsAndBiases:
+class _Service:
+    """What W&B and Trackio, which has its interface, have in common."""
+
+    _run: Any
+    _table: Any
+
+    def log(self, scalars: Scalars, *, axis: str, step: int, wall_time: float) -> None:
+        """Log scalars with the value of their axis beside them."""
+        self._run.log({**scalars, axis: step})
+
+    def table(self, scores: pd.DataFrame) -> None:
+        """Log the scores."""
+        self._run.log({"scores": self._table(dataframe=scores)})
+
+
+class WeightsAndBiases(_Service):
     """A run of Weights & Biases, with its usual environment variables.
 
     Online with ``WANDB_API_KEY`` or ``WANDB_MODE=online``; otherwise offline in
@@ -115,20 +130,12 @@ class WeightsAndBiases:
         self._run.define_metric("by_shots/*", step_metric="shots")
         self._table = wandb.Table
 
-    def log(self, scalars: Scalars, *, axis: str, step: int, wall_time: float) -> None:
-        """Log scalars with the value of their axis beside them."""
-        self._run.log({**scalars, axis: step})
-
-    def table(self, scores: pd.DataFrame) -> None:
-        """Log the scores."""
-        self._run.log({"scores": self._table(dataframe=scores)})
-
     def close(self) -> None:
         """End the run."""
         self._run.finish()
 
 
-class Trackio:
+class Trackio(_Service):
     """A run of Trackio, on this machine or where its environment variables point."""
 
     def __init__(self, cell: CellFolder, settings: Mapping[str, Any]) -> None:
@@ -145,14 +152,6 @@ class Trackio:
                 auto_log_gpu=False,
                 auto_log_cpu=False,
             )
-
-    def log(self, scalars: Scalars, *, axis: str, step: int, wall_time: float) -> None:
-        """Log scalars with the value of their axis beside them."""
-        self._run.log({**scalars, axis: step})
-
-    def table(self, scores: pd.DataFrame) -> None:
-        """Log the scores."""
-        self._run.log({"scores": self._table(dataframe=scores)})
 
     def close(self) -> None:
         """End the run."""

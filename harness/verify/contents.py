@@ -63,7 +63,8 @@ def check_folder(folder: Path, manifest: Manifest, found: Findings, *, run_code:
         f"{key} was planned, and is not in the run" for key in planned - manifest.cells.keys()
     ]
     missing += list(_strangers(folder, manifest))
-    found.compare("the cells are those that were planned", sorted(missing))
+    if planned or missing:
+        found.compare("the cells are those that were planned", sorted(missing))
     if not planned:
         found.unverified.append("the list of cells: the run's settings do not give it here")
     if manifest.git is None:
@@ -336,7 +337,6 @@ def _check_training(
     except HarnessError as error:
         problems.append(str(error))
     found.compare("curve, policy and records tell of the same training", problems)
-    found.unverified.append("the training itself, which is not repeated")
 
 
 def _model_problems(

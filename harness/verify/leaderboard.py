@@ -26,12 +26,11 @@ from harness.reporting.store.manifest import RUN_FILE, Manifest
 from harness.reporting.text import DASH, is_number, printable, short_count
 from harness.types import REFERENCE
 from harness.verify.findings import Verification, Verified
-from harness.verify.submission import SUBMISSIONS, Submission, read_submission
+from harness.verify.submission import SHOTS, SUBMISSIONS, Submission, read_submission
 from harness.verify.verification import verify
 
 ROOTS = ("results/published", SUBMISSIONS)
 """Folders whose folders are listed."""
-SHOTS = (0, 1, 10)
 HEADER = (
     *("row", "division", "verified", *map(shot_label, SHOTS)),
     *("seeds", "parameters", "train env steps", "from"),

@@ -79,7 +79,7 @@ def replay(
     }
     worst = min(by_shots, key=lambda count: by_shots[count])
     p = min(1.0, by_shots[worst] * len(by_shots))
-    test = f"Welch's t-test of the returns less their task's mean, Bonferroni: p = {p:.2g}"
+    test = f"Welch's t-test of the returns minus their task's mean, Bonferroni: p = {p:.2g}"
     if p < LEVEL:
         found.wrong.append(f"replayed {what}: other mean returns after {worst} shots ({test})")
         return None

@@ -99,9 +99,13 @@ def _replay(
         if key in chosen:
             how = replay(cells[key], rng, differs, findings)
             found.replays |= {key: how} if how else {}
-            if iterations and cells[key].info.iterations:
-                retrain(cells[key], iterations, differs, findings)
         elif cells[key].obstacle:
             findings.unverified.append(f"scores by a replay: {cells[key].obstacle}")
         elif not findings.wrong:
             findings.unverified.append("scores by a replay: it was not drawn")
+        if not cells[key].info.iterations or findings.wrong:
+            continue
+        if key in chosen and iterations:
+            retrain(cells[key], iterations, differs, findings)
+        else:
+            findings.unverified.append("its training, which was not repeated")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -12,6 +11,7 @@ from harness.reporting.rebuild import TableSource, sources
 from harness.reporting.stats.comparison import success_rate
 from harness.reporting.stats.intervals import Estimate, estimate
 from harness.reporting.stats.scores import ScoreMatrix, scores, usable_records
+from harness.reporting.store.checksums import sha256_of
 from harness.reporting.store.manifest import CELLS_DIR, RUN_FILE, CellInfo, Manifest
 from harness.reporting.store.records import POLICY_FILE
 from harness.types import AGENT, REFERENCE
@@ -97,7 +97,6 @@ def _weights(
     for key, cell in cells.items():
         path = run / CELLS_DIR / key / POLICY_FILE
         if path.is_file():
-            content = path.read_bytes()
             own = {
                 str(shots): _rounded(float(matrix.by_seed[matrix.seeds.index(cell.seed)]))
                 for shots, matrix in returns.items()
@@ -106,8 +105,8 @@ def _weights(
                 Weights(
                     seed=cell.seed,
                     file=path.relative_to(run.parent).as_posix(),
-                    sha256=hashlib.sha256(content).hexdigest(),
-                    num_bytes=len(content),
+                    sha256=sha256_of(path),
+                    num_bytes=path.stat().st_size,
                     returns=own,
                 )
             )

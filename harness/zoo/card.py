@@ -89,11 +89,16 @@ def _text(name: str, entry: Entry, address: str | None) -> str:
         entry.adapter,
         f"A shot is one adaptation step (`{entry.adapter}`) on {entry.episodes_per_shot} episodes.",
     )
+    observes = (
+        " It observes the task: begin with `policy.reset(task)`."
+        if entry.learner.partition(",")[0].partition(" ")[0] == "oracle"
+        else ""
+    )
     return f"""# {name}
 
 A `{entry.policy}` policy with {short_count(entry.num_params)} parameters, meta-trained with
 `{escape_markdown(entry.learner)}` for {short_count(entry.train_env_steps)} environment steps on
-{escape_markdown(entry.protocol)}. {how}
+{escape_markdown(entry.protocol)}. {how}{observes}
 
 {tabulate(grid, head, tablefmt="github", disable_numparse=True)}
 

@@ -48,7 +48,7 @@ def push(zoo: Zoo, names: Sequence[str], repository: str, *, private: bool = Fal
         try:
             api.create_repo(repository, private=private, exist_ok=True)
             if api.file_exists(repository, INDEX_FILE):
-                entries = Zoo.open(address).index.entries | entries
+                entries = _merged(Zoo.open(address).index.entries, entries)
             _describe(entries, folder, address)
             message = f"Add {', '.join(names)}"
             api.upload_folder(repo_id=repository, folder_path=folder, commit_message=message)
@@ -71,6 +71,16 @@ def _copied(zoo: Zoo, names: Sequence[str], folder: Path) -> dict[str, Entry]:
             shutil.copyfile(zoo.fetch(f"{name}/s{each.seed}"), target)
         entries[name] = entry.model_copy(update={"weights": chosen})
     return entries
+
+
+def _merged(there: Mapping[str, Entry], new: Mapping[str, Entry]) -> dict[str, Entry]:
+    """Return the entries of both; of one policy, the seeds of both."""
+    merged = {**there, **new}
+    for name in there.keys() & new.keys():
+        seeds = {each.seed: each for each in (*there[name].weights, *new[name].weights)}
+        weights = tuple(seeds[seed] for seed in sorted(seeds))
+        merged[name] = new[name].model_copy(update={"weights": weights})
+    return merged
 
 
 def _describe(entries: Mapping[str, Entry], folder: Path, address: str) -> None:

@@ -54,7 +54,7 @@ class Zoo:
             UsageError: there is no zoo.
             ArtefactError: its index is malformed.
         """
-        given = address or os.environ.get(VARIABLE)
+        given = address or os.environ.get(VARIABLE) or None
         if given is None:
             return cls(Index.read(PACKAGED), str(CLONE) if CLONE.is_dir() else ADDRESS)
         place = str(given).rstrip("/")

@@ -47,7 +47,7 @@ def test_it_is_short_and_shows_the_commands_early():
 
 
 @pytest.mark.parametrize(
-    ("page", "run"), [("README.md", "my-run"), ("docs/quickstart.md", "cheetah")]
+    ("page", "run"), [("README.md", "published/halfcheetah-vel"), ("docs/quickstart.md", "cheetah")]
 )
 def test_its_python_runs_on_a_runs_records(page, run, tmp_path, monkeypatch, capsys):
     files = [path for path in PUBLISHED.glob("cells/**/*.parquet") if "records" in str(path)]

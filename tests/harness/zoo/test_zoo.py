@@ -181,7 +181,9 @@ def test_policies_are_shared_at_hugging_face_and_come_back(zoo, tmp_path, monkey
         assert main(["push", MAML, "--repo", "me/mine"]) == ExitCode.BAD_INPUT
         assert hub.repositories == {}
         monkeypatch.setenv("HF_TOKEN", TOKEN)
-        for name in (RL2, f"{MAML}/s2"):
+        seeds = [f"{RL2}/s{weights.seed}" for weights in Zoo.open(zoo).index.find(RL2)[1].weights]
+        assert len(seeds) == 2
+        for name in (*seeds, f"{MAML}/s2"):
             assert main(["push", name, "--repo", "me/mine"]) == 0
         files = hub.repositories["me/mine"]
         assert {name.rpartition("/")[2] for name in files} == {
