@@ -1,6 +1,6 @@
 # `make run` and `make test` work on a bare machine: both create .venv on first use.
 PYTHON ?= python3
-PRETRAINED := results/published/halfcheetah-vel-5m-seeds/cells/halfcheetah-vel.gru.rl2.s0/policy.safetensors
+PRETRAINED := halfcheetah-vel/gru/rl2
 ARGS ?= --task-dist halfcheetah-vel --few-shot 1 5 10 --preset smoke --pretrained $(PRETRAINED)
 
 SITE := build/docs

@@ -19,6 +19,7 @@ from sphinx.util.docutils import SphinxDirective
 import policies
 from harness.cli.main import COMMANDS
 from harness.meta import adapters, learners
+from harness.verify.leaderboard import leaderboard
 
 ROOT = Path(__file__).parents[1]
 
@@ -60,7 +61,8 @@ EVERYTHING: dict[str, list[list[str]]] = {
         [],
         ["--policy", *policies.names(), "--learner", *learners.names()],
         *(["--adapter", name] for name in adapters.names()),
-    ]
+    ],
+    "zoo": [[], ["fetch"], ["list"], ["card"], ["push"], ["index"]],
 }
 """Command -> command lines whose help together shows every flag."""
 
@@ -130,7 +132,9 @@ def help_of(action: argparse.Action) -> str:
 
 
 def link_to_repository(app: Sphinx, page: str, source: list[str]) -> None:
-    """Point links that leave this folder to the repository; list the pages no table names."""
+    """Fill in the leaderboard and the pages no table names; link other folders' files on GitHub."""
+    if page == "leaderboard":
+        source[0] = source[0].replace("LEADERBOARD", leaderboard(ROOT))
     depth = page.count("/") + 1
     source[0] = source[0].replace("](" + "../" * depth, f"]({REPOSITORY}/blob/main/")
     if page == "index":

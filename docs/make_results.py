@@ -147,6 +147,8 @@ def _section(name: str, dist: str, table: Comparison) -> Iterator[str]:
     measure = "Success rate in per cent" if table.has_success else "Return"
     rows = []
     for row in table.frame.to_dict("records"):
+        if row["seeds"] == 0:
+            continue
         label = " / ".join(filter(None, (row["policy"], row["learner"])))
         scores = [
             Estimate(*(unit * row[f"{column}_{count}{end}"] for end in ("", "_low", "_high")))

@@ -9,8 +9,9 @@ For discrete actions ``action_params`` are logits and there is no log_std.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol, cast, runtime_checkable
+from typing import Protocol, TypeVar, cast, runtime_checkable
 
 import numpy as np
 import torch
@@ -166,6 +167,28 @@ class ActorCritic:
             torch.from_numpy(value),
             memory,
         )
+
+
+S = TypeVar("S", bound=PolicySettings)
+
+
+def factory(name: str, core: Callable[[S], Core], cls: type[S]) -> Callable[..., ActorCritic]:
+    """Return the factory of the policy ``name``, whose core takes settings of the class ``cls``."""
+    defaults = cls()
+
+    def build(
+        *,
+        obs_dim: int,
+        action_dim: int,
+        discrete: bool = False,
+        init_std: float = 1.0,
+        settings: S = defaults,
+    ) -> ActorCritic:
+        """Build the policy; see ``policies.build``."""
+        return ActorCritic(name, core(settings), obs_dim, action_dim, discrete, init_std)
+
+    build.__annotations__["settings"] = cls  # where ``policies.settings_class`` reads it
+    return build
 
 
 def _fold(x: Tensor) -> Tensor:

@@ -36,12 +36,6 @@ def reset(memory: Memory, first: Tensor) -> Memory:
     )
 
 
-def resetting_steps(first: Tensor) -> list[bool]:
-    """Return for each of T steps whether ``first [N, T, B]`` resets any sequence."""
-    steps: list[bool] = first.any(2).any(0).tolist()
-    return steps
-
-
 def orthogonal(generator: Generator, rows: int, columns: int, gain: float = 1.0) -> Tensor:
     """Return a ``[1, rows, columns]`` weight with orthonormal rows or columns (arXiv 1312.6120)."""
     weight = torch.empty(rows, columns, dtype=torch.float32)

@@ -12,17 +12,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-import numpy as np
 import torch
 from torch import Generator, Tensor
 
-from policies.actor_critic import ActorCritic
-from policies.base import Memory, Params
-from policies.functional import linear, orthogonal_gates, reset
-from policies.fused.compiled import arrays
-from policies.fused.gru import forward_fused, step, vjp
-from policies.fused.node import Recurrence, Tensors, as_node
-from policies.fused.step import dense
+from policies.actor_critic import factory
+from policies.base import Params
+from policies.functional import orthogonal_gates, reset
+from policies.fused import gru as fused
+from policies.fused.node import Recurrence, Tensors
+from policies.recurrent import RecurrentCore
 from policies.settings import PolicySettings, Size
 from policies.timeline import stack, unbind
 
@@ -63,68 +61,26 @@ def unroll(first: Tensor, gates: Tensor, weight: Tensor, bias: Tensor, h: Tensor
     return stack(states), h
 
 
-RECURRENCE = Recurrence(unroll, forward_fused, vjp)
-"""The equation, and the kernels that compute it."""
-
-
 @dataclass(frozen=True)
-class GRUCore:
+class GRUCore(RecurrentCore):
     """Layers of gated recurrent units."""
 
     settings: GRUSettings
-    time_major: ClassVar[bool] = True
+    name: ClassVar[str] = "gru"
+    num_states: ClassVar[int] = 1
+    recurrent: ClassVar[tuple[str, ...]] = ("recurrent_weight", "recurrent_bias")
+    recurrence: ClassVar[Recurrence] = Recurrence(unroll, fused.forward_fused, fused.vjp)
+    step = staticmethod(fused.step)
 
-    def init_params(self, generator: Generator) -> Params:
-        """Return initial parameters with a leading axis of 1."""
-        inputs, hidden = self.settings.encoder_dim, self.settings.hidden_dim
-        params: Params = {}
-        for layer in range(self.settings.num_layers):
-            name = f"gru.{layer}"
-            params[f"{name}.weight"] = orthogonal_gates(generator, inputs, hidden, 3)
-            params[f"{name}.bias"] = torch.zeros(1, 1, 3 * hidden)
-            params[f"{name}.recurrent_weight"] = orthogonal_gates(generator, hidden, hidden, 3)
-            params[f"{name}.recurrent_bias"] = torch.zeros(1, 1, hidden)
-            inputs = hidden
-        return params
-
-    def initial_memory(self, num_tasks: int, batch: int, like: Tensor) -> Memory:
-        """Return zeros ``h [N, B, H]``, one per layer."""
-        shape = (num_tasks, batch, self.settings.hidden_dim)
-        return tuple(like.new_zeros(shape) for _ in range(self.settings.num_layers))
-
-    def forward(
-        self, params: Params, u: Tensor, first: Tensor, memory: Memory
-    ) -> tuple[Tensor, Memory]:
-        """Return the last layer's ``h`` after every step, ``[N, T, B, H]``, and each one's last."""
-        last = []
-        for layer, h in enumerate(memory):
-            name = f"gru.{layer}"
-            gates = linear(params, name, u)
-            weight, bias = params[f"{name}.recurrent_weight"], params[f"{name}.recurrent_bias"]
-            u, h = as_node(RECURRENCE, first, gates, weight, bias, h)
-            last.append(h)
-        return u, tuple(last)
-
-    def act(
-        self, params: Params, u: np.ndarray, first: np.ndarray, memory: Memory
-    ) -> tuple[np.ndarray, Memory]:
-        """Return the last layer's ``h [M, B, H]`` after one step, and each one's."""
-        last = []
-        for layer, h in enumerate(memory):
-            name = f"gru.{layer}"
-            parts = arrays(params[f"{name}.recurrent_weight"], params[f"{name}.recurrent_bias"], h)
-            u = step(dense(params, name, u), first, parts)
-            last.append(torch.from_numpy(u))
-        return u, tuple(last)
+    def init_layer(self, generator: Generator, inputs: int) -> Params:
+        """Return W, b, U and c_n."""
+        hidden = self.settings.hidden_dim
+        return {
+            "weight": orthogonal_gates(generator, inputs, hidden, 3),
+            "bias": torch.zeros(1, 1, 3 * hidden),
+            "recurrent_weight": orthogonal_gates(generator, hidden, hidden, 3),
+            "recurrent_bias": torch.zeros(1, 1, hidden),
+        }
 
 
-def build(
-    *,
-    obs_dim: int,
-    action_dim: int,
-    discrete: bool = False,
-    init_std: float = 1.0,
-    settings: GRUSettings = GRUSettings(),
-) -> ActorCritic:
-    """Build the GRU policy; see ``policies.build``."""
-    return ActorCritic("gru", GRUCore(settings), obs_dim, action_dim, discrete, init_std)
+build = factory("gru", GRUCore, GRUSettings)

@@ -11,17 +11,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-import numpy as np
 import torch
 from torch import Generator, Tensor
 
-from policies.actor_critic import ActorCritic
-from policies.base import Memory, Params
-from policies.functional import linear, orthogonal_gates, reset
-from policies.fused.compiled import arrays
-from policies.fused.lstm import forward_fused, step, vjp
-from policies.fused.node import Recurrence, Tensors, as_node
-from policies.fused.step import dense
+from policies.actor_critic import factory
+from policies.base import Params
+from policies.functional import orthogonal_gates, reset
+from policies.fused import lstm as fused
+from policies.fused.node import Recurrence, Tensors
+from policies.recurrent import RecurrentCore
 from policies.settings import PolicySettings, Size
 from policies.timeline import stack, unbind
 
@@ -60,69 +58,27 @@ def unroll(first: Tensor, gates: Tensor, weight: Tensor, h: Tensor, c: Tensor) -
     return stack(states), h, c
 
 
-RECURRENCE = Recurrence(unroll, forward_fused, vjp)
-"""The equation, and the kernels that compute it."""
-
-
 @dataclass(frozen=True)
-class LSTMCore:
+class LSTMCore(RecurrentCore):
     """Layers of long short-term memory."""
 
     settings: LSTMSettings
-    time_major: ClassVar[bool] = True
+    name: ClassVar[str] = "lstm"
+    num_states: ClassVar[int] = 2
+    recurrent: ClassVar[tuple[str, ...]] = ("recurrent_weight",)
+    recurrence: ClassVar[Recurrence] = Recurrence(unroll, fused.forward_fused, fused.vjp)
+    step = staticmethod(fused.step)
 
-    def init_params(self, generator: Generator) -> Params:
-        """Return initial parameters with a leading axis of 1; forget gates start open."""
-        inputs, hidden = self.settings.encoder_dim, self.settings.hidden_dim
-        params: Params = {}
-        for layer in range(self.settings.num_layers):
-            name = f"lstm.{layer}"
-            params[f"{name}.weight"] = orthogonal_gates(generator, inputs, hidden, 4)
-            params[f"{name}.bias"] = torch.zeros(1, 1, 4 * hidden)
-            params[f"{name}.bias"][..., hidden : 2 * hidden] = 1.0
-            params[f"{name}.recurrent_weight"] = orthogonal_gates(generator, hidden, hidden, 4)
-            inputs = hidden
-        return params
-
-    def initial_memory(self, num_tasks: int, batch: int, like: Tensor) -> Memory:
-        """Return zeros ``h`` and ``c``, each ``[N, B, H]``, for every layer in turn."""
-        shape = (num_tasks, batch, self.settings.hidden_dim)
-        return tuple(like.new_zeros(shape) for _ in range(2 * self.settings.num_layers))
-
-    def forward(
-        self, params: Params, u: Tensor, first: Tensor, memory: Memory
-    ) -> tuple[Tensor, Memory]:
-        """Return the last layer's ``h`` after every step, ``[N, T, B, H]``, and each one's last."""
-        last: list[Tensor] = []
-        for layer in range(self.settings.num_layers):
-            name = f"lstm.{layer}"
-            gates = linear(params, name, u)
-            before = memory[2 * layer : 2 * layer + 2]
-            weight = params[f"{name}.recurrent_weight"]
-            u, *after = as_node(RECURRENCE, first, gates, weight, *before)
-            last.extend(after)
-        return u, tuple(last)
-
-    def act(
-        self, params: Params, u: np.ndarray, first: np.ndarray, memory: Memory
-    ) -> tuple[np.ndarray, Memory]:
-        """Return the last layer's ``h [M, B, H]`` after one step, and each one's h and c."""
-        last: list[Tensor] = []
-        for layer in range(self.settings.num_layers):
-            name = f"lstm.{layer}"
-            parts = arrays(params[f"{name}.recurrent_weight"], *memory[2 * layer : 2 * layer + 2])
-            u, c = step(dense(params, name, u), first, parts)
-            last += [torch.from_numpy(u), torch.from_numpy(c)]
-        return u, tuple(last)
+    def init_layer(self, generator: Generator, inputs: int) -> Params:
+        """Return W, b and U; forget gates start open."""
+        hidden = self.settings.hidden_dim
+        bias = torch.zeros(1, 1, 4 * hidden)
+        bias[..., hidden : 2 * hidden] = 1.0
+        return {
+            "weight": orthogonal_gates(generator, inputs, hidden, 4),
+            "bias": bias,
+            "recurrent_weight": orthogonal_gates(generator, hidden, hidden, 4),
+        }
 
 
-def build(
-    *,
-    obs_dim: int,
-    action_dim: int,
-    discrete: bool = False,
-    init_std: float = 1.0,
-    settings: LSTMSettings = LSTMSettings(),
-) -> ActorCritic:
-    """Build the LSTM policy; see ``policies.build``."""
-    return ActorCritic("lstm", LSTMCore(settings), obs_dim, action_dim, discrete, init_std)
+build = factory("lstm", LSTMCore, LSTMSettings)

@@ -15,7 +15,7 @@ from typing import ClassVar
 import torch
 from torch import Generator, Tensor
 
-from policies.actor_critic import ActorCritic
+from policies.actor_critic import factory
 from policies.base import Memory, Params
 from policies.functional import linear, linear_params, project, projection_params, rms_norm
 from policies.scan import Method, scan
@@ -84,13 +84,4 @@ class MinGRUCore:
         return u, tuple(last)
 
 
-def build(
-    *,
-    obs_dim: int,
-    action_dim: int,
-    discrete: bool = False,
-    init_std: float = 1.0,
-    settings: MinGRUSettings = MinGRUSettings(),
-) -> ActorCritic:
-    """Build the minGRU policy; see ``policies.build``."""
-    return ActorCritic("mingru", MinGRUCore(settings), obs_dim, action_dim, discrete, init_std)
+build = factory("mingru", MinGRUCore, MinGRUSettings)

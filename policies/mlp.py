@@ -11,7 +11,7 @@ from typing import ClassVar
 import numpy as np
 from torch import Generator, Tensor
 
-from policies.actor_critic import ActorCritic
+from policies.actor_critic import factory
 from policies.base import Memory, Params
 from policies.functional import linear, linear_params
 from policies.fused.step import dense_tanh
@@ -68,13 +68,4 @@ class MLPCore:
         return u, memory
 
 
-def build(
-    *,
-    obs_dim: int,
-    action_dim: int,
-    discrete: bool = False,
-    init_std: float = 1.0,
-    settings: MLPSettings = MLPSettings(),
-) -> ActorCritic:
-    """Build the memoryless policy; see ``policies.build``."""
-    return ActorCritic("mlp", MLPCore(settings), obs_dim, action_dim, discrete, init_std)
+build = factory("mlp", MLPCore, MLPSettings)

@@ -23,7 +23,7 @@ from annotated_types import Gt
 from torch import Generator, Tensor
 from torch.nn.functional import silu, softplus
 
-from policies.actor_critic import ActorCritic
+from policies.actor_critic import factory
 from policies.base import Memory, Params
 from policies.functional import linear, linear_params, project, projection_params, rms_norm
 from policies.scan import Method, scan
@@ -131,14 +131,4 @@ class SelectiveSSMCore:
         return linear(params, f"{name}.out", rms_norm(y * silu(z))), states[:, -1]
 
 
-def build(
-    *,
-    obs_dim: int,
-    action_dim: int,
-    discrete: bool = False,
-    init_std: float = 1.0,
-    settings: SelectiveSSMSettings = SelectiveSSMSettings(),
-) -> ActorCritic:
-    """Build the selective state-space policy; see ``policies.build``."""
-    core = SelectiveSSMCore(settings)
-    return ActorCritic("selective_ssm", core, obs_dim, action_dim, discrete, init_std)
+build = factory("selective_ssm", SelectiveSSMCore, SelectiveSSMSettings)

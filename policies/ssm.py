@@ -18,7 +18,7 @@ import torch
 from annotated_types import Gt
 from torch import Generator, Tensor
 
-from policies.actor_critic import ActorCritic
+from policies.actor_critic import factory
 from policies.base import Memory, Params
 from policies.functional import (
     linear,
@@ -35,9 +35,8 @@ from policies.fused.ssm import step
 from policies.fused.step import dense
 from policies.modules import FunctionalModule, PolicyBase, as_series, seeded_generator
 from policies.scan import Method
-from policies.series import run_series
 from policies.settings import PolicySettings, Size
-from policies.state_space import discretise, init_poles, run_states
+from policies.state_space import discretise, init_poles, run_series, run_states
 
 DT = (0.01, 0.5)
 """Default range of the initial step size."""
@@ -151,16 +150,7 @@ class SSMCore:
         return rms_norm(u)
 
 
-def build(
-    *,
-    obs_dim: int,
-    action_dim: int,
-    discrete: bool = False,
-    init_std: float = 1.0,
-    settings: SSMSettings = SSMSettings(),
-) -> ActorCritic:
-    """Build the state-space policy; see ``policies.build``."""
-    return ActorCritic("ssm", SSMCore(settings), obs_dim, action_dim, discrete, init_std)
+build = factory("ssm", SSMCore, SSMSettings)
 
 
 class Matrices(NamedTuple):

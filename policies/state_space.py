@@ -19,6 +19,8 @@ import math
 import torch
 from torch import Generator, Tensor
 
+from policies.fused.node import Recurrence, Tensors, as_node
+from policies.fused.series import forward_fused, vjp
 from policies.scan import scan
 
 BLOCK = 8
@@ -75,3 +77,35 @@ def run_states(
     inputs = torch.bmm(flat, b * gain).view(*v.shape[:-1], -1)
     states = scan(decay.unsqueeze(1), inputs, first, x, scan_method)
     return states.view(*flat.shape[:-1], -1), states[:, -1].clone()
+
+
+def run_series(x: Tensor, state: Tensor, parts: Tensors) -> Tensors:
+    """Run a state space that is fed by one hidden layer over a whole series.
+
+        u = relu(W x + b)     s' = A s + B u     y = C s + D x + bias
+
+    Letters: R = T * B rows, time-major; I inputs, H hidden, S state, O outputs. Returns outputs
+    ``[1, R, O]`` and the state after the last step ``[1, B, S]``.
+
+    Second-order gradients, devices other than CPUs and autocast use ``series_reference``.
+
+    Args:
+        x: inputs, ``[1, R, I]``.
+        state: the state before the first step, ``[1, B, S]``.
+        parts: W ``[1, I, H]``, b ``[1, 1, H]``, the diagonal of A ``[1, 1, S]``, B ``[1, H, S]``,
+            C ``[1, S, O]``, D ``[1, I, O]`` and bias ``[1, 1, O]``.
+    """
+    if x.device.type != "cpu" or torch.is_autocast_enabled("cpu"):
+        return series_reference(x, state, *parts)
+    return as_node(Recurrence(series_reference, forward_fused, vjp), x, state, *parts)
+
+
+def series_reference(
+    x: Tensor, state: Tensor, w: Tensor, b: Tensor, a: Tensor, input_matrix: Tensor, *out: Tensor
+) -> Tensors:
+    """Return the same as ``run_series`` in differentiable torch operations."""
+    c, d, bias = out
+    u = torch.baddbmm(b, x, w).relu_().view(1, -1, state.shape[1], w.shape[-1])
+    first = torch.zeros(u.shape[:3], dtype=torch.bool, device=x.device)
+    states, last = run_states((a, torch.ones_like(a)), input_matrix, u, (first, state))
+    return torch.baddbmm(torch.baddbmm(bias, x, d), states, c), last

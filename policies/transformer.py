@@ -18,7 +18,7 @@ from annotated_types import Gt
 from torch import Generator, Tensor
 from torch.nn.functional import silu
 
-from policies.actor_critic import ActorCritic
+from policies.actor_critic import factory
 from policies.attention import attend, attend_one, reach_of
 from policies.base import Memory, Params
 from policies.functional import linear, linear_params, project, projection_params, reset, rms_norm
@@ -144,15 +144,4 @@ def _forget(cache: Tensor, age: Tensor) -> Tensor:
     return cache.masked_fill((distance > age.unsqueeze(-1)).unsqueeze(-1), 0.0)
 
 
-def build(
-    *,
-    obs_dim: int,
-    action_dim: int,
-    discrete: bool = False,
-    init_std: float = 1.0,
-    settings: TransformerSettings = TransformerSettings(),
-) -> ActorCritic:
-    """Build the transformer policy; see ``policies.build``."""
-    return ActorCritic(
-        "transformer", TransformerCore(settings), obs_dim, action_dim, discrete, init_std
-    )
+build = factory("transformer", TransformerCore, TransformerSettings)

@@ -27,7 +27,7 @@ from task_distributions.base import (
     Task,
 )
 
-__all__ = ["BatchedTaskEnv", "TaskEnv", "action_space", "observation_space"]
+__all__ = ["BatchedTaskEnv", "LoopedEnvs", "TaskEnv", "action_space", "observation_space"]
 
 
 def observation_space(spec: EnvSpec) -> gymnasium.spaces.Box:
@@ -65,6 +65,15 @@ class BatchedTaskEnv(ABC):
         )
         self._steps_taken: IndexArray = np.zeros(count, np.int64)
         self._started = False
+        self.state = StepBatch(
+            obs=self._obs,
+            reward=self._reward,
+            terminated=self._terminated,
+            truncated=self._truncated,
+            success=self._success,
+            invalid=self._invalid,
+        )
+        """Result of the last step or reset; the arrays belong to this object."""
 
     def reset(self, seeds: Sequence[int]) -> FloatArray:
         """Start one episode per environment, seeded with ``seeds`` [B]; return obs [B, O].
@@ -122,18 +131,6 @@ class BatchedTaskEnv(ABC):
         self._truncated |= self._active & (self._invalid | (at_horizon & ~self._terminated))
         self._active &= ~(self._terminated | self._truncated)
         return self.state
-
-    @property
-    def state(self) -> StepBatch:
-        """Result of the last step or reset; the arrays belong to this object."""
-        return StepBatch(
-            obs=self._obs,
-            reward=self._reward,
-            terminated=self._terminated,
-            truncated=self._truncated,
-            success=self._success,
-            invalid=self._invalid,
-        )
 
     def show(self, b: int, env: Any) -> None:
         """Bring ``env``, a single environment of the same task, into the state of environment b.
@@ -263,6 +260,36 @@ class TaskEnv(gymnasium.Env, ABC):  # type: ignore[misc]  # gymnasium is untyped
     @abstractmethod
     def _advance(self, controls: FloatArray) -> tuple[FloatArray, float, bool] | None:
         """Return observation, reward, terminated; None if the physics exploded."""
+
+
+class LoopedEnvs(BatchedTaskEnv):
+    """A batch of single environments, stepped one after the other: for dynamics without a batch."""
+
+    def __init__(self, spec: EnvSpec, envs: Sequence[TaskEnv], episodes_per_task: int) -> None:
+        """Take N·E environments, E of each task in a row."""
+        super().__init__(spec, [env.task for env in envs[::episodes_per_task]], episodes_per_task)
+        self._envs = envs
+
+    def _start(self, rows: IndexArray, rngs: Sequence[np.random.Generator]) -> FloatArray:
+        for b, rng in zip(rows.tolist(), rngs, strict=True):
+            env = self._envs[b]
+            env.np_random, env._success = rng, False
+            env._obs = env._start()
+        return np.array([self._envs[b]._obs for b in rows.tolist()])
+
+    def _advance(
+        self, controls: FloatArray, valid: BoolArray, obs: FloatArray, reward: FloatArray
+    ) -> BoolArray:
+        ended: BoolArray = np.zeros(len(valid), np.bool_)
+        for b in np.flatnonzero(valid).tolist():
+            env = self._envs[b]
+            outcome = env._advance(controls[b])
+            if outcome is None:
+                valid[b] = False
+            else:
+                env._obs, reward[b], ended[b] = outcome
+                obs[b], self._success[b] = env._obs, env._success
+        return ended
 
 
 def _rebuild(

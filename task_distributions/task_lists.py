@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from task_distributions.base import SPLITS, EnvSpec, Split, Task
-from task_distributions.task_env import BatchedTaskEnv, TaskEnv
+from task_distributions.task_env import BatchedTaskEnv, LoopedEnvs, TaskEnv
 
 __all__ = ["NUM_TASKS", "ListedTasks", "TaskLists", "draw_tasks", "resolve_horizon"]
 
@@ -26,7 +26,10 @@ _BRANCHES: dict[Split, int] = {"train": 0, "test": 1, "validation": 2, "ood": 3}
 
 @dataclass(frozen=True)
 class ListedTasks(ABC):
-    """A task distribution with enumerated tasks. Subclasses supply the environments."""
+    """A task distribution with enumerated tasks. Subclasses supply ``_make_env``.
+
+    They supply ``_make_batch`` too, where many environments can be stepped faster than one by one.
+    """
 
     name: str
     version: int
@@ -89,8 +92,9 @@ class ListedTasks(ABC):
     @abstractmethod  # implementations name the options they take
     def _make_env(self, task: Task, *args: Any, **options: Any) -> TaskEnv: ...
 
-    @abstractmethod
-    def _make_batch(self, tasks: Sequence[Task], episodes_per_task: int) -> BatchedTaskEnv: ...
+    def _make_batch(self, tasks: Sequence[Task], episodes_per_task: int) -> BatchedTaskEnv:
+        envs = [self._make_env(task) for task in tasks for _ in range(episodes_per_task)]
+        return LoopedEnvs(self.spec, envs, episodes_per_task)
 
 
 def draw_tasks(

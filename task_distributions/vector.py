@@ -81,6 +81,7 @@ class TaskVectorEnv(gymnasium.vector.VectorEnv):  # type: ignore[misc]  # gymnas
         self._seeds: list[int | None] = [None] * self.num_envs
         self._over: BoolArray | None = None
         """[B] the episode is over; None before the first reset."""
+        self._all = np.ones(self.num_envs, np.bool_)
         self._viewers: list[Any] = []
         self.closed = False
 
@@ -167,13 +168,14 @@ class TaskVectorEnv(gymnasium.vector.VectorEnv):  # type: ignore[misc]  # gymnas
         over = self._over
         if over is None:
             raise ResetNeeded("call reset() before step()")
-        if self.autoreset_mode is AutoresetMode.DISABLED and over.any():
+        mode, some_over = self.autoreset_mode, np.count_nonzero(over)  # faster than any()
+        if some_over and mode is AutoresetMode.DISABLED:
             raise ResetNeeded(
                 f"the episodes of environments {np.flatnonzero(over).tolist()} are over; start "
                 "them with reset(options={'reset_mask': terminated | truncated})"
             )
         out = self._engine.step(self._rows(actions))
-        if self.autoreset_mode is AutoresetMode.NEXT_STEP and over.any():
+        if some_over and mode is AutoresetMode.NEXT_STEP:
             self._restart(np.flatnonzero(over))  # which clears their rewards and flags
         reward, terminated, truncated = (
             out.reward.copy(),
@@ -181,11 +183,11 @@ class TaskVectorEnv(gymnasium.vector.VectorEnv):  # type: ignore[misc]  # gymnas
             out.truncated.copy(),
         )
         self._over = over = terminated | truncated
-        infos: Infos = {}
-        if self.autoreset_mode is AutoresetMode.SAME_STEP and over.any():
-            infos = self._final(out.obs, over)
+        final: Infos = {}
+        if mode is AutoresetMode.SAME_STEP and np.count_nonzero(over):
+            final = self._final(out.obs, over)
             self._restart(np.flatnonzero(over))
-        infos |= self._infos(np.ones(self.num_envs, np.bool_))
+        infos = final | self._infos(self._all)
         return out.obs.copy(), reward, terminated, truncated, infos
 
     def _rows(self, actions: Any) -> NDArray[np.floating]:
@@ -205,7 +207,7 @@ class TaskVectorEnv(gymnasium.vector.VectorEnv):  # type: ignore[misc]  # gymnas
     def _infos(self, mask: BoolArray) -> Infos:
         """Return what the single environments of ``mask`` [B] report."""
         state = self._engine.state
-        infos = {"invalid": state.invalid & mask, "_invalid": mask}
+        infos = {"invalid": state.invalid & mask, "_invalid": mask.copy()}
         if self._dist.spec.has_success:
             infos |= {"success": state.success & mask, "_success": mask.copy()}
         return infos
@@ -216,7 +218,7 @@ class TaskVectorEnv(gymnasium.vector.VectorEnv):  # type: ignore[misc]  # gymnas
         for b in np.flatnonzero(over).tolist():
             last[b] = obs[b].copy()
         infos = {"final_obs": last, "_final_obs": over.copy()}
-        return infos | {"final_info": self._infos(over.copy()), "_final_info": over.copy()}
+        return infos | {"final_info": self._infos(over), "_final_info": over.copy()}
 
     def render(self) -> tuple[Any, ...]:
         """Return an image of each environment.

@@ -43,6 +43,14 @@ def _one_thread():
 
 
 @pytest.fixture(scope="module")
+def no_figures():
+    """Skip figures: they are half the cost of the smallest run."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("harness.reporting.rebuild.write_figures", lambda *_: None)
+        yield
+
+
+@pytest.fixture(scope="module")
 def browser():
     """A headless Chromium."""
     playwright = pytest.importorskip("playwright.sync_api")

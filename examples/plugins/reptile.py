@@ -109,7 +109,11 @@ class ReptileLearner:
         """On a worker: play and adapt; keep the adapted parameters of each task."""
         setup, steps = self.setup, self.settings.adaptation_steps
         plan = MetaEpisodePlan.for_training(
-            setup.cell.seed, context.iteration, context.seed_keys, steps, self.envs_per_task
+            seed=setup.cell.seed,
+            iteration=context.iteration,
+            seed_keys=context.seed_keys,
+            shots=steps,
+            episodes=self.envs_per_task,
         )
         adapter, estimator = GradientAdapter(self.settings.inner_lr), setup.estimator(policy)
         runner = MetaEpisodeRunner(setup.dist, adapter, estimator)

@@ -26,6 +26,7 @@ from harness.experiments.evaluate import planned_scoring
 from harness.experiments.planning import pretrained_cell
 from harness.experiments.run import RunOptions, play
 from harness.reporting.store.files import run_path
+from harness.zoo.weights import checkpoint_path
 from metarl_plugins import PluginError, label_of, split
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ def train(
         policy: policies to compare.
         learner: learners to compare.
         adapter: how shots change the policy; what each learner trains for if not given.
-        pretrained: checkpoints to score in rows of their own.
+        pretrained: checkpoints, or policies of the zoo, to score in rows of their own.
         settings: any other setting of a run by its name: ``preset``, ``seed``, ``env_steps``,
             ``few_shot``, ``name``, ``storage``, ``backend``, …, those of the distribution
             included; or whole sections, such as ``evaluation={...}``.
@@ -71,7 +72,7 @@ def train(
         config.execution, config.label, command=("harness.train",), given=layer, quiet=True
     )
     planned = planned_cells(config, layer)
-    planned += [pretrained_cell(Path(path), config) for path in pretrained]
+    planned += [pretrained_cell(checkpoint_path(given), config) for given in pretrained]
     return _played(options, lambda listener: play(planned, options, listener))
 
 
@@ -79,7 +80,8 @@ def evaluate(policy: str | Path | LoadedPolicy, **settings: Any) -> Run:
     """Score a checkpoint again, as ``harness.run evaluate`` does.
 
     Args:
-        policy: the file of a checkpoint, or what ``load_policy`` returned.
+        policy: the file of a checkpoint, the name of a policy in the zoo, or what ``load_policy``
+            or ``load_pretrained`` returned.
         settings: what differs from the checkpoint's own run: ``few_shot``, ``test_tasks``,
             ``query_episodes``, …, and ``name``, ``storage``, ``backend``.
 
@@ -89,7 +91,7 @@ def evaluate(policy: str | Path | LoadedPolicy, **settings: Any) -> Run:
         CellsFailedError: it could not be scored.
         RunInterruptedError: it was stopped.
     """
-    path = policy.path if isinstance(policy, LoadedPolicy) else Path(policy)
+    path = policy.path if isinstance(policy, LoadedPolicy) else checkpoint_path(policy)
     if path is None:
         raise UsageError("this policy was not loaded from a file: give the checkpoint")
     values = {"checkpoint": str(path), **_sectioned(settings, ("execution",))}

@@ -11,6 +11,7 @@ import pandas as pd
 from harness.errors import UsageError
 from harness.reporting.rebuild import load_tables
 from harness.reporting.stats.comparison import Comparison
+from harness.reporting.store.files import find_run
 from harness.reporting.store.manifest import CELLS_DIR, Manifest
 from harness.reporting.store.records import CellFolder, read_curves, read_records
 from harness.reporting.store.schema import encode_metrics
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from harness.execution.loaded_policy import LoadedPolicy
-
-RESULTS = Path("results")
 
 
 class Run:
@@ -166,6 +165,4 @@ def load_run(path: str | Path) -> Run:
         UsageError: there is no run.
         ArtefactError: one of its files is malformed.
     """
-    folder = Path(path)
-    named = RESULTS / folder
-    return Run(named if not folder.exists() and named.is_dir() else folder)
+    return Run(find_run(path))

@@ -13,7 +13,7 @@ from harness.app.run_process import LOGS
 from harness.app.style import CSS
 from harness.config.schema import folder
 from harness.errors import UsageError, run_command
-from harness.experiments.run import RESULTS
+from harness.reporting.store.files import RESULTS
 
 HOST = "127.0.0.1"
 """The page starts processes and has no login, so it never listens on another address."""

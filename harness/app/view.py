@@ -14,13 +14,14 @@ from PIL import Image
 
 from harness.app.clips import Clip, clips_folder
 from harness.app.run_process import STOPPED, RunProcess
-from harness.console.live_table import count, duration, score
+from harness.console.live_table import duration, score
 from harness.console.progress_state import CellProgress, RunProgress
 from harness.errors import ExitCode
 from harness.reporting.rebuild import load_comparison
 from harness.reporting.render.figures import learning_curves
 from harness.reporting.store.manifest import RUN_FILE, Manifest
 from harness.reporting.store.records import read_curves
+from harness.reporting.text import short_count
 
 TERMINATED = (STOPPED, -signal.SIGTERM)
 """Exit codes of a process that was stopped before or after its training."""
@@ -84,7 +85,7 @@ def _row(key: str, cell: CellProgress) -> tuple[str, ...]:
     status = f"{cell.status}: {cell.reason}" if cell.reason else cell.status
     iteration = f"{cell.iteration} / {cell.iterations}"
     name = " ".join(key.rsplit(".", 3)[1:])  # without the distribution, which all cells share
-    return name, status, iteration, count(cell.env_steps), speed, returns, left
+    return name, status, iteration, short_count(cell.env_steps), speed, returns, left
 
 
 def _html_table(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:

@@ -33,7 +33,7 @@ def _main(argv: Sequence[str] | None) -> int:
         type=Path,
         nargs="+",
         metavar="RUN",
-        help="folders of runs, sweeps or published results, e.g. results/my-run",
+        help="names or folders of runs, sweeps or published results, e.g. my-run",
     )
     parser.add_argument(
         "--out", type=Path, metavar="DIR", help="also write tables and figures into this new folder"

@@ -20,7 +20,10 @@ COMMANDS = {
     "report": "harness.reporting.__main__",
     "status": "harness.cli.status",
     "publish": "harness.cli.publish",
+    "verify": "harness.verify.__main__",
     "check": "harness.cli.check",
+    "zoo": "harness.zoo.__main__",
+    "export": "harness.export.__main__",
     "rllib": "harness.rllib.command",
     "app": "harness.app.__main__",
 }
@@ -37,7 +40,10 @@ commands:
   report   write one HTML page about one run or several
   status   show how far runs are
   publish  copy a finished run to results/published
+  verify   check published results and submissions, by replays too
   check    test a component of your own against what the harness relies on
+  zoo      list, fetch and share published policies by name
+  export   write the trajectories behind the records of a run
   rllib    train RLlib's PPO + LSTM as a reference
   app      open the page in the browser
 

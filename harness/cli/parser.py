@@ -23,7 +23,14 @@ from harness.config.components import (
 )
 from harness.config.distributions import open_distribution
 from harness.config.presets import Layer
-from harness.config.schema import SECTIONS, ExecutionConfig, LargeCount, Positive, RunConfig
+from harness.config.schema import (
+    SECTIONS,
+    ExecutionConfig,
+    LargeCount,
+    Positive,
+    RunConfig,
+    TrainConfig,
+)
 from harness.config.scoring import AdaptConfig, EvaluateConfig
 from harness.config.validation import KeyPath
 from harness.errors import EXIT_CODES, UsageError
@@ -42,6 +49,7 @@ _RUN = f"""examples:
   {PROG} --task-dist ant-vel --few-shot 1 5 10 --preset smoke
   {PROG} --policy gru wide=gru --wide.hidden-dim 256 --learner rl2
   {PROG} --resume NAME
+  {PROG} --resume NAME --seeds 0 1 2 --env-steps 10M
   {PROG} train --config basic
   {PROG} eval --checkpoint checkpoints/latest.npz
   {PROG} adapt --checkpoint checkpoints/latest.npz
@@ -89,6 +97,8 @@ class Resume:
     name: str
     execution: dict[str, Any]
     """Settings of where and how, in place of the run's own."""
+    more: Layer
+    """More to play: ``seed``, and the budget in section ``train``."""
 
 
 @dataclass(frozen=True)
@@ -163,10 +173,9 @@ def parse_run(argv: Sequence[str], *, below: Sequence[Layer] = ()) -> Run | Resu
         overrides=overrides,
         below=layers,
     )
-    pretrained = tuple(map(Path, special.get("pretrained", ())))
-    for path in pretrained:
-        if not path.is_file():
-            raise UsageError(f"--pretrained: {str(path)!r} does not exist")
+    pretrained = tuple(
+        _checkpoint("--pretrained", given) for given in special.get("pretrained", ())
+    )
     given = given_layer([*layers, document.values, layer], overrides, config)
     return Run(config, given, pretrained)
 
@@ -246,7 +255,11 @@ def _special(name: str, hint: Any, text: str) -> Flag:
 
 _SPECIAL: list[Flag] = [
     _special("config", str, f"YAML file of settings, or a built-in one ({_BUILT_IN}); flags win."),
-    _special("resume", str, "Continue the run of this name below results/."),
+    _special(
+        "resume",
+        str,
+        "Continue the run of this name below results/; --seeds adds seeds, --env-steps trains on.",
+    ),
     Flag(
         ("match-params",),
         (("match_params",),),
@@ -257,7 +270,7 @@ _SPECIAL: list[Flag] = [
     _special(
         "pretrained",
         tuple[Path, ...],
-        "Also score these checkpoints, each in a row of its own.",
+        "Also score these checkpoints, or policies of the zoo, each in a row of its own.",
     ),
     _special("mode", str, f"Settings by name: {', '.join(aliases.MODES)}."),
     _special("episodes", Positive, "With --mode: training episodes; sets --env-steps."),
@@ -380,10 +393,13 @@ def given_layer(
 
 
 def _parse_resume(argv: Sequence[str], name: str) -> Resume:
-    """Read the flags beside ``--resume``: where and how the run goes on."""
+    """Read the flags beside ``--resume``: where and how the run goes on, and what it gets more."""
     omit = ("name", *NOT_WHEN_SCORING)
+    seeds = [name for name in fields(RunConfig) if name != "seed"]
     known = [
         *_SPECIAL[1:2],
+        *flags.of_class(RunConfig, "run", omit=seeds),
+        *flags.of_class(TrainConfig, "train", path=("train",), omit=("normalize_obs",)),
         *flags.of_class(ExecutionConfig, "execution", path=("execution",), omit=omit),
     ]
 
@@ -394,7 +410,9 @@ def _parse_resume(argv: Sequence[str], name: str) -> Resume:
     execution = {path[1]: value for path, value in parsed.values.items() if path[0] == "execution"}
     checked = validation.typed(ExecutionConfig, execution | {"name": name}, parsed.origins)
     validation.check_execution(checked, {("execution", "name"): "--resume"})
-    return Resume(name, execution)
+    more, _ = split_flags(parsed, {})
+    more.pop("execution", None)
+    return Resume(name, execution, precedence.prepared(more, parsed.origins))
 
 
 # --- scoring and exporting -----------------------------------------------------------------------
@@ -470,16 +488,28 @@ def _from_document(name: str | None, cls: type) -> dict[str, Any]:
 def _checked(cls: type, values: dict[str, Any], origins: dict[KeyPath, str]) -> Any:
     if "checkpoint" not in values:
         raise UsageError("--checkpoint is missing: name the checkpoint to score")
-    config = validation.typed(cls, values, origins)
+    checkpoint = _checkpoint("--checkpoint", values["checkpoint"])
+    config = validation.typed(cls, values | {"checkpoint": str(checkpoint)}, origins)
     if config.task_dist is not None:
         validation.check_kind("env", config.task_dist, ("task_dist",), origins)
-    if not config.checkpoint.exists():
-        raise UsageError(
-            f"--checkpoint: {str(config.checkpoint)!r} does not exist; checkpoints are in "
-            "results/<run>/cells/<cell>/checkpoints/"
-        )
     validation.check_execution(config.execution, origins)
     return config
+
+
+def _checkpoint(flag: str, given: str) -> Path:
+    """Return the file of a checkpoint that a flag names by its path, or by its name in the zoo."""
+    from harness.zoo.weights import checkpoint_path
+
+    try:
+        path = checkpoint_path(given)
+    except UsageError as error:
+        raise type(error)(f"{flag}: {error}") from error
+    if not path.exists():
+        raise UsageError(
+            f"{flag}: {given!r} does not exist; checkpoints are in "
+            "results/<run>/cells/<cell>/checkpoints/"
+        )
+    return path
 
 
 def _parse_export(argv: Sequence[str]) -> Export:

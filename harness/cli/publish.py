@@ -12,6 +12,7 @@ from rich.text import Text
 
 from harness.errors import EXIT_CODES, run_command
 from harness.experiments.publishing import Published, publish
+from harness.reporting.store.files import find_run
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -26,7 +27,7 @@ def _main(argv: Sequence[str] | None) -> int:
         "policies) to where git tracks it.",
         epilog=EXIT_CODES,
     )
-    parser.add_argument("run", type=Path, help="folder of the run, e.g. results/my-run")
+    parser.add_argument("run", type=find_run, help="name or folder of the run")
     parser.add_argument("name", help="name of the published folder")
     parser.add_argument(
         "--to", type=Path, default=Path("results/published"), help="where to (%(default)s)"

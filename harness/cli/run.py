@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from functools import partial
 
 from harness.cli import parser
 from harness.config.scoring import AdaptConfig, EvaluateConfig
@@ -14,7 +15,7 @@ from harness.execution.preflight import preflight
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line ``argv`` (the process's own if not given); return the exit code."""
     given = list(sys.argv[1:] if argv is None else argv)
-    return run_command(lambda: _main(given), hint=f"See {parser.PROG} --help.")
+    return run_command(partial(_main, given), hint=f"See {parser.PROG} --help.")
 
 
 def _main(argv: list[str]) -> int:
@@ -30,14 +31,16 @@ def _main(argv: list[str]) -> int:
     preflight(config.execution)
     # Only now what takes seconds: bad input has been refused already.
     from harness.console.display import make_progress
-    from harness.experiments.evaluate import adapt_checkpoint, evaluate_checkpoint
-    from harness.experiments.run import run_experiment
 
     listener = make_progress()
-    if isinstance(request, AdaptConfig):
-        return adapt_checkpoint(request, argv=argv, listener=listener)
     if isinstance(request, EvaluateConfig):
-        return evaluate_checkpoint(request, argv=argv, listener=listener)
+        from harness.experiments import evaluate
+
+        if isinstance(request, AdaptConfig):
+            return evaluate.adapt_checkpoint(request, argv=argv, listener=listener)
+        return evaluate.evaluate_checkpoint(request, argv=argv, listener=listener)
+    from harness.experiments.run import run_experiment
+
     return run_experiment(
         request.config,
         argv=argv,
@@ -50,8 +53,8 @@ def _main(argv: list[str]) -> int:
 def _resume(request: parser.Resume) -> int:
     from harness.config.schema import folder
     from harness.console.display import make_progress
-    from harness.experiments.run import RESULTS, resume
-    from harness.reporting.store.files import run_path
+    from harness.experiments.run import resume
+    from harness.reporting.store.files import RESULTS, run_path
 
     execution = dict(request.execution)
     storage = execution.pop("storage", None)
@@ -59,6 +62,7 @@ def _resume(request: parser.Resume) -> int:
         run_path(folder(storage) if storage else RESULTS, request.name),
         make_progress(),
         mirror=execution.pop("mirror", None),
+        more=request.more,
         **execution,
     )
 

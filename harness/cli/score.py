@@ -123,9 +123,7 @@ def chosen(names: Sequence[str], labels: Sequence[str] = ()) -> Layer:
         UsageError: there are more labels than agents, or two agents have one label.
     """
     if labels and len(labels) != len(names):
-        raise UsageError(
-            f"--label: {len(labels)} labels for {len(names)} agents: give one for each"
-        )
+        raise UsageError(f"--label: give one for each agent, not {len(labels)} for {len(names)}")
     found: Layer = {}
     for number, name in enumerate(names):
         label, kind = split(name)

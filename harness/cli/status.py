@@ -17,6 +17,7 @@ from harness.console.progress_state import RunProgress
 from harness.errors import EXIT_CODES, run_command
 from harness.experiments.lock import being_played
 from harness.reporting.render.formats import console
+from harness.reporting.store.files import find_run
 from harness.reporting.store.manifest import Manifest
 from harness.reporting.store.records import read_events
 
@@ -34,7 +35,7 @@ def _main(argv: Sequence[str] | None) -> int:
         description="Print what is done, running, failed and waiting in a run.",
         epilog=EXIT_CODES,
     )
-    parser.add_argument("run", type=Path, help="folder of the run, e.g. results/my-run")
+    parser.add_argument("run", type=find_run, help="name or folder of the run")
     run: Path = parser.parse_args(argv).run
     progress = RunProgress.of(Manifest.load(run), run)
     played = being_played(run)

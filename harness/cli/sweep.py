@@ -9,6 +9,7 @@ from pathlib import Path
 
 from harness.config import sweep_file
 from harness.errors import EXIT_CODES, UsageError, run_command
+from harness.reporting.store.files import find_run
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -19,6 +20,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _main(argv: list[str]) -> int:
     options = _parser().parse_args(argv)
+    if options.resume:
+        options.file = find_run(options.file)
     elsewhere = options.mirror and options.resume and options.file.suffix not in (".yaml", ".yml")
     if options.file.is_dir() or elsewhere:
         return _resume(options)
@@ -68,7 +71,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "file",
         type=Path,
-        help="YAML file with sections base, sweep and tune; with --resume also the run's folder",
+        help="YAML file with sections base, sweep and tune; with --resume also a run's name or "
+        "folder",
     )
     parser.add_argument("--name", help="folder below results/; the file's name if not given")
     again = parser.add_mutually_exclusive_group()

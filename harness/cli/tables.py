@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from rich.console import Group
 
@@ -13,6 +12,7 @@ from harness.errors import EXIT_CODES, run_command
 from harness.reporting.rebuild import exit_code, rebuild
 from harness.reporting.render.differences import differences
 from harness.reporting.render.formats import console, grids_to_rich, to_rich
+from harness.reporting.store.files import find_run
 from harness.reporting.store.manifest import Manifest
 from harness.reporting.store.provenance import elsewhere
 
@@ -29,7 +29,7 @@ def _main(argv: Sequence[str] | None) -> int:
         "records, curves and run.json alone, and print the table.",
         epilog=EXIT_CODES,
     )
-    parser.add_argument("run", type=Path, help="folder of the run, e.g. results/my-run")
+    parser.add_argument("run", type=find_run, help="name or folder of the run")
     parser.add_argument(
         "--against",
         metavar="ROW",

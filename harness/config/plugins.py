@@ -21,6 +21,7 @@ import task_distributions
 from harness import agents
 from harness.errors import HarnessError, UsageError
 from harness.meta import adapters, learners
+from harness.reporting.store.manifest import PLUGINS_DIR
 from metarl_plugins import Origin, PluginError, Registry
 
 if TYPE_CHECKING:
@@ -117,7 +118,7 @@ def adopt(values: Recorded) -> None:
         ValueError: the record has another form.
         UsageError: a component is not here.
     """
-    for key, name, then in _entries(values):
+    for key, name, then in entries(values):
         if key == FILES:
             continue
         registry = REGISTRIES[key]
@@ -126,7 +127,8 @@ def adopt(values: Recorded) -> None:
             registry.load(name)
         except (PluginError, ValueError) as error:
             source = f" It came from {then}." if then.package else ""
-            raise UsageError(f"{error}.{source}") from error
+            end = "" if str(error).endswith("?") else "."
+            raise UsageError(f"{error}{end}{source}") from error
 
 
 def changes(values: Recorded) -> list[str]:
@@ -138,12 +140,27 @@ def changes(values: Recorded) -> list[str]:
     """
     metarl_plugins.reread()
     adopt(values)
-    pairs = [(name, then, _origin(key, name)) for key, name, then in _entries(values)]
+    pairs = [(name, then, _origin(key, name)) for key, name, then in entries(values)]
     return [
         f"{name} has changed since ({then} then, {now or 'built in'} now)"
         for name, then, now in pairs
         if now != then
     ]
+
+
+def copies(values: Recorded, folder: Path) -> dict[str, Path]:
+    """Return the files that are not here -> their copies in a run's ``folder``, where these match.
+
+    Raises:
+        ValueError: the record has another form.
+    """
+    targets = {then.target.rpartition(":")[0]: then.sha256 for _, _, then in entries(values)}
+    return {
+        place: copy
+        for copy in sorted(folder.glob(f"{PLUGINS_DIR}/*.py"))
+        for place, digest in targets.items()
+        if digest == _sha256(copy) and not Path(place).expanduser().is_file()
+    }
 
 
 def _origin(key: str, name: str) -> Origin | None:
@@ -155,7 +172,17 @@ def _origin(key: str, name: str) -> Origin | None:
         raise UsageError(f"{name}: {error.strerror}.") from error
 
 
-def _entries(values: Recorded) -> Iterator[tuple[str, str, Origin]]:
+def only_files(values: Recorded) -> dict[str, Origin]:
+    """Return the path of every saved agent on record -> its origin; raises like ``entries``."""
+    return {name: origin for key, name, origin in entries(values) if key == FILES}
+
+
+def entries(values: Recorded) -> Iterator[tuple[str, str, Origin]]:
+    """Yield (key, name, origin) of everything on record.
+
+    Raises:
+        ValueError: the record has another form.
+    """
     for key, by_name in values.items():
         if key not in (*REGISTRIES, FILES) or not isinstance(by_name, Mapping):
             raise ValueError(f"plugins.{key}: not a family of components")

@@ -183,7 +183,7 @@ class RunConfig:
     agent: Mapping[str, Component] = field(default_factory=dict)
     """Agents by label, scored in place of policies and learners."""
     seed: Seeds = (0,)
-    """Seeds; each trains its own cells."""
+    """Seeds; each has cells of its own."""
     preset: Literal["smoke", "quick", "standard", "paper"] = "quick"
     """Budget; settings given beside it win over it."""
     train_tasks: Indices | None = None

@@ -34,7 +34,8 @@ class EvaluateConfig:
     """Scoring one checkpoint; anything not given comes from the checkpoint."""
 
     checkpoint: Path
-    """Checkpoint to score, .safetensors or .npz; it carries its own configuration."""
+    """Checkpoint to score, .safetensors or .npz, or the name of a policy in the zoo; it carries its
+    own configuration."""
     task_dist: str | None = None
     """Distribution the checkpoint must have been trained on; any other is refused."""
     test_tasks: Indices | None = None

@@ -153,7 +153,7 @@ def expand(document: strict_yaml.Document, source: str) -> Sweep:
     if len(cells) > MAX_CELLS:
         raise UsageError(f"{source}: {len(cells)} cells; a sweep has at most {MAX_CELLS}")
     _check_asha(tune, cells, source)
-    return Sweep(source, values, tune, _named(cells))
+    return Sweep(source, values, tune, named(cells))
 
 
 def _section(
@@ -320,7 +320,7 @@ def _validated(planned: PlannedCell, tune: TuneConfig, source: str) -> PlannedCe
     )
 
 
-def _named(cells: Sequence[PlannedCell]) -> tuple[PlannedCell, ...]:
+def named(cells: Sequence[PlannedCell]) -> tuple[PlannedCell, ...]:
     """Return the cells with unique keys, usable as names of folders."""
     keys = [_key(planned) for planned in cells]
     often = Counter(keys)

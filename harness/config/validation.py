@@ -240,7 +240,10 @@ def no_setting(family: Family, kind: str, key: str) -> str:
     own = fields(settings_class(family, kind))
     others = having(family, key)
     home = f"; it belongs to {', '.join(others)}" if others else suggestion(key, own)
-    return f"{kind} has no setting {key!r}{home}. Settings of {kind}: {', '.join(own) or 'none'}"
+    end = "" if home.endswith("?") else "."
+    return (
+        f"{kind} has no setting {key!r}{home}{end} Settings of {kind}: {', '.join(own) or 'none'}"
+    )
 
 
 def check_kind(family: Family, kind: Any, path: KeyPath, origins: Origins) -> None:

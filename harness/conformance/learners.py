@@ -207,6 +207,17 @@ class LearnerSuite(Suite):
         assert saved.keys() == again.keys()
         assert all(torch.equal(saved[key], again[key]) for key in saved)
 
+    def test_training_goes_on_beyond_its_budget_unless_its_spec_says_otherwise(self) -> None:
+        if learners.spec(self.name).tied_to_budget:
+            raise unittest.SkipTest(learners.spec(self.name).tied_to_budget)
+        states = []
+        for iterations in (1, 100):
+            setup = replace(self.make(), budget=Budget(meta_iterations=iterations))
+            states.append(learners.build(setup).init())
+            iterate(setup, states[-1], jobs=1)
+        one, other = (state.save()[0] for state in states)
+        assert all(torch.equal(one[key], other[key]) for key in one), "set tied_to_budget"
+
     def test_a_state_is_a_function_of_the_seed_alone(self) -> None:
         learner = learners.build(self.make())
         left, right = learner.init().snapshot().params, learner.init().snapshot().params

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 from rich import box
@@ -12,36 +11,20 @@ from rich.table import Table
 from rich.text import Text
 
 from harness.console.progress_state import CellProgress, RunProgress
-from harness.reporting.text import printable
+from harness.reporting.text import DASH, printable, short_count
 
 STYLES = {"waiting": "dim", "ok": "green", "failed": "red", "stopped": "dim"}
-UNKNOWN = "–"
-
-
-def count(value: float | None) -> str:
-    """Return a number of things in three digits: ``950``, ``12.3k``, ``4.56M``."""
-    if value is None or not math.isfinite(value):
-        return UNKNOWN
-    for limit, divisor, unit in ((999.5, 1.0, ""), (999_500, 1e3, "k"), (9.995e8, 1e6, "M")):
-        if abs(value) < limit:
-            return _three_digits(value / divisor) + unit if unit else f"{value:.0f}"
-    return _three_digits(value / 1e9) + "G"
-
-
-def _three_digits(value: float) -> str:
-    digits = 2 if abs(value) < 9.995 else 1 if abs(value) < 99.95 else 0
-    return f"{value:.{digits}f}"
 
 
 def score(value: float | None) -> str:
     """Return a mean return, ``nan`` where every episode was invalid."""
-    return UNKNOWN if value is None else f"{value:.1f}"
+    return DASH if value is None else f"{value:.1f}"
 
 
 def duration(seconds: float | None) -> str:
     """Return a length of time as ``m:ss`` or ``h:mm:ss``."""
     if seconds is None:
-        return UNKNOWN
+        return DASH
     minutes, rest = divmod(max(0, round(seconds)), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
@@ -52,7 +35,7 @@ def outlook(progress: RunProgress) -> str:
     if not progress.played or all(cell.finished for cell in progress.cells.values()):
         return progress.summary()
     left = f"{duration(progress.seconds_left)} left"
-    return f"{progress.summary()}; {count(progress.steps_per_second)} steps/s, {left}"
+    return f"{progress.summary()}; {short_count(progress.steps_per_second)} steps/s, {left}"
 
 
 def line(cell: CellProgress) -> str:
@@ -62,8 +45,8 @@ def line(cell: CellProgress) -> str:
     if not cell.iteration:
         return "training"
     return (
-        f"iteration {cell.iteration}/{cell.iterations}, {count(cell.env_steps)} env steps at "
-        f"{count(cell.steps_per_second)}/s, return {score(cell.pre_return)} -> "
+        f"iteration {cell.iteration}/{cell.iterations}, {short_count(cell.env_steps)} env steps at "
+        f"{short_count(cell.steps_per_second)}/s, return {score(cell.pre_return)} -> "
         f"{score(cell.post_return)}{_validation(cell)}, left {duration(cell.seconds_left)}"
     )
 
@@ -110,8 +93,8 @@ def _table(cells: Sequence[tuple[str, CellProgress]]) -> Table:
             printable(key),
             ProgressBar(total=max(total, 1), completed=done),
             f"eval {done}/{total}" if scoring else f"{done}/{total}",
-            count(cell.env_steps),
-            count(cell.steps_per_second),
+            short_count(cell.env_steps),
+            short_count(cell.steps_per_second),
             score(cell.pre_return),
             score(cell.post_return),
             score(cell.validation),

@@ -19,8 +19,10 @@ import safetensors
 import safetensors.torch
 import torch
 
+from harness.config import plugins
+from harness.config.schema import RunConfig
 from harness.config.validation import config_from_dict
-from harness.errors import ArtefactError
+from harness.errors import ArtefactError, UsageError
 from harness.execution import npz
 from harness.execution.cell_setup import build_setup
 from harness.meta import learners
@@ -121,6 +123,24 @@ def restore(path: Path, learner: Learner[Any]) -> State:
     return _restore(path, read(path), learner)
 
 
+def stored_cell(path: Path, saved: Checkpoint) -> tuple[Cell, RunConfig]:
+    """Return the cell and the configuration in a checkpoint.
+
+    Raises:
+        KeyError, TypeError, ValueError: they are missing, or not valid.
+        UsageError: a component from outside is not here. Copies beside the file are named, but not
+            used: whoever made the file could have any code run.
+    """
+    values = saved.run["config"]
+    try:
+        return Cell(**saved.run["cell"]), config_from_dict(values)
+    except UsageError as error:
+        outside = values.get("plugins", {})
+        found = [f for p in path.resolve().parents[:4] for f in plugins.copies(outside, p).items()]
+        hint = "".join(f" If you trust {copy}, copy it to {place}." for place, copy in found)
+        raise UsageError(f"{error}{hint}") from error
+
+
 def load_policy(path: Path) -> tuple[CellSetup, PolicySnapshot]:
     """Return the cell that ``path`` was trained on and the trained policy, ready to act.
 
@@ -129,7 +149,7 @@ def load_policy(path: Path) -> tuple[CellSetup, PolicySnapshot]:
     """
     saved = read(path)
     try:
-        cell, config = Cell(**saved.run["cell"]), config_from_dict(saved.run["config"])
+        cell, config = stored_cell(path, saved)
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path} does not name its cell: {error}") from error
     setup = build_setup(cell, config)

@@ -15,7 +15,7 @@ from harness.config.components import Component, fields
 from harness.config.distributions import open_distribution
 from harness.config.protocol import scored
 from harness.config.schema import RunConfig, config_as_dict
-from harness.config.sweep_file import PlannedCell
+from harness.config.sweep_file import PlannedCell, named
 from harness.config.validation import config_from_dict
 from harness.errors import ArtefactError, UsageError
 from harness.execution import checkpoint, heldout
@@ -50,9 +50,9 @@ def checkpoint_cell(path: Path, task_dist: str | None = None) -> tuple[Cell, Run
         CheckpointError: the file is not a whole checkpoint.
         UsageError: it was trained on another distribution than ``task_dist``.
     """
-    run = checkpoint.read(path).run
+    saved = checkpoint.read(path)
     try:
-        stored, cell = config_from_dict(run["config"]), Cell(**run["cell"])
+        cell, stored = checkpoint.stored_cell(path, saved)
         config = stored.one_cell(cell.policy, cell.learner, cell.seed)
     except UsageError as error:
         raise UsageError(f"{path}: {error}") from error
@@ -233,6 +233,91 @@ def cells_of(manifest: Manifest, execution: Mapping[str, Any]) -> list[PlannedCe
         source = Path(info.checkpoint) if info.checkpoint else None
         found.append(PlannedCell(key, info.cell, own, {}, info.settings, source))
     return found
+
+
+def extended(
+    planned: Sequence[PlannedCell], seeds: Sequence[int], budget: Mapping[str, Any]
+) -> list[PlannedCell]:
+    """Return the cells of a run with ``budget``, and each of them for every one of ``seeds``.
+
+    Args:
+        planned: the run's cells.
+        seeds: those that a cell has already are not added again.
+        budget: settings of section ``train``; empty to keep theirs.
+
+    Raises:
+        UsageError: nothing in the run trains, or an agent was given in Python.
+    """
+    cells = [_with_budget(cell, budget) for cell in planned]
+    if budget and cells == list(planned) and not any(map(_learns, planned)):
+        raise UsageError("cannot train on: nothing in this run trains")
+    experiments: dict[str, dict[int, PlannedCell]] = {}
+    for cell in cells:
+        if cell.checkpoint is None:
+            own = config_as_dict(dataclasses.replace(cell.config, seed=(0,)))
+            experiments.setdefault(config_hash(own), {})[cell.cell.seed] = cell
+    for seed in dict.fromkeys(seeds):
+        cells += [
+            _with_seed(next(iter(known.values())), seed)
+            for known in experiments.values()
+            if seed not in known
+        ]
+    return [*cells[: len(planned)], *named(cells)[len(planned) :]]
+
+
+def _with_seed(cell: PlannedCell, seed: int) -> PlannedCell:
+    if any(part.kind == "object" for part in cell.config.agent.values()):
+        raise UsageError(
+            f"cannot add seeds: {cell.cell.policy} was given in Python: score it from there again"
+        )
+    config = dataclasses.replace(cell.config, seed=(seed,))
+    return dataclasses.replace(cell, cell=dataclasses.replace(cell.cell, seed=seed), config=config)
+
+
+def _learns(cell: PlannedCell) -> bool:
+    parts = cell.config.learner.values()
+    return cell.trains and all(learners.spec(part.kind).trains for part in parts)
+
+
+def _with_budget(cell: PlannedCell, budget: Mapping[str, Any]) -> PlannedCell:
+    if not budget or not _learns(cell):
+        return cell
+    train = dataclasses.replace(cell.config.train, **budget)
+    return dataclasses.replace(cell, config=dataclasses.replace(cell.config, train=train))
+
+
+def trained_longer(stored: Manifest, planned: Sequence[PlannedCell]) -> list[str]:
+    """Return the keys of the cells that differ from those stored by a larger budget alone.
+
+    Raises:
+        UsageError: the budget is smaller, or a cell cannot train on beyond its own.
+    """
+    found = []
+    for cell in planned:
+        before = stored.cells.get(cell.key)
+        own = config_as_dict(recorded(cell.config))
+        if before is None or not cell.trains or own["train"] == before.config["train"]:
+            continue
+        if _without_budget(own) != _without_budget(before.config):
+            continue
+        (part,) = cell.config.learner.values()
+        if reason := learners.spec(part.kind).tied_to_budget:
+            raise UsageError(
+                f"cannot train on: {cell.key}: {reason}. Start a new run with another --name"
+            )
+        now = planned_iterations(cell.cell, cell.config)
+        if now < before.iterations:
+            raise UsageError(
+                f"cannot train on: {cell.key} was to train for {before.iterations} iterations "
+                f"already, and this budget has {now}: give a larger one"
+            )
+        found.append(cell.key)
+    return found
+
+
+def _without_budget(config: Mapping[str, Any]) -> dict[str, Any]:
+    budget = dict.fromkeys(("env_steps", "meta_iterations"))
+    return relevant({**config, "train": {**config["train"], **budget}})
 
 
 def shared_training(planned: Mapping[str, PlannedCell]) -> dict[str, str]:

@@ -7,15 +7,27 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+from harness.config import plugins
 from harness.errors import UsageError
 from harness.execution import checkpoint
 from harness.reporting.rebuild import CELL_CONFIG, exit_code, load_tables, rebuild
+from harness.reporting.store.checksums import sha256_of, write_checksums
 from harness.reporting.store.files import remove_temporaries, run_path, sync_folder
-from harness.reporting.store.manifest import CELLS_DIR, PLUGINS_DIR, RUN_FILE, STATE_FILE, Manifest
+from harness.reporting.store.manifest import (
+    CELLS_DIR,
+    MODELS_DIR,
+    PLUGINS_DIR,
+    RUN_FILE,
+    STATE_FILE,
+    CellInfo,
+    Manifest,
+)
 from harness.reporting.store.records import CellFolder
 
 MAX_POLICY_BYTES = 1_000_000
 """Largest trained policy of a cell that is put under version control."""
+MAX_MODEL_BYTES = 10_000_000
+"""Largest model from elsewhere that is put under version control."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +38,7 @@ class Published:
     files: tuple[Path, ...]
     """Relative to ``path``."""
     left_out: tuple[str, ...]
-    """Keys of the cells whose trained policy is missing or too large."""
+    """Keys of the cells whose trained policy or model is missing, changed or too large."""
 
 
 def publish(run: Path, name: str, published_dir: Path, *, partial: bool = False) -> Published:
@@ -60,6 +72,7 @@ def publish(run: Path, name: str, published_dir: Path, *, partial: bool = False)
         left_out = _copy(run, staging)
         rebuild(staging)
         remove_temporaries(staging)
+        write_checksums(staging)
         if target.exists():
             target.rename(replaced)
         staging.rename(target)
@@ -104,25 +117,57 @@ def _copy(run: Path, target: Path) -> tuple[str, ...]:
         (target / PLUGINS_DIR).mkdir(exist_ok=True)
         _copy_file(source, target / PLUGINS_DIR / source.name)
     left_out = []
-    for key, entry in Manifest.load(run).entries.items():
+    manifest = Manifest.load(run)
+    for key, entry in manifest.entries.items():
         cell, copy = CellFolder(run / CELLS_DIR / key), CellFolder(target / CELLS_DIR / key)
         if entry.status == "running" or not cell.path.is_dir():
             continue
         copy.path.mkdir()
         for name in (STATE_FILE, CELL_CONFIG, cell.records.name, cell.curve.name):
             _copy_file(cell.path / name, copy.path / name)
-        if entry.iterations and not _export_policy(cell, copy):
+        policy = Path(entry.checkpoint) if entry.checkpoint else _policy_of(cell)
+        trained = key in manifest.cells and (entry.iterations or entry.checkpoint)
+        exported = not trained or _export_policy(policy, copy)
+        exported = _copy_models(entry, target) and exported
+        if not exported and key in manifest.cells:
             left_out.append(key)
     return tuple(left_out)
 
 
-def _export_policy(cell: CellFolder, copy: CellFolder) -> bool:
-    """Write the trained policy without its optimiser; return whether it was small enough."""
+def model_copy(folder: Path, path: str, digest: str) -> Path:
+    """Return where the published run in ``folder`` has its copy of the model at ``path``."""
+    return folder / MODELS_DIR / f"{digest[:12]}-{Path(path).name}"
+
+
+def models_of(entry: CellInfo) -> dict[str, str]:
+    """Return the path of every saved agent that a cell scored -> its sha256."""
+    files = plugins.only_files(entry.config.get("plugins", {}))
+    return {path: origin.sha256 for path, origin in files.items()}
+
+
+def _copy_models(entry: CellInfo, target: Path) -> bool:
+    """Copy the saved agents that a cell scored; return whether they are as they were, and small."""
+    for path, digest in models_of(entry).items():
+        source, copy = Path(path), model_copy(target, path, digest)
+        if not source.is_file() or source.stat().st_size > MAX_MODEL_BYTES:
+            return False
+        if sha256_of(source) != digest:
+            return False
+        copy.parent.mkdir(exist_ok=True)
+        shutil.copyfile(source, copy)
+    return True
+
+
+def _policy_of(cell: CellFolder) -> Path | None:
     newest = checkpoint.latest(cell.checkpoints, lambda path, reason: None)
-    policy = newest[0] if newest else cell.policy  # of a run continued from a published folder
-    if policy is None:
+    return newest[0] if newest else cell.policy  # of a run continued from a published folder
+
+
+def _export_policy(source: Path | None, copy: CellFolder) -> bool:
+    """Write a trained policy without its optimiser; return whether it was small enough."""
+    if source is None or not source.is_file():
         return False
-    policy = checkpoint.export_policy(policy, copy.path)
+    policy = checkpoint.export_policy(source, copy.path)
     if policy.stat().st_size > MAX_POLICY_BYTES:
         policy.unlink()
         return False

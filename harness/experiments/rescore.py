@@ -114,15 +114,19 @@ class CellReplay:
         recorded = self.records[[*QUERY_KEY, "return_"]].rename(columns={"return_": "recorded"})
         return played.merge(recorded, on=QUERY_KEY, how="left")
 
-    def check(self, run: Path, job: Job, episodes: MetaEpisodes) -> None:
-        """Raise RescoreError unless the returns of a job's query episodes are those on record."""
+    def differences(self, job: Job, episodes: MetaEpisodes) -> pd.DataFrame:
+        """Return the rows of ``returns`` whose two values differ."""
         found = self.returns(job, episodes)
         invalid = found["played"].isna() & found["recorded"].isna()
-        same = found["played"].eq(found["recorded"]) | invalid
-        if not same.all():
-            first = found[~same].iloc[0]
+        return found[found["played"].ne(found["recorded"]) & ~invalid]
+
+    def check(self, run: Path, job: Job, episodes: MetaEpisodes) -> None:
+        """Raise RescoreError unless the returns of a job's query episodes are those on record."""
+        different = self.differences(job, episodes)
+        if len(different):
+            first = different.iloc[0]
             raise RescoreError(
-                f"{run}: {(~same).sum()} of {len(same)} episodes do not match the records. First "
+                f"{run}: {len(different)} episodes of a job do not match the records. First "
                 f"{job.split} task {first['task_index']} after {first['shots']} shots: played "
                 f"{first['played']}, recorded {first['recorded']}. Another machine or other "
                 "versions?"

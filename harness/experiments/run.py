@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import TypeAdapter
 from rich.console import Console, Group
 
+import metarl_plugins
 from harness import agents
 from harness.config import plugins
 from harness.config.schema import ExecutionConfig, RunConfig
@@ -47,9 +48,11 @@ from harness.experiments.mirror import Mirror, mirrored
 from harness.experiments.planning import (
     cells_of,
     changed_components,
+    extended,
     plan,
     pretrained_cell,
     trained_elsewhere,
+    trained_longer,
 )
 from harness.experiments.trial import (
     StartBackend,
@@ -60,16 +63,20 @@ from harness.experiments.trial import (
 )
 from harness.reporting.rebuild import exit_code, rebuild
 from harness.reporting.render.formats import console, to_rich
-from harness.reporting.store.files import remove_temporaries, run_path, write_atomically
+from harness.reporting.store.files import (
+    RESULTS,
+    remove_temporaries,
+    run_path,
+    write_atomically,
+)
 from harness.reporting.store.json_io import brief
-from harness.reporting.store.manifest import PLUGINS_DIR, RUN_FILE, Manifest
+from harness.reporting.store.manifest import PLUGINS_DIR, RUN_FILE, CellState, Manifest
 from harness.reporting.store.provenance import elsewhere
 from harness.reporting.store.records import RunFolder
 
 if TYPE_CHECKING:
     from harness.experiments.ray_tune import Cluster
 
-RESULTS = Path("results")
 COMPONENTS = ("policy", "learner", "agent")
 """What may differ between the cells that one set of workers plays."""
 
@@ -157,6 +164,7 @@ def resume(
     listener: RunListener,
     *,
     mirror: str | None = None,
+    more: Mapping[str, Any] | None = None,
     **execution: Any,
 ) -> int:
     """Continue the run in ``folder`` with the settings it was started with; return the exit code.
@@ -165,6 +173,8 @@ def resume(
         folder: of the run. If it is not here, it is fetched from ``mirror``.
         listener: notified of its progress.
         mirror: address of the copy; the run's own if not given.
+        more: to play more: ``seed``, a list of seeds of which each cell gets those that it lacks;
+            and ``train``, the larger budget up to which cells are trained on.
         execution: execution settings to change, by the names of ``ExecutionConfig``.
 
     Raises:
@@ -189,16 +199,23 @@ def resume(
         scheduling = TypeAdapter(TuneConfig).validate_python(stored)
     except ValueError as error:
         raise ArtefactError(f"{folder / RUN_FILE}: not valid ({brief(error)})") from error
+    more = dict(more or {})
+    cells = cells_of(manifest, execution)
+    planned = extended(cells, more.get("seed", ()), more.get("train", {}))
+    given = dict(manifest.given)
+    if planned != cells:
+        given["extended"] = [*given.get("extended", []), more]
     options = RunOptions(
         folder.name,
         storage=folder.parent,
         command=manifest.command,
-        given=manifest.given,
-        resume=True,
+        given=given,
+        resume=planned == cells,
+        extend=planned != cells,
         scheduling=scheduling,
         **own | {"mirror": mirror or own["mirror"]},
     )
-    return play(cells_of(manifest, execution), options, listener)
+    return play(planned, options, listener)
 
 
 def _refuse_changes(manifest: Manifest, folder: Path) -> None:
@@ -206,7 +223,10 @@ def _refuse_changes(manifest: Manifest, folder: Path) -> None:
     remedy = f"Restore it (plug-ins as they were are in {folder / PLUGINS_DIR})"
     for cell in manifest.cells.values():
         try:
-            changed = plugins.changes(cell.config.get("plugins", {}))
+            outside = cell.config.get("plugins", {})
+            copies = plugins.copies(outside, folder).items()
+            metarl_plugins.provide({place: copy.read_bytes() for place, copy in copies})
+            changed = plugins.changes(outside)
         except UsageError as error:
             raise UsageError(f"cannot resume: {error} {remedy}") from error
         except ValueError as error:
@@ -247,6 +267,8 @@ def play(planned: Sequence[PlannedCell], options: RunOptions, listener: RunListe
         stack.enter_context(alone(folder.path))
         stack.enter_context(mirrored(options.mirror, folder))
         if options.extend:
+            for key in manifest.ids("pending"):  # a cell that trains on was complete until now
+                folder.cell(key).write_state(CellState())
             manifest.save(folder.path)
         remove_temporaries(folder.path)
         queue = CellQueue.create(
@@ -315,10 +337,10 @@ def _open(
         return folder, described
     stored = Manifest.load(path)
     if options.extend:
-        extended = stored.extended(described)
+        manifest = stored.extended(described, trained_longer(stored, planned))
         for cell in planned:
             _copy_sources(cell.config, path / PLUGINS_DIR)
-        return RunFolder(path), extended
+        return RunFolder(path), manifest
     stored.check_resume(described)
     return RunFolder(path), stored
 

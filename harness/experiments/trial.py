@@ -152,7 +152,10 @@ class _Trial:
         began, revision = time.perf_counter(), self.spec.revision
         self.folder.write_state(CellState(status="running", revision=revision))
         try:
-            spent = self._spend()
+            if self.spec.references:
+                spent = self._reference()
+            else:
+                spent = self._agent() if self.spec.config.agent else self._train_and_score()
             state = CellState(status="ok", wall_seconds=spent, revision=revision)
         except CAUGHT as error:
             reason, spent = reason_of(error), time.perf_counter() - began
@@ -174,12 +177,6 @@ class _Trial:
             done = len(curve) if error.iteration is None else error.iteration
             facts |= {"iteration": done, "cause": error.cause}
         return facts
-
-    def _spend(self) -> float:
-        """Do what the cell is there for; return the wall seconds."""
-        if self.spec.references:
-            return self._reference()
-        return self._agent() if self.spec.config.agent else self._train_and_score()
 
     def _runner(self) -> CellRunner:
         setup = build_setup(self.spec.cell, self.spec.config)

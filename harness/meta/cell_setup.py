@@ -74,6 +74,8 @@ class LearnerSpec:
     """A learner whose training is identical to the last bit; only the scoring differs."""
     trains: bool = True
     """False if its weights stay at their initial values."""
+    tied_to_budget: str = ""
+    """What in its training depends on the budget, if anything: it cannot train on beyond it."""
     follows_adapter: bool = False
     """It trains through the adapter that scores it, on the inputs that adapter needs."""
 

@@ -73,7 +73,7 @@ class MetaEpisodePlan:
 
     @classmethod
     def for_training(
-        cls, seed: int, iteration: int, seed_keys: tuple[int, ...], shots: int, episodes: int
+        cls, *, seed: int, iteration: int, seed_keys: tuple[int, ...], shots: int, episodes: int
     ) -> MetaEpisodePlan:
         """Return the plan to learn from: ``shots``, then one query batch, all actions sampled."""
         return cls(

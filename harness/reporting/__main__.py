@@ -13,7 +13,7 @@ from pathlib import Path
 from harness.errors import EXIT_CODES, UsageError, run_command
 from harness.reporting.compare import compare
 from harness.reporting.rebuild import report
-from harness.reporting.store.files import write_atomically
+from harness.reporting.store.files import find_run, write_atomically
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -29,7 +29,7 @@ def _main(argv: Sequence[str] | None) -> int:
         epilog=EXIT_CODES,
     )
     parser.add_argument(
-        "runs", type=Path, nargs="+", metavar="RUN", help="folder of a run, e.g. results/my-run"
+        "runs", type=find_run, nargs="+", metavar="RUN", help="name or folder of a run"
     )
     parser.add_argument("--out", type=Path, default=Path("report.html"), help="%(default)s")
     given = parser.parse_args(argv)

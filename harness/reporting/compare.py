@@ -34,7 +34,7 @@ from harness.reporting.render.html import Section, to_html
 from harness.reporting.stats.across import Across, across
 from harness.reporting.stats.comparison import Comparison, comparison_table
 from harness.reporting.stats.scores import ROW_KEY
-from harness.reporting.store.files import write_atomically
+from harness.reporting.store.files import find_run, write_atomically
 from harness.reporting.store.manifest import CellInfo, Manifest
 from harness.reporting.store.records import read_curves
 from harness.types import REFERENCE, Metrics
@@ -105,10 +105,7 @@ class RunComparison:
         for name, table in self.tables.items():
             folder = out / "figures" / folder_name(name)
             folder.mkdir(parents=True)
-            own = {
-                key: self.curves[key] for key in self.manifests[name].cells if key in self.curves
-            }
-            write_figures(table, self.manifests[name], own, folder)
+            write_figures(table, self.manifests[name], self._curves(name), folder)
         for part in self.across:
             folder = out / "figures" / f"across-{part.suite}"
             folder.mkdir(parents=True)
@@ -130,14 +127,14 @@ def compare(runs: Sequence[Path | str]) -> RunComparison:
     the first run that has them.
 
     Args:
-        runs: folders with a ``run.json``.
+        runs: folders with a ``run.json``, or their names below ``results/``.
 
     Raises:
         UsageError: there is no such run, a run is given twice, or two runs scored a distribution by
             different protocols or versions; the message names the runs and what differs.
         ArtefactError: a file of a run is malformed.
     """
-    folders = _names([Path(run) for run in runs])
+    folders = _names([find_run(run) for run in runs])
     groups: dict[str, dict[str, TableSource]] = {}
     for name, folder in folders.items():
         for source in sources(folder):

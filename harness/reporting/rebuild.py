@@ -131,12 +131,24 @@ def rebuild(run: Path) -> list[Comparison]:
         folder = figures / folder_name(source.name) if len(found) > 1 else figures
         folder.mkdir(parents=True)
         write_figures(part.table, part.manifest, part.curves, folder)
-    tables = [part.table for part in sections]
-    texts = {"report.html": _page(run, sections)} | texts_of(tables)
-    for name, text in texts.items():
+    for name, text in _texts(run, sections).items():
         if text:
             write_atomically(run / name, text.encode())
-    return tables
+    return [part.table for part in sections]
+
+
+def rebuilt_texts(run: Path) -> dict[str, str]:
+    """Return what ``rebuild`` writes besides figures, by file name; write nothing.
+
+    Raises:
+        UsageError: there is no run.
+        ArtefactError: one of its files is malformed.
+    """
+    return _texts(run, _sections(run, sources(run)))
+
+
+def _texts(run: Path, sections: Sequence[Section]) -> dict[str, str]:
+    return {"report.html": _page(run, sections)} | texts_of([part.table for part in sections])
 
 
 def draw(run: Path, name: str, table: str | None = None) -> Figure:
@@ -246,15 +258,8 @@ def rerun_command(cell: Path, command: str = "run") -> tuple[str, ...]:
     path = (cell / CELL_CONFIG).absolute()
     here = Path.cwd()
     shown = path.relative_to(here) if path.is_relative_to(here) else path
-    return (
-        "python",
-        "-m",
-        f"harness.{command}",
-        "--config",
-        shown.as_posix(),
-        "--backend",
-        "local",
-    )
+    words = f"python -m harness.{command} --config".split()
+    return (*words, shown.as_posix(), "--backend", "local")
 
 
 def _reruns(run: Path, manifest: Manifest) -> Iterator[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import Any
 
 DASH = "–"
@@ -17,6 +18,13 @@ def printable(text: str) -> str:
 def is_number(value: Any) -> bool:
     """Return whether ``value`` is a finite number."""
     return isinstance(value, (int, float)) and math.isfinite(value)
+
+
+def span(counts: Iterable[float], word: str) -> str:
+    """Return the range of some counts of things, such as 1 seed, 5 seeds or 3 to 5 seeds."""
+    values = list(map(int, counts))
+    low, high = min(values), max(values)
+    return f"{low if low == high else f'{low} to {high}'} {word}{'s' * (high > 1)}"
 
 
 def short_count(value: Any) -> str:

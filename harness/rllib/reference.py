@@ -219,7 +219,7 @@ def algorithm_config(setup: CellSetup, learner: PPOLearner) -> PPOConfig:
     """Return the RLlib settings that come closest to those of our PPO."""
     ppo: PPOSettings = setup.settings
     count = learner.tasks_per_iteration * learner.envs_per_task
-    length = ppo.episodes_in_sequence * setup.dist.spec.horizon
+    length = ppo.episodes_in_context * setup.dist.spec.horizon
     steps, longest = count * length, ppo.resolved_bptt_steps(setup.policy.name)
     chunk = chunk_steps(length, length if longest == "whole" else longest)
     minibatch = max(chunk, math.ceil(count * (length + 1) / ppo.minibatches))

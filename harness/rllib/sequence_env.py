@@ -39,13 +39,17 @@ class Assignment:
 
 def assignments(setup: CellSetup, learner: PPOLearner) -> Iterator[Assignment]:
     """Yield the sequences that our own learner would play, iteration after iteration."""
-    shots, episodes = learner.settings.episodes_in_sequence - 1, learner.envs_per_task
+    shots, episodes = learner.settings.episodes_in_context - 1, learner.envs_per_task
     count = learner.tasks_per_iteration
     classes = setup.training_classes()
     for iteration in itertools.count():
         indices = jobs.training_tasks(setup.cell.seed, iteration, classes, count)
         plan = MetaEpisodePlan.for_training(
-            setup.cell.seed, iteration, tuple(range(count)), shots, episodes
+            seed=setup.cell.seed,
+            iteration=iteration,
+            seed_keys=tuple(range(count)),
+            shots=shots,
+            episodes=episodes,
         )
         streams = (*(plan.support_seeds(shot) for shot in range(shots)), plan.query_seeds)
         blocks = [stream.episode_seeds() for stream in streams]

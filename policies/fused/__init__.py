@@ -1,5 +1,5 @@
 """Hand-written forward and backward passes over whole sequences, for speed.
 
-The equations are in ``policies.gru``, ``lstm``, ``scan`` and ``series``; everything here computes
-the same values and gradients with fewer and larger operations.
+The equations are in ``policies.gru``, ``lstm``, ``scan`` and ``state_space``; everything here
+computes the same values and gradients with fewer and larger operations.
 """

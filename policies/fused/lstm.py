@@ -1,5 +1,11 @@
 """The recurrence of ``policies.lstm``, forward and backward by hand, in compiled loops over time.
 
+    gates               W u + b                                       [N, T, B, 4 H]
+    activated           i, f, o and g                                 [N, T, B, 4 H]
+    h_before, h_after   h before and after every step; c the same     [N, T, B, H]
+    cell_tanh           tanh(c')                                      [N, T, B, H]
+    to_x                gradient of the loss in x
+
 Letters: N tasks, B sequences per task, T time, H hidden; gates in the order i, f, o, g.
 """
 
@@ -20,17 +26,15 @@ def forward_fused(
     first: Tensor, gates: Tensor, weight: Tensor, h: Tensor, c: Tensor
 ) -> tuple[Tensors, Tensors]:
     """Return the outputs of ``policies.lstm.unroll`` and the tensors saved for ``vjp``."""
-    activated = torch.empty(gates.shape, dtype=gates.dtype)
-    states = [gates.new_empty(*gates.shape[:-1], h.shape[-1]) for _ in range(5)]
-    h_before, c_before, cell_tanh, h_after, c_after = states
-    _forward(*arrays(first, gates, weight, h, c), *arrays(activated, *states))
+    unrolled = _unroll(*arrays(first, gates, weight, h, c))
+    activated, h_before, c_before, cell_tanh, h_after, c_after = map(torch.from_numpy, unrolled)
     outputs = h_after, h_after[:, -1].clone(), c_after[:, -1].clone()
     return outputs, (activated, h_before, c_before, cell_tanh)
 
 
 def step(
     gates: np.ndarray, first: np.ndarray, parts: Sequence[np.ndarray]
-) -> tuple[np.ndarray, np.ndarray]:
+) -> tuple[np.ndarray, ...]:
     """Return h and c ``[N, B, H]`` after one step.
 
     Args:
@@ -38,12 +42,18 @@ def step(
         first: ``[N, B]``.
         parts: weight, h and c before the step, as in ``policies.lstm.unroll``.
     """
-    weight, h, c = parts
-    tasks, batch, hidden = h.shape
-    activated = np.empty((tasks, 1, batch, 4 * hidden), h.dtype)
-    states = [np.empty((tasks, 1, batch, hidden), h.dtype) for _ in range(5)]
-    _forward(first[:, None], gates[:, None], weight, h, c, activated, *states)
-    return states[3][:, 0], states[4][:, 0]
+    *_, h, c = _unroll(first[:, None], gates[:, None], *parts)
+    return h[:, 0], c[:, 0]
+
+
+def _unroll(
+    first: np.ndarray, gates: np.ndarray, weight: np.ndarray, h: np.ndarray, c: np.ndarray
+) -> tuple[np.ndarray, ...]:
+    """Return activated, h_before, c_before, cell_tanh, h_after and c_after."""
+    states = (np.empty((*gates.shape[:-1], h.shape[-1]), h.dtype) for _ in range(5))
+    out = np.empty(gates.shape, h.dtype), *states
+    _forward(first, gates, weight, h, c, *out)
+    return out
 
 
 def vjp(inputs: Tensors, saved: Tensors, gradients: Tensors) -> tuple[Tensor | None, ...]:
@@ -87,19 +97,15 @@ def _steps(
             last_h, last_c = h_after[n, t], c_after[n, t]
             np.dot(h_before[n, t], weight[n], recurrent)
             for b in range(batch):
-                u, x, a = recurrent[b], gates[n, t, b], activated[n, t, b]
+                inputs, product, opened = gates[n, t, b], recurrent[b], activated[n, t, b]
                 for j in range(3 * hidden):
-                    a[j] = sigmoid(x[j] + u[j])
+                    opened[j] = sigmoid(inputs[j] + product[j])
                 for j in range(3 * hidden, 4 * hidden):
-                    a[j] = tanh(x[j] + u[j])
-                i, f = a[:hidden], a[hidden : 2 * hidden]
-                o, g = a[2 * hidden : 3 * hidden], a[3 * hidden :]
-                old, new, squashed, out = (
-                    c_before[n, t, b],
-                    last_c[b],
-                    cell_tanh[n, t, b],
-                    last_h[b],
-                )
+                    opened[j] = tanh(inputs[j] + product[j])
+                i, f = opened[:hidden], opened[hidden : 2 * hidden]
+                o, g = opened[2 * hidden : 3 * hidden], opened[3 * hidden :]
+                old, new = c_before[n, t, b], last_c[b]
+                squashed, out = cell_tanh[n, t, b], last_h[b]
                 for j in range(hidden):
                     new[j] = f[j] * old[j] + i[j] * g[j]
                 for j in range(hidden):
@@ -126,15 +132,15 @@ def _steps_back(
     for n in range(tasks):
         for t in range(steps - 1, -1, -1):
             for b in range(batch):
-                a, out = activated[n, t, b], to_gates[n, t, b]
-                i, f = a[:hidden], a[hidden : 2 * hidden]
-                o, g = a[2 * hidden : 3 * hidden], a[3 * hidden :]
-                to_i, to_f = out[:hidden], out[hidden : 2 * hidden]
-                to_o, to_g = out[2 * hidden : 3 * hidden], out[3 * hidden :]
-                squashed, old, given = cell_tanh[n, t, b], c_before[n, t, b], to_after[n, t, b]
+                opened, to_opened = activated[n, t, b], to_gates[n, t, b]
+                i, f = opened[:hidden], opened[hidden : 2 * hidden]
+                o, g = opened[2 * hidden : 3 * hidden], opened[3 * hidden :]
+                to_i, to_f = to_opened[:hidden], to_opened[hidden : 2 * hidden]
+                to_o, to_g = to_opened[2 * hidden : 3 * hidden], to_opened[3 * hidden :]
+                squashed, old, direct = cell_tanh[n, t, b], c_before[n, t, b], to_after[n, t, b]
                 dh, dc = to_h[n, b], to_c[n, b]
                 for j in range(hidden):
-                    dh[j] += given[j]
+                    dh[j] += direct[j]
                 for j in range(hidden):
                     to_o[j] = dh[j] * squashed[j] * (o[j] * (one - o[j]))
                 for j in range(hidden):

@@ -1,9 +1,9 @@
-"""The series of ``policies.series``, forward and backward by hand.
+"""The series of ``policies.state_space.run_series``, forward and backward by hand.
 
 The hidden layer is by far the largest tensor: it is computed a few rows at a time, so that they
 stay in the cache, and recomputed in the backward pass, so that it never exists as a whole.
 
-Letters as in ``policies.series``.
+Letters as in ``run_series``.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ ROWS = 1600
 def forward_fused(
     x: Tensor, state: Tensor, w: Tensor, b: Tensor, a: Tensor, input_matrix: Tensor, *out: Tensor
 ) -> tuple[Tensors, Tensors]:
-    """Return the outputs of ``policies.series.reference`` and the tensors saved for ``vjp``."""
+    """Return the outputs of ``series_reference`` there, and the tensors saved for ``vjp``."""
     c, d, bias = (part[0] for part in out)
     inputs = x.new_empty(x.shape[1], state.shape[-1])
     hidden = x.new_empty(min(ROWS, len(inputs)), w.shape[-1])

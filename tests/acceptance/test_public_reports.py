@@ -52,9 +52,8 @@ LOCAL = ["--backend", "local"]
 
 
 @pytest.fixture(autouse=True)
-def _here(tmp_path, monkeypatch):
+def _here(tmp_path, monkeypatch, no_figures):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("harness.reporting.rebuild.write_figures", lambda *_: None)
 
 
 def play(name, *argv, epochs=1):
@@ -203,7 +202,7 @@ def test_a_run_does_not_end_because_nobody_can_read_it(monkeypatch, number, code
 
 @pytest.mark.parametrize("streams", [">&-", ">&- 2>&-", "| true"])
 def test_closed_streams_are_no_fault(streams):
-    command = f"set -o pipefail; {sys.executable} -m harness.run --help {streams}"
+    command = f"set -o pipefail; {sys.executable} -m harness.check --help {streams}"
     done = subprocess.run(
         ["bash", "-c", command], env={**os.environ, "PYTHONPATH": str(ROOT)}, check=False
     )
@@ -211,8 +210,8 @@ def test_closed_streams_are_no_fault(streams):
 
 
 def test_a_character_that_the_terminal_lacks_is_replaced():
-    done = program("-m", "harness.run", "--help", env={"PYTHONIOENCODING": "ascii"})
-    assert done.returncode == 0
+    help_ = program("-m", "harness.check", "--help", env={"PYTHONIOENCODING": "ascii"})
+    assert help_.returncode == 0
     code = 'from harness.errors import run_command as r; r(lambda: print("na\\u00efve \\u2013"))'
     done = program("-c", code, env={"PYTHONIOENCODING": "ascii"})
     assert (done.returncode, done.stdout) == (0, "na?ve ?\n")
@@ -273,7 +272,7 @@ def test_a_file_that_hides_one_of_our_packages_is_named(name):
     assert str(path) in done.stderr
     assert "Traceback" not in done.stderr
     # The console script is started from its own folder, which comes first in its path.
-    metarl = "from harness.cli.main import main; main(['run', '--help'])"
+    metarl = "from harness.cli.main import main; main(['check', '--help'])"
     assert program("-P", "-c", metarl).returncode == 0
 
 

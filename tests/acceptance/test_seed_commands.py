@@ -93,7 +93,7 @@ def test_an_unknown_environment_is_refused_with_the_known_ones(command):
 
 
 @pytest.fixture(scope="module")
-def shared_folder(tmp_path_factory):
+def shared_folder(tmp_path_factory, no_figures):
     """Run every command in one folder: ``eval`` and ``adapt`` read what ``train`` writes."""
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp_path_factory.mktemp("seeds"))

@@ -5,9 +5,13 @@ import subprocess
 import sys
 import tomllib
 
+import gymnasium
+import numpy as np
 import pytest
 
+import task_distributions
 from harness.cli import parser
+from harness.conformance import task_dist_suite
 from harness.reporting.store.manifest import Manifest
 from tests.docs.pages import ROOT, blocks, commands
 
@@ -53,6 +57,22 @@ def test_the_command_of_the_page_is_accepted(beside):
     assert list(config.policy) == ["minlstm"]
     assert config.learner["reptile"].settings.step_size == 0.5
     assert config.adapter.settings.steps == 3
+
+
+def test_a_simulator_without_a_batch_conforms(tmp_path, monkeypatch):
+    (text,) = [text for text in blocks("docs/extending.md", "python") if "(TaskEnv)" in text]
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "pendulum.py").write_text(text)
+    name = "pendulum.py:pendulum_gravity"
+    failed = [v for v in task_dist_suite(name).verdicts() if v.outcome == "failed"]
+    assert not failed
+    vector = gymnasium.make_vec(task_distributions.env_spec(name), 2, split="train", tasks=[0, 1])
+    single = gymnasium.make(task_distributions.env_spec(name), split="train", task=1)
+    vector.reset(seed=3)
+    single.reset(seed=4)
+    for _ in range(3):
+        actions = vector.action_space.sample()
+        np.testing.assert_array_equal(vector.step(actions)[0][1], single.step(actions[1])[0])
 
 
 @pytest.mark.slow

@@ -45,7 +45,7 @@ def test_the_library_page_runs_from_top_to_bottom(tmp_path, monkeypatch, capsys)
     assert set(names["again"].records.shots) >= {0, 3}
 
 
-def test_the_example_adapts(tmp_path, monkeypatch):
+def test_the_example_adapts(tmp_path, monkeypatch, no_figures):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "my_agent.py").write_text(AGENT)
     assert main.main(["score", "my_agent.py:Seeker", *SMALL, "--backend", "local"]) == 0

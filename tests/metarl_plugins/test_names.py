@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+import metarl_plugins
 import policies
 import task_distributions
 from harness.config import plugins
@@ -201,6 +202,23 @@ def test_a_changed_file_is_noticed(files):
     then["policy"]["my_policy.py:build"]["sha256"] = "0" * 64
     (message,) = plugins.changes(then)
     assert "my_policy.py:build has changed" in message
+
+
+def test_a_file_that_is_gone_is_taken_from_its_copy_in_the_run(files):
+    (files / "my_policy.py").rename(files / "gone.py")
+    then = plugins.recorded(resolve({"policy": ["gone.py:build"]}))
+    (files / "plugins").mkdir()
+    copy = (files / "gone.py").rename(files / "plugins/copy.py")
+    content = copy.read_text()
+    metarl_plugins.reread()
+    with pytest.raises(UsageError, match="No such file"):
+        plugins.changes(then)
+    copy.write_text("# changed")
+    assert plugins.copies(then, files) == {}
+    copy.write_text(content)
+    assert plugins.copies(then, files) == {"gone.py": copy}
+    metarl_plugins.provide({"gone.py": copy.read_bytes()})
+    assert plugins.changes(then) == []
 
 
 def test_the_component_that_raised_an_error_is_named(files):

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from policies.fused import series as fused_series
-from policies.series import reference, run_series
+from policies.state_space import run_series
+from policies.state_space import series_reference as reference
 
 STEPS, BATCH = 7, 2
 

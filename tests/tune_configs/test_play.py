@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from harness.reporting.store.manifest import Manifest
+from harness.zoo.index import Index
 from tune_configs.published import play
 
 SWEEP = """
@@ -33,6 +34,7 @@ def test_a_sweep_is_played_published_committed_and_continued_in_a_fresh_clone(
     subprocess.run(["git", "init", "-q"], check=True)
     for name, value in (("user.name", "me"), ("user.email", "me@example.org")):
         subprocess.run(["git", "config", name, value], check=True)
+    play.ZOO_INDEX.parent.mkdir(parents=True)
     file = Path("tiny.yaml")
     file.write_text(SWEEP.format(seeds=[0]))
     assert play.play(file, commit=True) == 0
@@ -54,6 +56,10 @@ def test_a_sweep_is_played_published_committed_and_continued_in_a_fresh_clone(
     assert play.play(file, commit=True) == 0
     assert len(Manifest.load(Path("results/published/tiny")).ids("ok")) == 2
     assert before.read_bytes() == first, "a finished cell was played again"
+    (entry,) = Index.read(play.ZOO_INDEX).entries.values()
+    assert [weights.seed for weights in entry.weights] == [0, 1]
+    changed = subprocess.run(["git", "status", "--porcelain", "harness"], capture_output=True)
+    assert changed.stdout == b"", "the index is committed with the cells"
     assert "2 of   2" in next(iter(play.status([file])))
 
 

@@ -25,6 +25,7 @@ from harness.config import sweep_file
 from harness.errors import UsageError
 from harness.experiments.publishing import publish
 from harness.reporting.store.manifest import Manifest
+from harness.zoo.building import build
 
 HERE = Path(__file__).parent
 ORDER = (
@@ -43,6 +44,7 @@ ORDER = (
 )
 """The sweep files in the order in which they are played: cheap ones first."""
 RUNS, PUBLISHED = Path("results"), Path("results/published")
+ZOO_INDEX = Path("harness/zoo/index.json")
 POLL_SECONDS = 30.0
 
 
@@ -119,12 +121,15 @@ def finished_cells(run: Path) -> set[str]:
 
 
 def commit_published(name: str, cells: Sequence[str]) -> None:
-    """Commit the published folder of a sweep, and nothing else."""
-    folder = str(PUBLISHED / name)
-    subprocess.run(["git", "add", "--", folder], check=True)
+    """Commit the published folder of a sweep and the index of the zoo, and nothing else."""
+    build(PUBLISHED).write(ZOO_INDEX)
+    paths = ["--", str(PUBLISHED / name), str(ZOO_INDEX)]
+    subprocess.run(["git", "add", *paths], check=True)
+    if not subprocess.run(["git", "diff", "--cached", "--quiet", *paths], check=False).returncode:
+        return  # they were published before, and the sweep goes on from there
     subject = f"Publish {len(cells)} more cells of {name}"
     message = f"{subject}\n\n" + "\n".join(cells)
-    subprocess.run(["git", "commit", "-q", "-m", message, "--", folder], check=True)
+    subprocess.run(["git", "commit", "-q", "-m", message, *paths], check=True)
 
 
 @contextlib.contextmanager

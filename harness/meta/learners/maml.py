@@ -184,27 +184,31 @@ class MAMLLearner:
 
     def collect(
         self, tasks: Sequence[Task], context: JobContext, policy: PolicySnapshot, clock: Clock
-    ) -> tuple[MetaBatch, CollectReport]:
+    ) -> tuple[MAMLData, CollectReport]:
         """Play support -> adapt -> query with sampled actions and keep the batches."""
         setup, settings = self.setup, self.settings
         steps, estimator = settings.adaptation_steps, setup.estimator(policy)
         make = memory_and_gradient if setup.inputs.history else GradientAdapter
         runner = MetaEpisodeRunner(setup.dist, make(settings.inner_lr), estimator)
         plan = MetaEpisodePlan.for_training(
-            setup.cell.seed, context.iteration, context.seed_keys, steps, self.envs_per_task
+            seed=setup.cell.seed,
+            iteration=context.iteration,
+            seed_keys=context.seed_keys,
+            shots=steps,
+            episodes=self.envs_per_task,
         )
         outcome = runner.run(tasks, setup.actor(policy), plan, clock)
         episodes = outcome.episodes.query[steps]
         query = prepare([episodes], outcome.adapted, tuple(tasks), estimator)
         blocks = (*outcome.episodes.support, episodes)
-        return self._meta_batch(outcome, query), CollectReport.on(blocks, settings.gamma)
+        return self._sampled(outcome, query), CollectReport.on(blocks, settings.gamma)
 
     @torch.no_grad()
-    def _meta_batch(self, outcome: Outcome, query: Batch) -> MetaBatch:
+    def _sampled(self, outcome: Outcome, query: Batch) -> MAMLData:
         """Return the data to keep, with the outputs of the policies that sampled it."""
         policy, trpo = self.setup.policy, self.settings.outer == "trpo"
         sampled = zip(outcome.support, outcome.samplers, strict=True)
-        return MetaBatch(
+        return MAMLData(
             support=outcome.support,
             query=query,
             support_sampled=tuple(batch.forward(policy, params) for batch, params in sampled),
@@ -213,7 +217,7 @@ class MAMLLearner:
 
     def compute(
         self,
-        data: MetaBatch,
+        data: MAMLData,
         payload: GradientRequest | HessianVectorRequest | LossRequest,
         clock: Clock,
     ) -> PartialGradient[Any]:
@@ -235,7 +239,7 @@ class MAMLLearner:
 
 
 @dataclass(frozen=True, slots=True)
-class MetaBatch:
+class MAMLData:
     """One job's data, as the worker keeps it between the requests of an iteration."""
 
     support: tuple[Batch, ...]
@@ -250,9 +254,9 @@ class MetaBatch:
 class Terms:
     """The terms of the meta-objective, per task; differentiable in the meta-parameters."""
 
-    surrogate: Float[Tensor, " N"]
-    """L_i(theta_i'): the outer policy loss on the query data."""
-    value: Float[Tensor, " N"]
+    query_loss: Float[Tensor, " N"]
+    """L_i(theta_i'): the surrogate of the outer step, on the query data."""
+    value_loss: Float[Tensor, " N"]
     """Squared error of the value head; 0 with the linear baseline."""
     inner_kl: Float[Tensor, " N"]
     """KL(sampling ‖ current) on the support data (arXiv 1810.06784): the mean over environment
@@ -276,7 +280,7 @@ class MetaObjective:
     policy: Policy
     settings: MAMLSettings
 
-    def terms(self, theta: Params, data: MetaBatch, *, create_graph: bool) -> Terms:
+    def terms(self, theta: Params, data: MAMLData, *, create_graph: bool) -> Terms:
         """Return the terms at meta-parameters ``theta`` [1, ...].
 
         ``create_graph`` false is for evaluation without derivatives (line search).
@@ -294,8 +298,8 @@ class MetaObjective:
             params = adapter.step(params, inner_loss(out, batch), order=order)
         out = data.query.forward(self.policy, params)
         return Terms(
-            surrogate=self._surrogate(out, data.query),
-            value=value + self._value_loss(out, data.query),
+            query_loss=self._surrogate(out, data.query),
+            value_loss=value + self._value_loss(out, data.query),
             inner_kl=inner_kl,
             outer_kl=self._outer_kl(out, data),
         )
@@ -306,16 +310,15 @@ class MetaObjective:
         TRPO takes its gradient at the sampling parameters, where that of the KL is zero.
         """
         settings = self.settings
-        return (
-            terms.surrogate + settings.inner_kl * terms.inner_kl + settings.value_coef * terms.value
-        )
+        penalty = settings.inner_kl * terms.inner_kl
+        return terms.query_loss + penalty + settings.value_coef * terms.value_loss
 
     def losses(self, terms: Terms) -> MetaLosses:
         """Return the terms as numbers to report."""
         scale = 1.0 / self.settings.meta_batch_size
         return MetaLosses(
-            surrogate=float(terms.surrogate.sum().detach()) * scale,
-            value_loss=float(terms.value.sum().detach()) * scale,
+            surrogate=float(terms.query_loss.sum().detach()) * scale,
+            value_loss=float(terms.value_loss.sum().detach()) * scale,
             inner_kl=float(terms.inner_kl.sum().detach()) * scale,
             outer_kl=float(terms.outer_kl.sum().detach()) * scale,
         )
@@ -334,7 +337,7 @@ class MetaObjective:
         return objectives.masked_mean(error, batch.mask)
 
     @staticmethod
-    def _outer_kl(out: PolicyOutput, data: MetaBatch) -> Tensor:
+    def _outer_kl(out: PolicyOutput, data: MAMLData) -> Tensor:
         if data.query_sampled is None:
             return data.query.x.new_zeros(data.query.x.shape[0])
         return objectives.masked_mean(data.query_sampled.head.kl(out.head), data.query.mask)

@@ -120,18 +120,18 @@ class PPOSettings:
     """The cell fails after this many iterations in a row with a non-finite gradient."""
 
     @property
-    def episodes_in_sequence(self) -> int:
-        """Episodes of one training sequence."""
+    def episodes_in_context(self) -> int:
+        """Episodes of one training sequence; a setting of ``rl2``."""
         return 1
 
     @property
-    def separate_critic(self) -> bool:
-        """Whether the policy's value head is replaced by ``critic.py``."""
+    def task_critic(self) -> bool:
+        """Whether ``critic.py`` replaces the policy's value head; a setting of ``rl2``."""
         return False
 
     @property
     def baseline(self) -> Literal["value"]:
-        """Advantages are estimated with values, of the value head or the separate critic."""
+        """Advantages are estimated with values, of the value head or of ``critic.py``."""
         return "value"
 
     def resolved_bptt_steps(self, policy: str) -> int | Literal["whole"]:
@@ -159,16 +159,6 @@ class RL2Settings(PPOSettings):
     """Episodes of one training sequence; memory is kept across them."""
     task_critic: bool = False
     """Estimate values by a network apart from the policy that observes the task (``critic.py``)."""
-
-    @property
-    def separate_critic(self) -> bool:
-        """Whether the policy's value head is replaced by ``critic.py``."""
-        return self.task_critic
-
-    @property
-    def episodes_in_sequence(self) -> int:
-        """Episodes of one training sequence."""
-        return self.episodes_in_context
 
     def __post_init__(self) -> None:
         """Refuse sequences that do not fit into an iteration.
@@ -264,27 +254,25 @@ class PPOLearner:
     def tasks_per_iteration(self) -> int:
         """Tasks of one iteration: at least one sequence each."""
         s = self.settings
-        return max(
-            1, min(s.tasks_per_iteration, s.episodes_per_iteration // s.episodes_in_sequence)
-        )
+        return max(1, min(s.tasks_per_iteration, s.episodes_per_iteration // s.episodes_in_context))
 
     @property
     def envs_per_task(self) -> int:
         """Parallel environments per task; each plays one sequence."""
         s = self.settings
-        one_each = self.tasks_per_iteration * s.episodes_in_sequence
+        one_each = self.tasks_per_iteration * s.episodes_in_context
         return max(1, s.episodes_per_iteration // one_each)
 
     @property
     def episodes_per_iteration(self) -> int:
         """Episodes of one iteration, over all tasks."""
-        return self.tasks_per_iteration * self.envs_per_task * self.settings.episodes_in_sequence
+        return self.tasks_per_iteration * self.envs_per_task * self.settings.episodes_in_context
 
     def init(self) -> LearnerState:
         """Return the untrained state."""
         setup = self.setup
         params, obs_dim = setup.policy.init_params(setup.cell.seed), setup.dist.spec.obs_dim
-        if self.settings.separate_critic:
+        if self.settings.task_critic:
             inputs = setup.inputs.dim + Goals.of_distribution(setup.dist).dim
             params |= init_critic(setup.cell.seed, inputs)
         learning_rate = self.settings.learning_rate
@@ -357,16 +345,20 @@ class PPOLearner:
         """Play the sequences with sampled actions and keep them with their advantages."""
         setup, settings = self.setup, self.settings
         actor, estimator = setup.actor(policy), setup.estimator(policy)
-        last = settings.episodes_in_sequence - 1
+        last = settings.episodes_in_context - 1
         carrier = MemoryAdapter() if last else NoAdapter()
         plan = MetaEpisodePlan.for_training(
-            setup.cell.seed, context.iteration, context.seed_keys, last, self.envs_per_task
+            seed=setup.cell.seed,
+            iteration=context.iteration,
+            seed_keys=context.seed_keys,
+            shots=last,
+            episodes=self.envs_per_task,
         )
         runner = MetaEpisodeRunner(setup.dist, carrier, estimator)
         episodes = runner.run(tasks, actor, plan, clock).episodes
         blocks = (*episodes.support, episodes.query[last])
         critic = None
-        if settings.separate_critic:
+        if settings.task_critic:
             goals = Goals.of_distribution(setup.dist)
             critic = TaskCritic(goals, partial(critic_values, policy.params))
         batch = prepare(blocks, actor, tuple(tasks), estimator, normalize=False, critic=critic)
@@ -461,9 +453,21 @@ def _advantage_statistics(reports: Sequence[CollectReport]) -> tuple[float, floa
 # --- specs ---------------------------------------------------------------------------------------
 
 
-RL2 = LearnerSpec(settings=RL2Settings, build=PPOLearner, adapter="memory", feeds_history=True)
+FALLS = "its step size falls to zero at the end of the budget"
+
+RL2 = LearnerSpec(
+    settings=RL2Settings,
+    build=PPOLearner,
+    adapter="memory",
+    feeds_history=True,
+    tied_to_budget=FALLS,
+)
 MULTITASK = LearnerSpec(
-    settings=PPOSettings, build=PPOLearner, adapter="none", uses_value_head=True
+    settings=PPOSettings,
+    build=PPOLearner,
+    adapter="none",
+    uses_value_head=True,
+    tied_to_budget=FALLS,
 )
 ORACLE = LearnerSpec(
     settings=OracleSettings,
@@ -471,6 +475,7 @@ ORACLE = LearnerSpec(
     adapter="none",
     feeds_task=True,
     uses_value_head=True,
+    tied_to_budget=FALLS,
 )
 FINETUNE = LearnerSpec(
     settings=FinetuneSettings,
@@ -478,5 +483,6 @@ FINETUNE = LearnerSpec(
     adapter="ppo",
     shared_training="multitask",
     uses_value_head=True,
+    tied_to_budget=FALLS,
 )
 SCRATCH = replace(FINETUNE, shared_training=None, trains=False)

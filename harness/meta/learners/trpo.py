@@ -43,6 +43,7 @@ class TrustRegionLosses(Losses):
     """The losses that the line search checks."""
 
     surrogate: float
+    """Mean loss of the adapted policies on the query data."""
     outer_kl: float
     """KL of the adapted policies from those that sampled the query data."""
 

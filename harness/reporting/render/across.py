@@ -28,7 +28,7 @@ from harness.reporting.render.tables import (
 from harness.reporting.stats.across import CONSTANTS_FILE, THRESHOLDS, Across
 from harness.reporting.stats.intervals import CONFIDENCE, MANY
 from harness.reporting.stats.scores import ROW_KEY
-from harness.reporting.text import printable
+from harness.reporting.text import printable, span
 
 
 def across_title(part: Across) -> str:
@@ -184,8 +184,6 @@ def _note(part: Across) -> str:
 
 
 def _what(part: Across) -> str:
-    counts = sorted({len(values) for values in part.scores.values()})
-    seeds = f"{counts[0]} seed{'s' * (counts[0] > 1)}"
-    seeds = seeds if len(counts) == 1 else f"{counts[0]} to {counts[-1]} seeds"
+    seeds = span([len(values) for values in part.scores.values()], "seed")
     shots = shot_label(part.shots[-1])
     return printable(f"{part.suite}: {len(part.distributions)} distributions × {seeds}, {shots}")

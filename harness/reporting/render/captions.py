@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from harness.reporting.render.tables import decimals, shot_label
 from harness.reporting.stats.comparison import Comparison
 from harness.reporting.stats.intervals import CONFIDENCE, MANY, POWER
 from harness.reporting.store.manifest import Manifest
-from harness.reporting.text import is_number
+from harness.reporting.text import is_number, span
 from harness.types import AGENT, REFERENCE
 
 MAX_REASON = 300
@@ -111,7 +111,7 @@ def _success(table: Comparison, manifest: Manifest) -> Iterator[str]:
     name = manifest.config.get("evaluation", {}).get("protocol", "all")
     if name != "all":
         goals = " and ".join(
-            f"{_goals(part.classes['goals'])} of every {part.split} class"
+            f"{span(part.classes['goals'], 'goal')} of every {part.split} class"
             for part in table.splits
             if not part.classes.empty
         )
@@ -129,11 +129,6 @@ def _success(table: Comparison, manifest: Manifest) -> Iterator[str]:
             "of a task start in the same state, so with mean actions and no memory they are "
             "identical."
         )
-
-
-def _goals(counts: Iterable[int]) -> str:
-    low, high = min(counts), max(counts)
-    return f"{low} goal{'s' * (low > 1)}" if low == high else f"{low} to {high} goals"
 
 
 def _statistics(table: Comparison) -> Iterator[str]:

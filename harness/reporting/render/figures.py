@@ -9,7 +9,6 @@ from typing import Any, TypeAlias
 
 import matplotlib as mpl
 import numpy as np
-import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -21,9 +20,11 @@ from harness.reporting.render.paired import differences_figure, parameter_figure
 from harness.reporting.render.panels import RETURN, SUCCESS, Measure, Panels
 from harness.reporting.render.style import SETTINGS, LineKey, Style, save, styles_of
 from harness.reporting.render.success import class_success
+from harness.reporting.render.tables import shot_label
 from harness.reporting.stats.comparison import FLAT, Comparison
-from harness.reporting.stats.scores import ROW_KEY
+from harness.reporting.stats.scores import of_row
 from harness.reporting.store.manifest import Manifest
+from harness.reporting.text import span
 from harness.types import REFERENCE, Metrics
 
 Point: TypeAlias = tuple[float, float, float | None]
@@ -105,7 +106,7 @@ def validation_curves(
     None if they were not scored while training.
     """
     groups = dict(_curve_groups(dist, manifest, curves, _validation_points))
-    names = (f"{table.shots[-1]} shot{'s' * (table.shots[-1] != 1)}", "0 shots")
+    names = (shot_label(table.shots[-1]), "0 shots")
     return _draw_curves(dist, table, groups, "return on validation tasks", names)
 
 
@@ -127,7 +128,7 @@ def _draw_curves(
     panels.label("environment steps (of training)", label)
     counts = [len(points) for points in groups.values()]
     what = "lines: mean of the seeds, thin lines: each seed" if max(counts) > 1 else "lines"
-    note = f"{what} ({_seeds(counts)}); dotted: {table.split} tasks"
+    note = f"{what} ({span(counts, 'seed')}); dotted: {table.split} tasks"
     extra = [
         Line2D([], [], color="0.35", linestyle=style, label=text)
         for style, text in zip(("-", "--"), names, strict=True)
@@ -247,19 +248,17 @@ def first_episodes(dist: str, table: Comparison) -> Figure | None:
     for row in rows:
         shots = table.shots[:1] if row["adapter"] in FLAT else table.shots[:2]
         for count, line in zip(shots, ("-", "--"), strict=False):
-            part = table.rewards[table.rewards["shots"] == count]
-            for name in ROW_KEY:
-                part = part[part[name] == row[name]]
+            part = of_row(table.rewards[table.rewards["shots"] == count], row)
             means = part.groupby("step")["reward"].mean()
             look: dict[str, Any] = {"color": styles[_key(row)].color, "linestyle": line}
             look |= {"marker": styles[_key(row)].marker, "markevery": 4, "markersize": 4}
             panels.by_learner[row["learner"]].plot(means.index, means, linewidth=1.4, **look)
             later |= count > 0
     panels.label("step (within the episode)", f"reward per step on {table.split} tasks")
-    note = f"first query episode of each task, mean of {_seeds([int(r['seeds']) for r in rows])}"
+    note = f"first query episode of each task, mean of {span([r['seeds'] for r in rows], 'seed')}"
     panels.set_titles(table, dist, note)
     names = [("-", "0 shots")]
-    names += [("--", f"{table.shots[1]} shot{'s' * (table.shots[1] > 1)}")] if later else []
+    names += [("--", shot_label(table.shots[1]))] if later else []
     extra = [Line2D([], [], color="0.35", linestyle=line, label=text) for line, text in names]
     panels.add_legend(styles, extra if later else ())
     return panels.figure
@@ -336,11 +335,8 @@ def _bars(
 def _seed_values(
     table: Comparison, row: Mapping[str, Any], shots: int, measure: Measure
 ) -> list[float]:
-    lines = table.seed_scores
-    mask: pd.Series = lines["shots"].eq(shots)
-    for name in ROW_KEY:
-        mask &= lines[name].eq(row[name])
-    values: list[float] = (measure.unit * lines.loc[mask, measure.column]).tolist()
+    lines = of_row(table.seed_scores[table.seed_scores["shots"] == shots], row)
+    values: list[float] = (measure.unit * lines[measure.column]).tolist()
     return values
 
 
@@ -349,14 +345,7 @@ def interval_note(rows: Sequence[Mapping[Any, Any]]) -> str:
     counts = [int(row["seeds"]) for row in rows]
     if max(counts) < 2:
         return "mean over tasks of one seed; no interval"
-    return f"mean of {_seeds(counts)}, bars: 95 % interval (Student's t), dots: seeds"
-
-
-def _seeds(counts: Sequence[int]) -> str:
-    low, high = min(counts), max(counts)
-    if low == high:
-        return "1 seed" if high == 1 else f"{high} seeds"
-    return f"{low} to {high} seeds"
+    return f"mean of {span(counts, 'seed')}, bars: 95 % interval (Student's t), dots: seeds"
 
 
 def _offsets(keys: Sequence[LineKey], shots: Sequence[int], split: bool) -> dict[LineKey, float]:

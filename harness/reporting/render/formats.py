@@ -86,21 +86,26 @@ def to_markdown(table: Comparison) -> str:
 
 def grids_to_markdown(title: str, found: Iterable[Grid], caption: Iterable[str]) -> str:
     """Return titled grids and a caption as GitHub Markdown."""
-    parts = [f"### {_md(title)}"]
+    parts = [f"### {escape_markdown(title)}"]
     for grid in found:
         align = ["left", *["right"] * (len(grid.header) - 1)]
-        lines = [[_md(cell) for cell in line] for line in _flat(grid)]
+        lines = [[escape_markdown(cell) for cell in line] for line in _flat(grid)]
         parts += [
-            f"**{_md(grid.title)}**",
+            f"**{escape_markdown(grid.title)}**",
             tabulate(lines[1:], lines[0], tablefmt="pipe", colalign=align, disable_numparse=True),
         ]
     for text in caption:
         mark, colon, rest = text.partition(":")
-        parts.append(f"**{mark}{colon}**{_md(rest)}" if is_warning(text) else _md(text))
+        parts.append(
+            f"**{mark}{colon}**{escape_markdown(rest)}"
+            if is_warning(text)
+            else escape_markdown(text)
+        )
     return "\n\n".join(parts) + "\n"
 
 
-def _md(text: str) -> str:
+def escape_markdown(text: str) -> str:
+    """Return ``text`` so that Markdown shows it as it is."""
     escaped = html.escape(printable(text), quote=False)
     for char in "\\`*|":
         escaped = escaped.replace(char, f"\\{char}")

@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import jinja2
-import numpy as np
 import pandas as pd
 from matplotlib.ticker import EngFormatter
 
@@ -51,7 +50,7 @@ from harness.reporting.render.tables import (
 )
 from harness.reporting.stats.across import Across
 from harness.reporting.stats.comparison import Comparison
-from harness.reporting.stats.scores import ROW_KEY
+from harness.reporting.stats.scores import of_row
 from harness.reporting.store.manifest import Manifest
 from harness.reporting.text import DASH, duration, printable, short_count
 from harness.types import REFERENCE, Metrics
@@ -268,7 +267,7 @@ def _seed_dots(
     table: Comparison, row: Mapping[str, Any], column: str, unit: float, style: Style, shift: float
 ) -> Line:
     """Return a dot for every seed and number of shots of a row."""
-    own = table.seed_scores[_same_row(table.seed_scores, row)]
+    own = of_row(table.seed_scores, row)
     scored = [(seed["shots"], unit * seed[column], seed["seed"]) for seed in rows_of(own)]
     tips = [
         f"{style.label}, seed {seed}: {y:.{decimals([y])}f} after {shot_label(count)}"
@@ -276,11 +275,6 @@ def _seed_dots(
     ]
     points = [(count + shift, y) for count, y, _ in scored]
     return Line(style.label, style.color, points, tips, joined=False)
-
-
-def _same_row(frame: pd.DataFrame, row: Mapping[str, Any]) -> Any:
-    """Return which lines of ``frame`` are of a row of the table."""
-    return np.logical_and.reduce([frame[key] == row[key] for key in ROW_KEY])
 
 
 def _panels(
@@ -391,7 +385,7 @@ def _task_rows(table: Comparison, manifest: Manifest) -> Iterator[dict[str, Any]
         dist: task_parameter(dist, table, manifest) for dist in dict.fromkeys(scores["task_dist"])
     }
     for row in rows_of(table.frame):
-        own = scores[_same_row(scores, row)]
+        own = of_row(scores, row)
         if own.empty:
             continue
         means: pd.DataFrame = own.groupby(["task", "shots"])["return"].mean().unstack("shots")

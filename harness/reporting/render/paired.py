@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -17,11 +17,12 @@ from matplotlib.lines import Line2D
 import task_distributions
 from harness.reporting.render.panels import add_legend, columns_of
 from harness.reporting.render.style import LineKey, Style, new_figure, styles_of
+from harness.reporting.render.tables import shot_label
 from harness.reporting.stats.comparison import FLAT, Comparison
 from harness.reporting.stats.intervals import Estimate, estimate_difference
-from harness.reporting.stats.scores import ROW_KEY, RowKey
+from harness.reporting.stats.scores import ROW_KEY, RowKey, of_row
 from harness.reporting.store.manifest import Manifest
-from harness.reporting.text import printable
+from harness.reporting.text import printable, span
 from harness.types import REFERENCE
 from task_distributions.base import Split
 
@@ -54,7 +55,7 @@ def differences_figure(dist: str, table: Comparison) -> Figure | None:
         for row in rows
         if row[1] in control and row[2] != CONTROL
     ]
-    shots = f"{last} shot{'s' * (last != 1)}"
+    shots = shot_label(last)
     parts = [
         (f"{shots} minus 0 shots", [part for part in gains if part is not None]),
         (f"{shots}, minus {CONTROL} of the same policy", [part for part in rivals if part]),
@@ -94,9 +95,7 @@ def difference_of(
 
 
 def _by_seed(table: Comparison, row: RowKey, shots: int) -> pd.Series:
-    lines = table.seed_scores[table.seed_scores["shots"] == shots]
-    for name, value in zip(ROW_KEY, row, strict=True):
-        lines = lines[lines[name] == value]
+    lines = of_row(table.seed_scores[table.seed_scores["shots"] == shots], row)
     return lines.set_index("seed")["return"].sort_index()
 
 
@@ -154,14 +153,14 @@ def parameter_figure(dist: str, table: Comparison, manifest: Manifest) -> Figure
     dot: dict[str, Any] = {"color": "0.3", "marker": "o", "linestyle": "none", "markersize": 4}
     handles = [
         Line2D([], [], markerfacecolor="white", label="0 shots", **dot),
-        Line2D([], [], label=f"{last} shot{'s' * (last != 1)}", **dot),
+        Line2D([], [], label=shot_label(last), **dot),
     ]
     handles += [
         Line2D([], [], linestyle=line, color=gray, label=text) for _, text, line, gray in background
     ]
     add_legend(figure, handles)
-    seeds = int(table.frame["seeds"].max())
-    note = f"each {table.split} task, mean of {seeds} seed{'s' * (seeds > 1)}"
+    seeds = span([table.frame["seeds"].max()], "seed")
+    note = f"each {table.split} task, mean of {seeds}"
     note += f"; {len(rows)} of {len(found)} rows" if len(rows) < len(found) else ""
     figure.suptitle(printable(f"{dist}: {note}"), x=0.01, ha="left", fontsize=8.5, parse_math=False)
     return figure
@@ -214,9 +213,7 @@ def _points(
     table: Comparison, row: RowKey, shots: int, values: Mapping[str, float]
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return parameter and mean return of each task, ordered by parameter."""
-    lines = table.task_scores[table.task_scores["shots"] == shots]
-    for name, value in zip(ROW_KEY, row, strict=True):
-        lines = lines[lines[name] == value]
+    lines = of_row(table.task_scores[table.task_scores["shots"] == shots], row)
     means = lines.groupby("task")["return"].mean()
     x = means.index.map(values).to_numpy(float)
     order = np.argsort(x)
@@ -229,11 +226,6 @@ def line_key(row: RowKey) -> LineKey:
 
 
 def _rows(dist: str, table: Comparison) -> list[RowKey]:
-    return list(_scored_rows(dist, table))
-
-
-def _scored_rows(dist: str, table: Comparison) -> Iterator[RowKey]:
     frame = table.frame[(table.frame["task_dist"] == dist) & (table.frame["seeds"] > 0)]
     own = frame[frame["learner"] != REFERENCE]
-    for key in own[list(ROW_KEY)].itertuples(index=False, name=None):
-        yield tuple(map(str, key))
+    return [tuple(map(str, key)) for key in own[list(ROW_KEY)].itertuples(index=False, name=None)]

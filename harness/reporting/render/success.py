@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from harness.reporting.stats.comparison import CLASS, Comparison
 from harness.reporting.stats.scores import ROW_KEY, RowKey
-from harness.reporting.text import DASH, printable
+from harness.reporting.text import DASH, printable, span
 from harness.types import REFERENCE
 
 Column: TypeAlias = tuple[RowKey, int]
@@ -39,14 +39,9 @@ def class_success(dist: str, table: Comparison) -> Figure | None:
     mark = "  (INCOMPLETE)" if table.missing else ""
     rows = table.frame[(table.frame["task_dist"] == dist) & (table.frame["seeds"] > 0)]
     title = printable(f"{dist}: success rate (%) by {table.split} class{mark}")
-    title += f"\neach square: {_span(lines['goals'], 'goal')}, {_span(rows['seeds'], 'seed')}"
+    title += f"\neach square: {span(lines['goals'], 'goal')}, {span(rows['seeds'], 'seed')}"
     figure.suptitle(title, x=0.02, ha="left", fontsize=10, parse_math=False)
     return figure
-
-
-def _span(counts: pd.Series, word: str) -> str:
-    low, high = int(counts.min()), int(counts.max())
-    return f"{low if low == high else f'{low} to {high}'} {word}{'s' * (high > 1)}"
 
 
 def _columns(table: Comparison, lines: pd.DataFrame) -> list[Column]:

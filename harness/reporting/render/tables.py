@@ -58,7 +58,8 @@ def _split_grids(table: Comparison) -> Iterator[Grid]:
         if "validation_area" in table.frame:
             yield _curve_grid(table, competitors)
         if "gap_0" in table.frame:
-            yield _gap_grid(table, competitors)
+            title = "Return minus return on test tasks, paired by seed"
+            yield _estimate_grid(title, table, competitors, "gap", sign=True)
         if table.oracle is not None:
             yield _regret_grid(table, competitors)
         if not table.improvement.empty:
@@ -123,16 +124,18 @@ def _curve_grid(table: Comparison, competitors: Sequence[Row]) -> Grid:
     return Grid(title, (ROW_HEADER, *header), tuple(rows))
 
 
-def _gap_grid(table: Comparison, competitors: Sequence[Row]) -> Grid:
-    names = [f"gap_{count}" for count in table.shots]
-    digits = decimals(_numbers(competitors, names))
-    header = [(shot_label(count), "") for count in table.shots]
-    rows = (
-        (row_label(table, row), *(estimate_cell(row, name, digits, sign=True) for name in names))
-        for row in competitors
+def _estimate_grid(
+    title: str, table: Comparison, rows: Sequence[Row], column: str, *, sign: bool = False
+) -> Grid:
+    """Return an estimate of each row at every number of shots."""
+    names = [f"{column}_{count}" for count in table.shots]
+    digits = decimals(_numbers(rows, names))
+    cells = (
+        (row_label(table, row), *(estimate_cell(row, name, digits, sign=sign) for name in names))
+        for row in rows
     )
-    title = "Return minus return on test tasks, paired by seed"
-    return Grid(title, (ROW_HEADER, *header), tuple(rows))
+    header = [(shot_label(count), "") for count in table.shots]
+    return Grid(title, (ROW_HEADER, *header), tuple(cells))
 
 
 def _invalid_text(row: Row) -> str:
@@ -157,16 +160,9 @@ def _size_cell(row: Row) -> TextCell:
 
 
 def _regret_grid(table: Comparison, competitors: Sequence[Row]) -> Grid:
-    names = [f"regret_{count}" for count in table.shots]
     rows = [row for row in competitors if tuple(row[key] for key in ROW_KEY) != table.oracle]
-    digits = decimals(_numbers(rows, names))
-    header = [(shot_label(count), "") for count in table.shots]
-    cells = (
-        (row_label(table, row), *(estimate_cell(row, name, digits) for name in names))
-        for row in rows
-    )
     oracle = printable(" ".join(filter(None, (table.oracle or ())[1:3])))
-    return Grid(f"Regret to {oracle}", (ROW_HEADER, *header), tuple(cells))
+    return _estimate_grid(f"Regret to {oracle}", table, rows, "regret")
 
 
 def _keys(table: Comparison) -> list[tuple[str, ...]]:

@@ -27,6 +27,7 @@ from harness.reporting.stats.scores import (
     Scores,
     check_same_grid,
     difference,
+    of_row,
     scores,
     usable_records,
 )
@@ -266,7 +267,7 @@ class _RowBuilder:
 
     def _competitor(self, row_key: RowKey, cells: Sequence[str]) -> dict[str, Any]:
         matrices = self.scores.get(row_key, {})
-        records = self._records(row_key)
+        records = of_row(self.records, row_key)
         failed, stopped = (
             [key for key in cells if self.manifest.cells[key].status == status]
             for status in ("failed", "stopped")
@@ -337,7 +338,7 @@ class _RowBuilder:
         """Yield measured, failed and analytic reference lines: one value for every shot count."""
         for row_key, matrices in self.scores.items():
             if row_key[2] == REFERENCE:
-                records = self._records(row_key)
+                records = of_row(self.records, row_key)
                 row: dict[str, Any] = dict(zip(ROW_KEY, row_key, strict=True))
                 row["seeds"] = records["seed"].nunique()
                 value = Estimate(estimate(matrices[min(matrices)].values).point)
@@ -354,12 +355,6 @@ class _RowBuilder:
                 names = dict(zip(ROW_KEY, (dist.name, name, REFERENCE, "analytic"), strict=True))
                 yield names | {f"return_{count}": constant for count in self.shots}
 
-    def _records(self, row_key: RowKey) -> pd.DataFrame:
-        records = self.records
-        for column, value in zip(ROW_KEY, row_key, strict=True):
-            records = records[records[column] == value]
-        return records
-
 
 def _insert_success(
     frame: pd.DataFrame, rates: Scores, shots: Sequence[int], split: str
@@ -371,7 +366,7 @@ def _insert_success(
         row: dict[str, float] = {}
         for count in shots:
             value = matrices.get(min(matrices) if row_key[2] == REFERENCE and matrices else count)
-            found = NO_ESTIMATE if value is None else _rate(value, split)
+            found = NO_ESTIMATE if value is None else success_rate(value, split)
             # Reference lines are not trained: another seed of theirs is no other training.
             found = Estimate(found.point) if row_key[2] == REFERENCE else found
             row |= found.columns(f"success_{count}")
@@ -385,7 +380,8 @@ def _insert_success(
     return pd.concat([left, pd.DataFrame(rows, index=frame.index), right], axis=1)
 
 
-def _rate(matrix: ScoreMatrix, split: str) -> Estimate:
+def success_rate(matrix: ScoreMatrix, split: str) -> Estimate:
+    """Estimate the success rate on tasks of ``split``; their classes, if any, are clusters."""
     # Without classes, the part of a name before the slash is the split.
     classes = [class_of(task) for task in matrix.tasks]
     return estimate_rate(matrix.values, ["" if name == split else name for name in classes])

@@ -5,8 +5,9 @@ Array letters: S seeds, T tasks.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -36,6 +37,12 @@ class ScoreMatrix:
     def by_seed(self) -> Array:
         """Mean over tasks of each seed, [S]."""
         return seed_means(self.values)
+
+
+def of_row(frame: pd.DataFrame, row: RowKey | Mapping[str, Any]) -> pd.DataFrame:
+    """Return the lines of ``frame`` about one row of a table, given by its key or its columns."""
+    names = row if isinstance(row, Mapping) else dict(zip(ROW_KEY, row, strict=True))
+    return frame[np.logical_and.reduce([frame[key] == names[key] for key in ROW_KEY])]
 
 
 Scores: TypeAlias = dict[RowKey, dict[int, ScoreMatrix]]
@@ -143,10 +150,8 @@ def row_difference(
     """
     both = []
     for row, count in zip((first, second), shots, strict=True):
-        mask = records["shots"].eq(count)
-        for key, value in zip(ROW_KEY, row, strict=True):
-            mask &= records[key].eq(value)
-        if not mask.any():
+        own = of_row(records[records["shots"] == count], row)
+        if own.empty:
             raise UnpairedError(f"no records of {row} after {count} shots")
-        both.append(scores(records[mask], "return_")[row][count])
+        both.append(scores(own, "return_")[row][count])
     return difference(*both)

@@ -8,6 +8,8 @@ from pathlib import Path
 
 from harness.errors import ArtefactError, UsageError
 
+RESULTS = Path("results")
+"""Folder of the runs, in the working directory."""
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,127}")
 
 
@@ -38,6 +40,12 @@ def run_path(results_dir: Path, name: str) -> Path:
     if path.resolve().parent != results_dir.resolve():
         raise UsageError(f"run {name!r} is a link that leaves {results_dir}. Choose another --name")
     return path
+
+
+def find_run(run: str | Path) -> Path:
+    """Return the folder of a run that is given by its path, or by its name below ``results/``."""
+    folder, named = Path(run), RESULTS / run
+    return named if not folder.exists() and named.is_dir() else folder
 
 
 def check_links(folder: Path) -> None:

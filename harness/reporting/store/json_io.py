@@ -34,10 +34,19 @@ class Strict(BaseModel):
         """
         if path.stat().st_size > MAX_BYTES:
             raise ArtefactError(f"{path}: larger than {MAX_BYTES} bytes")
+        return cls.parse(path.read_bytes(), str(path))
+
+    @classmethod
+    def parse(cls, content: bytes, name: str) -> Self:
+        """Return the value that the file ``name`` contains.
+
+        Raises:
+            ArtefactError: it is not a value of this version of the class.
+        """
         try:
-            return cls.model_validate_json(path.read_bytes())
+            return cls.model_validate_json(content)
         except (ValueError, RecursionError) as error:
-            raise ArtefactError(f"{path}: not valid ({brief(error)})") from error
+            raise ArtefactError(f"{name}: not valid ({brief(error)})") from error
 
 
 def plain(value: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -27,6 +27,8 @@ STATE_FILE = "state.json"
 CELLS_DIR = "cells"
 PLUGINS_DIR = "plugins"
 """Folder with copies of the files that components from outside are defined in."""
+MODELS_DIR = "models"
+"""Folder of a published run with copies of the saved agents that were scored."""
 SCORING = ("env", "evaluation")
 """Sections whose settings change what is scored: cells that differ in them share no table."""
 
@@ -256,19 +258,23 @@ class Manifest(Strict):
             )
         self._check_tables(other)
 
-    def extended(self, other: Manifest) -> Manifest:
+    def extended(self, other: Manifest, longer: Collection[str] = ()) -> Manifest:
         """Return the run with the cells that ``other`` adds behind its own.
+
+        Args:
+            other: a run with all of these cells, and more.
+            longer: keys of cells that ``other`` trains longer.
 
         Raises:
             UsageError: ``other`` lacks or changes a cell, adds none, or a scheduler compares cells.
         """
-        refused = "; ".join(self._changes(other, added=False))
+        refused = "; ".join(self._changes(other, added=False, but=longer))
         if not refused and self._asha != other._asha:
             refused = "the scheduler differs"
         if refused:
             raise UsageError(
                 f"cannot extend with this file ({refused}). It must contain every earlier cell, "
-                "unchanged; or start a new run with another --name"
+                "unchanged but for a larger budget; or start a new run with another --name"
             )
         if self._asha:
             raise UsageError(
@@ -276,7 +282,7 @@ class Manifest(Strict):
                 "with another --name"
             )
         if self.config_hash == other.config_hash:
-            raise UsageError("cannot extend: the file adds no cell. Continue with --resume")
+            raise UsageError("cannot extend: it adds no cell. Continue with --resume")
         self._check_tables(other)
         # The first run's reference lines stay the ones that are scored.
         known = {cell.table for cell in self.references.values()}
@@ -284,7 +290,8 @@ class Manifest(Strict):
         return other.model_copy(
             update={
                 "created": self.created,
-                "cells": self.cells | {k: c for k, c in other.cells.items() if k not in self.cells},
+                "cells": self.cells
+                | {k: c for k, c in other.cells.items() if k in longer or k not in self.cells},
                 "references": self.references | added,
             }
         )
@@ -299,11 +306,13 @@ class Manifest(Strict):
                     f"({info.protocol}). Start a new run with another --name"
                 )
 
-    def _changes(self, other: Manifest, *, added: bool = True) -> Iterator[str]:
+    def _changes(
+        self, other: Manifest, *, added: bool = True, but: Collection[str] = ()
+    ) -> Iterator[str]:
         """Yield which cells of ``other`` differ from these, and how the first changed one does."""
         then = {key: cell.config_hash for key, cell in self.cells.items()}
         now = {key: cell.config_hash for key, cell in other.cells.items()}
-        changed = [key for key in then if now.get(key, then[key]) != then[key]]
+        changed = [key for key in then if now.get(key, then[key]) != then[key] and key not in but]
         kinds = {
             "missing": [key for key in then if key not in now],
             "added": [key for key in now if key not in then] if added else [],

@@ -35,7 +35,7 @@ TRAINING = {
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory):
+def run(tmp_path_factory, no_figures):
     """A run whose every task is a job of its own, as an agent would play it."""
     storage = tmp_path_factory.mktemp("results")
     out, err = sys.stdout, sys.stderr

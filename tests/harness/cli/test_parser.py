@@ -45,7 +45,9 @@ REFUSED = [
     (["--name", "../../x"], ["--name", "../../x"]),
     (["--name", "published"], ["--name", "published"]),
     (["--resume", "../x"], ["--resume", "../x"]),
-    (["--resume", "a", "--epochs", "3"], ["--epochs", "--resume a"]),
+    (["--resume", "a", "--inner-lr", "3"], ["--inner-lr", "--resume a"]),
+    (["--resume", "a", "--epochs", "3", "--env-steps", "9"], ["--epochs", "--env-steps"]),
+    (["--resume", "a", "--seeds", "x"], ["--seeds"]),
     (["--address", "auto", "--backend", "local"], ["--address", "auto"]),
     (["--backend", "local", "--num-workers", "2"], ["--num-workers", "local"]),
     (["--config", "nowhere.yaml"], ["nowhere.yaml"]),
@@ -200,8 +202,10 @@ def test_what_was_given_makes_the_same_configuration_again(argv):
 
 
 def test_resume_needs_a_name_alone_and_takes_settings_of_where_it_runs():
-    assert parse(["--resume", "a"]) == parser.Resume("a", {})
+    assert parse(["--resume", "a"]) == parser.Resume("a", {}, {})
     assert parse(["--resume", "a", "--backend", "local"]).execution == {"backend": "local"}
+    more = parse(["--resume", "a", "--seeds", "1", "2", "--env-steps", "5M"]).more
+    assert more == {"seed": [1, 2], "train": {"env_steps": 5_000_000, "meta_iterations": None}}
 
 
 def test_evaluate_leaves_open_what_is_not_given(tmp_path):

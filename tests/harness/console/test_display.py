@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from harness.console.display import LOGGER, LiveDisplay, PlainLog, make_progress
-from harness.console.live_table import count, duration, render, score
+from harness.console.live_table import duration, render, score
 from harness.console.progress_state import CellProgress, RunProgress
 from harness.types import Metrics
 
@@ -206,24 +206,6 @@ def test_the_terminal_decides(terminal, capsys):
     assert isinstance(log, PlainLog)
     log.note("to the log")
     assert "to the log" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize(
-    ("value", "text"),
-    [
-        (None, "–"),
-        (0, "0"),
-        (999, "999"),
-        (999.7, "1.00k"),
-        (12_345, "12.3k"),
-        (999_600, "1.00M"),
-        (211_000_000, "211M"),
-        (1.5e9, "1.50G"),
-        (float("inf"), "–"),
-    ],
-)
-def test_count(value, text):
-    assert count(value) == text
 
 
 def test_units():

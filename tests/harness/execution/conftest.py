@@ -6,18 +6,14 @@ from pathlib import Path
 import pytest
 import ray
 
-import harness.reporting.rebuild
 from harness.execution.ray import backend
 from harness.meta import learners
 from tests.harness.execution.faulty_learners import NAMES, install
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _no_figures():
-    """Skip figures: they are half the cost of the smallest run."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(harness.reporting.rebuild, "write_figures", lambda *_: None)
-        yield
+def _no_figures(no_figures):
+    """Skip them everywhere."""
 
 
 @pytest.fixture(autouse=True)

@@ -42,7 +42,6 @@ def full_disk():
 def test_a_full_disk_costs_the_cell_and_not_its_last_checkpoint(
     workplace, monkeypatch, full_disk, capsys
 ):
-    monkeypatch.setattr(harness.reporting.rebuild, "write_figures", lambda *_: None)
     assert played_locally("whole", policy=("lstm",)) == 0
     listener = Listener(lambda done: full_disk() if done == 2 else None)
     with monkeypatch.context() as patch:

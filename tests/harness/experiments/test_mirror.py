@@ -26,7 +26,6 @@ STORE = fsspec.filesystem("memory")
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch):
-    monkeypatch.setattr(harness.reporting.rebuild, "write_figures", lambda *_: None)
     monkeypatch.setattr(mirror, "EVERY", 0.05)
     STORE.store.clear()
     yield

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import harness.console.display
-from harness.cli import status, sweep
+from harness.cli import run, status, sweep
 from harness.config.sweep_file import TuneConfig
 from harness.errors import ArtefactError, ExitCode, UsageError
 from harness.experiments.lock import alone, being_played
@@ -108,3 +108,22 @@ def test_a_run_has_one_writer_and_status_tells_dead_from_alive(monkeypatch, caps
 )
 def test_how_cells_are_scheduled(tune, cells, cpus, expected):
     assert schedule(TuneConfig(**tune), cells, cpus) == expected
+
+
+def test_a_run_gets_more_seeds_and_trains_on(monkeypatch):
+    monkeypatch.setattr("harness.reporting.rebuild.write_figures", lambda *_: None)
+    assert played_locally("whole", "--seeds", "0", "2", epochs=3) == 0
+    assert played_locally("x", epochs=2) == 0
+    assert run.main(["--resume", "x", "--seeds", "0", "2"]) == 0
+    listener = Listener()
+    assert resume(Path("results/x"), listener, more={"train": {"meta_iterations": 3}}) == 0
+    assert listener.iterations == [3, 3], "finished iterations were done again"
+    assert list(manifest().cells) == list(manifest("whole").cells)
+    assert_same(records("x"), records("whole"))
+    assert curves("x") == curves("whole")
+    more = [{"seed": [0, 2]}, {"train": {"meta_iterations": 3}}]
+    assert manifest().given["extended"] == more
+    # The same command again is only a resumption: nothing is left to play.
+    before = Path(f"results/x/cells/{CELL}/state.json").read_bytes()
+    assert run.main(["--resume", "x", "--seeds", "0", "2", "--epochs", "3"]) == 0
+    assert Path(f"results/x/cells/{CELL}/state.json").read_bytes() == before

@@ -31,7 +31,6 @@ PATIENCE = 240
 
 @pytest.fixture(autouse=True)
 def _here(monkeypatch, workplace):
-    monkeypatch.setattr("harness.reporting.rebuild.write_figures", lambda *_: None)
     monkeypatch.setattr("harness.experiments.run.available_cpus", lambda: 4)
 
 

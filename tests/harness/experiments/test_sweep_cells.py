@@ -31,7 +31,6 @@ REFERENCES = "point_goal.reference.s0"
 
 @pytest.fixture(autouse=True)
 def _here(monkeypatch, workplace):
-    monkeypatch.setattr("harness.reporting.rebuild.write_figures", lambda *_: None)
     monkeypatch.setattr(runs, "available_cpus", lambda: 1)
     monkeypatch.setattr(runs, "_cluster", lambda _: contextlib.nullcontext())
 

@@ -6,7 +6,7 @@ import policies
 from harness.conformance.adapters import ACTIONS, INNER_LR, OBS, N, make_batch
 from harness.meta.adapters.base import Shot
 from harness.meta.adapters.gradient import GradientAdapter
-from harness.meta.learners.maml import MAMLSettings, MetaBatch, MetaObjective
+from harness.meta.learners.maml import MAMLData, MAMLSettings, MetaObjective
 from policies.base import Params, Policy
 from policies.params import clone, repeat
 
@@ -21,7 +21,7 @@ def make_objective(policy: Policy, **settings) -> MetaObjective:
     return MetaObjective(policy, MAMLSettings(inner_lr=INNER_LR, **settings))
 
 
-def collected(policy: Policy, params: Params, steps: int) -> MetaBatch:
+def collected(policy: Policy, params: Params, steps: int) -> MAMLData:
     """What a worker would keep: each batch sampled after the steps before it."""
     adapter, current = GradientAdapter(INNER_LR), repeat(params, N)
     support, old = [], []
@@ -34,7 +34,7 @@ def collected(policy: Policy, params: Params, steps: int) -> MetaBatch:
     query = make_batch(policy, current, 99)
     with torch.no_grad():
         query_old = query.forward(policy, current)
-    return MetaBatch(tuple(support), query, tuple(old), query_old)
+    return MAMLData(tuple(support), query, tuple(old), query_old)
 
 
 def moved(params: Params, scale: float = 0.02, seed: int = 5) -> Params:

@@ -16,7 +16,7 @@ from harness.execution.scoring import reference
 from harness.meta import learners
 from harness.meta.adapters.base import Shot
 from harness.meta.adapters.gradient import GradientAdapter
-from harness.meta.learners.maml import MetaBatch
+from harness.meta.learners.maml import MAMLData
 from harness.meta.meta_episode import MetaEpisodePlan, MetaEpisodeRunner
 from harness.meta.rollouts.batch import Batch
 from harness.meta.rollouts.episode_loop import Clock
@@ -52,7 +52,9 @@ def played(setup, tasks):
     """One adapting meta-episode on the training tasks ``tasks``, as maml collects it."""
     snapshot = learners.build(setup).init().snapshot()
     runner = MetaEpisodeRunner(setup.dist, setup.scoring_adapter(), setup.estimator(snapshot))
-    plan = MetaEpisodePlan.for_training(setup.cell.seed, 0, tasks, 1, 3)
+    plan = MetaEpisodePlan.for_training(
+        seed=setup.cell.seed, iteration=0, seed_keys=tasks, shots=1, episodes=3
+    )
     return runner.run(setup.tasks("train", tasks), setup.actor(snapshot), plan, Clock())
 
 
@@ -122,12 +124,12 @@ def test_the_meta_gradient_is_that_of_the_adapted_objective():
     support, support_old = random_batch(policy, repeat(params, 2), draw)
     adapted = GradientAdapter(0.1).adapt(policy, params, Shot(support))
     query, query_old = random_batch(policy, adapted, draw)
-    data = MetaBatch((support,), query, (support_old,), query_old)
+    data = MAMLData((support,), query, (support_old,), query_old)
     objective = make_objective(policy, outer="trpo", inner_kl=0.7)
 
     def total(at) -> torch.Tensor:
         terms = objective.terms(at, data, create_graph=True)
-        return (terms.surrogate + 0.7 * terms.inner_kl + terms.outer_kl).sum()
+        return (terms.query_loss + 0.7 * terms.inner_kl + terms.outer_kl).sum()
 
     start = {k: v + 0.05 * direction[k] for k, v in clone(params).items()}  # where no KL is 0
     leaves = clone(start, requires_grad=True)

@@ -24,7 +24,9 @@ from tests.harness.meta.meta_cases import (
 
 def total(terms: Terms) -> torch.Tensor:
     """Everything at once, weighted so that no term hides behind another."""
-    weighted = terms.surrogate + 0.3 * terms.value + 0.5 * terms.inner_kl + 0.7 * terms.outer_kl
+    weighted = (
+        terms.query_loss + 0.3 * terms.value_loss + 0.5 * terms.inner_kl + 0.7 * terms.outer_kl
+    )
     return weighted.sum()
 
 
@@ -67,11 +69,13 @@ def test_every_term_takes_part():
     terms = make_objective(policy, baseline="value").terms(
         clone(moved(start), requires_grad=True), data, create_graph=True
     )
-    for term in (terms.surrogate, terms.value, terms.inner_kl, terms.outer_kl):
+    for term in (terms.query_loss, terms.value_loss, terms.inner_kl, terms.outer_kl):
         assert term.shape == (N,)
         assert (term.detach().abs() > 1e-6).all()
     linear = make_objective(policy, baseline="linear")
-    assert not linear.terms(clone(start, requires_grad=True), data, create_graph=True).value.any()
+    assert not linear.terms(
+        clone(start, requires_grad=True), data, create_graph=True
+    ).value_loss.any()
 
 
 def test_kl_is_zero_where_the_data_was_sampled_and_positive_off_it():
@@ -132,7 +136,7 @@ def stage_gradient(objective, stage: Params, data, index: int) -> Params:
     if index < len(data.support):
         part = kind(query=data.support[index], query_sampled=data.support_sampled[index], **none)
         terms = objective.terms(leaves, part, create_graph=True)
-        loss = (0.3 * terms.value + 0.5 * terms.outer_kl).sum()
+        loss = (0.3 * terms.value_loss + 0.5 * terms.outer_kl).sum()
     else:
         part = kind(query=data.query, query_sampled=data.query_sampled, **none)
         loss = total(objective.terms(leaves, part, create_graph=True))
@@ -167,10 +171,10 @@ def test_tasks_do_not_mix():
     start = make_params(policy)
     data = collected(policy, start, 1)
     objective = make_objective(policy)
-    before = objective.terms(clone(start, requires_grad=True), data, create_graph=False).surrogate
+    before = objective.terms(clone(start, requires_grad=True), data, create_graph=False).query_loss
     data.support[0].advantages[1] *= -2
     data.query.actions[1] += 1
-    after = objective.terms(clone(start, requires_grad=True), data, create_graph=False).surrogate
+    after = objective.terms(clone(start, requires_grad=True), data, create_graph=False).query_loss
     assert after[0].item() == pytest.approx(before[0].item(), abs=1e-13)
     assert abs(after[1] - before[1]) > 1e-4
 

@@ -187,7 +187,7 @@ def test_the_learning_rate_falls_linearly_with_the_budget(budget):
 
 
 def test_a_sequence_longer_than_an_iteration_is_refused():
-    assert RL2Settings(episodes_in_context=5, episodes_per_iteration=5).episodes_in_sequence == 5
+    assert RL2Settings(episodes_in_context=5, episodes_per_iteration=5).episodes_in_context == 5
     with pytest.raises(ValueError, match=r"episodes_in_context.*6.*5"):
         RL2Settings(episodes_in_context=6, episodes_per_iteration=5)
 

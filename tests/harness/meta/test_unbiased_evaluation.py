@@ -19,7 +19,7 @@ SIGMAS = 4
 
 
 @pytest.fixture(scope="module")
-def scored(tmp_path_factory):
+def scored(tmp_path_factory, no_figures):
     """Every task scored by our evaluator, untrained: chance alone decides."""
     folder = tmp_path_factory.mktemp("lucky")
     with pytest.MonkeyPatch.context() as patch:

@@ -9,6 +9,7 @@ import pytest
 
 import harness.reporting.compare as module
 from harness.cli import compare as command
+from harness.cli import status
 from harness.errors import UsageError
 from harness.reporting.compare import compare
 from harness.reporting.rebuild import load_comparison
@@ -52,6 +53,16 @@ def another_run(path, learner="rl2", policy="gru", seeds=(0, 1, 2), **changes):
         folder.cell(cell.id).write_state(CellState(status="ok"))
         folder.cell(cell.id).write_records(rows)
     return path
+
+
+def test_a_run_is_found_by_its_name_below_results(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "results").mkdir()
+    make_run(tmp_path / "results/one")
+    assert compare(["one"]).frame.equals(compare([tmp_path / "results/one"]).frame)
+    assert status.main(["one"]) == 0
+    another_run(tmp_path / "one")  # a folder that exists wins
+    assert "rl2" in set(compare(["one"]).frame.learner)
 
 
 def test_rows_of_several_runs_stand_in_one_table_with_their_own_numbers(tmp_path):

@@ -28,11 +28,10 @@ READERS = {
 
 
 @pytest.fixture(autouse=True)
-def _here(tmp_path, monkeypatch):
+def _here(tmp_path, monkeypatch, no_figures):
     """A run at results/x, and beside it what is not its business."""
     make_run(tmp_path / "here/results/x")
     monkeypatch.chdir(tmp_path / "here")
-    monkeypatch.setattr("harness.reporting.rebuild.write_figures", lambda *_: None)
     (tmp_path / "outside").mkdir()
     (tmp_path / "outside/mine.txt").write_text("mine")
 

@@ -8,6 +8,7 @@ import pytest
 from harness.cli import tables as command
 from harness.config.schema import config_as_dict
 from harness.config.validation import config_from_dict
+from harness.errors import ExitCode
 from harness.reporting.rebuild import exit_code, load_tables
 from harness.reporting.render.formats import to_markdown
 from harness.reporting.store.manifest import Manifest, config_hash
@@ -15,6 +16,9 @@ from harness.reporting.store.manifest import Manifest, config_hash
 PUBLISHED = sorted(
     path.parent for path in (Path(__file__).parents[3] / "results/published").glob("*/run.json")
 )
+
+PLAYED = (ExitCode.COMPLETE, ExitCode.INTERRUPTED)
+"""No cell failed; some may be missing."""
 
 
 def test_there_are_published_runs():
@@ -24,7 +28,7 @@ def test_there_are_published_runs():
 @pytest.mark.parametrize("run", PUBLISHED, ids=lambda run: run.name)
 def test_published_tables_match_their_records(run):
     tables = load_tables(run)
-    assert exit_code(tables) == 0
+    assert exit_code(tables) in PLAYED
     assert (run / "table.md").read_text() == "\n".join(map(to_markdown, tables))
 
 
@@ -32,7 +36,7 @@ def test_published_tables_match_their_records(run):
 @pytest.mark.parametrize("run", PUBLISHED, ids=lambda run: run.name)
 def test_rebuilding_a_published_run_changes_no_file(run, tmp_path):
     copy = shutil.copytree(run, tmp_path / run.name)
-    assert command.main([str(copy)]) == 0
+    assert command.main([str(copy)]) in PLAYED
     before, after = (
         {
             path.relative_to(folder): path.read_bytes()

@@ -16,10 +16,7 @@ from tests.harness.reporting.synthetic_run import (
     records_of,
 )
 
-
-@pytest.fixture(autouse=True)
-def _no_figures(monkeypatch):
-    monkeypatch.setattr("harness.reporting.rebuild.write_figures", lambda *_: None)
+pytestmark = pytest.mark.usefixtures("no_figures")
 
 
 def test_settings_that_vary_name_the_rows_and_are_columns_of_the_csv(tmp_path):

@@ -1,6 +1,6 @@
 import pytest
 
-from harness.reporting.text import DASH, duration, printable, short_count
+from harness.reporting.text import DASH, duration, printable, short_count, span
 
 
 @pytest.mark.parametrize(
@@ -17,6 +17,7 @@ from harness.reporting.text import DASH, duration, printable, short_count
         (-1500, "-1.50k"),
         (None, DASH),
         (float("nan"), DASH),
+        (float("inf"), DASH),
     ],
 )
 def test_counts_have_three_digits(value, text):
@@ -29,6 +30,13 @@ def test_counts_have_three_digits(value, text):
 )
 def test_durations_have_one_unit(seconds, text):
     assert duration(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("counts", "text"), [([1, 1], "1 seed"), ([3.0], "3 seeds"), ([4, 1, 2], "1 to 4 seeds")]
+)
+def test_counts_that_differ_are_a_range(counts, text):
+    assert span(counts, "seed") == text
 
 
 def test_printable_text_is_one_line_without_control_characters():

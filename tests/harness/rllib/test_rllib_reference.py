@@ -76,9 +76,15 @@ def test_a_sequence_shows_the_inputs_of_our_policy(task_dist, learner):
     actor, estimator = setup.actor(state), setup.estimator(state)
     (job,) = CellRunner(setup, config, LocalBackend(config)).training_jobs(0)
     tasks = setup.tasks("train", job.task_indices)
-    last = ppo.settings.episodes_in_sequence - 1
+    last = ppo.settings.episodes_in_context - 1
     carrier = adapters.build("memory" if last else "none", inner_lr=0.1)
-    plan = MetaEpisodePlan.for_training(cell.seed, 0, job.seed_keys, last, ppo.envs_per_task)
+    plan = MetaEpisodePlan.for_training(
+        seed=cell.seed,
+        iteration=0,
+        seed_keys=job.seed_keys,
+        shots=last,
+        episodes=ppo.envs_per_task,
+    )
     runner = MetaEpisodeRunner(setup.dist, carrier, estimator)
     played = runner.run(tasks, actor, plan, Clock()).episodes
     blocks = (*played.support, played.query[last])

@@ -8,8 +8,8 @@ from policies.fused.node import as_node
 
 TASKS, STEPS, BATCH, HIDDEN = 2, 7, 3, 5
 SHAPES = {
-    gru.RECURRENCE: [(STEPS, BATCH, 15), (HIDDEN, 15), (1, HIDDEN), (BATCH, HIDDEN)],
-    lstm.RECURRENCE: [(STEPS, BATCH, 20), (HIDDEN, 20), (BATCH, HIDDEN), (BATCH, HIDDEN)],
+    gru.GRUCore.recurrence: [(STEPS, BATCH, 15), (HIDDEN, 15), (1, HIDDEN), (BATCH, HIDDEN)],
+    lstm.LSTMCore.recurrence: [(STEPS, BATCH, 20), (HIDDEN, 20), (BATCH, HIDDEN), (BATCH, HIDDEN)],
 }
 
 

@@ -28,9 +28,9 @@ class Actor:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def actors(_ray):
-    """Two actors that can be killed."""
+    """One actor to kill, and one to talk to."""
     actor_class = ray.remote(num_cpus=0)(Actor)
     pair = actor_class.remote(), actor_class.remote()
     yield pair
@@ -41,7 +41,7 @@ def actors(_ray):
 
 @pytest.mark.ray
 def test_values_and_the_calls_own_errors_come_through(actors):
-    actor, _ = actors
+    _, actor = actors
     assert calls.get([actor.echo.remote(1), actor.echo.remote(2)]) == [1, 2]
     with pytest.raises(FloatingPointError, match=r"^boom$"):
         calls.get(actor.fail.remote())

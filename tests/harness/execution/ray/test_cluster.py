@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -109,3 +110,24 @@ def test_a_lost_node_is_reported_and_changes_nothing(workplace):
     assert run.main([*SIZES, *sizes, "--name", "local", "--backend", "local"]) == 0
     assert_same(trained("x"), trained("local"))
     assert curves("x") == curves("local")
+
+
+def test_plug_in_files_reach_nodes_with_another_folder_and_home(workplace, tmp_path, monkeypatch):
+    place, home = Path.cwd(), tmp_path / "home"
+    shutil.copytree(ROOT / "examples/plugins", home / "mine")
+    shutil.copy(ROOT / "examples/plugins/reptile.py", place)
+    sizes = [
+        *("--task-dist", "point_goal", "--horizon", "8", "--test-tasks", "0", "1", "--epochs", "1"),
+        *("--policy", "~/mine/minlstm.py:build", "--learner", "reptile.py:REPTILE"),
+        *("--meta-batch-size", "4", "--episodes-per-task", "2", "--few-shot", "1"),
+    ]
+    monkeypatch.chdir("/")  # where the nodes' processes start
+    with cluster(nodes=1, cpus=2) as (started, _):
+        monkeypatch.chdir(place)
+        monkeypatch.setenv("HOME", str(home))
+        argv = [sys.executable, "-m", "harness.run", *sizes, "--name", "x", "--num-workers", "2"]
+        argv += ["--address", started.address, "--start-timeout", "600"]
+        done = subprocess.run(argv, env=environment(), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert run.main([*sizes, "--name", "local", "--backend", "local"]) == 0
+    assert_same(trained("x"), trained("local"))

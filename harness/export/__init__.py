@@ -1,0 +1,1 @@
+"""Trajectories of a run, made afterwards by playing its scored episodes again."""
