@@ -57,8 +57,7 @@ class Margin:
     @property
     def text(self) -> str:
         """The difference with its interval, or alone for one seed."""
-        interval = f" [{number(self.difference.low)}, {number(self.difference.high)}]"
-        return number(self.difference.point) + interval * (not math.isnan(self.difference.low))
+        return _shown(self.difference)
 
 
 def main() -> None:
@@ -73,6 +72,7 @@ def page() -> str:
     more = [name for name in EXTRA if (PUBLISHED / name).exists()]
     values = {
         "margins": _margin_table(names),
+        "gains": _gains_table(names),
         "tables": "\n".join(line for name in [*names, *more] for line in _sections(name)),
         "coverage": _coverage(),
         "hours": _hours(names),
@@ -105,11 +105,11 @@ def margins(table: Comparison) -> Iterator[Margin]:
             )
 
 
-def _by_seed(table: Comparison, policy: str, learner: str) -> np.ndarray:
-    """Return the mean over tasks of each seed without adaptation [S, 1]."""
+def _by_seed(table: Comparison, policy: str, learner: str, shots: int = 0) -> np.ndarray:
+    """Return the mean over tasks of each seed after some shots [S, 1]."""
     scores = table.seed_scores
     named = scores["learner"].str.partition(" ")[0] == learner  # settings may follow its name
-    own = scores[named & (scores["policy"] == policy) & (scores["shots"] == 0)]
+    own = scores[named & (scores["policy"] == policy) & (scores["shots"] == shots)]
     return own["return"].to_numpy(np.float64)[:, np.newaxis]
 
 
@@ -134,6 +134,26 @@ def _margin_table(names: Iterable[str]) -> str:
             )
     heads = "distribution|policy|zero action|multitask|oracle|margin|share|seeds|steps"
     return _markdown(heads, rows, left=2)
+
+
+def _gains_table(names: Iterable[str]) -> str:
+    """Return how far each meta-learned row is above the multitask row of the mlp."""
+    rows = []
+    for name in names:
+        table = table_of(name)
+        last = table.shots[-1]
+        multitask, oracle = (_by_seed(table, "mlp", each) for each in ("multitask", "oracle"))
+        for policy, learner in dict.fromkeys(
+            zip(table.seed_scores["policy"], table.seed_scores["learner"], strict=True)
+        ):
+            scores = _by_seed(table, policy, learner, last)
+            if learner not in ("rl2", "maml") or not (len(multitask) and len(oracle)):
+                continue
+            gain = estimate_difference(scores, multitask, paired=False)
+            share = gain.point / (oracle.mean() - multitask.mean())
+            row = (f"{policy} / {learner}", _shown(gain), f"{share:.0%}", len(scores))
+            rows.append((f"`{name}`", *row))
+    return _markdown("distribution|row|above multitask|of the margin|seeds", rows, left=2)
 
 
 def _sections(name: str) -> Iterator[str]:
