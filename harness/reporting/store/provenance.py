@@ -52,7 +52,9 @@ def machine() -> dict[str, Any]:
 def elsewhere(cpu: object, packages: Mapping[str, str]) -> str:
     """Return how this machine differs from the one described; an empty text if it does not."""
     here = machine()
-    found = [f"processor {cpu}, here {here['cpu']}"] if cpu != here["cpu"] else []
+    # Policies published before 2026-11-29 have the name of the processor alone.
+    same = cpu == here["cpu"] or here["cpu"].startswith(f"{cpu}, family ")
+    found = [] if same else [f"processor {cpu}, here {here['cpu']}"]
     for name in NUMERIC:
         then, now = packages.get(name), here["packages"][name]
         if then is not None and then != now:
@@ -95,9 +97,16 @@ def _cores() -> int:
 
 
 def _cpu_model() -> str:
+    """Return the name of the processor with its family and model, since some names say too little.
+
+    ``AMD EPYC`` alone may be any generation, and they round matrix products differently.
+    """
     listing = Path("/proc/cpuinfo")
     if listing.is_file():
-        for line in listing.read_text(errors="replace").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
+        lines = listing.read_text(errors="replace").partition("\n\n")[0].splitlines()
+        found = {
+            name.strip(): value.strip() for name, _, value in (x.partition(":") for x in lines)
+        }
+        if {"model name", "cpu family", "model"} <= found.keys():
+            return f"{found['model name']}, family {found['cpu family']} model {found['model']}"
     return platform.processor() or platform.machine()
