@@ -26,7 +26,7 @@ from task_distributions import Task
 ROOT = Path(__file__).parents[1]
 FILM = ROOT / "docs/images/adaptation.mp4"
 CELLS = ROOT / "results/published"
-POINT = CELLS / "point-goal/cells/point_goal.gru.maml.s0/policy.safetensors"
+POINT = CELLS / "point_goal/cells/point_goal.gru.maml.s0/policy.safetensors"
 CHEETAH = CELLS / "halfcheetah-vel/cells/halfcheetah-vel.gru.rl2.s10/policy.safetensors"
 TASK, SHOTS, EPISODES_PER_SHOT = 4, (0, 1, 10), 10
 SPEEDS = (0.5, 1.5, 2.8)

@@ -72,7 +72,7 @@ def test_the_page_on_learners_quotes_the_published_scores_of_each_seed(policy, l
 
 
 def test_the_page_on_learners_quotes_the_published_scores_on_point_goal():
-    text = (ROOT / "results/published/point-goal/table.md").read_text(encoding="utf-8")
+    text = (ROOT / "results/published/point_goal/table.md").read_text(encoding="utf-8")
     table = rows(text, "policy / learner")
 
     def score(policy: str, learner: str, shots: str) -> float:

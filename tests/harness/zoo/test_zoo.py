@@ -214,10 +214,6 @@ def test_a_copied_part_of_a_zoo_is_a_zoo(zoo, tmp_path, capsys):
 # --- what this repository publishes --------------------------------------------------------------
 
 REMEDY = "make the index again: python -m harness.zoo index"
-OLDER = ("point-goal",)
-"""Runs from before gru and lstm were compiled loops: their returns agree within rounding."""
-
-
 def test_the_index_lists_the_published_policies():
     published = {
         path.relative_to(CLONE).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
@@ -252,8 +248,4 @@ def test_a_published_policy_scores_as_published(name, tmp_path):
     pair = [
         frame.set_index(key)["return_"] for frame in (own, again.query("learner != 'reference'"))
     ]
-    if entry.run in OLDER:
-        means = [returns.groupby("shots").mean() for returns in pair]
-        assert means[1].to_numpy() == pytest.approx(means[0].to_numpy(), rel=0.05)
-    else:
-        assert pair[1].sort_index().equals(pair[0].sort_index())
+    assert pair[1].sort_index().equals(pair[0].sort_index())
