@@ -214,6 +214,8 @@ def test_a_copied_part_of_a_zoo_is_a_zoo(zoo, tmp_path, capsys):
 # --- what this repository publishes --------------------------------------------------------------
 
 REMEDY = "make the index again: python -m harness.zoo index"
+
+
 def test_the_index_lists_the_published_policies():
     published = {
         path.relative_to(CLONE).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
