@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
-import hashlib
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -21,6 +20,7 @@ import task_distributions
 from harness import agents
 from harness.errors import HarnessError, UsageError
 from harness.meta import adapters, learners
+from harness.reporting.store.checksums import sha256_of
 from harness.reporting.store.manifest import PLUGINS_DIR
 from metarl_plugins import Origin, PluginError, Registry
 
@@ -86,8 +86,7 @@ def _sha256(path: Path) -> str:
 
 @functools.lru_cache(maxsize=64)
 def _digest(path: Path, _changed: int, _size: int) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return sha256_of(path)
 
 
 @contextlib.contextmanager

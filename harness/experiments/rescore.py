@@ -10,8 +10,6 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
-from harness import seeding
-from harness.agents import AgentSource
 from harness.config.distributions import open_distribution
 from harness.config.schema import RunConfig
 from harness.config.validation import config_from_dict
@@ -22,7 +20,9 @@ from harness.execution.cell_setup import build_setup
 from harness.execution.jobs import Job, evaluation_episodes
 from harness.execution.learner_host import LearnerHost
 from harness.execution.local import LocalBackend
+from harness.experiments.trial import agent_source
 from harness.meta.learners.base import RequestKind
+from harness.meta.meta_episode import SeedStream
 from harness.meta.rollouts.episode_loop import Clock
 from harness.reporting.store.manifest import CELLS_DIR, CellInfo, Manifest
 from harness.reporting.store.records import CellFolder
@@ -86,8 +86,7 @@ class CellReplay:
 
     @classmethod
     def _of_agent(cls, info: CellInfo, config: RunConfig, records: pd.DataFrame) -> CellReplay:
-        (part,) = config.agent.values()
-        source = AgentSource(part.kind, part.settings)
+        source = agent_source(config)
         dist = open_distribution(config.task_dist, config.env)
 
         def play(job: Job) -> MetaEpisodes:
@@ -134,13 +133,13 @@ class CellReplay:
 
     def query_seeds(self, split: str, task: int, episodes: int) -> list[int]:
         """Return the seeds that the environment was reset with for a task's query episodes."""
-        phase = f"evaluate/{split}/query"
-        return seeding.episode_seeds(self.info.seed, phase, 0, task, count=episodes)
+        phase = f"evaluate/{split}"
+        return SeedStream.of_query(self.info.seed, phase, (task,), episodes).episode_seeds()
 
     def support_seeds(self, split: str, task: int, shot: int, episodes: int) -> list[int]:
         """Return the same for the support episodes of ``shot``, the first of which is 0."""
-        phase = f"evaluate/{split}/support"
-        return seeding.episode_seeds(self.info.seed, phase, 0, shot, task, count=episodes)
+        phase = f"evaluate/{split}"
+        return SeedStream.of_support(self.info.seed, phase, shot, (task,), episodes).episode_seeds()
 
 
 def _jobs(info: CellInfo, config: RunConfig, kind: RequestKind, episodes: int) -> tuple[Job, ...]:

@@ -44,7 +44,7 @@ DIVERGED = "diverged"
 """First word of the reason of a cell that has diverged."""
 
 
-def agent_source(config: RunConfig, factory: Callable[[], Any] | None) -> AgentSource:
+def agent_source(config: RunConfig, factory: Callable[[], Any] | None = None) -> AgentSource:
     """Return how the agent of a cell's configuration is made."""
     (part,) = config.agent.values()
     limits = TimeLimits(config.execution.act_timeout, config.execution.adapt_timeout)

@@ -49,6 +49,20 @@ class SeedStream:
         """Return the stream of the query episodes of ``phase``, such as ``evaluate/test``."""
         return cls(seed, f"{phase}/query", (iteration,), keys, episodes, sample)
 
+    @classmethod
+    def of_support(
+        cls,
+        seed: int,
+        phase: str,
+        shot: int,
+        keys: tuple[int, ...],
+        episodes: int,
+        *,
+        iteration: int = 0,
+    ) -> SeedStream:
+        """Return the stream of the support episodes of ``shot``, the first of which is 0."""
+        return cls(seed, f"{phase}/support", (iteration, shot), keys, episodes, sample=True)
+
     def episode_seeds(self) -> list[int]:
         """Return reset seeds for N·E environments."""
         return [
@@ -103,9 +117,14 @@ class MetaEpisodePlan:
 
     def support_seeds(self, shot: int) -> SeedStream:
         """Return the stream of the support episodes of ``shot``."""
-        path = (self.iteration, shot)
-        keys, phase = self.seed_keys, f"{self.phase}/support"
-        return SeedStream(self.seed, phase, path, keys, self.support_episodes, sample=True)
+        return SeedStream.of_support(
+            self.seed,
+            self.phase,
+            shot,
+            self.seed_keys,
+            self.support_episodes,
+            iteration=self.iteration,
+        )
 
     @property
     def query_seeds(self) -> SeedStream:

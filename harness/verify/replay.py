@@ -13,7 +13,7 @@ from dataclasses import asdict
 import numpy as np
 import pandas as pd
 
-from harness.agents import AgentError, AgentSource, TimeLimits
+from harness.agents import AgentError
 from harness.config.schema import RunConfig
 from harness.execution.backend import Work
 from harness.execution.cell import CellScorer
@@ -21,6 +21,7 @@ from harness.execution.jobs import Job, evaluation_episodes
 from harness.execution.learner_host import LearnerHost
 from harness.execution.local import LocalBackend
 from harness.execution.worker import JobError
+from harness.experiments.trial import agent_source
 from harness.meta.learners.base import DivergedError, Request, RequestKind
 from harness.reporting.store.provenance import git_revision
 from harness.reporting.store.schema import REWARDS
@@ -113,10 +114,7 @@ def _request(cell: OpenCell, config: RunConfig) -> tuple[Request, int]:
     if cell.reference:
         return Request(RequestKind.REFERENCE, None), config.evaluation.query_episodes
     if cell.kind == AGENT:
-        (part,) = config.agent.values()
-        limits = TimeLimits(config.execution.act_timeout, config.execution.adapt_timeout)
-        source = AgentSource(part.kind, part.settings, limits)
-        return Request(RequestKind.AGENT, source), config.envs_per_job
+        return Request(RequestKind.AGENT, agent_source(config)), config.envs_per_job
     host = LearnerHost(config)
     host.open(cell.info.cell, cell.model)
     return Request(RequestKind.EVALUATE, host.snapshot()), evaluation_episodes(config.evaluation)

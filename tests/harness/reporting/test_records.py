@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from harness.errors import ArtefactError, UsageError
-from harness.reporting.store import files, json_io, schema
+from harness.reporting.store import files, json_io, provenance, schema
 from harness.reporting.store.files import run_path, write_atomically
 from harness.reporting.store.manifest import CellState, Manifest, config_hash
 from harness.reporting.store.records import CellFolder, RunFolder, read_curves, read_records
@@ -370,3 +370,12 @@ def test_temporaries_are_named_so_that_readers_skip_them(tmp_path, monkeypatch):
     write_atomically(tmp_path / "a.parquet", b"x")
     # First fsync: the data, before any *.parquet exists; second: the folder, after the rename.
     assert seen == [tmp_path / "a.parquet"]
+
+
+def test_processors_are_told_apart_by_family_and_model(monkeypatch):
+    here = provenance.machine() | {"cpu": "AMD EPYC, family 25 model 17"}
+    monkeypatch.setattr(provenance, "machine", lambda: here)
+    assert not provenance.elsewhere("AMD EPYC, family 25 model 17", here["packages"])
+    assert not provenance.elsewhere("AMD EPYC", here["packages"])  # an older record
+    for other in ("AMD EPYC, family 25 model 1", "AMD", "", None):
+        assert "processor" in provenance.elsewhere(other, here["packages"])
