@@ -10,7 +10,9 @@ Letters: N tasks, B sequences per task, T time, L layers, H width, S state. The 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated, ClassVar, Literal, NamedTuple
 
 import numpy as np
@@ -21,17 +23,16 @@ from torch import Generator, Tensor
 from policies.actor_critic import factory
 from policies.base import Memory, Params
 from policies.functional import (
-    linear,
     linear_params,
     orthogonal,
     positive,
     project,
     projection_params,
-    reset,
     rms_norm,
 )
+from policies.fused import ssm as fused
 from policies.fused.compiled import arrays
-from policies.fused.ssm import step
+from policies.fused.node import Recurrence, Tensors, as_node
 from policies.fused.step import dense
 from policies.modules import FunctionalModule, PolicyBase, as_series, seeded_generator
 from policies.scan import Method
@@ -105,49 +106,75 @@ class SSMCore:
         self, params: Params, u: Tensor, first: Tensor, memory: Memory
     ) -> tuple[Tensor, Memory]:
         """Return features ``[N, T, B, H]`` and the last state of every layer."""
-        decays, gains = discretise(params["ssm.log_a"], params["ssm.log_dt"])
         u = project(params, "ssm.input", u)
-        if u.shape[1] == 1:
-            memory = reset(memory, first[:, 0])
-        last = []
-        for layer, x in enumerate(memory):
-            name = f"ssm.{layer}"
-            v = self._normalize(u)
-            flat = v.view(v.shape[0], -1, v.shape[-1])
-            pole = (decays[:, layer], gains[:, layer])
-            method = self.settings.scan_method
-            states, x = run_states(pole, params[f"{name}.B"], v, (first, x), method)
-            last.append(x)
-            y = torch.baddbmm(flat * params[f"{name}.D"], states, params[f"{name}.C"])
-            y = torch.nn.functional.gelu(y, approximate="tanh")
-            gate = torch.sigmoid(linear(params, f"{name}.gate", y)).view_as(u)
-            y = y.view_as(u)
-            u = torch.addcmul(u, y, gate) if self.settings.residual else y * gate
+        recurrence, last = self.recurrence, []
+        loops = self.settings.scan_method != "doubling"
+        run = partial(as_node, recurrence) if loops else recurrence.reference
+        for parts in self._layers(params, memory):
+            u, state = run(first, u, *parts)
+            last.append(state)
         return u, tuple(last)
 
     def act(
         self, params: Params, u: np.ndarray, first: np.ndarray, memory: Memory
     ) -> tuple[np.ndarray, Memory]:
         """Return features ``[M, B, H]`` of one step and the state of every layer."""
-        sizes = self.settings
-        poles = params["ssm.log_a"], params["ssm.log_dt"]
         if "ssm.input.weight" in params:
             u = dense(params, "ssm.input", u)
-        modes = sizes.norm == "layer", sizes.norm != "none", sizes.residual
-        last = []
-        for layer, x in enumerate(memory):
-            names = (f"ssm.{layer}.{part}" for part in ("B", "C", "D", "gate.weight", "gate.bias"))
-            weights = arrays(*(pole[:, layer] for pole in poles), *(params[name] for name in names))
-            u, state = step(u, first, arrays(x)[0], weights, modes)
+        modes, last = self._modes, []
+        for parts in self._layers(params, memory):
+            u, state = fused.step(modes, u, first, arrays(*parts))
             last.append(torch.from_numpy(state))
         return u, tuple(last)
 
-    def _normalize(self, u: Tensor) -> Tensor:
-        if self.settings.norm == "none":
-            return u.contiguous()
-        if self.settings.norm == "layer":
-            u = u - u.mean(dim=-1, keepdim=True)
-        return rms_norm(u)
+    def _layers(self, params: Params, memory: Memory) -> Iterator[Tensors]:
+        """Yield the arguments of ``layer`` from the state on, for every layer."""
+        poles = discretise(params["ssm.log_a"], params["ssm.log_dt"])
+        for layer, x in enumerate(memory):
+            names = (f"ssm.{layer}.{part}" for part in ("B", "C", "D", "gate.weight", "gate.bias"))
+            yield x, *(pole[:, layer] for pole in poles), *(params[name] for name in names)
+
+    @property
+    def recurrence(self) -> Recurrence:
+        """``layer`` with these settings, and its hand-written passes."""
+        modes = self._modes
+        reference = partial(layer, self.settings.scan_method, modes)
+        return Recurrence(reference, partial(fused.forward_fused, modes), partial(fused.vjp, modes))
+
+    @property
+    def _modes(self) -> fused.Modes:
+        norm = self.settings.norm
+        return fused.Modes(norm == "layer", norm != "none", self.settings.residual)
+
+
+def layer(
+    scan_method: Method,
+    modes: fused.Modes,
+    first: Tensor,
+    u: Tensor,
+    state: Tensor,
+    *weights: Tensor,
+) -> Tensors:
+    """Return the output of a layer at every step ``[N, T, B, H]`` and its last state ``[N, B, S]``.
+
+    Args:
+        scan_method: the algorithm, see ``policies.scan``.
+        modes: the variant of the layer.
+        first: ``[N, T, B]``; where set, the state counts as zero before that step.
+        u: ``[N, T, B, H]``.
+        state: before the first step, ``[N, B, S]``.
+        weights: decay and gain of ``discretise`` ``[N, 1, S]``, B ``[N, H, S]``, C ``[N, S, H]``,
+            D ``[N, 1, H]``, and the gate's weight ``[N, H, H]`` and bias ``[N, 1, H]``.
+    """
+    decay, gain, b, c, d, gate, bias = weights
+    v = u - u.mean(dim=-1, keepdim=True) if modes.center else u
+    v = rms_norm(v) if modes.normalize else v.contiguous()
+    states, last = run_states((decay, gain), b, v, (first, state), scan_method)
+    y = torch.baddbmm(v.flatten(1, 2) * d, states, c)
+    y = torch.nn.functional.gelu(y, approximate="tanh")
+    opened = torch.baddbmm(bias, y, gate).sigmoid().view_as(u)
+    y = y.view_as(u)
+    return torch.addcmul(u, y, opened) if modes.residual else y * opened, last
 
 
 build = factory("ssm", SSMCore, SSMSettings)

@@ -61,8 +61,7 @@ def run_states(
         pole: decay and input gain of ``discretise``, each ``[N, 1, S]``.
         b: ``B``, ``[N, H, S]``.
         v: inputs, ``[N, T, B, H]``, contiguous.
-        start: resets ``[N, T, B]`` and the state before the first step, ``[N, B, S]``; if T = 1,
-            the caller has applied the reset already.
+        start: resets ``[N, T, B]`` and the state before the first step, ``[N, B, S]``.
         scan_method: the algorithm, see ``policies.scan``.
 
     Returns:
@@ -71,9 +70,6 @@ def run_states(
     decay, gain = pole
     first, x = start
     flat = v.view(v.shape[0], -1, v.shape[-1])
-    if v.shape[1] == 1:
-        states = torch.addcmul(torch.bmm(flat, b) * gain, decay, x)
-        return states, states
     inputs = torch.bmm(flat, b * gain).view(*v.shape[:-1], -1)
     states = scan(decay.unsqueeze(1), inputs, first, x, scan_method)
     return states.view(*flat.shape[:-1], -1), states[:, -1].clone()

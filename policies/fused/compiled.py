@@ -34,14 +34,15 @@ DENOMINATOR = (1.0, 0.468020588, 2.62745172e-2, 3.46045039e-4, 8.82935467e-7)
 with a relative error of 4e-9."""
 
 
-def compiled(function: Callable[..., Any]) -> Any:
+def compiled(function: Callable[..., Any], fastmath: Any = False) -> Any:
     """Return ``function`` compiled; each process compiles its own where no cache can be written."""
     # Unwrapped: numba cannot compile a function wrapped by a run-time type checker.
     function = inspect.unwrap(function)
+    options = {"nogil": True, "error_model": "numpy", "fastmath": fastmath}
     try:
-        return njit(cache=True, nogil=True, error_model="numpy")(function)
+        return njit(cache=True, **options)(function)
     except RuntimeError:  # "no locator available": neither beside this file nor at home
-        return njit(nogil=True, error_model="numpy")(function)
+        return njit(**options)(function)
 
 
 def compiles(*parts: Tensor) -> bool:
@@ -99,3 +100,14 @@ def _sigmoid(x: Any) -> Any:
         return half + half * tanh(half * x)
 
     return inspect.unwrap(logistic)
+
+
+def _products(x: Any, y: Any) -> Any:
+    total = x.dtype.type(0)
+    for i in range(x.shape[0]):
+        total += x[i] * y[i]
+    return total
+
+
+dot = compiled(_products, fastmath={"reassoc", "nsz"})
+"""Inner product inside a compiled loop, summed in the order that vectorises."""

@@ -1,23 +1,32 @@
-"""The hand-written passes of the GRU and the LSTM equal their reference equations."""
+"""The hand-written passes of recurrent layers equal their reference equations."""
 
 import pytest
 import torch
 
-from policies import gru, lstm
+from policies import gru, lstm, ssm
 from policies.fused.node import as_node
 
-TASKS, STEPS, BATCH, HIDDEN = 2, 7, 3, 5
-SHAPES = {
-    gru.GRUCore.recurrence: [(STEPS, BATCH, 15), (HIDDEN, 15), (1, HIDDEN), (BATCH, HIDDEN)],
-    lstm.LSTMCore.recurrence: [(STEPS, BATCH, 20), (HIDDEN, 20), (BATCH, HIDDEN), (BATCH, HIDDEN)],
+TASKS, STEPS, BATCH, HIDDEN, STATE = 2, 7, 30, 5, 4
+"""More rows than the passes of the ssm take at once."""
+U, H = (STEPS, BATCH, HIDDEN), (BATCH, HIDDEN)
+POLE, IN, OUT, GATE = (1, STATE), (HIDDEN, STATE), (STATE, HIDDEN), (HIDDEN, HIDDEN)
+SPACE = [U, (BATCH, STATE), POLE, POLE, IN, OUT, (1, HIDDEN), GATE, (1, HIDDEN)]
+VARIANTS = {"ssm": {}, "ssm-layer-norm": {"norm": "layer"}, "ssm-plain": {"norm": "none"}}
+CASES = {
+    "gru": (gru.GRUCore.recurrence, [(STEPS, BATCH, 15), (HIDDEN, 15), (1, HIDDEN), H]),
+    "lstm": (lstm.LSTMCore.recurrence, [(STEPS, BATCH, 20), (HIDDEN, 20), H, H]),
 }
+for name, variant in VARIANTS.items():
+    settings = ssm.SSMSettings(residual=name != "ssm-plain", **variant)
+    CASES[name] = ssm.SSMCore(settings).recurrence, SPACE
 
 
-@pytest.mark.parametrize("recurrence", SHAPES, ids=["gru", "lstm"])
+@pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("resets", [0.0, 0.3, 1.0])
-def test_values_and_gradients_equal_the_reference(recurrence, resets):
+def test_values_and_gradients_equal_the_reference(case, resets):
+    recurrence, shapes = CASES[case]
     options = {"generator": torch.Generator().manual_seed(0), "dtype": torch.float64}
-    inputs = [torch.randn(TASKS, *shape, **options) for shape in SHAPES[recurrence]]
+    inputs = [torch.randn(TASKS, *shape, **options) for shape in shapes]
     first = torch.rand(TASKS, STEPS, BATCH, **options) < resets
     rows = []
     for function in (recurrence.reference, lambda *parts: as_node(recurrence, *parts)):
