@@ -19,15 +19,14 @@ from PIL import Image, ImageDraw, ImageFont
 
 from harness.app.clips import write_film
 from harness.app.drawing import frames
-from harness.execution.loaded_policy import LoadedPolicy, load_policy
+from harness.execution.loaded_policy import LoadedPolicy
 from harness.experiments.rescore import ScoredEpisode
+from harness.zoo.weights import load_pretrained
 from task_distributions import Task
 
 ROOT = Path(__file__).parents[1]
 FILM = ROOT / "docs/images/adaptation.mp4"
-CELLS = ROOT / "results/published"
-POINT = CELLS / "point_goal/cells/point_goal.gru.maml.s0/policy.safetensors"
-CHEETAH = CELLS / "halfcheetah-vel/cells/halfcheetah-vel.gru.rl2.s10/policy.safetensors"
+POINT, CHEETAH = "point_goal/gru/maml", "halfcheetah-vel/gru/rl2"
 TASK, SHOTS, EPISODES_PER_SHOT = 4, (0, 1, 10), 10
 SPEEDS = (0.5, 1.5, 2.8)
 """Speeds in m/s to which the targets of the filmed tasks are closest."""
@@ -48,7 +47,7 @@ def main() -> None:
 
 def _points() -> Iterator[Image.Image]:
     """Yield one task after each number of shots."""
-    policy = load_policy(POINT)
+    policy = load_pretrained(POINT)
     task = policy.dist.tasks("test")[TASK]
     policy.reset(task)
     episodes = [_query(policy, task, 0)]
@@ -63,7 +62,7 @@ def _points() -> Iterator[Image.Image]:
 
 def _cheetahs() -> Iterator[Image.Image]:
     """Yield an episode of each of several tasks."""
-    policy = load_policy(CHEETAH)
+    policy = load_pretrained(CHEETAH)
     tasks = policy.dist.tasks("test")
     near = [min(tasks, key=lambda t: abs(t.param("velocity") - v)) for v in SPEEDS]
     episodes = []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,23 +9,25 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
-from harness.config.distributions import open_distribution
 from harness.config.schema import RunConfig
 from harness.config.validation import config_from_dict
 from harness.errors import UsageError
 from harness.execution import scoring
+from harness.execution.backend import Work
 from harness.execution.cell import CellScorer
 from harness.execution.cell_setup import build_setup
 from harness.execution.jobs import Job, evaluation_episodes
 from harness.execution.learner_host import LearnerHost
 from harness.execution.local import LocalBackend
 from harness.experiments.trial import agent_source
-from harness.meta.learners.base import RequestKind
+from harness.meta.cell_setup import CellSetup
+from harness.meta.learners.base import Request, RequestKind
 from harness.meta.meta_episode import SeedStream
 from harness.meta.rollouts.episode_loop import Clock
+from harness.reporting.store.checksums import check_sum
 from harness.reporting.store.manifest import CELLS_DIR, CellInfo, Manifest
 from harness.reporting.store.records import CellFolder
-from harness.types import Episodes, MetaEpisodes
+from harness.types import AGENT, Episodes, EvalRecord, MetaEpisodes
 from task_distributions import Task, TaskDistribution
 
 QUERY_KEY = ["split", "task_index", "shots", "query_episode"]
@@ -39,64 +40,102 @@ class RescoreError(UsageError):
 
 @dataclass(frozen=True, slots=True)
 class CellReplay:
-    """A scored cell whose episodes can be played again, in the jobs they were first played in.
+    """A scored cell that can be played again, in the jobs it was first played in.
 
     Batch sizes change the last bits, so a job is the least that can be repeated.
     """
 
     info: CellInfo
-    dist: TaskDistribution
-    action_scale: float
-    """The environment received the ``actions`` of an episode times this."""
+    config: RunConfig
+    request: Request
+    """What scores the cell."""
     jobs: tuple[Job, ...]
     records: pd.DataFrame
     """A row per query episode, as in ``read_records``."""
-    play: Callable[[Job], MetaEpisodes]
-    """Plays the support and query episodes of a job."""
+    dist: TaskDistribution
+    setup: CellSetup | None
+    """None for agents and reference lines."""
 
     @classmethod
-    def of(cls, run: Path, key: str) -> CellReplay:
+    def of(
+        cls,
+        folder: CellFolder,
+        info: CellInfo,
+        config: RunConfig,
+        model: Path | None,
+        *,
+        reference: bool = False,
+    ) -> CellReplay:
+        """Open a cell.
+
+        Args:
+            folder: has its records.
+            info: from the manifest.
+            config: of the cell.
+            model: the policy that is scored; None for agents and reference lines.
+            reference: it is the reference lines of a table.
+
+        Raises:
+            ArtefactError: the records or the policy are malformed.
+        """
+        setup, evaluation = None, config.evaluation
+        if reference:
+            request, episodes = Request(RequestKind.REFERENCE, None), evaluation.query_episodes
+        elif config.agent:
+            request, episodes = (
+                Request(RequestKind.AGENT, agent_source(config)),
+                config.envs_per_job,
+            )
+        else:
+            setup, host = build_setup(info.cell, config), LearnerHost(config)
+            host.open(info.cell, model)
+            request = Request(RequestKind.EVALUATE, host.snapshot())
+            episodes = evaluation_episodes(evaluation)
+        scorer = CellScorer(info.cell, config, LocalBackend(config))
+        jobs = tuple(scorer.jobs(request.kind.value, episodes))
+        records = folder.read_records().to_pandas()
+        return cls(info, config, request, jobs, records, scorer.dist, setup)
+
+    @classmethod
+    def open(cls, run: Path, key: str) -> CellReplay:
         """Open the cell ``key`` of a run or published folder.
 
         Raises:
             RescoreError: there is no such cell, or its policy is not here.
             UsageError: there is no run.
-            ArtefactError: one of its files is malformed.
+            ArtefactError: one of its files is malformed, or was changed since it was published.
         """
         cells = Manifest.load(run).cells
         if key not in cells:
             raise RescoreError(f"{run} has no cell {key!r}; choose from: {', '.join(cells)}")
         info, folder = cells[key], CellFolder(run / CELLS_DIR / key)
-        config = config_from_dict(info.config)
-        records = folder.read_records().to_pandas()
-        if config.agent:
-            return cls._of_agent(info, config, records)
-        policy = Path(info.checkpoint) if info.checkpoint else folder.policy
-        if policy is None or not policy.is_file():
+        model = model_of(folder, info)
+        if model is None and info.learner != AGENT:
             raise RescoreError(f"{run}: the trained policy of {key} is not here")
-        setup, host = build_setup(info.cell, config), LearnerHost(config)
-        host.open(info.cell, policy)
-        snapshot = host.snapshot()
-        jobs = _jobs(info, config, RequestKind.EVALUATE, evaluation_episodes(config.evaluation))
+        if model is not None and model == folder.policy:
+            check_sum(run, model)
+        return cls.of(folder, info, config_from_dict(info.config), model)
 
-        def play(job: Job) -> MetaEpisodes:
-            return scoring.play(setup, config.evaluation, job, snapshot, Clock())
+    @property
+    def action_scale(self) -> float:
+        """The environment received the ``actions`` of an episode times this."""
+        return self.setup.settings.action_scale if self.setup else 1.0
 
-        return cls(info, setup.dist, setup.settings.action_scale, jobs, records, play)
+    def score(self, job: Job) -> list[EvalRecord]:
+        """Play a job; return its records."""
+        _, (rows,) = LocalBackend(self.config).run(Work(self.request, [job]))
+        return list(rows)
 
-    @classmethod
-    def _of_agent(cls, info: CellInfo, config: RunConfig, records: pd.DataFrame) -> CellReplay:
-        source = agent_source(config)
-        dist = open_distribution(config.task_dist, config.env)
-
-        def play(job: Job) -> MetaEpisodes:
-            (index,) = job.task_indices
-            task = dist.tasks(job.split)[index]
-            evaluation, seed = config.evaluation, job.cell.seed
-            return scoring.play_agent(dist, evaluation, task, seed, source, Clock()).episodes
-
-        jobs = _jobs(info, config, RequestKind.AGENT, config.envs_per_job)
-        return cls(info, dist, 1.0, jobs, records, play)
+    def play(self, job: Job) -> MetaEpisodes:
+        """Play the support and query episodes of a job of a policy or an agent."""
+        evaluation, payload = self.config.evaluation, self.request.payload
+        if self.setup is not None:
+            return scoring.play(self.setup, evaluation, job, payload, Clock())
+        (index,) = job.task_indices
+        task = self.dist.tasks(job.split)[index]
+        return scoring.play_agent(
+            self.dist, evaluation, task, self.info.seed, payload, Clock()
+        ).episodes
 
     def returns(self, job: Job, episodes: MetaEpisodes) -> pd.DataFrame:
         """Return a row per query episode of a job with its return as ``played`` and ``recorded``.
@@ -142,9 +181,10 @@ class CellReplay:
         return SeedStream.of_support(self.info.seed, phase, shot, (task,), episodes).episode_seeds()
 
 
-def _jobs(info: CellInfo, config: RunConfig, kind: RequestKind, episodes: int) -> tuple[Job, ...]:
-    scorer = CellScorer(info.cell, config, LocalBackend(config))
-    return tuple(scorer.jobs(kind.value, episodes))
+def model_of(folder: CellFolder, info: CellInfo) -> Path | None:
+    """Return the policy that a cell scored: the folder's copy, or else the original."""
+    original = Path(info.checkpoint)
+    return folder.policy or (original if info.checkpoint and original.is_file() else None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +217,7 @@ def rescore(run: Path, task_index: int) -> list[ScoredEpisode]:
     if "checkpoint" not in manifest.given or len(manifest.cells) != 1:
         raise RescoreError(f"{run} is not the scoring of one checkpoint: run evaluate first")
     (key,) = manifest.cells
-    cell = CellReplay.of(run, key)
+    cell = CellReplay.open(run, key)
     holding = [job for job in cell.jobs if job.split == "test" and task_index in job.task_indices]
     if not holding:
         raise RescoreError(f"{run} did not score test task {task_index}: choose another")

@@ -15,7 +15,7 @@ from jaxtyping import Float
 
 from harness.errors import UsageError
 from harness.execution.jobs import Job
-from harness.experiments.rescore import CellReplay, RescoreError
+from harness.experiments.rescore import CellReplay, RescoreError, model_of
 from harness.reporting.store.manifest import CELLS_DIR, Manifest
 from harness.reporting.store.provenance import elsewhere
 from harness.reporting.store.records import CellFolder
@@ -70,8 +70,8 @@ class Export:
 
     def _playable(self, key: str) -> bool:
         info = self.manifest.cells[key]
-        here = CellFolder(self.run / CELLS_DIR / key).policy is not None
-        return here or info.learner == AGENT or bool(info.checkpoint)
+        folder = CellFolder(self.run / CELLS_DIR / key)
+        return info.learner == AGENT or model_of(folder, info) is not None
 
     @property
     def task_dists(self) -> tuple[str, ...]:
@@ -89,7 +89,7 @@ class Export:
         """
         for key in self.cells:
             on_cell(key)
-            cell = CellReplay.of(self.run, key)
+            cell = CellReplay.open(self.run, key)
             scored = 0
             for job in cell.jobs:
                 played = cell.play(job)

@@ -16,6 +16,7 @@ from harness.config.schema import RunConfig
 from harness.config.validation import config_from_dict
 from harness.errors import ArtefactError, UsageError
 from harness.experiments.publishing import model_copy, models_of
+from harness.experiments.rescore import model_of
 from harness.reporting.store.checksums import sha256_of
 from harness.reporting.store.json_io import brief
 from harness.reporting.store.manifest import CELLS_DIR, PLUGINS_DIR, RUN_FILE, CellInfo, Manifest
@@ -128,9 +129,7 @@ def _open(folder: Path, key: str, info: CellInfo, reference: bool, *, run_code: 
         for name, path in [(n, models[v]) for n, v in part.items() if v in models]:
             part[name] = str(path) if path else None
     config, obstacle, wrong = _configuration(values, run_code=run_code)
-    model = cell.policy
-    if model is None and info.checkpoint and Path(info.checkpoint).is_file():
-        model = Path(info.checkpoint)
+    model = model_of(cell, info)
     if not obstacle and not reference:
         obstacle = _obstacle(info, models, model)
     return OpenCell(key, info, cell, config, model, obstacle, wrong, reference)

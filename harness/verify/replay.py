@@ -14,18 +14,11 @@ import numpy as np
 import pandas as pd
 
 from harness.agents import AgentError
-from harness.config.schema import RunConfig
-from harness.execution.backend import Work
-from harness.execution.cell import CellScorer
-from harness.execution.jobs import Job, evaluation_episodes
-from harness.execution.learner_host import LearnerHost
-from harness.execution.local import LocalBackend
 from harness.execution.worker import JobError
-from harness.experiments.trial import agent_source
-from harness.meta.learners.base import DivergedError, Request, RequestKind
+from harness.experiments.rescore import CellReplay
+from harness.meta.learners.base import DivergedError
 from harness.reporting.store.provenance import git_revision
 from harness.reporting.store.schema import REWARDS
-from harness.types import AGENT, EvalRecord
 from harness.verify.findings import Findings, Replay
 from harness.verify.opening import OpenCell
 from metarl_plugins import PluginError
@@ -54,11 +47,16 @@ def replay(
     """
     assert cell.config is not None
     try:
-        job, rows = _play(cell, cell.config, rng)
+        again = CellReplay.of(
+            cell.folder, cell.info, cell.config, cell.model, reference=cell.reference
+        )
+        tasks = [job for job in again.jobs for _ in job.task_indices]
+        job = tasks[int(rng.integers(len(tasks)))]
+        rows = again.score(job)
     except (AgentError, DivergedError, JobError, PluginError) as error:
         found.wrong.append(f"its replay failed: {error}")
         return None
-    recorded = cell.folder.read_records().to_pandas()
+    recorded = again.records
     mine = recorded["split"].eq(job.split) & recorded["task_index"].isin(job.task_indices)
     recorded, played = _aligned(recorded[mine]), _aligned(pd.DataFrame(map(asdict, rows)))
     what = f"{len(played)} records of {len(job.task_indices)} {job.split} tasks"
@@ -95,29 +93,6 @@ def _revisions(cell: OpenCell) -> str:
     if not then or (git and git[0] == then):
         return ""
     return f"; recorded by revision {then[:12]}, replayed by {git[0][:12] if git else 'another'}"
-
-
-def _play(
-    cell: OpenCell, config: RunConfig, rng: np.random.Generator
-) -> tuple[Job, list[EvalRecord]]:
-    request, episodes = _request(cell, config)
-    backend = LocalBackend(config)
-    jobs = CellScorer(cell.info.cell, config, backend).jobs(request.kind.value, episodes)
-    tasks = [job for job in jobs for _ in job.task_indices]
-    job = tasks[int(rng.integers(len(tasks)))]
-    _, (rows,) = backend.run(Work(request, [job]))
-    return job, rows
-
-
-def _request(cell: OpenCell, config: RunConfig) -> tuple[Request, int]:
-    """Return what scores the cell, and the environments that one task needs."""
-    if cell.reference:
-        return Request(RequestKind.REFERENCE, None), config.evaluation.query_episodes
-    if cell.kind == AGENT:
-        return Request(RequestKind.AGENT, agent_source(config)), config.envs_per_job
-    host = LearnerHost(config)
-    host.open(cell.info.cell, cell.model)
-    return Request(RequestKind.EVALUATE, host.snapshot()), evaluation_episodes(config.evaluation)
 
 
 def _aligned(records: pd.DataFrame) -> pd.DataFrame:

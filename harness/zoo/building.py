@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -106,11 +107,16 @@ def _weights(
                     seed=cell.seed,
                     file=path.relative_to(run.parent).as_posix(),
                     sha256=sha256_of(path),
+                    git_blob=_git_blob(path.read_bytes()),
                     num_bytes=path.stat().st_size,
                     returns=own,
                 )
             )
     return tuple(found)
+
+
+def _git_blob(content: bytes) -> str:
+    return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
 
 
 def _scores(estimates: Mapping[int, Estimate]) -> tuple[Score, ...]:

@@ -48,6 +48,8 @@ class Weights(Strict):
     file: Annotated[str, AfterValidator(_below)]
     """Path below the zoo."""
     sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+    git_blob: Annotated[str, Field(pattern="^[0-9a-f]{40}$")]
+    """Name of the content in git, which downloads go by: it stays when a path gets other bytes."""
     num_bytes: Annotated[int, Field(gt=0)]
     returns: dict[str, float | None]
     """Number of shots -> mean return of this seed."""

@@ -25,8 +25,8 @@ PACKAGED = Path(__file__).with_name(INDEX_FILE)
 """Index of the policies published with this version."""
 CLONE = Path(__file__).parents[2] / "results/published"
 """Their weights, in a clone of the repository."""
-ADDRESS = "https://raw.githubusercontent.com/metarl-harness/metarl-harness/main/results/published"
-"""The same, for an installed package."""
+BLOBS = "https://api.github.com/repos/metarl-harness/metarl-harness/git/blobs"
+"""The same for an installed package, by content: what is published later changes nothing there."""
 HUB = "hf://"
 """Begins the address of a repository at Hugging Face: ``hf://OWNER/NAME``."""
 INSTALL_HUB = "for Hugging Face, pip install 'metarl-harness[hub]'"
@@ -56,7 +56,7 @@ class Zoo:
         """
         given = address or os.environ.get(VARIABLE) or None
         if given is None:
-            return cls(Index.read(PACKAGED), str(CLONE) if CLONE.is_dir() else ADDRESS)
+            return cls(Index.read(PACKAGED), str(CLONE) if CLONE.is_dir() else BLOBS)
         place = str(given).rstrip("/")
         content = _read(place, INDEX_FILE, MAX_BYTES)
         return cls(Index.parse(content, f"{place}/{INDEX_FILE}"), place)
@@ -74,10 +74,11 @@ class Zoo:
             path = _cache() / f"{weights.sha256}.safetensors"
             if path.is_file() and _digest(path.read_bytes()) == weights.sha256:
                 return path
-        content = _read(self.place, weights.file, weights.num_bytes)
+        file = weights.git_blob if self.place == BLOBS else weights.file
+        content = _read(self.place, file, weights.num_bytes)
         if _digest(content) != weights.sha256:
             raise ArtefactError(
-                f"{self.place}/{weights.file} was changed: its sha256 is not {weights.sha256}, "
+                f"{self.place}/{file} was changed: its sha256 is not {weights.sha256}, "
                 "which the index of the zoo has"
             )
         if "://" in self.place:
@@ -139,7 +140,9 @@ def _read(place: str, file: str, limit: int) -> bytes:
     address = f"{place}/{file}"
     try:
         if address.startswith(("http://", "https://")):  # fsspec needs aiohttp for these
-            with urllib.request.urlopen(address, timeout=TIMEOUT) as answer:
+            headers = {"Accept": "application/vnd.github.raw"} if place == BLOBS else {}
+            request = urllib.request.Request(address, headers=headers)
+            with urllib.request.urlopen(request, timeout=TIMEOUT) as answer:
                 return bytes(answer.read(limit + 1))
         if place.startswith(HUB):
             from huggingface_hub import hf_hub_download

@@ -93,14 +93,14 @@ def estimate_difference(
         second: scores by seed and task, of the same seeds if ``paired``.
         paired: take differences seed by seed, with Student's interval; else Welch's interval.
     """
-    from scipy import stats
-
     if paired:
         return estimate(first - second)
     x, y = seed_means(first), seed_means(second)
     point = float(x.mean() - y.mean())
     if math.isnan(point) or min(len(x), len(y)) < 2 or not (np.ptp(x) or np.ptp(y)):
         return Estimate(point)
+    from scipy import stats
+
     interval = stats.ttest_ind(x, y, equal_var=False).confidence_interval(CONFIDENCE)
     return Estimate(point, float(interval.low), float(interval.high))
 

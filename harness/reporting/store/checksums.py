@@ -61,6 +61,30 @@ def changed_files(folder: Path) -> list[str] | None:
     Raises:
         ArtefactError: the file has another format.
     """
+    listed = _listed(folder)
+    if listed is None:
+        return None
+    found = checksums(folder)
+    return [
+        *(f"{name} is missing" for name in listed.keys() - found.keys()),
+        *(f"{name} was added" for name in found.keys() - listed.keys()),
+        *(f"{n} was changed" for n in listed.keys() & found.keys() if listed[n] != found[n]),
+    ]
+
+
+def check_sum(folder: Path, file: Path) -> None:
+    """Check one file of ``folder`` if ``SHA256SUMS`` is there.
+
+    Raises:
+        ArtefactError: the file is another one, or ``SHA256SUMS`` has another format.
+    """
+    listed = _listed(folder)
+    if listed is not None and listed.get(file.relative_to(folder).as_posix()) != sha256_of(file):
+        raise ArtefactError(f"{file} is not the file that {folder / SUMS_FILE} lists")
+
+
+def _listed(folder: Path) -> dict[str, str] | None:
+    """Return the sha256 of every file in ``SHA256SUMS``; None if there is no such file."""
     path = folder / SUMS_FILE
     if not path.is_file():
         return None
@@ -70,9 +94,4 @@ def changed_files(folder: Path) -> list[str] | None:
         if matched is None:
             raise ArtefactError(f"{path}: not a line of sha256sum: {line[:100]!r}")
         listed[matched[2]] = matched[1]
-    found = checksums(folder)
-    return [
-        *(f"{name} is missing" for name in listed.keys() - found.keys()),
-        *(f"{name} was added" for name in found.keys() - listed.keys()),
-        *(f"{n} was changed" for n in listed.keys() & found.keys() if listed[n] != found[n]),
-    ]
+    return listed

@@ -1,6 +1,7 @@
 """Trajectories of a run, made by playing it again: they are those behind its records."""
 
 import shutil
+from pathlib import Path
 
 import minari
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 import harness
 from harness.errors import ExitCode
 from harness.experiments import rescore
+from harness.experiments.publishing import publish
 from harness.export.__main__ import main
 from harness.reporting.store import provenance
 from harness.reporting.store.manifest import Manifest
@@ -141,6 +143,20 @@ def test_cells_without_a_policy_are_left_out(run, tmp_path, capsys):
         assert main([str(copy), "--parquet", str(path), *words]) == ExitCode.BAD_INPUT
 
 
+def test_the_copy_of_a_pretrained_policy_is_played(run, tmp_path):
+    """Whatever has become of the file that was scored."""
+    own = run / "cells/point_goal.gru.rl2.s4/policy.safetensors"
+    given = Path(shutil.copy(own, tmp_path / "given.safetensors"))
+    few = {"backend": "local", "tensorboard": False, "test_tasks": (1,), "query_episodes": 2}
+    scored = harness.evaluate(given, name="scored", storage=tmp_path, few_shot=1, **few)
+    folder = publish(scored.path, "again", tmp_path).path
+    shutil.copy(run / "cells/point_goal.gru.maml.s4/policy.safetensors", given)
+    assert main([str(folder), "--parquet", str(tmp_path / "a.parquet")]) == 0
+    (copy,) = folder.glob("cells/*/policy.safetensors")
+    copy.write_bytes(copy.read_bytes() + b"\0")
+    assert main([str(folder), "--parquet", str(tmp_path / "b.parquet")]) == ExitCode.REFUSED
+
+
 def test_agents_are_exported_too(tmp_path):
     few = SETTINGS | {"test_tasks": (1,), "few_shot": 1}
     harness.score("random", "point_goal", storage=tmp_path, name="agents", seed=2, **few)
@@ -155,7 +171,7 @@ def test_discrete_actions_are_indices(tmp_path):
     few = SETTINGS | {"test_tasks": (1,), "few_shot": 1}
     harness.score("random", "cartpole", storage=tmp_path, name="cart", seed=2, **few)
     (key,) = Manifest.load(tmp_path / "cart").cells
-    cell = rescore.CellReplay.of(tmp_path / "cart", key)
+    cell = rescore.CellReplay.open(tmp_path / "cart", key)
     assert cell.dist.spec.discrete
     assert main([str(tmp_path / "cart"), "--parquet", str(tmp_path / "cart.parquet")]) == 0
     rows = pd.read_parquet(tmp_path / "cart.parquet")

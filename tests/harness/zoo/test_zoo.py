@@ -4,6 +4,7 @@ import functools
 import hashlib
 import json
 import shutil
+import subprocess
 from http.server import SimpleHTTPRequestHandler
 from pathlib import Path
 
@@ -157,6 +158,32 @@ def test_weights_are_downloaded_once_and_checked(zoo, capsys):
         assert main(["list", "--zoo", address]) == ExitCode.BAD_INPUT
     with pytest.raises(SurroundingsError):
         Zoo.open(server.address)
+
+
+def test_an_installed_package_downloads_by_content(zoo, tmp_path, monkeypatch):
+    """So that a path that is published again gets the older package no other bytes."""
+    monkeypatch.delenv(weights.VARIABLE)
+    monkeypatch.setattr(weights, "PACKAGED", zoo / INDEX_FILE)
+    monkeypatch.setattr(weights, "CLONE", tmp_path / "absent")
+    listed = [each for e in Index.read(zoo / INDEX_FILE).entries.values() for each in e.weights]
+    paths = [str(zoo / each.file) for each in listed]
+    names = subprocess.run(["git", "hash-object", *paths], capture_output=True, text=True).stdout
+
+    class Blobs(SimpleHTTPRequestHandler):
+        def send_head(self):
+            if self.headers["Accept"] != "application/vnd.github.raw":
+                return self.send_error(415)
+            self.path = dict(zip(names.split(), [each.file for each in listed], strict=True))[
+                self.path.removeprefix("/")
+            ]
+            return super().send_head()
+
+    with serve(functools.partial(Blobs, directory=zoo)) as server:
+        monkeypatch.setattr(weights, "BLOBS", server.address)
+        for name in (MAML, f"{MAML}/s2"):
+            path = harness.load_pretrained(name).path
+            assert path.is_relative_to(tmp_path / "cache")
+            assert path.read_bytes() == file_of(zoo, name).read_bytes()
 
 
 def test_a_card_is_what_hugging_face_reads(zoo):
