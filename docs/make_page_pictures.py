@@ -1,4 +1,4 @@
-"""Photograph the page and the report: docs/images/{app_train,app_adapt,report}.png.
+"""Photograph the page and the report: docs/images/{app_train,app_adapt,app_results,report}.png.
 
     python docs/make_page_pictures.py
 
@@ -41,6 +41,7 @@ def main() -> None:
         window.goto(address)
         train(window)
         adapt(window)
+        results(window)
         browser.close()
 
 
@@ -95,6 +96,15 @@ def adapt(window: Page) -> None:
     window.locator("#films video").nth(1).wait_for()
     window.wait_for_timeout(3000)
     photograph(window, "app_adapt")
+
+
+def results(window: Page) -> None:
+    """Photograph the report that is shown first."""
+    window.get_by_role("tab", name="Results").click()
+    report = window.locator("#results").frame_locator("iframe").locator("body")
+    expect(report).to_contain_text("Return", timeout=MINUTE)
+    window.wait_for_timeout(3000)
+    photograph(window, "app_results")
 
 
 def choose(window: Page, name: str, text: str) -> None:

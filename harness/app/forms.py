@@ -24,6 +24,7 @@ from harness.execution.cell_setup import build_setup
 from harness.execution.checkpoint import read
 from harness.experiments.planning import checkpoint_cell
 from harness.reporting.store.files import run_path
+from harness.zoo.index import Entry
 from harness.zoo.weights import Zoo, checkpoint_path
 from task_distributions import Task
 
@@ -168,9 +169,14 @@ def checkpoints(storage: Path) -> list[Path]:
 
 @functools.cache
 def zoo() -> tuple[str, ...]:
-    """Return the names of the published policies, those that adapt first."""
+    """Return the names of the published policies, that which gains most by adapting first."""
+
+    def gain(entry: Entry) -> float:
+        before, *_, after = (score.mean for score in entry.returns)
+        return 0.0 if before is None or after is None else after - before
+
     entries = Zoo.open().index.entries.items()
-    ordered = sorted(entries, key=lambda item: item[1].adapter == "none")
+    ordered = sorted(entries, key=lambda item: -gain(item[1]))
     return tuple(f"{name}/s{part.seed}" for name, entry in ordered for part in entry.weights)
 
 

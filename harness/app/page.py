@@ -157,7 +157,13 @@ def _choice_fields() -> list[Any]:
             elem_id="learners",
             **typed,
         ),
-        gr.Radio(list(PRESETS), value="smoke", label="Preset (budget)", elem_id="preset"),
+        gr.Radio(
+            list(PRESETS),
+            value="smoke",
+            label="Preset (budget)",
+            info="smoke only shows that everything runs; quick is the least to compare by",
+            elem_id="preset",
+        ),
     ]
 
 

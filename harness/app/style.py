@@ -15,7 +15,8 @@ CSS = """
 .cells td:nth-child(2) {white-space: normal}
 .card h1 {font-size: 1.3rem}
 .card h2 {font-size: 1.05rem}
-.card table {font-size: 0.85rem}
+.card table {font-size: 0.85rem; display: block; overflow-x: auto}
+.card :is(th, td) {overflow-wrap: normal; word-break: normal}
 .card img {max-width: 100%; border-radius: 6px}
 .note {font-size: 0.9rem}
 .message {font-size: 0.9rem; color: #b3261e; overflow-wrap: anywhere}

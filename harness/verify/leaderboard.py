@@ -32,8 +32,8 @@ from harness.verify.verification import verify
 ROOTS = ("results/published", SUBMISSIONS)
 """Folders whose folders are listed."""
 HEADER = (
-    *("row", "division", "verified", *map(shot_label, SHOTS)),
-    *("seeds", "parameters", "train env steps", "from"),
+    *("row", "division", *map(shot_label, SHOTS)),
+    *("seeds", "parameters", "train env steps", "from", "verified"),
 )
 TableKey = tuple[str, str, int]
 """Heading of a table, the protocol of its distribution, and minus its number of test tasks."""
@@ -72,7 +72,7 @@ def leaderboard(repository: Path) -> str:
     parts = []
     for (name, protocol, tasks), rows in sorted(tables.items()):
         lines = [row for _, row in sorted(rows, key=lambda pair: pair[0])]
-        align = ["left"] * 3 + ["right"] * 6 + ["left"]
+        align = ["left"] * 2 + ["right"] * 6 + ["left"] * 2
         table = tabulate(lines, HEADER, tablefmt="pipe", colalign=align, disable_numparse=True)
         parts += [f"## {text(name)}", text(f"{protocol}. {-tasks} test tasks."), table]
     return "\n\n".join([*parts, "## Sources", "\n".join(map(_described, sources))])
@@ -128,10 +128,10 @@ def _cells(
     ]
     return [
         *(f"{text(policy)} {text(f'({detail}{note})')}", source.found.division),
-        _how(source, table, row),
         *(text(value.strip()) for value in scores),
         *(seeds, short_count(row["num_params"]), short_count(row["train_env_steps"])),
         f"[{text(source.path.name)}](#sources)",
+        _how(source, table, row),
     ]
 
 
