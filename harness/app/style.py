@@ -15,7 +15,7 @@ CSS = """
 .cells td:nth-child(2) {white-space: normal}
 .card h1 {font-size: 1.3rem}
 .card h2 {font-size: 1.05rem}
-.card table {font-size: 0.85rem; display: block; overflow-x: auto}
+.card table {font-size: 0.85rem; display: block; overflow-x: auto; border: 0 !important}
 .card :is(th, td) {overflow-wrap: normal; word-break: normal}
 .card img {max-width: 100%; border-radius: 6px}
 .note {font-size: 0.9rem}
