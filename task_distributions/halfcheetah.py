@@ -14,6 +14,7 @@ from task_distributions.locomotion.distributions import Locomotion
 from task_distributions.locomotion.envs import Family
 from task_distributions.locomotion.rewards import forward
 from task_distributions.locomotion.robots import HALFCHEETAH
+from task_distributions.recipes import for_ppo
 from task_distributions.task_lists import resolve_horizon
 
 __all__ = ["RECIPES", "HalfCheetahSettings", "halfcheetah"]
@@ -66,12 +67,12 @@ def _budget(env_steps: int, meta_batch_size: int, query_episodes: int) -> dict[s
 
 
 # One task and long episodes: PPO's usual discount, and few episodes per iteration.
-_PPO = {"gamma": 0.99, "episodes_per_iteration": 16, "bptt_steps": 100}
+_SIZE = {"episodes_per_iteration": 16, "tasks_per_iteration": 16, "minibatches": 8}
 RECIPES: dict[str, dict[str, Any]] = {
     "halfcheetah": {
         "components": {
             "maml": {"action_scale": 1.0},
-            **dict.fromkeys(("rl2", "multitask", "finetune", "scratch", "oracle"), _PPO),
+            **for_ppo(**_SIZE, gamma=0.99, bptt_steps=100),
         },
         "evaluation": {"zero_shot": True, "query_episodes": 10},
         "min_jobs": 2,

@@ -19,6 +19,7 @@ import numpy as np
 
 from task_distributions.base import BoolArray, EnvSpec, FloatArray, Positive, Task
 from task_distributions.numpy_dynamics import NumpyDynamics
+from task_distributions.recipes import for_ppo
 from task_distributions.task_lists import TaskLists, draw_tasks, resolve_horizon
 
 __all__ = ["RECIPES", "PointGoal", "PointGoalSettings", "point_goal", "point_goal_sparse"]
@@ -172,21 +173,22 @@ def _build(name: str, drawn: TaskLists, settings: PointGoalSettings, *, sparse: 
     )
 
 
-_PPO = ("multitask", "finetune", "scratch", "oracle")
-# Episodes are short: as many of them as elsewhere take an eighth of the steps.
+# Episodes are short: an iteration has more of them, and a budget fewer steps.
+_MANY = {"episodes_per_iteration": 100, "tasks_per_iteration": 50, "minibatches": 8}
 _PRESETS = {
     "smoke": {"train": {"env_steps": 8_000}},
     "quick": {"train": {"env_steps": 250_000}},
     "standard": {"train": {"env_steps": 6_000_000}},
     "paper": {"train": {"env_steps": 40_000_000}},
 }
+# Steps as wide as they may be, or random episodes never come near a goal.
+_WIDE = {"init_std": 1.5, "gamma": 0.99}
 RECIPES: dict[str, dict[str, Any]] = {
-    "point_goal": {"presets": _PRESETS},
-    # Steps as wide as they may be, or random episodes never come near a goal.
+    "point_goal": {"components": for_ppo(**_MANY), "presets": _PRESETS},
     "point_goal-sparse": {
         "presets": _PRESETS,
-        "components": {kind: {"init_std": 1.5, "gamma": 0.99} for kind in _PPO}
-        | {"rl2": {"init_std": 1.5, "gamma": 0.99, "episodes_in_context": 5}},
+        "components": for_ppo(**_MANY, **_WIDE)
+        | {"rl2": {**_MANY, **_WIDE, "episodes_in_context": 5}},
     },
 }
 """Settings that suit this distribution; see ``task_distributions.recipe``."""

@@ -12,13 +12,9 @@ from typing import Any
 Layer = dict[str, Any]
 
 
-_PPO = ("rl2", "multitask", "finetune", "scratch", "oracle")
-
-
 def _preset(
     env_steps: int,
     maml: tuple[int, int],
-    ppo: int,
     evaluation: tuple[int, int],
     seeds: int,
     eval_every: str = "auto",
@@ -28,7 +24,6 @@ def _preset(
     Args:
         env_steps: the training budget of a cell.
         maml: tasks per iteration, and episodes per task.
-        ppo: episodes per iteration of the learners trained by PPO.
         evaluation: episodes per shot, and query episodes.
         seeds: number of seeds.
         eval_every: when to score validation tasks.
@@ -36,10 +31,7 @@ def _preset(
     return {
         "train": {"env_steps": env_steps},
         "execution": {"eval_every": eval_every},
-        "components": {
-            "maml": {"meta_batch_size": maml[0], "episodes_per_task": maml[1]},
-            **{kind: {"episodes_per_iteration": ppo} for kind in _PPO},
-        },
+        "components": {"maml": {"meta_batch_size": maml[0], "episodes_per_task": maml[1]}},
         "evaluation": {
             "few_shot": [1, 5, 10],
             "episodes_per_shot": evaluation[0],
@@ -51,12 +43,12 @@ def _preset(
 
 PRESETS: dict[str, Layer] = {
     # Does everything run? Four policies on halfcheetah-vel in a minute or two on two cores.
-    "smoke": _preset(64_000, (10, 4), 80, (4, 2), 1, "never"),
+    "smoke": _preset(64_000, (10, 4), (4, 2), 1, "never"),
     # A first look on a laptop, one seed: learning shows, but supports no claim.
-    "quick": _preset(2_000_000, (20, 10), 100, (10, 5), 1),
+    "quick": _preset(2_000_000, (20, 10), (10, 5), 1),
     # An overnight comparison: beyond the onset of adaptation, three seeds for an interval.
-    "standard": _preset(48_000_000, (20, 20), 100, (20, 5), 3),
+    "standard": _preset(48_000_000, (20, 20), (20, 5), 3),
     # The published budgets: 40 tasks × 20 episodes, 1000 iterations (ProMP, arXiv 1810.06784).
-    "paper": _preset(320_000_000, (40, 20), 100, (20, 10), 5),
+    "paper": _preset(320_000_000, (40, 20), (20, 10), 5),
 }
 """Name -> layer of settings."""

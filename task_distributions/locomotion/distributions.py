@@ -33,6 +33,7 @@ from task_distributions.locomotion.rewards import (
     tracking,
 )
 from task_distributions.locomotion.robots import ANT, HALFCHEETAH, WALKER2D
+from task_distributions.recipes import for_ppo
 from task_distributions.task_lists import ListedTasks, TaskLists, draw_tasks, resolve_horizon
 
 __all__ = [
@@ -236,9 +237,7 @@ def ant_mass_1(settings: LocomotionSettings = LocomotionSettings()) -> Locomotio
 
 def ppo_recipe(init_std: float) -> dict[str, Any]:
     """Return the recipe of a robot that falls: little noise at first, and a long horizon."""
-    settings = {"init_std": init_std, "gamma": 0.99, "gae_lambda": 0.95}
-    learners = ("rl2", "multitask", "finetune", "scratch", "oracle")
-    return {"components": dict.fromkeys(learners, settings)}
+    return {"components": for_ppo(init_std=init_std, gamma=0.99, gae_lambda=0.95)}
 
 
 RECIPES: dict[str, dict[str, Any]] = {

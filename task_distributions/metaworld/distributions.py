@@ -14,6 +14,7 @@ import mujoco
 
 from task_distributions.base import EnvSpec, Positive, Task
 from task_distributions.metaworld.goals import SEED, installed_version, read_task_lists
+from task_distributions.recipes import for_ppo
 from task_distributions.task_lists import ListedTasks, resolve_horizon
 
 if TYPE_CHECKING:  # metaworld takes a second to import
@@ -119,13 +120,21 @@ def _budget(
     }
 
 
-# Actions are offsets of the hand, so the usual action scale of 0.1 for maml would be too small.
-_ACTIONS: dict[str, Any] = {"components": {"maml": {"action_scale": 1.0}}}
+def _components(tasks: int) -> dict[str, Any]:
+    """Return the learners' settings; an iteration of PPO has so many tasks, a few of each class."""
+    size = {"episodes_per_iteration": 2 * tasks, "tasks_per_iteration": tasks}
+    # Actions are offsets of the hand, so maml's usual action scale of 0.1 would be too small.
+    return {
+        "components": for_ppo(**size, minibatches=tasks // 6, gamma=0.99)
+        | {"maml": {"action_scale": 1.0}}
+    }
+
+
 _BOTH = ("test", "train")
 
 RECIPES: dict[str, dict[str, Any]] = {
     "metaworld-ml10": {
-        **_ACTIONS,
+        **_components(20),
         "presets": {
             "smoke": _budget(80_000, (10, 2), "quick", (2, 1), *_BOTH),
             "quick": _budget(2_000_000, (20, 4), "quick", (5, 3), *_BOTH),
@@ -135,7 +144,7 @@ RECIPES: dict[str, dict[str, Any]] = {
         },
     },
     "metaworld-ml45": {
-        **_ACTIONS,
+        **_components(45),
         "presets": {
             # Scoring 45 training classes takes most of the time; --splits test train adds them.
             "smoke": _budget(80_000, (10, 2), "quick", (2, 1), "test"),
