@@ -56,7 +56,7 @@ def test_second_order_meta_gradient_equals_finite_differences(name, outer, basel
     params = moved(start)
     gradient = gradient_of(objective, params, data)
     for seed in range(3):
-        direction, h = directions(params, seed), 2.5e-7
+        direction, h = directions(params, seed), 1e-7
         ends = [value_of(objective, along(params, direction, s), data) for s in (h, -h)]
         expected = (ends[0] - ends[1]) / (2 * h)
         assert dot(gradient, direction) == pytest.approx(expected, rel=1e-5, abs=1e-6)
