@@ -84,13 +84,13 @@ class PPOSettings:
     warm_up: bool = False
     """Play the first iteration twice, the first time only to measure the scale of observations and
     returns."""
-    episodes_per_iteration: PositiveInt = 24
+    episodes_per_iteration: PositiveInt = 50
     """Episodes per iteration, over all tasks, at most."""
-    tasks_per_iteration: PositiveInt = 12
+    tasks_per_iteration: PositiveInt = 25
     """Tasks per iteration, at most."""
     update_epochs: PositiveInt = 10
     """Passes over the data of an iteration."""
-    minibatches: PositiveInt = 2
+    minibatches: PositiveInt = 4
     """Optimiser steps per pass."""
     bptt_steps: PositiveInt | Literal["whole"] | None = None
     """Truncation length of backpropagation through time, or whole for no truncation; by default
