@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from matplotlib.ticker import MaxNLocator
 
 from harness.reporting.render.panels import spread
+from harness.reporting.render.style import MARKERS
 from harness.reporting.text import printable
 
 WIDTH, HEIGHT = 640, 380
@@ -32,6 +33,8 @@ class Line:
     bars: Sequence[tuple[float, float]] = ()
     """Lower and upper end of an interval per point; NaN for none."""
     dashed: bool = False
+    marker: str = "o"
+    """One of ``style.MARKERS``."""
     joined: bool = True
     """Whether a line joins the points; if not, they are drawn small."""
 
@@ -54,6 +57,8 @@ class Path:
     series: int
     """Index of its legend entry."""
     color: str
+    marker: int
+    """Its place among ``style.MARKERS``."""
     dashed: bool
     vertices: str
     """The ``points`` attribute of a polyline; empty for separate points."""
@@ -80,8 +85,8 @@ class Chart:
     x_ticks: tuple[Tick, ...]
     y_ticks: tuple[Tick, ...]
     references: tuple[Tick, ...]
-    legend: tuple[tuple[str, str], ...]
-    """Label and color of every series."""
+    legend: tuple[tuple[str, str, int], ...]
+    """Label, color and marker of every series."""
     paths: tuple[Path, ...]
     dots: bool
     """Whether the points with texts are drawn when the pointer is elsewhere."""
@@ -120,7 +125,7 @@ def chart(axes: Axes, lines: Sequence[Line], references: Mapping[str, float]) ->
     x_scale = _scale([x for x, _ in finite], LEFT + 10, WIDTH - RIGHT - 10)
     y_scale = _scale(heights, HEIGHT - BOTTOM, TOP, room=0.04)
     x_values = axes.x_ticks or _round_values([x for x, _ in finite])
-    legend = list(dict.fromkeys((printable(line.label), line.color) for line in lines))
+    legend = list(dict.fromkeys(map(_entry, lines)))
     return Chart(
         title=axes.title,
         note=axes.note,
@@ -134,11 +139,16 @@ def chart(axes: Axes, lines: Sequence[Line], references: Mapping[str, float]) ->
         legend=tuple(legend),
         dots=axes.dots,
         paths=tuple(
-            _path(line, legend.index((printable(line.label), line.color)), x_scale, y_scale, axes)
+            _path(line, legend.index(_entry(line)), x_scale, y_scale, axes)
             for line in lines
             if any(map(_finite, line.points))
         ),
     )
+
+
+def _entry(line: Line) -> tuple[str, str, int]:
+    """Return the legend entry of a line."""
+    return printable(line.label), line.color, MARKERS.index(line.marker)
 
 
 def _references(
@@ -165,7 +175,7 @@ def _path(
         marks.append(Mark(*drawn[place], printable(line.tips[shown[place]]), *ends))
     joined = _every(len(shown), MAX_VERTICES) if line.joined else ()
     vertices = " ".join("{:g},{:g}".format(*drawn[place]) for place in joined)
-    return Path(series, line.color, line.dashed, vertices, tuple(marks))
+    return Path(series, *_entry(line)[1:], line.dashed, vertices, tuple(marks))
 
 
 def _every(count: int, most: int) -> list[int]:

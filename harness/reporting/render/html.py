@@ -37,7 +37,7 @@ from harness.reporting.render.charts import (
 )
 from harness.reporting.render.paired import task_parameter
 from harness.reporting.render.panels import MAX_LINES
-from harness.reporting.render.style import Style, styles_of
+from harness.reporting.render.style import MARKERS, Style, marker_path, styles_of
 from harness.reporting.render.tables import (
     Grid,
     decimals,
@@ -136,6 +136,7 @@ def to_html(
         runs=shown,
         media=list(_media(media)),
         invalid=list(_invalid(sections)),
+        markers=list(map(marker_path, MARKERS)),
         script=script,
         script_hash=digest,
         style=style,
@@ -251,7 +252,7 @@ def _against_shots(
             ]
             points = [(count + shift, unit * row[f"{column}_{count}"]) for count in shots]
             lines.append(_seed_dots(table, row, column, unit, style, shift))
-            lines.append(Line(style.label, style.color, points, tips, ends))
+            lines.append(Line(style.label, style.color, points, tips, ends, marker=style.marker))
         axes = Axes(
             title=" ".join(filter(None, (dist, f"({learner})" * bool(learner), "by shots"))),
             x_label="shots (adaptation steps, each on new support episodes)",
@@ -274,7 +275,7 @@ def _seed_dots(
         for count, y, seed in scored
     ]
     points = [(count + shift, y) for count, y, _ in scored]
-    return Line(style.label, style.color, points, tips, joined=False)
+    return Line(style.label, style.color, points, tips, marker=style.marker, joined=False)
 
 
 def _panels(
@@ -370,7 +371,8 @@ def _curve_lines(style: Style, seed: int, curves: Curves) -> Iterator[Line]:
             f"{style.label}, seed {seed}: {y:.{decimals([y])}f} {when}, {short_count(x)} steps"
             for x, y in points
         ]
-        yield Line(style.label, style.color, points, tips, dashed=place < len(curves))
+        dashed = place < len(curves)
+        yield Line(style.label, style.color, points, tips, dashed=dashed, marker=style.marker)
 
 
 def _same(first: float, second: float) -> bool:

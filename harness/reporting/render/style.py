@@ -14,6 +14,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.markers import MarkerStyle
+from matplotlib.path import Path as Path2D
+from matplotlib.transforms import Affine2D
 
 from harness.reporting.store.files import write_atomically
 from harness.reporting.text import printable
@@ -38,6 +41,7 @@ LEARNER_MARKERS = {
     "maml": "o", "rl2": "s", "multitask": "^", "oracle": "*", "finetune": "D", "scratch": "v",
 }  # fmt: skip
 OTHER_MARKERS = ("P", "X", "h", "<", ">", "p", "d", "8")
+MARKERS = (*LEARNER_MARKERS.values(), *OTHER_MARKERS)
 CONTROLS = ("multitask", "finetune", "scratch")
 SETTINGS = {
     "font.size": 8,
@@ -119,6 +123,17 @@ def tint(color: str, learner: str) -> str:
         (1 - amount) * a + amount * b for a, b in zip(to_rgb(color), to_rgb(toward), strict=True)
     ]
     return str(to_hex(mixed))
+
+
+def marker_path(marker: str) -> str:
+    """Return a marker around the origin as the ``d`` of an SVG path, 8 units wide."""
+    style = MarkerStyle(marker)
+    shape = style.get_path().transformed(style.get_transform() + Affine2D().scale(8, -8))
+    letters = {Path2D.MOVETO: "M", Path2D.LINETO: "L", Path2D.CURVE3: "Q", Path2D.CURVE4: "C"}
+    return "".join(
+        letters[code] + " ".join(f"{value:.2f}" for value in numbers) if code in letters else "Z"
+        for numbers, code in shape.iter_segments()
+    )
 
 
 def new_figure(width: float, height: float) -> Figure:

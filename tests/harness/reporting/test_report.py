@@ -26,6 +26,7 @@ from harness.reporting.render.charts import (
     chart,
 )
 from harness.reporting.render.html import Media, RunReport, to_html
+from harness.reporting.render.style import MARKERS, styles_of
 from harness.reporting.store.manifest import Manifest
 from harness.reporting.store.records import RunFolder
 from harness.types import EvalRecord
@@ -137,11 +138,24 @@ def test_figures_and_tables_have_names_for_who_cannot_see_them(complete):
     document = Document(complete[1])
     assert document.all("html")[0]["lang"] == "en"
     assert all(image["alt"] for image in document.all("img"))
-    assert all(chart["aria-label"] for chart in document.all("svg"))
+    charts = [chart for chart in document.all("svg") if "aria-hidden" not in chart]
+    assert all(chart["aria-label"] for chart in charts)
     assert all(heading["scope"] in ("row", "col") for heading in document.all("th"))
     scrolling = [a for tag, a in document.tags if tag == "div" and a.get("class") == "scroll"]
-    assert len(scrolling) == len(document.all("table")) + len(document.all("svg"))
+    assert len(scrolling) == len(document.all("table")) + len(charts)
     assert all(region["aria-label"] and region["tabindex"] == "0" for region in scrolling)
+
+
+def test_a_line_has_the_marker_of_its_learner(complete):
+    styles = styles_of([("gru", "maml"), ("gru", "rl2")]).values()
+    lines = [Line(s.label, s.color, [(0, 1)], ["x"], marker=s.marker) for s in styles]
+    drawn = chart(LONG_AXES, lines, {})
+    assert [MARKERS[path.marker] for path in drawn.paths] == ["o", "s"]
+    assert [MARKERS[marker] for *_, marker in drawn.legend] == ["o", "s"]
+    document = Document(complete[1])
+    shapes = [path["d"] for path in document.all("path")]
+    assert len(set(shapes)) == len(MARKERS)
+    assert {use["href"] for use in document.all("use")} <= {f"#m{n}" for n in range(len(shapes))}
 
 
 def test_the_same_files_give_the_same_bytes_wherever_they_lie(complete, tmp_path, monkeypatch):
