@@ -1,7 +1,7 @@
 """The frame of every policy: input encoder, sequence core, action head and value head.
 
 u = tanh(W_e x + b_e)               h, memory = core(u, first, memory)
-y = tanh(W_s [h, u] + b_s)          y = h for a core without memory
+y = tanh(W_s [h, u] + b_s)          y = h without memory, or without W_s
 action_params = W_m y + b_m         log_std = const         value = w_v y + b_v
 
 The shortcut from u past the memory is that of arXiv 2110.05038. For discrete actions
@@ -27,6 +27,8 @@ from policies.fused.step import dense, dense_tanh
 from policies.fused.tanh import tanh
 from policies.settings import PolicySettings
 
+SHORTCUT = "shortcut"
+"""Name of the layer W_s. Parameters without it are those of a policy that has none."""
 MEAN_GAIN = 0.01
 """Initial actions are near zero for any observation (arXiv 2006.05990), or all equally likely."""
 
@@ -98,7 +100,7 @@ class ActorCritic:
         params |= self.core.init_params(generator)
         if self.core.initial_memory(1, 1, torch.empty(0)):
             widths = sizes.hidden_dim + sizes.encoder_dim, sizes.hidden_dim
-            params |= linear_params(generator, "shortcut", *widths, math.sqrt(2.0))
+            params |= linear_params(generator, SHORTCUT, *widths, math.sqrt(2.0))
         params |= linear_params(generator, "mean", sizes.hidden_dim, self.action_dim, MEAN_GAIN)
         params |= linear_params(generator, "value", sizes.hidden_dim, 1)
         if not self.discrete:
@@ -147,8 +149,8 @@ class ActorCritic:
             x, first = x.transpose(1, 2), first.transpose(1, 2)
         u = tanh(linear(params, "encoder", x))
         y, memory = self.core.forward(params, u, first, memory)
-        if "shortcut.weight" in params:
-            y = tanh(linear(params, "shortcut", torch.cat((y, u), -1)))
+        if f"{SHORTCUT}.weight" in params:
+            y = tanh(linear(params, SHORTCUT, torch.cat((y, u), -1)))
         action_params, value = linear(params, "mean", y), linear(params, "value", y).squeeze(-1)
         if swap:
             action_params, value = action_params.transpose(1, 2), value.transpose(1, 2)
@@ -167,8 +169,8 @@ class ActorCritic:
         inputs, resets = arrays(x[:, :, 0], first[:, :, 0])
         u = dense_tanh(params, "encoder", inputs)
         y, memory = core.act(params, u, resets, memory)
-        if "shortcut.weight" in params:
-            y = dense_tanh(params, "shortcut", np.concatenate((y, u), -1))
+        if f"{SHORTCUT}.weight" in params:
+            y = dense_tanh(params, SHORTCUT, np.concatenate((y, u), -1))
         action_params, value = dense(params, "mean", y), dense(params, "value", y)
         return PolicyOutput(
             torch.from_numpy(action_params).unsqueeze(2),

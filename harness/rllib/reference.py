@@ -6,6 +6,7 @@ advantages, loss, minibatches and optimiser. Ours are the tasks and reset seeds,
 names (``weights``), so the trained policy is scored like any of ours.
 
 Differences from our PPO besides the code:
+- its heads see the memory alone; ours, the encoded observation beside it;
 - the value loss is the squared error at half the coefficient; ours is the Huber loss;
 - advantages are normalised with the extra last step of each sequence among them;
 - the LSTM has two learned bias vectors where ours has one: its biases move twice as fast;

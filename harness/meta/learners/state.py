@@ -18,6 +18,7 @@ from harness.meta.learners.base import (
     nanmean,
 )
 from harness.meta.rollouts.normalizer import Moments, Normalizer
+from policies.actor_critic import SHORTCUT
 from policies.base import Params
 from policies.params import clone
 
@@ -109,7 +110,11 @@ class LearnerState:
         return tensors, meta
 
     def load(self, tensors: Params, meta: dict[str, Any]) -> None:
-        """Restore what ``save`` returned."""
+        """Restore what ``save`` returned, also of a policy without the shortcut, as RLlib's is."""
+        if not any(key.startswith(f"params/{SHORTCUT}.") for key in tensors):
+            kept = {key: self.params[key] for key in self.params if not key.startswith(SHORTCUT)}
+            self.params = kept
+            self.optimizer = torch.optim.Adam(list(kept.values()), lr=self.learning_rate)
         names = list(self.params)
         adam: dict[int, dict[str, torch.Tensor]] = {}
         for name, value in self.params.items():
