@@ -65,6 +65,8 @@ def elsewhere(cpu: object, packages: Mapping[str, str]) -> str:
 def git_revision() -> tuple[str, bool] | None:
     """Return the commit this package runs from and whether the tree differs from it.
 
+    What lies below ``results/`` counts for nothing: runs write there.
+
     None where there is no git, or where the package is installed and not run from its repository.
     """
     here = Path(__file__).resolve()
@@ -72,7 +74,8 @@ def git_revision() -> tuple[str, bool] | None:
         # Installed below somebody else's repository, HEAD would be a revision of theirs.
         _git(here.parent, "ls-files", "--error-unmatch", here.name)
         revision = _git(here.parent, "rev-parse", "HEAD").strip()
-        return revision, bool(_git(here.parent, "status", "--porcelain").strip())
+        code = ("--", ":/", ":(exclude,top)results")
+        return revision, bool(_git(here.parent, "status", "--porcelain", *code).strip())
     except (OSError, subprocess.SubprocessError):
         return None
 

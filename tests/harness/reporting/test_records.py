@@ -379,3 +379,18 @@ def test_processors_are_told_apart_by_family_and_model(monkeypatch):
     assert not provenance.elsewhere("AMD EPYC", here["packages"])  # an older record
     for other in ("AMD EPYC, family 25 model 1", "AMD", "", None):
         assert "processor" in provenance.elsewhere(other, here["packages"])
+
+
+def test_results_beside_the_code_are_no_change_of_it(tmp_path, monkeypatch):
+    module = tmp_path / "package" / "module.py"
+    module.parent.mkdir()
+    module.touch()
+    author = ("-c", "user.name=a", "-c", "user.email=a@b.c")
+    for command in (("init", "-q"), ("add", "."), (*author, "commit", "-qm", "x")):
+        subprocess.run(["git", "-C", str(tmp_path), *command], check=True)
+    monkeypatch.setattr(provenance, "__file__", str(module))
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results" / "table.md").touch()
+    assert provenance.git_revision()[1] is False
+    module.write_text("changed")
+    assert provenance.git_revision()[1] is True
