@@ -1,5 +1,7 @@
 """Serialization: tensors arrive unchanged, strides included, and small ones travel inline."""
 
+import time
+
 import pytest
 import ray
 import torch
@@ -59,7 +61,11 @@ def test_an_actor_sends_arrays_and_small_values_inline():
     gradient, large = sender.send.remote(50_000), sender.send.remote(500_000)
     assert torch.equal(ray.get(gradient), torch.arange(50_000.0))
     assert torch.equal(ray.get(large), torch.arange(500_000.0))
-    places = ray.experimental.get_object_locations([gradient, large])
+    for _ in range(100):  # the owner learns of a place a moment after the value can be read
+        places = ray.experimental.get_object_locations([gradient, large])
+        if places[large]["node_ids"]:
+            break
+        time.sleep(0.1)
     assert not places[gradient]["node_ids"]
     assert places[large]["node_ids"]
     ray.kill(sender)
