@@ -121,7 +121,7 @@ def _budget(
 
 
 def _components(tasks: int) -> dict[str, Any]:
-    """Return the learners' settings; an iteration of PPO has so many tasks, a few of each class."""
+    """Return the learners' settings; PPO plays ``tasks`` tasks an iteration, twice each."""
     size = {"episodes_per_iteration": 2 * tasks, "tasks_per_iteration": tasks}
     # Actions are offsets of the hand, so maml's usual action scale of 0.1 would be too small.
     return {

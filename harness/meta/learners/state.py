@@ -111,7 +111,8 @@ class LearnerState:
 
     def load(self, tensors: Params, meta: dict[str, Any]) -> None:
         """Restore what ``save`` returned, also of a policy without the shortcut, as RLlib's is."""
-        if not any(key.startswith(f"params/{SHORTCUT}.") for key in tensors):
+        weight = f"{SHORTCUT}.weight"
+        if weight in self.params and f"params/{weight}" not in tensors:
             kept = {key: self.params[key] for key in self.params if not key.startswith(SHORTCUT)}
             self.params = kept
             self.optimizer = torch.optim.Adam(list(kept.values()), lr=self.learning_rate)
