@@ -135,7 +135,7 @@ class ExecutionConfig:
     """Outer iterations between checkpoints."""
     eval_every: LargeCount | Literal["auto", "never"] = "never"
     """Environment steps between scorings on validation tasks, after every number of shots, for the
-    curves and asha. auto: a tenth of the budget, or more where scoring is costly. It changes no
+    curves and asha. auto: an eighth of the budget, or more where scoring is costly. It changes no
     training."""
     eval_tasks: Positive = 10
     """Validation tasks that are scored then, on one query episode each."""

@@ -19,10 +19,10 @@ from harness.meta.cell_setup import CellSetup
 from harness.types import EvalRecord
 from task_distributions import TaskDistribution
 
-AUTO_PARTS = 10
+AUTO_PARTS = 8
 AUTO_LEAST = 20_000
 AUTO_SHARE = 8
-"""``auto`` scores after each tenth of the budget, but no more often than after these environment
+"""``auto`` scores after each eighth of the budget, but no more often than after these environment
 steps, or so many times the steps of one scoring. That keeps it below about 5 % of the wall time."""
 SUPPORT_EPISODES = 4
 """Most support episodes of a shot."""

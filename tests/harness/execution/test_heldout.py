@@ -100,14 +100,14 @@ def test_adaptation_that_diverges_leaves_no_score_and_does_not_end_the_training(
     assert all(math.isnan(value) for value in curve[-1].validation.values())
 
 
-def test_auto_scores_each_tenth_of_the_budget_but_never_a_tiny_run(monkeypatch):
+def test_auto_scores_each_eighth_of_the_budget_but_never_a_tiny_run(monkeypatch):
     def every(**settings) -> int | None:
         config = _config(**settings)
         return heldout.interval(build_setup(config.cells[0], config), config)
 
     assert every(eval_every="never") is None
     assert every(eval_every="auto") == heldout.AUTO_LEAST
-    assert every(eval_every="auto", env_steps=1_000_000) == pytest.approx(100_000, rel=0.01)
+    assert every(eval_every="auto", env_steps=1_000_000) == pytest.approx(125_000, rel=0.01)
     assert every(eval_every="5k") == 5000
     # One scoring: 10 tasks, 2 support episodes for each of 3 shots, 3 query episodes of 8 steps.
     monkeypatch.setattr(heldout, "AUTO_SHARE", 100)
