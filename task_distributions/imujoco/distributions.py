@@ -40,7 +40,12 @@ from task_distributions.imujoco.variants import (
     build_model,
 )
 from task_distributions.imujoco.xml_files import MixedDataPool, OfficialFile, read_folder
-from task_distributions.locomotion.distributions import HORIZON, Locomotion, locomotion, ppo_recipe
+from task_distributions.locomotion.distributions import (
+    HORIZON,
+    Locomotion,
+    locomotion,
+    long_horizon,
+)
 from task_distributions.locomotion.envs import Family
 from task_distributions.locomotion.rewards import Reward, forward
 from task_distributions.task_lists import TaskLists, resolve_horizon
@@ -233,5 +238,5 @@ def _order(dist: str, version: int, purpose: Literal["published", "ood"], count:
     return order
 
 
-RECIPES: dict[str, dict[str, Any]] = {"imujoco-ant": ppo_recipe(0.3)}
+RECIPES: dict[str, dict[str, Any]] = {"imujoco-ant": long_horizon()}
 """Settings that suit these distributions; see ``task_distributions.recipe``."""

@@ -49,7 +49,7 @@ __all__ = [
     "halfcheetah_vel",
     "halfcheetah_vel_sparse",
     "locomotion",
-    "ppo_recipe",
+    "long_horizon",
     "walker2d_vel",
 ]
 
@@ -235,13 +235,13 @@ def ant_mass_1(settings: LocomotionSettings = LocomotionSettings()) -> Locomotio
     return _draw("ant-mass", family, formula, SCALE, settings, BEYOND)
 
 
-def ppo_recipe(init_std: float) -> dict[str, Any]:
-    """Return the recipe of a robot that falls: little noise at first, and a long horizon."""
-    return {"components": for_ppo(init_std=init_std, gamma=0.99, gae_lambda=0.95)}
+def long_horizon(**settings: Any) -> dict[str, Any]:
+    """Return the recipe of a robot that falls: what it does now it pays for later."""
+    return {"components": for_ppo(gamma=0.99, **settings)}
 
 
 RECIPES: dict[str, dict[str, Any]] = {
-    **dict.fromkeys(("ant-vel", "ant-dir", "ant-mass"), ppo_recipe(0.3)),
-    "walker2d-vel": ppo_recipe(0.4),
+    **dict.fromkeys(("ant-vel", "ant-dir", "ant-mass"), long_horizon()),
+    "walker2d-vel": long_horizon(init_std=0.4),
 }
 """Settings that suit these distributions; see ``task_distributions.recipe``."""

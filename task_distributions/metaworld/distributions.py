@@ -125,7 +125,7 @@ def _components(tasks: int) -> dict[str, Any]:
     size = {"episodes_per_iteration": 2 * tasks, "tasks_per_iteration": tasks}
     # Actions are offsets of the hand, so maml's usual action scale of 0.1 would be too small.
     return {
-        "components": for_ppo(**size, minibatches=tasks // 6, gamma=0.99)
+        "components": for_ppo(**size, minibatches=tasks // 6, gamma=0.99, init_std=0.6)
         | {"maml": {"action_scale": 1.0}}
     }
 

@@ -114,7 +114,7 @@ class PPOSettings:
     """Maximum norm of the gradient."""
     action_scale: Positive = 1.0
     """The environment receives the policy's action times this."""
-    init_std: Positive = 0.6
+    init_std: Positive = 0.3
     """Initial standard deviation of the policy, in its own action units."""
     max_skipped: PositiveInt = 5
     """The cell fails after this many iterations in a row with a non-finite gradient."""
