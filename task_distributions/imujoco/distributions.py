@@ -41,10 +41,10 @@ from task_distributions.imujoco.variants import (
 )
 from task_distributions.imujoco.xml_files import MixedDataPool, OfficialFile, read_folder
 from task_distributions.locomotion.distributions import (
+    ANT_RECIPE,
     HORIZON,
     Locomotion,
     locomotion,
-    long_horizon,
 )
 from task_distributions.locomotion.envs import Family
 from task_distributions.locomotion.rewards import Reward, forward
@@ -238,5 +238,5 @@ def _order(dist: str, version: int, purpose: Literal["published", "ood"], count:
     return order
 
 
-RECIPES: dict[str, dict[str, Any]] = {"imujoco-ant": long_horizon()}
+RECIPES: dict[str, dict[str, Any]] = {"imujoco-ant": ANT_RECIPE}
 """Settings that suit these distributions; see ``task_distributions.recipe``."""

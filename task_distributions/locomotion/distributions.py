@@ -37,6 +37,7 @@ from task_distributions.recipes import for_ppo
 from task_distributions.task_lists import ListedTasks, TaskLists, draw_tasks, resolve_horizon
 
 __all__ = [
+    "ANT_RECIPE",
     "HORIZON",
     "RECIPES",
     "Locomotion",
@@ -49,7 +50,6 @@ __all__ = [
     "halfcheetah_vel",
     "halfcheetah_vel_sparse",
     "locomotion",
-    "long_horizon",
     "walker2d_vel",
 ]
 
@@ -235,13 +235,10 @@ def ant_mass_1(settings: LocomotionSettings = LocomotionSettings()) -> Locomotio
     return _draw("ant-mass", family, formula, SCALE, settings, BEYOND)
 
 
-def long_horizon(**settings: Any) -> dict[str, Any]:
-    """Return the recipe of a robot that falls: what it does now it pays for later."""
-    return {"components": for_ppo(gamma=0.99, **settings)}
-
+ANT_RECIPE: dict[str, Any] = {"components": for_ppo(init_std=0.2)}
 
 RECIPES: dict[str, dict[str, Any]] = {
-    **dict.fromkeys(("ant-vel", "ant-dir", "ant-mass"), long_horizon()),
-    "walker2d-vel": long_horizon(init_std=0.4),
+    **dict.fromkeys(("ant-vel", "ant-dir", "ant-mass"), ANT_RECIPE),
+    "walker2d-vel": {"components": for_ppo(init_std=0.4, gamma=0.99)},
 }
 """Settings that suit these distributions; see ``task_distributions.recipe``."""
