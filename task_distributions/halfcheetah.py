@@ -71,7 +71,7 @@ _SIZE = {"episodes_per_iteration": 16, "tasks_per_iteration": 16, "minibatches":
 RECIPES: dict[str, dict[str, Any]] = {
     "halfcheetah": {
         "components": {
-            "maml": {"action_scale": 1.0},
+            "maml": {"action_scale": 1.0, "init_std": 1.0},
             **for_ppo(**_SIZE, gamma=0.99, bptt_steps=100),
         },
         "evaluation": {"zero_shot": True, "query_episodes": 10},

@@ -184,7 +184,11 @@ _PRESETS = {
 # Steps as wide as they may be, or random episodes never come near a goal.
 _WIDE = {"init_std": 1.5, "gamma": 0.99}
 RECIPES: dict[str, dict[str, Any]] = {
-    "point_goal": {"components": for_ppo(**_MANY, init_std=0.6), "presets": _PRESETS},
+    "point_goal": {
+        "components": for_ppo(**_MANY, init_std=0.6)
+        | {"maml": {"action_scale": 0.1, "init_std": 1.0}},
+        "presets": _PRESETS,
+    },
     "point_goal-sparse": {
         "presets": _PRESETS,
         "components": for_ppo(**_MANY, **_WIDE)

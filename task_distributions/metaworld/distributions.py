@@ -123,10 +123,10 @@ def _budget(
 def _components(tasks: int) -> dict[str, Any]:
     """Return the learners' settings; PPO plays ``tasks`` tasks an iteration, twice each."""
     size = {"episodes_per_iteration": 2 * tasks, "tasks_per_iteration": tasks}
-    # Actions are offsets of the hand, so maml's usual action scale of 0.1 would be too small.
+    # Actions are offsets of the hand, so maml's usual action scale would be too small.
     return {
         "components": for_ppo(**size, minibatches=tasks // 6, gamma=0.99, init_std=0.6)
-        | {"maml": {"action_scale": 1.0}}
+        | {"maml": {"action_scale": 1.0, "init_std": 1.0}}
     }
 
 

@@ -100,9 +100,9 @@ class MAMLSettings:
     """Advantage baseline: linear features fitted per task, or the policy's value head."""
     value_coef: NonNegative = 0.5
     """Weight of the value loss, with the value baseline."""
-    action_scale: Positive = 0.1
-    """The environment receives the policy's action times this (0.1 in the published recipes)."""
-    init_std: Positive = 1.0
+    action_scale: Positive = 0.3
+    """The environment receives the policy's action times this."""
+    init_std: Positive = 0.6
     """Initial standard deviation of the policy, in its own action units."""
     max_skipped: PositiveInt = 5
     """The cell fails after this many iterations in a row with a non-finite gradient."""

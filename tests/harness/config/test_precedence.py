@@ -125,7 +125,7 @@ def test_a_recipe_wins_over_the_preset_and_yields_to_yaml_and_flags(tmp_path, mo
     monkeypatch.setattr(
         task_distributions, "recipe", lambda name: recipe if name == "point_goal" else {}
     )
-    assert load_config(["--task-dist", "ant-vel"]).learner["maml"].settings.action_scale == 0.1
+    assert load_config(["--task-dist", "ant-vel"]).learner["maml"].settings.action_scale == 0.3
     config = load_config(["--task-dist", "point_goal"])
     assert (config.learner["maml"].settings.action_scale, config.train.env_steps) == (1.0, 900)
     assert load_config(["--task-dist", "point_goal", "--preset", "smoke"]).train.env_steps == 90
