@@ -76,6 +76,7 @@ def page() -> str:
         "tables": "\n".join(line for name in [*names, *more] for line in _sections(name)),
         "coverage": _coverage(),
         "hours": _hours(names),
+        "plan": _plan(names),
     }
     return template.substitute(values)
 
@@ -216,6 +217,30 @@ def _hours(names: Iterable[str]) -> str:
                 label = f"{row['policy']} / {row['learner']}"
                 rows.append((name, label, f"{seconds / 60:.0f}", f"{steps / seconds:.0f}"))
     return _markdown("distribution|row|minutes a cell|steps per second", rows, left=2)
+
+
+def _plan(names: Iterable[str]) -> str:
+    """Return a table of the core-hours that the sweeps took, and that all their cells would take.
+
+    A row that was not trained yet is counted like the mean of those of the same distribution.
+    """
+    rows = []
+    for name in names:
+        planned = sweep_file.load(SWEEPS / f"{name}.yaml").cells
+        cells = Manifest.load(PUBLISHED / name).cells
+        spent: dict[tuple[str, str], list[float]] = {}
+        for one in planned:
+            if one.key in cells and (seconds := cells[one.key].wall_seconds):
+                spent.setdefault((one.cell.policy, one.cell.learner), []).append(seconds / 3600)
+        hours = {row: float(np.mean(each)) for row, each in spent.items()}
+        typical = float(np.mean(list(hours.values())))
+        wanted = [hours.get((one.cell.policy, one.cell.learner), typical) for one in planned]
+        one_each = {(one.cell.policy, one.cell.learner) for one in planned}
+        five = 5 * sum(hours.get(row, typical) for row in one_each)
+        rows.append((name, sum(map(sum, spent.values())), sum(wanted), five, five / 64))
+    rows.append(("all of these", *np.sum([row[1:] for row in rows], axis=0)))
+    heads = "distribution|played|as planned|five seeds of every row|hours on 64 cores"
+    return _markdown(heads, [(row[0], *(f"{value:.1f}" for value in row[1:])) for row in rows])
 
 
 def _markdown(heads: str, rows: Iterable[Iterable[object]], *, left: int = 1) -> str:
