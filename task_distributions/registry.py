@@ -32,6 +32,8 @@ REGISTRY = Registry(
         "walker2d-vel": f"{_LOCOMOTION}:walker2d_vel",
         "ant-dir": f"{_LOCOMOTION}:ant_dir",
         "halfcheetah-gravity": f"{_LOCOMOTION}:halfcheetah_gravity",
+        "halfcheetah-gravity@1": f"{_LOCOMOTION}:halfcheetah_gravity_1",
+        "halfcheetah-gravity@2": f"{_LOCOMOTION}:halfcheetah_gravity",
         "ant-mass": f"{_LOCOMOTION}:ant_mass",
         "ant-mass@1": f"{_LOCOMOTION}:ant_mass_1",
         "ant-mass@2": f"{_LOCOMOTION}:ant_mass",

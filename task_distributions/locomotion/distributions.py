@@ -22,6 +22,7 @@ from task_distributions.locomotion.envs import (
     Family,
     LocomotionEnv,
     scale_gravity,
+    scale_gravity_log2,
     scale_mass,
     scale_sides,
 )
@@ -47,6 +48,7 @@ __all__ = [
     "ant_mass_1",
     "ant_vel",
     "halfcheetah_gravity",
+    "halfcheetah_gravity_1",
     "halfcheetah_vel",
     "halfcheetah_vel_sparse",
     "locomotion",
@@ -201,7 +203,19 @@ def ant_dir(settings: LocomotionSettings = LocomotionSettings()) -> Locomotion:
 def halfcheetah_gravity(settings: LocomotionSettings = LocomotionSettings()) -> Locomotion:
     """Run as fast as possible under a gravity that differs from task to task.
 
-    Episodes never terminate.
+    Gravity is from an eighth of the Earth's, less than the Moon's, to 2.8 times as strong, more
+    than Jupiter's. Episodes never terminate.
+    """
+    family = Family(HALFCHEETAH, "log2_scale", forward(control_cost=0.1), scale_gravity_log2)
+    formula = "reward v - 0.1|a|^2, gravity x s, log2 s ~ U[-3, 1.5]"
+    beyond = ((-4.0, -3.0), (1.5, 2.5))
+    return _draw("halfcheetah-gravity", family, formula, (-3.0, 1.5), settings, beyond, version=2)
+
+
+def halfcheetah_gravity_1(settings: LocomotionSettings = LocomotionSettings()) -> Locomotion:
+    """Run as fast as possible under slightly different gravities.
+
+    Knowing the task was worth little: oracle 966, multitask 925 on validation tasks after 3 M steps.
     """
     family = Family(HALFCHEETAH, "gravity_scale", forward(control_cost=0.1), scale_gravity)
     formula = "reward v - 0.1|a|^2, gravity x U[0.5, 1.5]"

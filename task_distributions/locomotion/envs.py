@@ -23,6 +23,7 @@ __all__ = [
     "Family",
     "LocomotionEnv",
     "scale_gravity",
+    "scale_gravity_log2",
     "scale_mass",
     "scale_sides",
 ]
@@ -34,6 +35,11 @@ Alteration = Callable[[mujoco.MjModel, mujoco.MjData, float], None]
 def scale_gravity(model: mujoco.MjModel, data: mujoco.MjData, scale: float) -> None:
     """Multiply gravity by ``scale``, in place."""
     model.opt.gravity[:] *= scale
+
+
+def scale_gravity_log2(model: mujoco.MjModel, data: mujoco.MjData, log2_scale: float) -> None:
+    """Multiply gravity by 2^log2_scale, in place."""
+    model.opt.gravity[:] *= 2.0**log2_scale
 
 
 def scale_mass(model: mujoco.MjModel, data: mujoco.MjData, scale: float) -> None:

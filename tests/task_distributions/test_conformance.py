@@ -17,7 +17,7 @@ from tests.task_distributions.rounding import assert_within_rounding
 
 NAMES = (
     *task_distributions.names(),
-    *("ant-mass@1",),
+    *("ant-mass@1", "halfcheetah-gravity@1"),
 )
 SPARSE = ("point_goal-sparse", "halfcheetah-vel-sparse")
 """Distributions whose reward is 0 at the start."""
@@ -69,7 +69,8 @@ DIGESTS = {
     "ant-vel": ("3e174e026f59", "dc5622e0c786"),
     "walker2d-vel": ("40ec9b98dec1", "e8f03e1b8ff8"),
     "ant-dir": ("12ea0e9bbc32", "35914d0bad83"),
-    "halfcheetah-gravity": ("da424930bb2c", "f06e07ac5b32"),
+    "halfcheetah-gravity": ("17bc25341b7a", "f87a5e529d06"),
+    "halfcheetah-gravity@1": ("da424930bb2c", "f06e07ac5b32"),
     "ant-mass": ("233bc7b536b1", "c99d1f925f48"),
     "ant-mass@1": ("e2c4aa4d5dd3", "062007db6909"),
     "imujoco-halfcheetah": ("4e96a039998f", "c093868bb739"),

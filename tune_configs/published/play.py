@@ -33,6 +33,7 @@ ORDER = (
     "point_goal",
     "adaptation",
     "halfcheetah-vel",
+    "halfcheetah-gravity-1",
     "halfcheetah-gravity",
     "walker2d-vel",
     "imujoco-halfcheetah",

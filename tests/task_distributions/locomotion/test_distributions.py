@@ -25,7 +25,7 @@ FORMULAS = {
     "ant-mass": lambda vx, vy, a2, p: vx + 1.0 - 0.5 * a2,
 }
 SHAPES = {"halfcheetah": (17, 6, 0.05), "ant": (27, 8, 0.05), "walker2d": (17, 6, 0.008)}
-BOUNDS = {"vel": (0.0, 3.0), "dir": (0.0, 2 * math.pi), "gravity": (0.5, 1.5), "mass": (-2.0, 2.0)}
+BOUNDS = {"vel": (0.0, 3.0), "dir": (0.0, 2 * math.pi), "gravity": (-3.0, 1.5), "mass": (-2.0, 2.0)}
 
 
 @pytest.mark.parametrize("name", FORMULAS)
@@ -155,10 +155,17 @@ def test_an_end_at_the_horizon_is_no_truncation():
     assert out.truncated.tolist() == [True, False]
 
 
-def test_gravity_is_scaled_in_both_engines():
-    dist = task_distributions.load("halfcheetah-gravity")
+@pytest.mark.parametrize(
+    ("name", "scale"),
+    [
+        ("halfcheetah-gravity@1", lambda task: task.param("gravity_scale")),
+        ("halfcheetah-gravity@2", lambda task: 2.0 ** task.param("log2_scale")),
+    ],
+)
+def test_gravity_is_scaled_in_both_engines(name, scale):
+    dist = task_distributions.load(name)
     task = dist.tasks("test")[0]
-    expected = -9.81 * task.param("gravity_scale")
+    expected = -9.81 * scale(task)
     assert dist.make_env(task).model.opt.gravity[2] == pytest.approx(expected)
     assert dist.family.model(task).opt.gravity[2] == pytest.approx(expected)
     assert template(HALFCHEETAH).model.opt.gravity[2] == -9.81
@@ -206,7 +213,9 @@ def test_masses_of_the_left_legs_grow_as_those_of_the_right_legs_shrink():
         )
 
 
-@pytest.mark.parametrize("name", ["halfcheetah-gravity", "ant-mass", "ant-mass@1"])
+@pytest.mark.parametrize(
+    "name", ["halfcheetah-gravity", "halfcheetah-gravity@1", "ant-mass", "ant-mass@1"]
+)
 def test_each_task_moves_in_its_own_way(name: str):
     dist = task_distributions.load(name)
     batch = dist.make_batch(dist.tasks("test")[:4], 2)
