@@ -30,6 +30,8 @@ FAMILIES = (
     *("ant-vel", "ant-dir", "ant-mass", "imujoco-ant"),
     *("metaworld-ml10", "metaworld-ml45"),
 )
+REDEFINED = ("halfcheetah-gravity-1",)
+"""Earlier versions of distributions, which stand in the margins alone."""
 EXTRA = ("point_goal", "point_goal-sparse", "adaptation")
 """Published folders beside the ten distributions."""
 SHOTS = (0, 1, 10)
@@ -71,7 +73,7 @@ def page() -> str:
     names = [name for name in FAMILIES if (PUBLISHED / name).exists()]
     more = [name for name in EXTRA if (PUBLISHED / name).exists()]
     values = {
-        "margins": _margin_table(names),
+        "margins": _margin_table([*names, *(n for n in REDEFINED if (PUBLISHED / n).exists())]),
         "gains": _gains_table(names),
         "tables": "\n".join(line for name in [*names, *more] for line in _sections(name)),
         "coverage": _coverage(),
