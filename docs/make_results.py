@@ -123,7 +123,7 @@ def _margin_table(names: Iterable[str]) -> str:
         for margin in margins(table_of(name)):
             low = margin.difference.low
             clear = margin.share >= LEAST_SHARE and (math.isnan(low) or low > 0)
-            shown = f"{margin.share:.0%}"
+            shown = f"{margin.share:.0%}".replace("-", "−")
             rows.append(
                 (
                     f"`{source.manifest.distributions[0].versioned_name}`",
@@ -153,8 +153,9 @@ def _gains_table(names: Iterable[str]) -> str:
             if learner not in ("rl2", "maml") or not (len(multitask) and len(oracle)):
                 continue
             gain = estimate_difference(scores, multitask, paired=False)
-            share = gain.point / (oracle.mean() - multitask.mean())
-            row = (f"{policy} / {learner}", _shown(gain), f"{share:.0%}", len(scores))
+            margin = oracle.mean() - multitask.mean()
+            share = f"{gain.point / margin:.0%}" if margin > 0 else "–"
+            row = (f"{policy} / {learner}", _shown(gain), share, len(scores))
             rows.append((f"`{name}`", *row))
     return _markdown("distribution|row|above multitask|of the margin|seeds", rows, left=2)
 
