@@ -6,7 +6,7 @@ Most happen once: where the file of that name was not made yet in ``$FAULTS_DIR`
 import os
 import signal
 import time
-from dataclasses import fields, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import torch
@@ -150,4 +150,12 @@ class Faulty(MAMLLearner):
             return stop.value
 
 
-FAULTY = LearnerSpec(settings=MAMLSettings, build=Faulty, adapter="gradient")
+@dataclass(frozen=True)
+class FaultySettings(MAMLSettings):
+    """Those of maml on point_goal, since recipes are written for built-in names."""
+
+    action_scale: float = 0.1
+    init_std: float = 1.0
+
+
+FAULTY = LearnerSpec(settings=FaultySettings, build=Faulty, adapter="gradient")

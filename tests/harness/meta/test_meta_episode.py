@@ -129,7 +129,7 @@ def test_query_episodes_take_the_mean_action_if_deterministic(played):
     assert sampled.episodes.query[0].log_probs.all()
     assert played[0].episodes.support[0].log_probs.all()
     std = np.std(sampled.episodes.query[0].actions - played[0].episodes.query[0].actions)
-    assert 0.8 < std < 1.2
+    assert 0.5 < std < 0.7  # init_std is 0.6
 
 
 def test_policies_meet_the_same_episodes(played):
