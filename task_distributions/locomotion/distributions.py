@@ -215,7 +215,8 @@ def halfcheetah_gravity(settings: LocomotionSettings = LocomotionSettings()) -> 
 def halfcheetah_gravity_1(settings: LocomotionSettings = LocomotionSettings()) -> Locomotion:
     """Run as fast as possible under slightly different gravities.
 
-    Knowing the task was worth little after 3 M steps: oracle 984, multitask 937 (seed 10).
+    What knowing the task is worth cannot be told from zero with three seeds of 3 M steps: oracle
+    minus multitask is 138 [-187, 463].
     """
     family = Family(HALFCHEETAH, "gravity_scale", forward(control_cost=0.1), scale_gravity)
     formula = "reward v - 0.1|a|^2, gravity x U[0.5, 1.5]"
