@@ -39,7 +39,7 @@ def scale_gravity(model: mujoco.MjModel, data: mujoco.MjData, scale: float) -> N
 
 def scale_gravity_log2(model: mujoco.MjModel, data: mujoco.MjData, log2_scale: float) -> None:
     """Multiply gravity by 2^log2_scale, in place."""
-    model.opt.gravity[:] *= 2.0**log2_scale
+    scale_gravity(model, data, 2.0**log2_scale)
 
 
 def scale_mass(model: mujoco.MjModel, data: mujoco.MjData, scale: float) -> None:

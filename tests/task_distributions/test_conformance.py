@@ -13,12 +13,10 @@ import pytest
 
 import task_distributions
 from task_distributions import SPLITS, TaskDistribution
+from tests.task_distributions.names import with_earlier_versions
 from tests.task_distributions.rounding import assert_within_rounding
 
-NAMES = (
-    *task_distributions.names(),
-    *("ant-mass@1", "halfcheetah-gravity@1"),
-)
+NAMES = with_earlier_versions()
 SPARSE = ("point_goal-sparse", "halfcheetah-vel-sparse")
 """Distributions whose reward is 0 at the start."""
 NO_OUTSIDE = ("halfcheetah", "ant-dir", "point_goal")

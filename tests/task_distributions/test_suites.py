@@ -1,7 +1,7 @@
 """Every registered distribution keeps its contract."""
 
-import task_distributions
 from harness.conformance import task_dist_suite
+from tests.task_distributions.names import with_earlier_versions
 
-for name in (*task_distributions.names(), "ant-mass@1", "halfcheetah-gravity@1"):
+for name in with_earlier_versions():
     globals()[f"Test_{name}"] = task_dist_suite(name)
