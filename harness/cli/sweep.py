@@ -27,7 +27,8 @@ def _main(argv: list[str]) -> int:
         return _resume(options)
     sweep = sweep_file.load(options.file)
     if options.dry_run:
-        sys.stdout.writelines(f"{planned.key}\n" for planned in sweep.cells)
+        keys = sweep_file.matching([cell.key for cell in sweep.cells], options.only)
+        sys.stdout.writelines(f"{key}\n" for key in keys)
         return 0
     # Only now what costs seconds: bad input has been answered already.
     from harness.console.display import make_progress
@@ -39,6 +40,7 @@ def _main(argv: list[str]) -> int:
         given=sweep.values,
         resume=options.resume,
         extend=options.extend,
+        only=tuple(options.only),
         address=options.address,
         mirror=options.mirror,
         scheduling=sweep.tune,
@@ -58,6 +60,7 @@ def _resume(options: argparse.Namespace) -> int:
         options.file,
         make_progress(),
         mirror=options.mirror,
+        only=tuple(options.only),
         **more,
     )
 
@@ -83,6 +86,13 @@ def _parser() -> argparse.ArgumentParser:
         "--extend",
         action="store_true",
         help="the same with a file that adds cells: more seeds, policies, values of an axis",
+    )
+    parser.add_argument(
+        "--only",
+        nargs="+",
+        default=[],
+        metavar="PATTERN",
+        help="play the cells with such names, as in '*.gru.rl2.*'; --resume plays the others",
     )
     parser.add_argument("--address", help="Ray cluster to join; a fresh local one if not given")
     parser.add_argument(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import fnmatch
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -102,6 +103,19 @@ def load(path: Path) -> Sweep:
         UsageError: it is no sweep, or one of its cells is no run; with file and line.
     """
     return expand(strict_yaml.read(path), str(path))
+
+
+def matching(keys: Sequence[str], patterns: Sequence[str]) -> tuple[str, ...]:
+    """Return the keys of cells that fit any of ``patterns``, as of a shell; all without patterns.
+
+    Raises:
+        UsageError: a pattern fits none.
+    """
+    for pattern in patterns:
+        if not fnmatch.filter(keys, pattern):
+            raise UsageError(f"no cell is named {pattern!r}; --dry-run lists the cells")
+    fits = any if patterns else all
+    return tuple(key for key in keys if fits(fnmatch.fnmatch(key, p) for p in patterns))
 
 
 def planned_cells(

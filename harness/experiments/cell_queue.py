@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from typing import Any
 from harness.config.sweep_file import PlannedCell, TuneConfig
 from harness.console.listener import RunListener
 from harness.console.progress_state import RunProgress
+from harness.errors import ExitCode
 from harness.experiments.planning import shared_training, write_cell_config
 from harness.experiments.trial import DIVERGED, TrialSpec
 from harness.reporting.rebuild import CELL_CONFIG
@@ -36,19 +37,29 @@ class CellQueue:
     folder: RunFolder
     manifest: Manifest
     planned: Mapping[str, PlannedCell]
+    chosen: Set[str]
+    """Keys of the cells to play."""
     tune: TuneConfig
     listener: RunListener
     revision: str = ""
     waiting: list[str] = field(init=False)
-    """Keys of the cells that are not finished or failed, in order, reference lines first."""
+    """Keys of the cells to play that are not finished, in order, reference lines first."""
     running: set[str] = field(default_factory=set)
     shared: dict[str, str] = field(init=False)
     """Cell -> cell whose training it shares."""
 
     def __post_init__(self) -> None:
+        wanted, over = {*self.manifest.references, *self.chosen}, ("ok", "stopped")
         entries = self.manifest.entries.items()
-        self.waiting = [key for key, cell in entries if cell.status not in ("ok", "stopped")]
+        self.waiting = [key for key, cell in entries if key in wanted and cell.status not in over]
         self.shared = shared_training(self.planned)
+
+    def exit_code(self) -> ExitCode:
+        """Return the code of a run of which only the chosen cells were to be played."""
+        states = {self._state(key).status for key in self.chosen}
+        if states & {"pending", "running"}:
+            return ExitCode.INTERRUPTED
+        return ExitCode.CELLS_FAILED if "failed" in states else ExitCode.COMPLETE
 
     @property
     def stop_file(self) -> Path:

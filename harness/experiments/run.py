@@ -23,7 +23,7 @@ import metarl_plugins
 from harness import agents
 from harness.config import plugins
 from harness.config.schema import ExecutionConfig, RunConfig
-from harness.config.sweep_file import PlannedCell, TuneConfig, planned_cells
+from harness.config.sweep_file import PlannedCell, TuneConfig, matching, planned_cells
 from harness.console.listener import RunListener
 from harness.errors import (
     ArtefactError,
@@ -94,6 +94,8 @@ class RunOptions:
     """Continue the run of that name, which must consist of the same cells."""
     extend: bool = False
     """Continue it with more cells."""
+    only: tuple[str, ...] = ()
+    """Patterns, as of shells, of the cells to play now; all if there is none."""
     backend: Literal["ray", "local"] = "ray"
     """``local`` plays everything in this process."""
     address: str | None = None
@@ -165,6 +167,7 @@ def resume(
     *,
     mirror: str | None = None,
     more: Mapping[str, Any] | None = None,
+    only: tuple[str, ...] = (),
     **execution: Any,
 ) -> int:
     """Continue the run in ``folder`` with the settings it was started with; return the exit code.
@@ -175,6 +178,7 @@ def resume(
         mirror: address of the copy; the run's own if not given.
         more: to play more: ``seed``, a list of seeds of which each cell gets those that it lacks;
             and ``train``, the larger budget up to which cells are trained on.
+        only: patterns of the cells to play now; all if there is none.
         execution: execution settings to change, by the names of ``ExecutionConfig``.
 
     Raises:
@@ -212,6 +216,7 @@ def resume(
         given=given,
         resume=planned == cells,
         extend=planned != cells,
+        only=only,
         scheduling=scheduling,
         **own | {"mirror": mirror or own["mirror"]},
     )
@@ -247,6 +252,8 @@ def play(planned: Sequence[PlannedCell], options: RunOptions, listener: RunListe
     """
     check_tracking(planned[0].config.execution)  # the same for all cells
     _check_agents(planned)
+    cells = {cell.key: cell for cell in planned}
+    chosen = set(matching(list(cells), options.only))
     with contextlib.ExitStack() as stack:
         cluster = None
         where, cpus = "this machine", available_cpus()
@@ -274,7 +281,8 @@ def play(planned: Sequence[PlannedCell], options: RunOptions, listener: RunListe
         queue = CellQueue(
             folder,
             manifest,
-            {cell.key: cell for cell in planned},
+            cells,
+            chosen,
             tune=options.scheduling,
             listener=listener,
             revision=described.git.revision if described.git else "",
@@ -283,7 +291,7 @@ def play(planned: Sequence[PlannedCell], options: RunOptions, listener: RunListe
         try:
             if queue.waiting:
                 interrupted = _play_queue(queue, options, cpus)
-            code = _conclude(folder.path, time.monotonic() - began, quiet=options.quiet)
+            code = _conclude(queue, time.monotonic() - began, quiet=options.quiet)
         except HarnessError:
             raise
         except OSError as error:
@@ -433,8 +441,9 @@ def _without_components(config: RunConfig) -> RunConfig:
     return dataclasses.replace(config, policy={}, learner={}, agent={}, seed=(0,))
 
 
-def _conclude(folder: Path, seconds: float, *, quiet: bool) -> ExitCode:
-    """Write and print the tables of what is complete; return the exit code they stand for."""
+def _conclude(queue: CellQueue, seconds: float, *, quiet: bool) -> ExitCode:
+    """Write and print the tables of what is complete; return the exit code of the run."""
+    folder = queue.folder.path
     out, manifest = Console(quiet=True) if quiet else console(), Manifest.load(folder)
     if manifest.ids("pending", "running") and not any(folder.glob("cells/*/records.parquet")):
         again = "continue with --resume" if manifest.resumable else "it cannot be resumed"
@@ -443,4 +452,4 @@ def _conclude(folder: Path, seconds: float, *, quiet: bool) -> ExitCode:
     tables = rebuild(folder)
     out.print(Group(*(to_rich(table) for table in tables)))
     out.print(f"[dim]{folder} · {seconds:.0f} s[/dim]", highlight=False)
-    return exit_code(tables)
+    return exit_code(tables) if queue.chosen == queue.planned.keys() else queue.exit_code()

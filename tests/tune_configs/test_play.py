@@ -48,7 +48,7 @@ def test_a_sweep_is_played_published_committed_and_continued_in_a_fresh_clone(
     file.write_text(SWEEP.format(seeds=[0, 1]))
     before = Path("results/published/tiny/cells/point_goal.mlp.multitask.s0/records.parquet")
     first = before.read_bytes()
-    assert play.play(file, commit=True, cells=1) == 0
+    assert play.play(file, commit=True, only=["*.s0"]) == 0
     assert len(Manifest.load(Path("results/published/tiny")).ids("ok")) == 1
     command = play.next_command(file)
     assert command is not None

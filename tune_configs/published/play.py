@@ -1,7 +1,7 @@
 """Play the published sweeps one after another, at lowest priority, and publish every finished cell.
 
     nohup python tune_configs/published/play.py --commit > play.log 2>&1 &
-    python tune_configs/published/play.py --cells 4 --commit  # the first four cells of each sweep
+    python tune_configs/published/play.py --only '*.mlp.*' '*.rl2.*' --commit  # some cells first
     python tune_configs/published/play.py --status
 
 It may be stopped at any moment and started again, also in a fresh clone: what was published counts
@@ -19,6 +19,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from fnmatch import fnmatch
 from pathlib import Path
 
 from harness.config import sweep_file
@@ -54,7 +55,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Play the files; return the number of those that did not end well."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("files", nargs="*", type=Path, help="sweep files (default: all, in order)")
-    parser.add_argument("--cells", type=int, help="play no more than the first N cells of a sweep")
+    parser.add_argument(
+        "--only", nargs="+", default=[], metavar="PATTERN", help="play the cells with such names"
+    )
     parser.add_argument("--commit", action="store_true", help="commit every finished cell")
     parser.add_argument("--status", action="store_true", help="print where each sweep stands")
     given = parser.parse_args(argv)
@@ -64,21 +67,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     os.nice(19)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(4))
-    return sum(play(file, commit=given.commit, cells=given.cells) != 0 for file in files)
+    return sum(play(file, commit=given.commit, only=given.only) != 0 for file in files)
 
 
-def play(file: Path, *, commit: bool, cells: int | None = None) -> int:
+def play(file: Path, *, commit: bool, only: Sequence[str] = ()) -> int:
     """Play what is left of one sweep, publishing as cells finish; return its exit code.
 
     Args:
         file: the sweep.
         commit: commit what is published.
-        cells: stop when the first so many cells are complete; those begun by then are kept.
+        only: patterns of the cells to play; all without any.
     """
-    command = next_command(file, cells)
+    command = next_command(file, only)
     if command is None:
         return 0
-    wanted = first_cells(file, cells)
     with stopped_at_the_end(subprocess.Popen([sys.executable, "-m", *command])) as process:
         done: set[str] = set()
         while True:
@@ -91,28 +93,29 @@ def play(file: Path, *, commit: bool, cells: int | None = None) -> int:
                 done = finished
             if code is not None:
                 return code
-            if wanted <= done:
-                return 0
             time.sleep(POLL_SECONDS)
 
 
-def first_cells(file: Path, number: int | None = None) -> set[str]:
-    """Return the keys of the first ``number`` cells of a sweep, or of all."""
-    return {planned.key for planned in sweep_file.load(file).cells[:number]}
+def planned(file: Path, only: Sequence[str] = ()) -> set[str]:
+    """Return the keys of the cells of a sweep that fit any of ``only``; all without patterns."""
+    keys = {cell.key for cell in sweep_file.load(file).cells}
+    return {key for key in keys if any(fnmatch(key, p) for p in only)} if only else keys
 
 
-def next_command(file: Path, cells: int | None = None) -> tuple[str, ...] | None:
-    """Return the command that begins, continues or extends a sweep; None if it is complete."""
+def next_command(file: Path, only: Sequence[str] = ()) -> tuple[str, ...] | None:
+    """Return the command that begins, continues or extends a sweep; None if nothing is left."""
     run, published = RUNS / file.stem, PUBLISHED / file.stem
     if not run.exists() and published.exists():
         shutil.copytree(published, run)
     command = ("harness.sweep", str(file), "--name", file.stem)
-    if not run.exists():
-        return command
-    if first_cells(file, cells) <= finished_cells(run):
+    wanted = planned(file, only)
+    if wanted <= finished_cells(run):
         return None
-    extend = not first_cells(file) <= Manifest.load(run).cells.keys()
-    return (*command, "--extend" if extend else "--resume")
+    some = ("--only", *sorted(wanted)) if only else ()
+    if not run.exists():
+        return (*command, *some)
+    extend = not planned(file) <= Manifest.load(run).cells.keys()
+    return (*command, "--extend" if extend else "--resume", *some)
 
 
 def finished_cells(run: Path) -> set[str]:
@@ -150,7 +153,7 @@ def stopped_at_the_end(
 def status(files: Sequence[Path]) -> Iterator[str]:
     """Yield a line per sweep: finished cells, all cells, and core-hours so far."""
     for file in files:
-        wanted = first_cells(file)
+        wanted = planned(file)
         run = RUNS / file.stem
         run = run if run.exists() else PUBLISHED / file.stem
         done = finished_cells(run) & wanted

@@ -251,3 +251,19 @@ def test_added_cells_are_played_and_those_that_were_there_stay_as_they_are(monke
     assert play(monkeypatch, large, "--name", "whole")[0] == 0
     assert_same(trained("x"), trained("whole"))
     assert len(pd.read_csv("results/x/table.csv")) == 2 + 2 + 1
+
+
+def test_chosen_cells_are_played_and_a_resume_plays_the_others(monkeypatch, capsys):
+    assert play(monkeypatch, TWINS, "--only", "*.rl2.*")[0] == 2
+    assert not Path("results/x").exists()
+    capsys.readouterr()
+    shares, trains = "point_goal.mlp.finetune.s0", "point_goal.mlp.multitask.s0"
+    # The training that it would share is not there.
+    assert play(monkeypatch, TWINS, "--only", "*.finetune.*") == (0, [shares])
+    assert [state(key).status for key in (shares, trains)] == ["ok", "pending"]
+    assert "**INCOMPLETE:**" in Path("results/x/table.md").read_text()
+    assert play(monkeypatch, TWINS, "--only", "*.finetune.*", "--resume") == (0, [])
+    assert play(monkeypatch, TWINS, "--resume") == (0, [trains])
+    capsys.readouterr()
+    assert sweep.main(["x.yaml", "--dry-run", "--only", "*.finetune.*"]) == 0
+    assert capsys.readouterr().out.splitlines() == [shares]
