@@ -235,6 +235,19 @@ def cells_of(manifest: Manifest, execution: Mapping[str, Any]) -> list[PlannedCe
     return found
 
 
+def completed(stored: Manifest) -> Manifest:
+    """Return a stored run whose cells have the settings that are newer than it, at their defaults.
+
+    The default of a new setting is what the code did before it.
+    """
+    cells = {}
+    for planned in cells_of(stored, {}):
+        config = config_as_dict(recorded(planned.config))
+        more = {"config": config, "config_hash": config_hash(config)}
+        cells[planned.key] = stored.cells[planned.key].model_copy(update=more)
+    return stored.model_copy(update={"cells": cells})
+
+
 def extended(
     planned: Sequence[PlannedCell], seeds: Sequence[int], budget: Mapping[str, Any]
 ) -> list[PlannedCell]:

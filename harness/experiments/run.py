@@ -48,6 +48,7 @@ from harness.experiments.mirror import Mirror, mirrored
 from harness.experiments.planning import (
     cells_of,
     changed_components,
+    completed,
     extended,
     plan,
     pretrained_cell,
@@ -343,7 +344,7 @@ def _open(
         for cell in planned:
             _copy_sources(cell.config, path / PLUGINS_DIR)
         return folder, described
-    stored = Manifest.load(path)
+    stored = completed(Manifest.load(path))
     if options.extend:
         manifest = stored.extended(described, trained_longer(stored, planned))
         for cell in planned:

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from harness.config import sweep_file
+from harness.experiments import planning
 from harness.reporting.store.manifest import Manifest
 from harness.zoo.index import Index
 from tune_configs.published import play
@@ -61,6 +63,17 @@ def test_a_sweep_is_played_published_committed_and_continued_in_a_fresh_clone(
     changed = subprocess.run(["git", "status", "--porcelain", "harness"], capture_output=True)
     assert changed.stdout == b"", "the index is committed with the cells"
     assert "2 of   2" in next(iter(play.status([file])))
+
+
+@pytest.mark.parametrize(
+    "folder",
+    sorted(play.HERE.parents[1].glob("results/published/*/")),
+    ids=lambda folder: folder.name,
+)
+def test_a_published_sweep_can_go_on_with_the_code_as_it_is(folder):
+    sweep = sweep_file.load(play.HERE / f"{folder.name}.yaml")
+    planned = planning.plan(sweep.cells, (), sweep.values, {})
+    planning.completed(Manifest.load(folder)).check_resume(planned)
 
 
 def test_the_queue_plays_every_file_beside_it():

@@ -106,6 +106,9 @@ class PPOSettings:
     """Discount factor per step."""
     gae_lambda: Unit = 0.95
     """Lambda of generalised advantage estimation."""
+    normalize_advantages: Literal["all", "task"] = "all"
+    """Give mean 0 and standard deviation 1 to all advantages of an iteration together, or to those
+    of each task by itself, so that tasks with small rewards count as much as others."""
     value_coef: NonNegative = 0.5
     """Weight of the Huber loss of the value head."""
     entropy_coef: NonNegative = 0.0
@@ -192,7 +195,7 @@ class PPOData:
     """One job's data, as the worker keeps it between the requests of an iteration."""
 
     batch: Batch
-    """[1, sequences, steps, ...]. Its advantages are unnormalised."""
+    """[1, sequences, steps, ...]. Its advantages are normalised by task or not at all."""
     context: JobContext
 
 
@@ -361,7 +364,8 @@ class PPOLearner:
         if settings.task_critic:
             goals = Goals.of_distribution(setup.dist)
             critic = TaskCritic(goals, partial(critic_values, policy.params))
-        batch = prepare(blocks, actor, tuple(tasks), estimator, normalize=False, critic=critic)
+        by_task = settings.normalize_advantages == "task"
+        batch = prepare(blocks, actor, tuple(tasks), estimator, normalize=by_task, critic=critic)
         batch = cut_sequences(batch, actor, self._stretches(context))
         advantages = ScalarMoments.of(batch.advantages[batch.mask].double())
         report = CollectReport.on(blocks, settings.gamma, advantages)

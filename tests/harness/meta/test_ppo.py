@@ -9,7 +9,12 @@ from harness.conformance.learners import collect, iterate, make_setup
 from harness.meta import learners
 from harness.meta.cell_setup import Budget
 from harness.meta.learners.critic import acting_params, critic_values, split
-from harness.meta.learners.ppo import MinibatchRequest, PPOSettings, RL2Settings
+from harness.meta.learners.ppo import (
+    MinibatchRequest,
+    PPOSettings,
+    RL2Settings,
+    _advantage_statistics,
+)
 from harness.meta.learners.state import LearnerState, norm
 from harness.meta.rollouts.episode_loop import Clock
 
@@ -149,6 +154,19 @@ def test_a_critic_that_observes_the_task_replaces_the_value_head():
         assert gradient["value.weight"].abs().max() == 0
         assert all(gradient[name].abs().max() > 0 for name in split(gradient)[1])
     assert acting_params(state.params).keys() == setup.policy.init_params(0).keys()
+
+
+@pytest.mark.parametrize("by", ["all", "task"])
+def test_advantages_are_normalised_over_all_tasks_or_each(by):
+    setup = make_setup("multitask", tasks_per_iteration=4, normalize_advantages=by)
+    kept, reports = collect(setup, learners.build(setup).init().snapshot(), 2)
+    tasks = torch.cat([d.batch.advantages.view(2, -1) for d in kept])  # 2 tasks a job
+    assert tasks.shape[0] == 4
+    own = tasks.mean(1).abs().max() < 1e-5, (tasks.std(1) - 1).abs().max() < 1e-2
+    assert own == (by == "task", by == "task")
+    mean, std = _advantage_statistics(reports)
+    assert abs(((tasks - mean) / std).mean()) < 1e-5
+    assert ((tasks - mean) / std).std() == pytest.approx(1.0, abs=1e-2)
 
 
 def test_policy_and_critic_are_clipped_each_by_itself(monkeypatch):
