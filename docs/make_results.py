@@ -1,13 +1,15 @@
 """Write docs/results.md from results.md.in and results/published: ``python docs/make_results.py``.
 
 The words are the template's. Numbers come from the published tables alone, so that a row that was
-not trained is missing here too.
+not trained is missing here too. The constants of normalised scores that rest on these tables are
+written as well.
 """
 
 from __future__ import annotations
 
 import functools
 import math
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +20,7 @@ from tabulate import tabulate
 
 from harness.config import sweep_file
 from harness.reporting.rebuild import load_tables, sources
+from harness.reporting.stats.across import CONSTANTS_FILE
 from harness.reporting.stats.comparison import Comparison
 from harness.reporting.stats.intervals import Estimate, estimate_difference
 from harness.reporting.store.manifest import Manifest
@@ -63,8 +66,39 @@ class Margin:
 
 
 def main() -> None:
-    """Write the page."""
+    """Write the page and the constants."""
     (ROOT / "docs/results.md").write_text(page(), encoding="utf-8")
+    CONSTANTS_FILE.write_text(constants(CONSTANTS_FILE.read_text("utf-8")), encoding="utf-8")
+
+
+def constants(text: str) -> str:
+    """Return the file of constants with those that published tables give.
+
+    Its version is raised if one of them changes.
+    """
+    changed = text
+    for name in filter(lambda name: (PUBLISHED / name).exists(), (*FAMILIES, *REDEFINED)):
+        (source,) = sources(PUBLISHED / name)
+        frame = table_of(name).frame
+        oracles = frame[frame["learner"].str.startswith("oracle") & (frame["seeds"] > 0)]
+        if oracles.empty or table_of(name).has_success:
+            continue
+        best = oracles.loc[oracles["return_0"].idxmax()]
+        zero = frame.set_index("policy").loc["zero-action"]
+        measured = {
+            "zero": (zero["return_0"], "zero-action", 1, 0.0),
+            "one": (best["return_0"], f"{best.policy} oracle", best.seeds, best.train_env_steps),
+        }
+        for key, (value, row, seeds, steps) in measured.items():
+            line = (
+                f"{key}: {{value: {value:.1f}, row: {row}, seeds: {int(seeds)}, "
+                f"env_steps: {steps:.4g}, source: results/published/{name}}}"
+            )
+            block = f"{source.manifest.distributions[0].versioned_name}:\n"
+            changed = re.sub(rf"(  {block}(?:    .*\n)*?    ){key}: .*", rf"\1{line}", changed)
+    if changed == text:
+        return text
+    return re.sub(r"(?m)^version: (\d+)$", lambda found: f"version: {int(found[1]) + 1}", changed)
 
 
 def page() -> str:
