@@ -23,7 +23,7 @@ from torch import Generator, Tensor
 from policies.base import Memory, Params, PolicyOutput
 from policies.functional import linear, linear_params, positive
 from policies.fused.compiled import arrays, compiles
-from policies.fused.step import dense, dense_tanh
+from policies.fused.step import Arrays, dense, dense_tanh, prepared
 from policies.fused.tanh import tanh
 from policies.settings import PolicySettings
 
@@ -65,12 +65,16 @@ class Core(Protocol):
 class ActingCore(Core, Protocol):
     """A core with a faster way to take a single step without gradients, compiled for CPUs."""
 
+    def prepare(self, params: Params) -> Params:
+        """Return ``params`` and what follows from them alone, once for all steps."""
+        ...
+
     def act(
-        self, params: Params, u: np.ndarray, first: np.ndarray, memory: Memory
+        self, params: Arrays, u: np.ndarray, first: np.ndarray, memory: Memory
     ) -> tuple[np.ndarray, Memory]:
         """Return features ``[M, B, H]`` for ``u [M, B, E]``, and the memory after the step.
 
-        M parameter sets act on B sequences each; ``first [M, B]`` is as in ``forward``.
+        M parameter sets, prepared, act on B sequences each; ``first [M, B]`` is as in ``forward``.
         """
         ...
 
@@ -167,11 +171,12 @@ class ActorCritic:
     def _act(self, params: Params, x: Tensor, first: Tensor, memory: Memory) -> PolicyOutput:
         core = cast(ActingCore, self.core)
         inputs, resets = arrays(x[:, :, 0], first[:, :, 0])
-        u = dense_tanh(params, "encoder", inputs)
-        y, memory = core.act(params, u, resets, memory)
-        if f"{SHORTCUT}.weight" in params:
-            y = dense_tanh(params, SHORTCUT, np.concatenate((y, u), -1))
-        action_params, value = dense(params, "mean", y), dense(params, "value", y)
+        ready = prepared(core.prepare, params)
+        u = dense_tanh(ready, "encoder", inputs)
+        y, memory = core.act(ready, u, resets, memory)
+        if f"{SHORTCUT}.weight" in ready:
+            y = dense_tanh(ready, SHORTCUT, np.concatenate((y, u), -1))
+        action_params, value = dense(ready, "mean", y), dense(ready, "value", y)
         return PolicyOutput(
             torch.from_numpy(action_params).unsqueeze(2),
             params.get("log_std"),

@@ -14,7 +14,7 @@ from torch import Generator, Tensor
 from policies.actor_critic import factory
 from policies.base import Memory, Params
 from policies.functional import linear, linear_params
-from policies.fused.step import dense_tanh
+from policies.fused.step import Arrays, dense_tanh
 from policies.fused.tanh import tanh
 from policies.settings import PolicySettings, Size
 
@@ -59,8 +59,12 @@ class MLPCore:
             u = tanh(linear(params, f"mlp.{layer}", u))
         return u, memory
 
+    def prepare(self, params: Params) -> Params:
+        """Return ``params``."""
+        return params
+
     def act(
-        self, params: Params, u: np.ndarray, first: np.ndarray, memory: Memory
+        self, params: Arrays, u: np.ndarray, first: np.ndarray, memory: Memory
     ) -> tuple[np.ndarray, Memory]:
         """Return the features ``[M, B, H]`` of one step."""
         for layer in range(self.settings.num_layers):

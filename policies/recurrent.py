@@ -17,8 +17,8 @@ from torch import Generator, Tensor
 from policies.base import Memory, Params
 from policies.functional import linear
 from policies.fused.compiled import arrays
-from policies.fused.node import Recurrence, Tensors, as_node
-from policies.fused.step import dense
+from policies.fused.node import Recurrence, as_node
+from policies.fused.step import Arrays, dense
 from policies.settings import PolicySettings
 
 
@@ -62,25 +62,31 @@ class RecurrentCore(ABC):
     ) -> tuple[Tensor, Memory]:
         """Return the last layer's output at every step, ``[N, T, B, H]``, and the last states."""
         last: list[Tensor] = []
-        for name, own in self._layers(params, memory):
-            u, *after = as_node(self.recurrence, first, linear(params, name, u), *own)
+        for name, own, states in self._layers():
+            parts = *(params[part] for part in own), *memory[states]
+            u, *after = as_node(self.recurrence, first, linear(params, name, u), *parts)
             last += after
         return u, tuple(last)
 
+    def prepare(self, params: Params) -> Params:
+        """Return ``params``."""
+        return params
+
     def act(
-        self, params: Params, u: np.ndarray, first: np.ndarray, memory: Memory
+        self, params: Arrays, u: np.ndarray, first: np.ndarray, memory: Memory
     ) -> tuple[np.ndarray, Memory]:
         """Return the last layer's output ``[M, B, H]`` after one step, and every layer's states."""
         last: list[Tensor] = []
-        for name, own in self._layers(params, memory):
-            after = self.step(dense(params, name, u), first, arrays(*own))
+        for name, own, states in self._layers():
+            parts = *(params[part] for part in own), *arrays(*memory[states])
+            after = self.step(dense(params, name, u), first, parts)
             last += map(torch.from_numpy, after)
             u = after[0]
         return u, tuple(last)
 
-    def _layers(self, params: Params, memory: Memory) -> Iterator[tuple[str, Tensors]]:
-        """Yield the name of each layer, and its recurrent parameters and states."""
+    def _layers(self) -> Iterator[tuple[str, list[str], slice]]:
+        """Yield a layer's name, its ``recurrent`` parameters and the place of its states."""
         for layer in range(self.settings.num_layers):
             name = f"{self.name}.{layer}"
-            states = memory[self.num_states * layer :][: self.num_states]
-            yield name, (*(params[f"{name}.{part}"] for part in self.recurrent), *states)
+            states = slice(self.num_states * layer, self.num_states * (layer + 1))
+            yield name, [f"{name}.{part}" for part in self.recurrent], states

@@ -33,7 +33,7 @@ from policies.functional import (
 from policies.fused import ssm as fused
 from policies.fused.compiled import arrays
 from policies.fused.node import Recurrence, Tensors, as_node
-from policies.fused.step import dense
+from policies.fused.step import Arrays, dense
 from policies.modules import FunctionalModule, PolicyBase, as_series, seeded_generator
 from policies.scan import Method
 from policies.settings import PolicySettings, Size
@@ -41,6 +41,8 @@ from policies.state_space import discretise, init_poles, run_series, run_states
 
 DT = (0.01, 0.5)
 """Default range of the initial step size."""
+WEIGHTS = ("decay", "gain", "B", "C", "D", "gate.weight", "gate.bias")
+"""What a layer takes of the parameters, in the order of ``layer``; see ``SSMCore.prepare``."""
 
 
 @dataclass(frozen=True)
@@ -115,24 +117,34 @@ class SSMCore:
             last.append(state)
         return u, tuple(last)
 
+    def prepare(self, params: Params) -> Params:
+        """Return ``params``, and decay and gain of every layer."""
+        poles = discretise(params["ssm.log_a"], params["ssm.log_dt"])
+        layers = range(self.settings.num_layers)
+        return params | {
+            f"ssm.{layer}.{name}": pole[:, layer]
+            for name, pole in zip(("decay", "gain"), poles, strict=True)
+            for layer in layers
+        }
+
     def act(
-        self, params: Params, u: np.ndarray, first: np.ndarray, memory: Memory
+        self, params: Arrays, u: np.ndarray, first: np.ndarray, memory: Memory
     ) -> tuple[np.ndarray, Memory]:
         """Return features ``[M, B, H]`` of one step and the state of every layer."""
         if "ssm.input.weight" in params:
             u = dense(params, "ssm.input", u)
         modes, last = self._modes, []
-        for parts in self._layers(params, memory):
-            u, state = fused.step(modes, u, first, arrays(*parts))
+        for layer, state in enumerate(arrays(*memory)):
+            parts = (params[f"ssm.{layer}.{name}"] for name in WEIGHTS)
+            u, state = fused.step(modes, u, first, (state, *parts))
             last.append(torch.from_numpy(state))
         return u, tuple(last)
 
     def _layers(self, params: Params, memory: Memory) -> Iterator[Tensors]:
         """Yield the arguments of ``layer`` from the state on, for every layer."""
-        poles = discretise(params["ssm.log_a"], params["ssm.log_dt"])
-        for layer, x in enumerate(memory):
-            names = (f"ssm.{layer}.{part}" for part in ("B", "C", "D", "gate.weight", "gate.bias"))
-            yield x, *(pole[:, layer] for pole in poles), *(params[name] for name in names)
+        params = self.prepare(params)
+        for layer, state in enumerate(memory):
+            yield state, *(params[f"ssm.{layer}.{name}"] for name in WEIGHTS)
 
     @property
     def recurrence(self) -> Recurrence:

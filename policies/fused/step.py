@@ -5,34 +5,50 @@ Letters: M parameter sets and B rows per set, I inputs, O outputs. Nothing here 
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from operator import is_
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
 from policies.base import Params
 from policies.fused.compiled import arrays, compiled, tanh
 
+Arrays = Mapping[str, np.ndarray]
+"""Contiguous arrays by the names of parameters."""
 
-def dense(params: Params, name: str, x: np.ndarray) -> np.ndarray:
+_last: tuple[Any, list[Tensor], list[object], Arrays] = (None, [], [], {})
+
+
+def prepared(prepare: Callable[[Params], Params], params: Params) -> Arrays:
+    """Return ``prepare(params)`` as arrays.
+
+    An episode asks for them at every step: the last ones are given again for the same tensors,
+    unless one of them was changed in place.
+    """
+    global _last
+    owner, tensors, versions, found = _last
+    now = list(params.values())
+    # Tensors of inference mode count no changes: an object is equal to no other.
+    counts = [object() if tensor.is_inference() else tensor._version for tensor in now]
+    if owner != prepare or counts != versions or not all(map(is_, now, tensors)):
+        ready = prepare(params)
+        found = dict(zip(ready, arrays(*ready.values()), strict=True))
+        _last = prepare, now, counts, found
+    return found
+
+
+def dense(params: Arrays, name: str, x: np.ndarray) -> np.ndarray:
     """Return ``x [M, B, I]`` times ``name.weight [M, I, O]`` plus ``name.bias [M, 1, O]``."""
-    out: np.ndarray = _dense(x, *weights(params, name))
+    out: np.ndarray = _dense(x, params[f"{name}.weight"], params[f"{name}.bias"])
     return out
 
 
-def dense_tanh(params: Params, name: str, x: np.ndarray) -> np.ndarray:
+def dense_tanh(params: Arrays, name: str, x: np.ndarray) -> np.ndarray:
     """Return tanh of ``dense``."""
-    out: np.ndarray = _dense_tanh(x, *weights(params, name))
+    out: np.ndarray = _dense_tanh(x, params[f"{name}.weight"], params[f"{name}.bias"])
     return out
-
-
-def weights(params: Params, name: str) -> tuple[np.ndarray, np.ndarray]:
-    """Return weight and bias of the linear map ``name`` as contiguous arrays."""
-    return array(params, f"{name}.weight"), array(params, f"{name}.bias")
-
-
-def array(params: Params, name: str) -> np.ndarray:
-    """Return a parameter as a contiguous array."""
-    return arrays(params[name])[0]
 
 
 def _product_plus_bias(x: Any, weight: Any, bias: Any, out: Any) -> None:

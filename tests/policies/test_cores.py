@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 
+import policies
 from policies.attention import attend, attend_one, reach_of
 from policies.gru import GRUCore, GRUSettings
 from policies.lstm import LSTMCore, LSTMSettings
@@ -89,6 +90,23 @@ def plain_attention(query, past, present, first, age):
                 out[s, t, h] = weights @ seen[:, width:]
             reach += 1
     return out
+
+
+@pytest.mark.parametrize("name", ["mlp", "gru", "lstm", "ssm"])
+def test_acting_follows_parameters_that_change_in_place(name):
+    policy = policies.build(name, obs_dim=5, action_dim=2)
+    params = policy.init_params(0)
+    x, first = torch.randn(1, BATCH, 1, 5), torch.zeros(1, BATCH, 1, dtype=torch.bool)
+    memory = tuple(torch.ones_like(part) for part in policy.initial_memory(1, BATCH, x))
+    for _ in range(2):
+        acted = policy.forward(params, x, first, memory)
+        leaves = {key: value.clone().requires_grad_() for key, value in params.items()}
+        trained = policy.forward(leaves, x, first, memory)
+        for part in ("action_params", "value", "memory"):
+            both = getattr(acted, part), getattr(trained, part)
+            torch.testing.assert_close(*both, atol=1e-5, rtol=0)
+        for value in params.values():
+            value -= 0.1
 
 
 @pytest.mark.parametrize("steps", [1, 5, 40, 70])
