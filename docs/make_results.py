@@ -113,6 +113,9 @@ def page() -> str:
         "coverage": _coverage(),
         "hours": _hours(names),
         "plan": _plan(names),
+        "gru_less_ssm": _rl2_difference("halfcheetah-vel", ("gru", 0), ("ssm", 0)),
+        "later_shots": _rl2_difference("halfcheetah-vel", ("gru", 10), ("gru", 0)),
+        "sparse_shots": _rl2_difference("point_goal-sparse", ("gru", 2), ("gru", 0)),
     }
     return template.substitute(values)
 
@@ -192,6 +195,13 @@ def _gains_table(names: Iterable[str]) -> str:
             row = (f"{policy} / {learner}", _shown(gain), share, len(scores))
             rows.append((f"`{name}`", *row))
     return _markdown("distribution|row|above multitask|of the margin|seeds", rows, left=2)
+
+
+def _rl2_difference(name: str, row: tuple[str, int], other: tuple[str, int]) -> str:
+    """Return by how much rl2 scores more than another, each a policy after some shots."""
+    table = table_of(name)
+    scores = [_by_seed(table, policy, "rl2", shots) for policy, shots in (row, other)]
+    return _shown(estimate_difference(*scores, paired=row[0] == other[0]))
 
 
 def _sections(name: str) -> Iterator[str]:
