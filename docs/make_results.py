@@ -113,6 +113,7 @@ def page() -> str:
         "coverage": _coverage(),
         "hours": _hours(names),
         "plan": _plan(names),
+        "outside": _outside("halfcheetah-vel-ood"),
         "gru_less_ssm": _rl2_difference("halfcheetah-vel", ("gru", 0), ("ssm", 0)),
         "later_shots": _rl2_difference("halfcheetah-vel", ("gru", 10), ("gru", 0)),
         "sparse_shots": _rl2_difference("point_goal-sparse", ("gru", 2), ("gru", 0)),
@@ -202,6 +203,18 @@ def _rl2_difference(name: str, row: tuple[str, int], other: tuple[str, int]) -> 
     table = table_of(name)
     scores = [_by_seed(table, policy, "rl2", shots) for policy, shots in (row, other)]
     return _shown(estimate_difference(*scores, paired=row[0] == other[0]))
+
+
+def _outside(name: str) -> str:
+    """Return a table of scores on the test tasks, on those out of distribution, and the gap."""
+    test, ood = (table.frame.to_dict("records") for table in table_of(name).splits)
+    rows = []
+    for inside, outside in zip(test, ood, strict=True):
+        columns = ((inside, "return_0"), (outside, "return_0"), (outside, "gap_0"))
+        scores = [Estimate(*(r[f"{c}{end}"] for end in ("", "_low", "_high"))) for r, c in columns]
+        label = " / ".join(filter(None, (inside["policy"], inside["learner"])))
+        rows.append((label.removeprefix("pretrained-"), *map(_shown, scores)))
+    return _markdown("row|test tasks|out of distribution|difference", rows)
 
 
 def _sections(name: str) -> Iterator[str]:
