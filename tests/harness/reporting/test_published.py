@@ -52,4 +52,12 @@ def test_rebuilding_a_published_run_changes_no_file(run, tmp_path):
 @pytest.mark.parametrize("run", PUBLISHED, ids=lambda run: run.name)
 def test_published_cells_have_the_settings_they_are_hashed_by(run):
     for cell in Manifest.load(run).cells.values():
-        assert config_hash(config_as_dict(config_from_dict(cell.config))) == cell.config_hash
+        assert config_hash(cell.config) == cell.config_hash
+        assert part_of(cell.config, config_as_dict(config_from_dict(cell.config)))
+
+
+def part_of(stored, now):
+    """Whether nothing stored has changed; settings that are newer may be missing there."""
+    if not isinstance(stored, dict):
+        return stored == now
+    return stored.keys() <= now.keys() and all(part_of(stored[key], now[key]) for key in stored)
