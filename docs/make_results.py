@@ -219,10 +219,12 @@ def _outside(name: str) -> str:
 
 def _sections(name: str) -> Iterator[str]:
     for source, table in zip(sources(PUBLISHED / name), load_tables(PUBLISHED / name), strict=True):
-        yield from _section(name, source.manifest.distributions[0].name, table)
+        yield f"### {source.manifest.distributions[0].name}\n"
+        for part in table.splits:
+            yield from _section(name, part, f" on {part.split} tasks" * bool(table.others))
 
 
-def _section(name: str, dist: str, table: Comparison) -> Iterator[str]:
+def _section(name: str, table: Comparison, where: str) -> Iterator[str]:
     unit, column = (100.0, "success") if table.has_success else (1.0, "return")
     shots = [count for count in SHOTS if count in table.shots]
     measure = "Success rate in per cent" if table.has_success else "Return"
@@ -238,8 +240,7 @@ def _section(name: str, dist: str, table: Comparison) -> Iterator[str]:
         seeds = row["seeds"]
         rows.append((label, *map(_shown, scores), "–" if math.isnan(seeds) else int(seeds)))
     steps = short_count(table.frame["train_env_steps"].max())
-    yield f"### {dist}\n"
-    yield f"{measure} after K shots, {steps} environment steps of training a seed"
+    yield f"{measure}{where} after K shots, {steps} environment steps of training a seed"
     yield f"([full table](../results/published/{name}/table.md)).\n"
     yield _markdown("|".join(["row", *(f"K = {k}" for k in shots), "seeds"]), rows) + "\n"
 
