@@ -113,7 +113,7 @@ def page() -> str:
         "coverage": _coverage(),
         "hours": _hours(names),
         "plan": _plan(names),
-        "outside": _outside("halfcheetah-vel-ood"),
+        "outside": _outside("../ood/halfcheetah-vel"),
         "gru_less_ssm": _rl2_difference("halfcheetah-vel", ("gru", 0), ("ssm", 0)),
         "later_shots": _rl2_difference("halfcheetah-vel", ("gru", 10), ("gru", 0)),
         "sparse_shots": _rl2_difference("point_goal-sparse", ("gru", 2), ("gru", 0)),

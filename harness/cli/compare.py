@@ -24,7 +24,7 @@ def _main(argv: Sequence[str] | None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m harness.compare",
         description="Print one table per task distribution with the rows of all given runs, and "
-        "aggregates across distributions. Runs that were scored by different protocols or versions "
+        "aggregates across distributions. Runs that were scored by different protocols "
         "are refused. Nothing is written into the runs.",
         epilog=EXIT_CODES,
     )

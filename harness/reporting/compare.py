@@ -1,6 +1,7 @@
 """Several runs in one table per distribution, and aggregated across distributions.
 
-Nothing is written into a run. What differs in protocol or version is refused.
+Nothing is written into a run. Versions of a distribution have tables of their own; what differs in
+protocol is refused.
 """
 
 from __future__ import annotations
@@ -123,22 +124,22 @@ def compare(runs: Sequence[Path | str]) -> RunComparison:
     """Return the tables of several runs, sweeps and published folders together.
 
     Rows of two runs with the same policy and learner are told apart by the run's name. A
-    table has the splits and numbers of shots that all its runs scored. Reference lines are those of
-    the first run that has them.
+    table, one for each version of a distribution, has the splits and numbers of shots that all its
+    runs scored. Reference lines are those of the first run that has them.
 
     Args:
         runs: folders with a ``run.json``, or their names below ``results/``.
 
     Raises:
         UsageError: there is no such run, a run is given twice, or two runs scored a distribution by
-            different protocols or versions; the message names the runs and what differs.
+            different protocols; the message names the runs and what differs.
         ArtefactError: a file of a run is malformed.
     """
     folders = _names([find_run(run) for run in runs])
     groups: dict[str, dict[str, TableSource]] = {}
     for name, folder in folders.items():
         for source in sources(folder):
-            dist = source.manifest.distributions[0].name.partition("@")[0]
+            dist = source.manifest.distributions[0].versioned_name
             group = groups.setdefault(dist, {})
             if name in group:
                 raise UsageError(
@@ -152,10 +153,9 @@ def compare(runs: Sequence[Path | str]) -> RunComparison:
         for key, curve in read_curves(folder).items()
     }
     tables, manifests = {}, {}
-    for dist, group in groups.items():
-        manifest, records, notes = _merge(dist, group)
+    for key, group in groups.items():
+        manifest, records, notes = _merge(key.partition("@")[0], group)
         lost = lost_in_training(manifest, curves)
-        key = manifest.distributions[0].versioned_name
         tables[key] = _table(manifest, records, group, lost, notes)
         manifests[key] = manifest
     aggregates = tuple(part for part in across(tables) if not part.frame.empty)
@@ -250,9 +250,7 @@ def _records(group: Mapping[str, TableSource], cells: Mapping[str, CellInfo]) ->
 def _differences(one: TableSource, two: TableSource) -> Iterator[str]:
     """Yield what makes the scores of two runs incomparable."""
     a, b = one.manifest.distributions[0], two.manifest.distributions[0]
-    if a.version != b.version:
-        yield f"versions {a.version} and {b.version}"
-    elif a.protocol != b.protocol:
+    if a.protocol != b.protocol:
         yield f"protocols {a.protocol!r} and {b.protocol!r}"
     for section in ("env", "evaluation"):
         x, y = (part.manifest.config.get(section, {}) for part in (one, two))

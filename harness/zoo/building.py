@@ -97,7 +97,7 @@ def _weights(
     found = []
     for key, cell in cells.items():
         path = run / CELLS_DIR / key / POLICY_FILE
-        if path.is_file() and not cell.checkpoint:  # or it is another folder's
+        if path.is_file():
             own = {
                 str(shots): _rounded(float(matrix.by_seed[matrix.seeds.index(cell.seed)]))
                 for shots, matrix in returns.items()

@@ -180,7 +180,7 @@ def across(tables: Mapping[str, Comparison]) -> list[Across]:
         tables: ``name@version`` -> its table. Those without constants are not aggregated.
     """
     known = [name for name in tables if name in constants().constants]
-    by_name = {name.partition("@")[0]: name for name in known}
+    by_name = {name.partition("@")[0]: name for name in sorted(known)}  # the newest version
     wanted = {
         suite: [by_name[name] for name in names]
         for suite, names in SUITES.items()

@@ -109,12 +109,11 @@ def test_runs_of_other_folders_with_the_same_name_have_longer_names(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "named"),
     [
-        ({"version": 2}, "versions 1 and 2"),
         ({"protocol": "toy, horizon 50"}, "horizon 50"),
         ({"evaluation": {"query_episodes": 3}}, "evaluation.query_episodes is 2 and 3"),
     ],
 )
-def test_what_differs_in_protocol_or_version_is_refused_by_name(tmp_path, capsys, changes, named):
+def test_what_differs_in_protocol_is_refused_by_name(tmp_path, capsys, changes, named):
     runs = [make_run(tmp_path / "one").path, another_run(tmp_path / "two", **changes)]
     out = tmp_path / "out"
     assert command.main([*map(str, runs), "--out", str(out)]) == 2
@@ -122,6 +121,13 @@ def test_what_differs_in_protocol_or_version_is_refused_by_name(tmp_path, capsys
     for part in ("one", "two", DIST, named):
         assert part in line
     assert not out.exists()
+
+
+def test_versions_of_a_distribution_have_tables_of_their_own(tmp_path):
+    runs = [make_run(tmp_path / "one").path, another_run(tmp_path / "two", version=2)]
+    tables = compare(runs).tables
+    assert list(tables) == [f"{DIST}@1", f"{DIST}@2"]
+    assert [set(table.frame["run"]) - {""} for table in tables.values()] == [{"one"}, {"two"}]
 
 
 def test_other_tasks_and_missing_or_repeated_runs_are_refused(tmp_path, capsys):

@@ -9,12 +9,15 @@ from harness.cli import tables as command
 from harness.config.schema import config_as_dict
 from harness.config.validation import config_from_dict
 from harness.errors import ExitCode
+from harness.reporting.compare import compare
 from harness.reporting.rebuild import exit_code, load_tables
 from harness.reporting.render.formats import to_markdown
 from harness.reporting.store.manifest import Manifest, config_hash
 
 PUBLISHED = sorted(
-    path.parent for path in (Path(__file__).parents[3] / "results/published").glob("*/run.json")
+    path.parent
+    for folder in ("published", "ood")
+    for path in (Path(__file__).parents[3] / "results" / folder).glob("*/run.json")
 )
 
 PLAYED = (ExitCode.COMPLETE, ExitCode.INTERRUPTED)
@@ -30,6 +33,14 @@ def test_published_tables_match_their_records(run):
     tables = load_tables(run)
     assert exit_code(tables) in PLAYED
     assert (run / "table.md").read_text() == "\n".join(map(to_markdown, tables))
+
+
+@pytest.mark.slow
+def test_the_published_runs_are_compared_by_one_command():
+    comparison = compare([run for run in PUBLISHED if run.parent.name == "published"])
+    assert {"halfcheetah-vel@1", "halfcheetah-gravity@1", "halfcheetah-gravity@2"} <= set(
+        comparison.tables
+    )
 
 
 @pytest.mark.slow
