@@ -92,7 +92,7 @@ def _parser() -> argparse.ArgumentParser:
         nargs="+",
         default=[],
         metavar="PATTERN",
-        help="play the cells with such names, as in '*.gru.rl2.*'; --resume plays the others",
+        help="play only cells whose names match, e.g. '*.gru.rl2.*'; --resume plays the others",
     )
     parser.add_argument("--address", help="Ray cluster to join; a fresh local one if not given")
     parser.add_argument(

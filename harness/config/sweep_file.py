@@ -106,14 +106,14 @@ def load(path: Path) -> Sweep:
 
 
 def matching(keys: Sequence[str], patterns: Sequence[str]) -> tuple[str, ...]:
-    """Return the keys of cells that fit any of ``patterns``, as of a shell; all without patterns.
+    """Return the keys of cells that match any of the shell patterns; all without patterns.
 
     Raises:
-        UsageError: a pattern fits none.
+        UsageError: a pattern matches none.
     """
     for pattern in patterns:
         if not fnmatch.filter(keys, pattern):
-            raise UsageError(f"no cell is named {pattern!r}; --dry-run lists the cells")
+            raise UsageError(f"no cell matches {pattern!r}; --dry-run lists the cells")
     fits = any if patterns else all
     return tuple(key for key in keys if fits(fnmatch.fnmatch(key, p) for p in patterns))
 

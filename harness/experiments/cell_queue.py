@@ -55,8 +55,8 @@ class CellQueue:
         self.shared = shared_training(self.planned)
 
     def exit_code(self) -> ExitCode:
-        """Return the code of a run of which only the chosen cells were to be played."""
-        states = {self._state(key).status for key in self.chosen}
+        """Return the code that the chosen cells and the reference lines stand for."""
+        states = {self._state(key).status for key in (*self.manifest.references, *self.chosen)}
         if states & {"pending", "running"}:
             return ExitCode.INTERRUPTED
         return ExitCode.CELLS_FAILED if "failed" in states else ExitCode.COMPLETE

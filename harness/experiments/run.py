@@ -62,7 +62,7 @@ from harness.experiments.trial import (
     reason_of,
     start_backend,
 )
-from harness.reporting.rebuild import exit_code, rebuild
+from harness.reporting.rebuild import rebuild
 from harness.reporting.render.formats import console, to_rich
 from harness.reporting.store.files import (
     RESULTS,
@@ -96,7 +96,7 @@ class RunOptions:
     extend: bool = False
     """Continue it with more cells."""
     only: tuple[str, ...] = ()
-    """Patterns, as of shells, of the cells to play now; all if there is none."""
+    """Shell patterns of the cells to play now; all if there is none."""
     backend: Literal["ray", "local"] = "ray"
     """``local`` plays everything in this process."""
     address: str | None = None
@@ -179,7 +179,7 @@ def resume(
         mirror: address of the copy; the run's own if not given.
         more: to play more: ``seed``, a list of seeds of which each cell gets those that it lacks;
             and ``train``, the larger budget up to which cells are trained on.
-        only: patterns of the cells to play now; all if there is none.
+        only: shell patterns of the cells to play now; all if there is none.
         execution: execution settings to change, by the names of ``ExecutionConfig``.
 
     Raises:
@@ -453,4 +453,4 @@ def _conclude(queue: CellQueue, seconds: float, *, quiet: bool) -> ExitCode:
     tables = rebuild(folder)
     out.print(Group(*(to_rich(table) for table in tables)))
     out.print(f"[dim]{folder} · {seconds:.0f} s[/dim]", highlight=False)
-    return exit_code(tables) if queue.chosen == queue.planned.keys() else queue.exit_code()
+    return queue.exit_code()

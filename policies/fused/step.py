@@ -19,6 +19,7 @@ Arrays = Mapping[str, np.ndarray]
 """Contiguous arrays by the names of parameters."""
 
 _last: tuple[Any, list[Tensor], list[object], Arrays] = (None, [], [], {})
+"""The last result of ``prepared``, and the arguments and versions of tensors it was made of."""
 
 
 def prepared(prepare: Callable[[Params], Params], params: Params) -> Arrays:

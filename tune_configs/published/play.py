@@ -56,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("files", nargs="*", type=Path, help="sweep files (default: all, in order)")
     parser.add_argument(
-        "--only", nargs="+", default=[], metavar="PATTERN", help="play the cells with such names"
+        "--only", nargs="+", default=[], metavar="PATTERN", help="play only cells whose names match"
     )
     parser.add_argument("--commit", action="store_true", help="commit every finished cell")
     parser.add_argument("--status", action="store_true", help="print where each sweep stands")
@@ -76,7 +76,7 @@ def play(file: Path, *, commit: bool, only: Sequence[str] = ()) -> int:
     Args:
         file: the sweep.
         commit: commit what is published.
-        only: patterns of the cells to play; all without any.
+        only: shell patterns of the cells to play; all without any.
     """
     command = next_command(file, only)
     if command is None:
@@ -97,7 +97,7 @@ def play(file: Path, *, commit: bool, only: Sequence[str] = ()) -> int:
 
 
 def planned(file: Path, only: Sequence[str] = ()) -> set[str]:
-    """Return the keys of the cells of a sweep that fit any of ``only``; all without patterns."""
+    """Return the keys of the cells of a sweep that match any of ``only``; all without patterns."""
     keys = {cell.key for cell in sweep_file.load(file).cells}
     return {key for key in keys if any(fnmatch(key, p) for p in only)} if only else keys
 
