@@ -80,12 +80,12 @@ def _files_of(settings: Any) -> Iterator[Path]:
 
 
 def _sha256(path: Path) -> str:
-    status = path.stat()
-    return _digest(path, status.st_mtime_ns, status.st_size)
+    now = path.stat()  # two files written within a tick of the clock have the same st_mtime_ns
+    return _digest(path, now.st_ino, now.st_mtime_ns, now.st_ctime_ns, now.st_size)
 
 
 @functools.lru_cache(maxsize=64)
-def _digest(path: Path, _changed: int, _size: int) -> str:
+def _digest(path: Path, *_version: int) -> str:
     return sha256_of(path)
 
 

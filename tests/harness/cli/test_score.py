@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from pathlib import Path
 
 import pandas as pd
@@ -151,18 +152,21 @@ def test_a_run_is_resumed_by_its_name(place):
 
 
 def test_a_run_is_not_resumed_with_another_saved_agent(place, capsys):
-    saved = place / "net.pt"
-    for weights in (torch.nn.Linear(2, 2), torch.nn.Linear(2, 2)):
-        with pytest.warns(DeprecationWarning, match="deprecated"):
-            torch.jit.trace(weights, torch.zeros(1, 2)).save(place / f"{id(weights)}.pt")
-    first, second = sorted(place.glob("*.pt"))
-    first.rename(saved)
+    saved, other = place / "net.pt", place / "other" / "net.pt"
+    other.parent.mkdir()
+    with pytest.warns(DeprecationWarning, match="deprecated"):
+        net = torch.jit.trace(torch.nn.Linear(2, 2), torch.zeros(1, 2))
+    for file in (saved, other):  # of one size, and as if saved within one tick of the clock
+        net.weight.data += 1
+        net.save(file)
+        os.utime(file, ns=(0, 0))
+    assert saved.stat().st_size == other.stat().st_size
     assert scored(str(saved)) == 0
     (cell,) = Manifest.load(place / "results/x").cells.values()
     digest = hashlib.sha256(saved.read_bytes()).hexdigest()
     assert cell.config["plugins"] == {"files": {str(saved): {"sha256": digest}}}
     assert main.main(["run", "--resume", "x", "--backend", "local"]) == 0
-    second.rename(saved)
+    other.rename(saved)
     assert main.main(["run", "--resume", "x", "--backend", "local"]) == 2
     assert digest[:12] in capsys.readouterr().err
     saved.unlink()
