@@ -429,6 +429,13 @@ def _check_tasks(config: RunConfig, origins: Origins) -> None:
         given = [name for name in given if name.startswith("--") or ":" in name] or given
         named = ", ".join(given) or config.task_dist
         raise UsageError(f"{named}: {error}") from error
+    for label, part in config.learner.items():
+        reason = learners.spec(part.kind).refuses_discrete
+        if dist.spec.discrete and reason:
+            raise UsageError(
+                f"{origin_of(('learner',), origins)}: learner {label!r} cannot learn {dist.name}, "
+                f"whose actions are discrete: {reason}. Choose another learner"
+            )
     _check_protocol(config, dist, origins)
     for split in config.evaluation.splits:
         if not dist.tasks(split):

@@ -76,6 +76,8 @@ class LearnerSpec:
     """False if its weights stay at their initial values."""
     tied_to_budget: str = ""
     """What in its training depends on the budget, if anything: it cannot train on beyond it."""
+    refuses_discrete: str = ""
+    """Why it cannot learn discrete actions, if it cannot."""
     follows_adapter: bool = False
     """It trains through the adapter that scores it, on the inputs that adapter needs."""
 

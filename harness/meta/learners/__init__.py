@@ -18,6 +18,7 @@ REGISTRY = Registry(
     {
         "maml": "harness.meta.learners.maml:MAML",
         "rl2": "harness.meta.learners.ppo:RL2",
+        "rsac": "harness.meta.learners.rsac:RSAC",
         "multitask": "harness.meta.learners.ppo:MULTITASK",
         "finetune": "harness.meta.learners.ppo:FINETUNE",
         "scratch": "harness.meta.learners.ppo:SCRATCH",

@@ -27,10 +27,8 @@ from torch import Tensor
 
 from harness import seeding
 from harness.meta import objectives
-from harness.meta.adapters.memory import MemoryAdapter
-from harness.meta.adapters.none import NoAdapter
 from harness.meta.adapters.ppo import FinetuningSettings
-from harness.meta.cell_setup import CellSetup, LearnerSpec
+from harness.meta.cell_setup import LearnerSpec
 from harness.meta.learners.base import (
     CollectReport,
     GradientRequest,
@@ -46,9 +44,9 @@ from harness.meta.learners.base import (
     Unit,
 )
 from harness.meta.learners.critic import critic_values, init_critic, split
+from harness.meta.learners.sequences import SequenceLearner, check_fits
 from harness.meta.learners.state import LearnerState, norm
 from harness.meta.learners.sums import Losses, PartialGradient, sum_losses, sum_over_jobs
-from harness.meta.meta_episode import MetaEpisodePlan, MetaEpisodeRunner
 from harness.meta.rollouts.batch import Batch, Stretches, TaskCritic, cut_sequences, prepare
 from harness.meta.rollouts.episode_loop import Clock
 from harness.meta.rollouts.inputs import Goals
@@ -169,12 +167,7 @@ class RL2Settings(PPOSettings):
         Raises:
             ValueError: a sequence has more episodes than an iteration.
         """
-        if self.episodes_in_context > self.episodes_per_iteration:
-            raise ValueError(
-                f"episodes_in_context is {self.episodes_in_context}, but an iteration has "
-                f"{self.episodes_per_iteration} episodes. Choose at most that, or raise "
-                "episodes_per_iteration"
-            )
+        check_fits(self.episodes_in_context, self.episodes_per_iteration)
 
 
 @dataclass(frozen=True)
@@ -242,34 +235,14 @@ class PPOLosses(Losses):
 
 
 @dataclass(frozen=True, slots=True)
-class PPOLearner:
+class PPOLearner(SequenceLearner):
     """PPO on sequences of episodes. Satisfies ``Learner``."""
-
-    setup: CellSetup
 
     @property
     def settings(self) -> PPOSettings:
         """Its settings."""
         settings: PPOSettings = self.setup.settings
         return settings
-
-    @property
-    def tasks_per_iteration(self) -> int:
-        """Tasks of one iteration: at least one sequence each."""
-        s = self.settings
-        return max(1, min(s.tasks_per_iteration, s.episodes_per_iteration // s.episodes_in_context))
-
-    @property
-    def envs_per_task(self) -> int:
-        """Parallel environments per task; each plays one sequence."""
-        s = self.settings
-        one_each = self.tasks_per_iteration * s.episodes_in_context
-        return max(1, s.episodes_per_iteration // one_each)
-
-    @property
-    def episodes_per_iteration(self) -> int:
-        """Episodes of one iteration, over all tasks."""
-        return self.tasks_per_iteration * self.envs_per_task * self.settings.episodes_in_context
 
     def init(self) -> LearnerState:
         """Return the untrained state."""
@@ -347,19 +320,8 @@ class PPOLearner:
     ) -> tuple[PPOData, CollectReport]:
         """Play the sequences with sampled actions and keep them with their advantages."""
         setup, settings = self.setup, self.settings
-        actor, estimator = setup.actor(policy), setup.estimator(policy)
-        last = settings.episodes_in_context - 1
-        carrier = MemoryAdapter() if last else NoAdapter()
-        plan = MetaEpisodePlan.for_training(
-            seed=setup.cell.seed,
-            iteration=context.iteration,
-            seed_keys=context.seed_keys,
-            shots=last,
-            episodes=self.envs_per_task,
-        )
-        runner = MetaEpisodeRunner(setup.dist, carrier, estimator)
-        episodes = runner.run(tasks, actor, plan, clock).episodes
-        blocks = (*episodes.support, episodes.query[last])
+        actor, blocks = self.play(tasks, context, policy, clock)
+        estimator = setup.estimator(policy)
         critic = None
         if settings.task_critic:
             goals = Goals.of_distribution(setup.dist)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -21,6 +21,8 @@ from harness.meta.rollouts.normalizer import Moments, Normalizer
 from policies.actor_critic import SHORTCUT
 from policies.base import Params
 from policies.params import clone
+
+S = TypeVar("S", bound="LearnerState")
 
 
 @dataclass(slots=True)
@@ -42,7 +44,7 @@ class LearnerState:
     """Whether that happened in this iteration."""
 
     @classmethod
-    def fresh(cls, params: Params, lr: float, obs_dim: int, normalize_obs: bool) -> LearnerState:
+    def fresh(cls: type[S], params: Params, lr: float, obs_dim: int, normalize_obs: bool) -> S:
         """Return the state before the first iteration."""
         leaves = clone(params)
         optimizer = torch.optim.Adam(list(leaves.values()), lr=lr)

@@ -26,7 +26,7 @@ class Trajectories:
     """Sequences packed to the left: padding and invalid episodes are removed."""
 
     obs: Float[Tensor, "N E T O"]
-    """Normalised."""
+    """Normalised, unless asked for otherwise."""
     actions: Float[Tensor, "N E T A"]
     log_probs: Float[Tensor, "N E T"]
     rewards: Float[Tensor, "N E T"]
@@ -36,7 +36,7 @@ class Trajectories:
     """The MDP ended after this step."""
     mask: Bool[Tensor, "N E T"]
     last_obs: Float[Tensor, "N E O"]
-    """After the last step, normalised."""
+    """After the last step, like ``obs``."""
 
     @property
     def length(self) -> Int[Tensor, "N E"]:
@@ -44,7 +44,7 @@ class Trajectories:
         return self.mask.sum(-1)
 
 
-def pack(blocks: Sequence[Episodes], actor: Actor) -> Trajectories:
+def pack(blocks: Sequence[Episodes], actor: Actor, *, normalize: bool = True) -> Trajectories:
     """Put the episodes of ``blocks`` end to end, without invalid ones and padding."""
     mask = torch.from_numpy(np.concatenate([block.mask for block in blocks], 2))
     order = torch.argsort((~mask).to(torch.uint8), dim=-1, stable=True)
@@ -62,15 +62,18 @@ def pack(blocks: Sequence[Episodes], actor: Actor) -> Trajectories:
         terminated = torch.from_numpy(block.terminated & ~block.invalid).unsqueeze(-1)
         ends.scatter_(2, last + number * horizon, terminated)
     dtype = next(iter(actor.params.values())).dtype
+    obs, last_obs = packed("obs"), _last_obs(blocks)
+    if normalize:
+        obs, last_obs = actor.normalizer(obs), actor.normalizer(last_obs)
     return Trajectories(
-        obs=actor.normalizer(packed("obs")).to(dtype),
+        obs=obs.to(dtype),
         actions=packed("actions").to(dtype),
         log_probs=packed("log_probs").to(dtype),
         rewards=packed("rewards").to(dtype),
         begins=begins.gather(2, order),
         terminated=ends.gather(2, order),
         mask=mask.gather(2, order),
-        last_obs=actor.normalizer(_last_obs(blocks)).to(dtype),
+        last_obs=last_obs.to(dtype),
     )
 
 

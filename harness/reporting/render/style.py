@@ -39,8 +39,9 @@ OTHER_COLORS = (
 """For labels and plug-ins, most of them Paul Tol's; the name decides which."""
 LEARNER_MARKERS = {
     "maml": "o", "rl2": "s", "multitask": "^", "oracle": "*", "finetune": "D", "scratch": "v",
+    "rsac": "P",
 }  # fmt: skip
-OTHER_MARKERS = ("P", "X", "h", "<", ">", "p", "d", "8")
+OTHER_MARKERS = ("X", "h", "<", ">", "p", "d", "8")
 MARKERS = (*LEARNER_MARKERS.values(), *OTHER_MARKERS)
 CONTROLS = ("multitask", "finetune", "scratch")
 SETTINGS = {

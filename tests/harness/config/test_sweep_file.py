@@ -173,6 +173,7 @@ BAD = [
     ("sweep: {learner.maml.inner_lr: {uniform: [a, b]}}", ["my.yaml:1", "uniform"]),
     ("sweep: {learner.maml.inner_lr: [0.1, 1.0e-1]}", ["same experiment"]),
     ("sweep: {adapter: [memory]}", ["my.yaml:1: sweep.adapter", "maml"]),
+    ("sweep: {task_dist: [cartpole], learner: [rsac]}", ["rsac", "cartpole", "discrete"]),
 ]
 
 

@@ -43,6 +43,7 @@ def test_every_learner_is_scored_with_its_adapter(finished):
     assert dict(zip(frame.learner, frame.adapter, strict=True)) == {
         "maml": "gradient",
         "rl2": "memory",
+        "rsac": "memory",
         "multitask": "none",
         "finetune": "ppo",
         "scratch": "ppo",
@@ -52,7 +53,7 @@ def test_every_learner_is_scored_with_its_adapter(finished):
     steps = frame.groupby("learner").adaptation_steps.agg(["min", "max"])
     assert not steps["min"].any()
     gradient = {"maml": 1, "finetune": 10, "scratch": 10}
-    assert steps["max"].to_dict() == {"rl2": 0, "multitask": 0, "oracle": 0} | gradient
+    assert steps["max"].to_dict() == {"rl2": 0, "rsac": 0, "multitask": 0, "oracle": 0} | gradient
 
 
 def test_every_trained_learner_took_the_same_number_of_steps(finished):

@@ -42,8 +42,8 @@ def test_an_unknown_learner_is_refused_by_name():
 
 def test_only_what_adapts_while_training_has_another_return_afterwards():
     pre_post = {}
-    for name in ("maml", "rl2", "multitask", "finetune", "oracle"):
+    for name in ("maml", "rl2", "rsac", "multitask", "finetune", "oracle"):
         setup = make_setup(name, policy="gru", **accepted(name, {"inner_lr": 1.0}))
         pre_post[name] = iterate(setup, learners.build(setup).init(), jobs=1)
     differs = {name for name, done in pre_post.items() if done.pre_return != done.post_return}
-    assert differs == {"maml", "rl2"}
+    assert differs == {"maml", "rl2", "rsac"}

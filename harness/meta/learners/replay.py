@@ -1,0 +1,147 @@
+"""Sequences of training episodes, kept to learn from again.
+
+Array letters: R sequences, T steps of a whole sequence, U = T + 1, B sampled stretches, W steps of
+a stretch, O observation, A action, G features of a task, I input.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from harness.meta.rollouts import trajectories
+from harness.meta.rollouts.actor import Actor
+from harness.meta.rollouts.inputs import Past
+from harness.types import Episodes
+from policies.base import Params
+
+
+@dataclass(frozen=True, slots=True)
+class Sequences:
+    """R sequences: the episodes of a task end to end, each packed to the left."""
+
+    obs: Float[Tensor, "R U O"]
+    """As observed; the one after the last step follows it."""
+    actions: Float[Tensor, "R T A"]
+    """As the environment received them, in [-1, 1]."""
+    rewards: Float[Tensor, "R T"]
+    begins: Bool[Tensor, "R T"]
+    """First step of an episode."""
+    terminated: Bool[Tensor, "R T"]
+    """The MDP ended after this step."""
+    length: Int[Tensor, " R"]
+    """Number of steps."""
+    task: Float[Tensor, "R G"]
+    """Features of the task."""
+
+    @classmethod
+    def of(cls, blocks: Sequence[Episodes], actor: Actor, task: Float[Tensor, "N G"]) -> Sequences:
+        """Return the episodes of ``blocks``, each with E sequences on the same N tasks."""
+        played = trajectories.pack(blocks, actor, normalize=False)
+        per_task, steps = played.rewards.shape[1:]
+        slot = played.length[..., None, None].expand(-1, -1, 1, played.obs.shape[-1])
+        obs = torch.cat([played.obs, torch.zeros_like(played.obs[:, :, :1])], 2)
+        obs = obs.scatter(2, slot, played.last_obs.unsqueeze(2))
+        rewards = torch.where(played.mask, played.rewards, 0)
+        return cls(
+            obs=obs.reshape(-1, steps + 1, obs.shape[-1]),
+            actions=(played.actions * actor.action_scale).clamp(-1, 1).flatten(0, 1),
+            rewards=rewards.flatten(0, 1),
+            begins=(played.begins & played.mask).flatten(0, 1),
+            terminated=played.terminated.flatten(0, 1),
+            length=played.length.flatten(),
+            task=task.to(obs.dtype).repeat_interleave(per_task, 0),
+        )
+
+    @classmethod
+    def joined(cls, parts: Sequence[Sequences]) -> Sequences:
+        """Return the sequences of ``parts``, in order."""
+        return cls(*(torch.cat([getattr(part, name) for part in parts]) for name in _FIELDS))
+
+    def newest(self, steps: int) -> Sequences:
+        """Return the last sequences, of at most ``steps`` steps together but at least one."""
+        behind = self.length.flip(0).cumsum(0)
+        count = max(1, int((behind <= steps).sum()))
+        return Sequences(*(getattr(self, name)[-count:] for name in _FIELDS))
+
+    def save(self) -> Params:
+        """Return the tensors by name."""
+        return {name: getattr(self, name) for name in _FIELDS}
+
+    @property
+    def steps(self) -> int:
+        """Steps of all sequences together."""
+        return int(self.length.sum())
+
+
+_FIELDS = [entry.name for entry in fields(Sequences)]
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """B stretches of W consecutive steps, and the step that follows each."""
+
+    x: Float[Tensor, "1 B V I"]
+    """The policy's inputs; V = W + 1."""
+    first: Bool[Tensor, "1 B V"]
+    """Set at the first step: memory begins afresh."""
+    obs: Float[Tensor, "1 B V O"]
+    """Normalised."""
+    actions: Float[Tensor, "1 B W A"]
+    rewards: Float[Tensor, "1 B W"]
+    terminated: Bool[Tensor, "1 B W"]
+    mask: Bool[Tensor, "1 B W"]
+    task: Float[Tensor, "1 B G"]
+
+
+def sample(
+    kept: Sequences, actor: Actor, rng: np.random.Generator, count: int, steps: int
+) -> Stretch:
+    """Draw ``count`` stretches of ``steps`` steps, or whole sequences if these are shorter.
+
+    A stretch that would reach beyond either end of its sequence begins or ends there instead.
+
+    Args:
+        kept: what to draw from.
+        actor: normalises observations and rewards, and assembles the inputs.
+        rng: where the draws come from.
+        count: B.
+        steps: W.
+    """
+    assert actor.inputs is not None
+    steps = min(steps, kept.rewards.shape[1])
+    length = kept.length.numpy()
+    rows = rng.choice(len(length), count, p=length / length.sum())
+    draws = rng.integers(1 - steps, length[rows])
+    starts = np.clip(draws, 0, np.maximum(length[rows] - steps, 0))
+    row, at = torch.from_numpy(rows)[:, None], torch.from_numpy(starts[:, None] + np.arange(steps))
+    end = kept.length[row]
+    after = torch.cat([at, at[:, -1:] + 1], 1).clamp(max=kept.rewards.shape[1])
+    before = (after - 1).clamp(min=0)
+    last = kept.rewards.shape[1] - 1
+    inside = (at < end).unsqueeze(0)
+    now, inner = (row, after), (row, at.clamp(max=last))
+    obs = actor.normalizer(kept.obs[now].unsqueeze(0))
+    had = (after > 0).unsqueeze(0)
+    past = Past(
+        action=kept.actions[row, before].unsqueeze(0) * had.unsqueeze(-1),
+        reward=kept.rewards[row, before].unsqueeze(0) / actor.reward_unit * had,
+        boundary=(kept.begins[row, after.clamp(max=last)] & (after < end)).unsqueeze(0),
+    )
+    first = torch.zeros(1, count, steps + 1, dtype=torch.bool)
+    first[..., 0] = True
+    return Stretch(
+        x=actor.inputs.assemble(obs, past, ()),
+        first=first,
+        obs=obs,
+        actions=kept.actions[inner].unsqueeze(0),
+        rewards=kept.rewards[inner].unsqueeze(0),
+        terminated=kept.terminated[inner].unsqueeze(0),
+        mask=inside,
+        task=kept.task[rows].unsqueeze(0),
+    )
