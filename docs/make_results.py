@@ -35,7 +35,7 @@ FAMILIES = (
 )
 REDEFINED = ("halfcheetah-gravity-1",)
 """Earlier versions of distributions, which stand in the margins alone."""
-EXTRA = ("point_goal", "point_goal-sparse", "adaptation")
+EXTRA = ("point_goal", "point_goal-sparse", "off_policy", "adaptation")
 """Published folders beside the ten distributions."""
 SHOTS = (0, 1, 10)
 LEAST_SHARE = 0.1

@@ -34,6 +34,7 @@ ORDER = (
     "point_goal",
     "adaptation",
     "halfcheetah-vel",
+    "off_policy",
     "halfcheetah-gravity-1",
     "halfcheetah-gravity",
     "walker2d-vel",
