@@ -85,10 +85,16 @@ def test_the_number_of_workers_changes_nothing(maml, count):
 
 
 @pytest.mark.slow
-def test_the_number_of_workers_changes_nothing_in_trpo():
-    changed = {"outer_updates": None}
-    assert played_locally("local", "--outer", "trpo", **changed) == 0
-    assert on_workers(3, "x", "--outer", "trpo", **changed) == 0
+@pytest.mark.parametrize(
+    ("argv", "changed"),
+    [
+        (["--outer", "trpo"], {"outer_updates": None}),
+        (["--learner", "rsac", "--start-steps", "0"], {"policy": ("gru",)}),
+    ],
+)
+def test_the_number_of_workers_changes_nothing_in(argv, changed):
+    assert played_locally("local", *argv, **changed) == 0
+    assert on_workers(3, "x", *argv, **changed) == 0
     assert_same(trained("x"), trained("local"))
     assert curves("x") == curves("local")
 
