@@ -37,7 +37,6 @@ SMALL: dict[str, Any] = {
     "tasks_per_iteration": 4,
     "update_epochs": 2,
     "minibatches": 2,
-    "start_steps": 0,
     "action_scale": 1.0,
 }
 """24 episodes per iteration, of 4 tasks, for every learner whose settings have these names."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ from harness.execution import npz
 from harness.execution.cell_setup import build_setup
 from harness.meta import learners
 from harness.meta.cell_setup import CellSetup
-from harness.meta.learners.base import Learner, PolicySnapshot, State
+from harness.meta.learners.base import REPLAY, Learner, PolicySnapshot, State
 from harness.reporting.store.files import write_atomically
 from harness.reporting.store.records import POLICY_FILE
 from harness.types import Cell
@@ -166,8 +166,13 @@ def _restore(path: Path, saved: Checkpoint, learner: Learner[Any]) -> State:
 
 
 def export_npz(source: Path, folder: Path) -> None:
-    """Write the checkpoint at ``source`` as ``step_<iteration>.npz`` and as ``latest.npz``."""
+    """Write the checkpoint at ``source`` as ``step_<iteration>.npz`` and as ``latest.npz``.
+
+    A learner's replay is left out, so these can be scored but not trained on.
+    """
     saved = read(source)
+    tensors = {name: x for name, x in saved.tensors.items() if not name.startswith(REPLAY)}
+    saved = replace(saved, tensors=tensors)
     write(folder / f"step_{int(saved.learner['iteration'])}.npz", saved)
     write(folder / "latest.npz", saved)
 

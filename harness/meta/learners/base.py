@@ -193,6 +193,10 @@ def nanmean(values: Sequence[float]) -> float:
 # --- protocols -----------------------------------------------------------------------------------
 
 
+REPLAY = "replay/"
+"""Prefix of the saved tensors that nothing but training needs; exports leave them out."""
+
+
 @runtime_checkable
 class State(Protocol):
     """The state of a learner between iterations."""

@@ -30,7 +30,7 @@ class Sequences:
     actions: Float[Tensor, "R T A"]
     """As the environment received them, in [-1, 1]."""
     rewards: Float[Tensor, "R T"]
-    begins: Bool[Tensor, "R T"]
+    begins: Bool[Tensor, "R U"]
     """First step of an episode."""
     terminated: Bool[Tensor, "R T"]
     """The MDP ended after this step."""
@@ -41,42 +41,42 @@ class Sequences:
 
     @classmethod
     def of(cls, blocks: Sequence[Episodes], actor: Actor, task: Float[Tensor, "N G"]) -> Sequences:
-        """Return the episodes of ``blocks``, each with E sequences on the same N tasks."""
+        """Return the episodes of ``blocks``, each with E sequences on the same N tasks.
+
+        Sequences without a step, whose episodes were all invalid, are left out.
+        """
         played = trajectories.pack(blocks, actor, normalize=False)
-        per_task, steps = played.rewards.shape[1:]
-        slot = played.length[..., None, None].expand(-1, -1, 1, played.obs.shape[-1])
-        obs = torch.cat([played.obs, torch.zeros_like(played.obs[:, :, :1])], 2)
-        obs = obs.scatter(2, slot, played.last_obs.unsqueeze(2))
-        rewards = torch.where(played.mask, played.rewards, 0)
-        return cls(
-            obs=obs.reshape(-1, steps + 1, obs.shape[-1]),
-            actions=(played.actions * actor.action_scale).clamp(-1, 1).flatten(0, 1),
-            rewards=rewards.flatten(0, 1),
-            begins=(played.begins & played.mask).flatten(0, 1),
+        blank = torch.zeros_like(played.obs[:, :, :1])
+        slot = played.length[..., None, None].expand(-1, -1, 1, blank.shape[-1])
+        obs = torch.cat([torch.where(played.mask.unsqueeze(-1), played.obs, 0), blank], 2)
+        sent = (played.actions * actor.action_scale).clamp(-1, 1)
+        begins = torch.cat([played.begins & played.mask, blank[..., 0] != 0], 2)
+        every = cls(
+            obs=obs.scatter(2, slot, played.last_obs.unsqueeze(2)).flatten(0, 1),
+            actions=torch.where(played.mask.unsqueeze(-1), sent, 0).flatten(0, 1),
+            rewards=torch.where(played.mask, played.rewards, 0).flatten(0, 1),
+            begins=begins.flatten(0, 1),
             terminated=played.terminated.flatten(0, 1),
             length=played.length.flatten(),
-            task=task.to(obs.dtype).repeat_interleave(per_task, 0),
+            task=task.to(obs.dtype).repeat_interleave(obs.shape[1], 0),
         )
+        return every.where(every.length > 0)
 
     @classmethod
     def joined(cls, parts: Sequence[Sequences]) -> Sequences:
         """Return the sequences of ``parts``, in order."""
         return cls(*(torch.cat([getattr(part, name) for part in parts]) for name in _FIELDS))
 
-    def newest(self, steps: int) -> Sequences:
-        """Return the last sequences, of at most ``steps`` steps together but at least one."""
-        behind = self.length.flip(0).cumsum(0)
-        count = max(1, int((behind <= steps).sum()))
-        return Sequences(*(getattr(self, name)[-count:] for name in _FIELDS))
+    def where(self, rows: Tensor | slice) -> Sequences:
+        """Return the sequences at ``rows``."""
+        return Sequences(*(getattr(self, name)[rows] for name in _FIELDS))
+
+    def __len__(self) -> int:
+        return len(self.length)
 
     def save(self) -> Params:
         """Return the tensors by name."""
         return {name: getattr(self, name) for name in _FIELDS}
-
-    @property
-    def steps(self) -> int:
-        """Steps of all sequences together."""
-        return int(self.length.sum())
 
 
 _FIELDS = [entry.name for entry in fields(Sequences)]
@@ -104,7 +104,8 @@ def sample(
 ) -> Stretch:
     """Draw ``count`` stretches of ``steps`` steps, or whole sequences if these are shorter.
 
-    A stretch that would reach beyond either end of its sequence begins or ends there instead.
+    A stretch may begin at any step, also before its sequence or so late that it would reach beyond
+    it: it is then moved inside. Steps near either end are so drawn more often, up to three times.
 
     Args:
         kept: what to draw from.
@@ -116,22 +117,17 @@ def sample(
     assert actor.inputs is not None
     steps = min(steps, kept.rewards.shape[1])
     length = kept.length.numpy()
-    rows = rng.choice(len(length), count, p=length / length.sum())
-    draws = rng.integers(1 - steps, length[rows])
-    starts = np.clip(draws, 0, np.maximum(length[rows] - steps, 0))
+    places = length + steps - 1  # where a stretch may begin
+    rows = rng.choice(len(length), count, p=places / places.sum())
+    starts = rng.integers(1 - steps, length[rows]).clip(0, np.maximum(length[rows] - steps, 0))
     row, at = torch.from_numpy(rows)[:, None], torch.from_numpy(starts[:, None] + np.arange(steps))
-    end = kept.length[row]
-    after = torch.cat([at, at[:, -1:] + 1], 1).clamp(max=kept.rewards.shape[1])
-    before = (after - 1).clamp(min=0)
-    last = kept.rewards.shape[1] - 1
-    inside = (at < end).unsqueeze(0)
-    now, inner = (row, after), (row, at.clamp(max=last))
-    obs = actor.normalizer(kept.obs[now].unsqueeze(0))
-    had = (after > 0).unsqueeze(0)
+    after = torch.cat([at, at[:, -1:] + 1], 1)
+    had, before = (after > 0).unsqueeze(0), (after - 1).clamp(min=0)
+    obs = actor.normalizer(kept.obs[row, after].unsqueeze(0))
     past = Past(
         action=kept.actions[row, before].unsqueeze(0) * had.unsqueeze(-1),
         reward=kept.rewards[row, before].unsqueeze(0) / actor.reward_unit * had,
-        boundary=(kept.begins[row, after.clamp(max=last)] & (after < end)).unsqueeze(0),
+        boundary=kept.begins[row, after].unsqueeze(0),
     )
     first = torch.zeros(1, count, steps + 1, dtype=torch.bool)
     first[..., 0] = True
@@ -139,9 +135,9 @@ def sample(
         x=actor.inputs.assemble(obs, past, ()),
         first=first,
         obs=obs,
-        actions=kept.actions[inner].unsqueeze(0),
-        rewards=kept.rewards[inner].unsqueeze(0),
-        terminated=kept.terminated[inner].unsqueeze(0),
-        mask=inside,
+        actions=kept.actions[row, at].unsqueeze(0),
+        rewards=kept.rewards[row, at].unsqueeze(0),
+        terminated=kept.terminated[row, at].unsqueeze(0),
+        mask=(at < kept.length[row]).unsqueeze(0),
         task=kept.task[rows].unsqueeze(0),
     )

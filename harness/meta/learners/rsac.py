@@ -3,27 +3,27 @@
 The policy is fed what ``rl2`` is fed. Two critics (arXiv 1801.01290, 1812.05905) see the task
 instead of the past, as an asymmetric critic may (1710.06542), and need no memory:
 
-    y   = r + γ (1 - terminated) min_k Q'_k(o', a', task)          a, a' = clip(μ + σ ε, ±1)
-    L_Q = mean Σ_k (Q_k(o, a, task) - y)²                     Q' <- Q' + τ (Q - Q')
-    L_π = -mean min_k Q_k(o, a, task) - α H(σ)                L_α = α (H(σ) - H(target_std))
+    y   = r + γ (1 - terminated) min_k Q'_k(o', ã', task)        ã = clip(scale (μ + σ ε), ±1)
+    L_Q = mean Σ_k (Q_k(o, a, task) - y)²                        Q' <- Q' + τ (Q - Q')
+    L_π = -mean min_k Q_k(o, ã, task) - α H(σ)                   L_α = log α (H(σ) - H(target_std))
 
-μ is the policy's after the past of a stretch of steps, which begins with a fresh memory at any
-step. σ does not depend on the state, so that neither does the entropy H: it is left out of y. The
-gradient through the clip is that of arXiv 1511.04143, which leads back inside.
+a was played; ã is drawn again, with μ computed along a stretch of steps that begins with a fresh
+memory. o' after the last step of an episode is where the next one of its sequence begins, so that
+the return is that of the sequence, as in ``rl2``. H is the entropy before the clip, the same in
+every state; y goes without it, so that living longer is worth nothing by itself. The gradient
+through the clip is that of arXiv 1511.04143, which leads back inside.
 
-Workers play; the learner keeps every sequence and takes all steps on them itself. It asks for
-continuous actions.
+Workers play; the learner keeps what they played and takes all optimiser steps by itself.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
 
 import torch
-from annotated_types import Ge
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import layer_norm, relu
@@ -31,6 +31,7 @@ from torch.nn.functional import layer_norm, relu
 from harness import seeding
 from harness.meta.cell_setup import LearnerSpec
 from harness.meta.learners.base import (
+    REPLAY,
     CollectReport,
     IterationInfo,
     JobContext,
@@ -46,7 +47,6 @@ from harness.meta.learners.replay import Sequences, Stretch, sample
 from harness.meta.learners.sequences import SequenceLearner, check_fits
 from harness.meta.learners.state import LearnerState, norm
 from harness.meta.learners.sums import Losses, PartialGradient, sum_losses
-from harness.meta.rollouts.actor import Actor
 from harness.meta.rollouts.episode_loop import Clock
 from harness.meta.rollouts.inputs import Goals
 from policies.base import Params
@@ -76,10 +76,9 @@ class RSACSettings:
     """Episodes of one sequence; memory is kept across them."""
     steps_per_update: PositiveInt = 20
     """Environment steps for each optimiser step."""
-    start_steps: Annotated[int, Ge(0)] = 10_000
-    """Environment steps before the first optimiser step."""
     replay_steps: PositiveInt = 1_000_000
-    """Most recent environment steps that are kept."""
+    """Most recent environment steps that are kept, at least those of an iteration. An episode that
+    ends early counts in full."""
     batch_size: PositiveInt = 16
     """Stretches per optimiser step."""
     stretch_steps: PositiveInt = 64
@@ -128,20 +127,25 @@ class RSACState(LearnerState):
     """The critics Q'."""
     kept: Sequences | None = None
 
+    def snapshot(self) -> PolicySnapshot:
+        """Return the policy alone, unchanged by later updates."""
+        whole = LearnerState.snapshot(self)
+        return replace(whole, params=split(whole.params)[0])
+
     def save(self) -> tuple[Params, dict[str, Any]]:
         """Return the whole state as named tensors and JSON values."""
         tensors, meta = LearnerState.save(self)
         tensors |= {f"target/{name}": value for name, value in self.target.items()}
         if self.kept is not None:
-            tensors |= {f"kept/{name}": value for name, value in self.kept.save().items()}
+            tensors |= {f"{REPLAY}{name}": value for name, value in self.kept.save().items()}
         return tensors, meta
 
     def load(self, tensors: Params, meta: dict[str, Any]) -> None:
-        """Restore what ``save`` returned; without sequences and critics, to act alone."""
+        """Restore what ``save`` returned; without replay and lagging critics, to act alone."""
         LearnerState.load(self, tensors, meta)
         for name in self.target:
             self.target[name] = tensors.get(f"target/{name}", self.params[name]).clone()
-        kept = {key[5:]: value for key, value in tensors.items() if key.startswith("kept/")}
+        kept = {k.removeprefix(REPLAY): v for k, v in tensors.items() if k.startswith(REPLAY)}
         self.kept = Sequences(**kept) if kept else None
 
 
@@ -158,7 +162,8 @@ class RSACLosses(Losses):
     value: float = 0.0
     """Mean over steps of the smaller critic's value, in units of the return's deviation."""
     grad_norm: float = 0.0
-    """Before clipping."""
+    """Of the policy, before clipping."""
+    critic_grad_norm: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,81 +193,83 @@ class RSACLearner(SequenceLearner):
 
     def iterate(self, state: RSACState) -> Generator[Request, list[Any], IterationInfo]:
         """Collect and keep it, then take optimiser steps on samples of all that is kept."""
-        s = self.settings
+        s, before = self.settings, state.env_steps
         reports: list[CollectReport] = yield Request(RequestKind.COLLECT, state.snapshot())
         played: list[Sequences] = yield Request(RequestKind.COMPUTE, SequencesRequest())
-        kept = [*([state.kept] if state.kept else []), *played]
-        state.kept = Sequences.joined(kept).newest(s.replay_steps)
-        new = sum(report.env_steps for report in reports)
-        updates = max(1, round(new / s.steps_per_update)) if state.kept.steps else 0
-        if state.env_steps + new < s.start_steps:
-            updates = 0
+        kept = Sequences.joined([*([state.kept] if state.kept else []), *played])
+        rows = max(s.replay_steps // kept.rewards.shape[1], sum(map(len, played)), 1)
+        state.kept = kept.where(slice(-rows, None))
+        state.count(reports)
+        updates = state.env_steps // s.steps_per_update - before // s.steps_per_update
         rng = seeding.generator(self.setup.cell.seed, "train/replay", state.iteration)
         noise = torch.Generator().manual_seed(int(rng.integers(2**63)))
-        snapshot = state.snapshot()
-        actor, total = self.setup.actor(snapshot), RSACLosses()
-        for _ in range(updates):
+        snapshot, total, taken = state.snapshot(), RSACLosses(), 0
+        actor = self.setup.actor(snapshot)
+        for _ in range(updates if len(state.kept) else 0):
             stretch = sample(state.kept, actor, rng, s.batch_size, s.stretch_steps)
-            gradient, losses = self._gradient(state, stretch, actor, snapshot.return_scale, noise)
+            theta = clone(state.params, requires_grad=True)
+            target, unit = state.target, snapshot.return_scale
+            loss, losses = self.loss(theta, target, stretch, actor.action_scale, unit, noise)
+            gradient, sizes = self._clipped(PartialGradient.of(loss, theta, losses).gradient)
+            losses = replace(losses, grad_norm=sizes[0], critic_grad_norm=sizes[1])
             total = sum_losses(total, losses)
-            if not state.accepts(losses.grad_norm):
+            taken += 1
+            if not state.accepts(math.hypot(*sizes)):
                 break
             state.adam_step(gradient)
-            for name, value in state.target.items():
+            for name, value in target.items():
                 value.lerp_(state.params[name], s.target_rate)
-        info = {name: value / updates for name, value in total.as_info().items() if updates}
+        info = {name: value / taken for name, value in total.as_info().items() if taken}
         info["std"] = float(state.params["log_std"].exp().mean())
         info["alpha"] = float(state.params[TEMPERATURE].exp())
-        return state.finish_iteration(reports, info)
+        return state.finish_iteration(reports, info, counted=True)
 
-    def _gradient(
+    def loss(
         self,
-        state: RSACState,
+        theta: Params,
+        target: Params,
         stretch: Stretch,
-        actor: Actor,
+        action_scale: float,
         return_scale: float,
         noise: torch.Generator,
-    ) -> tuple[Params, RSACLosses]:
-        """Return the gradient of the losses at the top of the page, clipped, and their values."""
+    ) -> tuple[Tensor, RSACLosses]:
+        """Return the sum of the losses at the top of the page, and the numbers it consists of.
+
+        Each of them is differentiated by its own part of ``theta`` alone.
+        """
         s, policy = self.settings, self.setup.policy
-        theta = clone(state.params, requires_grad=True)
-        critics = {name: theta[name] for name in state.target}
+        critics = {name: theta[name] for name in target}
         fixed = {name: value.detach() for name, value in critics.items()}
-        memory = policy.initial_memory(1, s.batch_size, stretch.x)
+        memory = policy.initial_memory(1, stretch.x.shape[1], stretch.x)
         out = policy.forward(theta, stretch.x, stretch.first, memory)
         assert out.log_std is not None
         drawn = torch.randn(out.action_params.shape, generator=noise)
-        actions = bounded((out.action_params + out.log_std.exp() * drawn) * actor.action_scale)
+        actions = bounded((out.action_params + out.log_std.exp() * drawn) * action_scale)
         obs, task, mask = stretch.obs[:, :, :-1], stretch.task, stretch.mask[0]
-        count = mask.sum()
-
         with torch.no_grad():
-            after = q_values(state.target, stretch.obs[:, :, 1:], actions[:, :, 1:], task).amin(0)
+            after = q_values(target, stretch.obs[:, :, 1:], actions[:, :, 1:], task).amin(0)
             going = s.gamma * ~stretch.terminated[0]
             targets = stretch.rewards[0] / return_scale + going * after
         error = (q_values(critics, obs, stretch.actions, task) - targets) * mask
-        critic = error.square().sum() / count
+        critic = error.square().sum() / mask.sum()
         values = q_values(fixed, obs, actions[:, :, :-1], task).amin(0)
-        value = (values * mask).sum() / count
+        value = (values * mask).sum() / mask.sum()
         entropy = gaussian_entropy(out.log_std).sum()
         goal = gaussian_entropy(torch.full_like(out.log_std, math.log(s.target_std))).sum()
-        temperature = theta[TEMPERATURE].squeeze()
-        actor_loss = -value - temperature.exp().detach() * entropy
-        alpha_loss = temperature * (entropy.detach() - goal)
-        loss = critic + actor_loss + alpha_loss
-        gradient = PartialGradient.of(loss, theta, RSACLosses()).gradient
-        size = self._clip(gradient, critics)
-        return gradient, RSACLosses(float(critic.detach()), float(value.detach()), size)
+        log_alpha = theta[TEMPERATURE].squeeze()
+        policy_loss = -value - log_alpha.exp().detach() * entropy
+        alpha_loss = log_alpha * (entropy.detach() - goal)
+        losses = RSACLosses(float(critic.detach()), float(value.detach()))
+        return critic + policy_loss + alpha_loss, losses
 
-    def _clip(self, gradient: Params, critics: Params) -> float:
-        """Clip the gradient of the policy and that of the critics; return its norm before."""
-        sizes = []
-        for part in (gradient.keys() - critics.keys() - {TEMPERATURE}, critics.keys()):
-            size = norm({name: gradient[name] for name in part})
+    def _clipped(self, gradient: Params) -> tuple[Params, tuple[float, float]]:
+        """Return the gradient, clipped by the norms of policy and critics, and these norms."""
+        policy, critics = split(gradient)
+        clipped, sizes = {TEMPERATURE: critics.pop(TEMPERATURE)}, (norm(policy), norm(critics))
+        for part, size in zip((policy, critics), sizes, strict=True):
             scale = min(1.0, self.settings.max_grad_norm / (size + 1e-6))
-            gradient.update({name: gradient[name] * scale for name in part})
-            sizes.append(size)
-        return math.hypot(*sizes)
+            clipped |= {name: value * scale for name, value in part.items()}
+        return clipped, sizes
 
     def collect(
         self, tasks: Sequence[Task], context: JobContext, policy: PolicySnapshot, clock: Clock

@@ -79,13 +79,14 @@ class LearnerState:
             self.returns = self.returns + report.returns
 
     def finish_iteration(
-        self, reports: Sequence[CollectReport], info: dict[str, float]
+        self, reports: Sequence[CollectReport], info: dict[str, float], *, counted: bool = False
     ) -> IterationInfo:
-        """Count the iteration and its data; return what the iteration reports."""
+        """Count the iteration and, if not ``counted`` yet, its data; return what it reports."""
         self.iteration += 1
         self.skipped = self.skipped + 1 if self._cut_short else 0
         self._cut_short = False
-        self.count(reports)
+        if not counted:
+            self.count(reports)
         pre = [value for report in reports for value in report.pre_returns]
         post = [value for report in reports for value in report.post_returns]
         invalid = float(sum(report.invalid for report in reports))
@@ -112,7 +113,7 @@ class LearnerState:
         return tensors, meta
 
     def load(self, tensors: Params, meta: dict[str, Any]) -> None:
-        """Restore what ``save`` returned, also of a policy without the shortcut, as RLlib's is."""
+        """Restore what ``save`` returned; to act, also a policy without shortcut, as RLlib's is."""
         weight = f"{SHORTCUT}.weight"
         if weight in self.params and f"params/{weight}" not in tensors:
             kept = {key: self.params[key] for key in self.params if not key.startswith(SHORTCUT)}

@@ -89,7 +89,7 @@ def test_the_number_of_workers_changes_nothing(maml, count):
     ("argv", "changed"),
     [
         (["--outer", "trpo"], {"outer_updates": None}),
-        (["--learner", "rsac", "--start-steps", "0"], {"policy": ("gru",)}),
+        (["--learner", "rsac"], {"policy": ("gru",)}),
     ],
 )
 def test_the_number_of_workers_changes_nothing_in(argv, changed):
