@@ -57,7 +57,8 @@ def test_stretches_are_what_the_policy_was_fed(played):
 
 def test_every_step_is_drawn_about_as_often_as_any_other(played):
     """As often as one in the middle of a long sequence, or up to three times."""
-    kept, actor, count, steps = played[0], played[1], 20_000, 5
+    actor, count, steps = played[1], 20_000, 5
+    kept = replace(played[0], length=torch.tensor([8, 1, 5, 2, 7, 6]))
     got = sample(kept, actor, np.random.default_rng(0), count, steps)
     places = int((kept.length + steps - 1).sum())
     drawn = got.rewards[got.mask].unique(return_counts=True)[1]
@@ -65,7 +66,6 @@ def test_every_step_is_drawn_about_as_often_as_any_other(played):
     relative = drawn * places / (count * steps)
     assert 0.85 < relative.min() < 1.15
     assert relative.max() < 3
-    assert min(kept.length) < steps < max(kept.length)
 
 
 def test_sequences_hold_no_padding_and_none_without_a_step(played):
