@@ -19,6 +19,7 @@ import numpy as np
 from tabulate import tabulate
 
 from harness.config import sweep_file
+from harness.reporting.compare import compare
 from harness.reporting.rebuild import load_tables, sources
 from harness.reporting.stats.across import CONSTANTS_FILE
 from harness.reporting.stats.comparison import Comparison
@@ -28,6 +29,8 @@ from harness.reporting.text import short_count
 
 ROOT = Path(__file__).parents[1]
 PUBLISHED, SWEEPS = ROOT / "results/published", ROOT / "tune_configs/published"
+STUDIES = ROOT / "results/studies"
+"""Runs that answer one question, and would be in the way of a comparison of published folders."""
 FAMILIES = (
     *("halfcheetah-vel", "halfcheetah-gravity", "walker2d-vel", "imujoco-halfcheetah"),
     *("ant-vel", "ant-dir", "ant-mass", "imujoco-ant"),
@@ -35,7 +38,7 @@ FAMILIES = (
 )
 REDEFINED = ("halfcheetah-gravity-1",)
 """Earlier versions of distributions, which stand in the margins alone."""
-EXTRA = ("point_goal", "point_goal-sparse", "off_policy", "adaptation")
+EXTRA = ("point_goal", "point_goal-sparse")
 """Published folders beside the ten distributions."""
 SHOTS = (0, 1, 10)
 LEAST_SHARE = 0.1
@@ -113,7 +116,7 @@ def page() -> str:
         "coverage": _coverage(),
         "hours": _hours(names),
         "plan": _plan(names),
-        "outside": _outside("../ood/halfcheetah-vel"),
+        "outside": _outside(),
         "gru_less_ssm": _rl2_difference("halfcheetah-vel", ("gru", 0), ("ssm", 0)),
         "later_shots": _rl2_difference("halfcheetah-vel", ("gru", 10), ("gru", 0)),
         "sparse_shots": _rl2_difference("point_goal-sparse", ("gru", 2), ("gru", 0)),
@@ -205,9 +208,10 @@ def _rl2_difference(name: str, row: tuple[str, int], other: tuple[str, int]) -> 
     return _shown(estimate_difference(*scores, paired=row[0] == other[0]))
 
 
-def _outside(name: str) -> str:
+def _outside() -> str:
     """Return a table of scores on the test tasks, on those out of distribution, and the gap."""
-    test, ood = (table.frame.to_dict("records") for table in table_of(name).splits)
+    (table,) = load_tables(STUDIES / "out_of_distribution")
+    test, ood = (part.frame.to_dict("records") for part in table.splits)
     rows = []
     for inside, outside in zip(test, ood, strict=True):
         columns = ((inside, "return_0"), (outside, "return_0"), (outside, "gap_0"))
@@ -215,6 +219,12 @@ def _outside(name: str) -> str:
         label = " / ".join(filter(None, (inside["policy"], inside["learner"])))
         rows.append((label.removeprefix("pretrained-"), *map(_shown, scores)))
     return _markdown("row|test tasks|out of distribution|difference", rows)
+
+
+def _off_policy() -> str:
+    """Return a table of rsac, rl2, and RLlib's rows beside those of the same policy."""
+    (table,) = compare([STUDIES / name for name in ("off_policy", "rllib")]).tables.values()
+    return _scores(table)
 
 
 def _sections(name: str) -> Iterator[str]:
@@ -225,9 +235,17 @@ def _sections(name: str) -> Iterator[str]:
 
 
 def _section(name: str, table: Comparison, where: str) -> Iterator[str]:
+    measure = "Success rate in per cent" if table.has_success else "Return"
+    steps = short_count(table.frame["train_env_steps"].max())
+    yield f"{measure}{where} after K shots, {steps} environment steps of training a seed"
+    yield f"([full table](../results/published/{name}/table.md)).\n"
+    yield _scores(table) + "\n"
+
+
+def _scores(table: Comparison) -> str:
+    """Return the scores of every row that has any seed."""
     unit, column = (100.0, "success") if table.has_success else (1.0, "return")
     shots = [count for count in SHOTS if count in table.shots]
-    measure = "Success rate in per cent" if table.has_success else "Return"
     rows = []
     for row in table.frame.to_dict("records"):
         if row["seeds"] == 0:
@@ -239,10 +257,7 @@ def _section(name: str, table: Comparison, where: str) -> Iterator[str]:
         ]
         seeds = row["seeds"]
         rows.append((label, *map(_shown, scores), "–" if math.isnan(seeds) else int(seeds)))
-    steps = short_count(table.frame["train_env_steps"].max())
-    yield f"{measure}{where} after K shots, {steps} environment steps of training a seed"
-    yield f"([full table](../results/published/{name}/table.md)).\n"
-    yield _markdown("|".join(["row", *(f"K = {k}" for k in shots), "seeds"]), rows) + "\n"
+    return _markdown("|".join(["row", *(f"K = {k}" for k in shots), "seeds"]), rows)
 
 
 def _shown(value: Estimate) -> str:

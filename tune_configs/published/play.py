@@ -32,9 +32,7 @@ HERE = Path(__file__).parent
 ORDER = (
     "point_goal-sparse",
     "point_goal",
-    "adaptation",
     "halfcheetah-vel",
-    "off_policy",
     "halfcheetah-gravity-1",
     "halfcheetah-gravity",
     "walker2d-vel",
