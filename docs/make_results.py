@@ -121,7 +121,7 @@ def page() -> str:
         "later_shots": _rl2_difference("halfcheetah-vel", ("gru", 10), ("gru", 0)),
         "sparse_shots": _rl2_difference("point_goal-sparse", ("gru", 2), ("gru", 0)),
     }
-    return template.substitute(values)
+    return template.substitute(values | _off_policy())
 
 
 @functools.cache
@@ -221,10 +221,12 @@ def _outside() -> str:
     return _markdown("row|test tasks|out of distribution|difference", rows)
 
 
-def _off_policy() -> str:
-    """Return a table of rsac, rl2, and RLlib's rows beside those of the same policy."""
+def _off_policy() -> dict[str, str]:
+    """Return a table of rsac, rl2 and RLlib's rows, and by how much our rl2 is above RLlib's."""
     (table,) = compare([STUDIES / name for name in ("off_policy", "rllib")]).tables.values()
-    return _scores(table)
+    ours, theirs = (_by_seed(table, policy, "rl2") for policy in ("lstm", "rllib-lstm"))
+    above = estimate_difference(ours, theirs, paired=False)
+    return {"off_policy": _scores(table), "over_rllib": _shown(above)}
 
 
 def _sections(name: str) -> Iterator[str]:
