@@ -25,7 +25,7 @@ from policies.params import clone, repeat
 from tests.harness.meta.meta_cases import dot, make_objective
 
 CASES = [
-    *((name, "mlp", {}) for name in learners.names()),
+    *((name, "mlp", {}) for name in learners.names() if not learners.spec(name).refuses_discrete),
     *(("maml", name, {}) for name in policies.names() if name != "mlp"),
     *(("rl2", name, {}) for name in ("ssm", "lstm", "transformer")),
     ("maml", "mlp", {"outer": "trpo"}),
