@@ -11,7 +11,6 @@ from harness.reporting.store.manifest import Manifest
 from harness.zoo.index import Index
 from tune_configs.published import play
 
-PUBLISHED = sorted(play.HERE.parents[1].glob("results/published/*/"))
 SWEEP = """
 base:
   task_dist: point_goal
@@ -68,7 +67,7 @@ def test_a_sweep_is_played_published_committed_and_continued_in_a_fresh_clone(
 
 @pytest.mark.parametrize(
     "folder",
-    PUBLISHED,
+    sorted(play.HERE.parents[1].glob("results/published/*/")),
     ids=lambda folder: folder.name,
 )
 def test_a_published_sweep_can_go_on_with_the_code_as_it_is(folder):

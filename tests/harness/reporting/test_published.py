@@ -16,7 +16,7 @@ from harness.reporting.store.manifest import Manifest, config_hash
 
 PUBLISHED = sorted(
     path.parent
-    for folder in ("published", "ood")
+    for folder in ("published", "studies")
     for path in (Path(__file__).parents[3] / "results" / folder).glob("*/run.json")
 )
 
