@@ -45,7 +45,7 @@ from harness.meta.learners.base import (
 )
 from harness.meta.learners.critic import critic_values, init_critic, split
 from harness.meta.learners.sequences import SequenceLearner, check_fits
-from harness.meta.learners.state import LearnerState, norm
+from harness.meta.learners.state import LearnerState, clipped
 from harness.meta.learners.sums import Losses, PartialGradient, sum_losses, sum_over_jobs
 from harness.meta.rollouts.batch import Batch, Stretches, TaskCritic, cut_sequences, prepare
 from harness.meta.rollouts.episode_loop import Clock
@@ -272,27 +272,15 @@ class PPOLearner(SequenceLearner):
                 steps = answer.losses.steps
                 if not steps:
                     continue  # fewer sequences than minibatches
-                gradient, size = self._clipped(answer.gradient, steps)
+                parts = filter(None, split(answer.gradient))  # policy and critic
+                gradient, sizes = clipped(parts, s.max_grad_norm, steps)
+                size = math.hypot(*sizes)
                 pass_losses = sum_losses(pass_losses, answer.losses)
                 info = pass_losses.means() | {"grad_norm": size}
                 if not state.accepts(size):
                     return self._finished(state, reports, info)
                 state.adam_step(gradient)
         return self._finished(state, reports, info)
-
-    def _clipped(self, gradient: Params, steps: float) -> tuple[Params, float]:
-        """Return the mean over steps of a sum, policy and critic clipped each by itself.
-
-        The other number is its norm before clipping.
-        """
-        clipped: Params = {}
-        sizes = []
-        for part in filter(None, split(gradient)):
-            size = norm(part) / steps
-            scale = min(1.0, self.settings.max_grad_norm / (size + 1e-6)) / steps
-            clipped |= {name: value * scale for name, value in part.items()}
-            sizes.append(size)
-        return clipped, math.hypot(*sizes)
 
     def _set_learning_rate(self, state: LearnerState) -> None:
         done = self.setup.budget.fraction_done(state.iteration, state.env_steps)

@@ -45,7 +45,7 @@ from harness.meta.learners.base import (
 from harness.meta.learners.critic import PREFIX, split
 from harness.meta.learners.replay import Sequences, Stretch, sample
 from harness.meta.learners.sequences import SequenceLearner, check_fits
-from harness.meta.learners.state import LearnerState, norm
+from harness.meta.learners.state import LearnerState, clipped
 from harness.meta.learners.sums import Losses, PartialGradient, sum_losses
 from harness.meta.rollouts.episode_loop import Clock
 from harness.meta.rollouts.inputs import Goals
@@ -236,6 +236,14 @@ class RSACLearner(SequenceLearner):
         """Return the sum of the losses at the top of the page, and the numbers it consists of.
 
         Each of them is differentiated by its own part of ``theta`` alone.
+
+        Args:
+            theta: parameters of the policy and the critics, and log α.
+            target: the critics Q'.
+            stretch: what to learn from.
+            action_scale: the environment receives the policy's action times this.
+            return_scale: the unit of the values; rewards are divided by it.
+            noise: where ε comes from.
         """
         s, policy = self.settings, self.setup.policy
         critics = {name: theta[name] for name in target}
@@ -265,11 +273,9 @@ class RSACLearner(SequenceLearner):
     def _clipped(self, gradient: Params) -> tuple[Params, tuple[float, float]]:
         """Return the gradient, clipped by the norms of policy and critics, and these norms."""
         policy, critics = split(gradient)
-        clipped, sizes = {TEMPERATURE: critics.pop(TEMPERATURE)}, (norm(policy), norm(critics))
-        for part, size in zip((policy, critics), sizes, strict=True):
-            scale = min(1.0, self.settings.max_grad_norm / (size + 1e-6))
-            clipped |= {name: value * scale for name, value in part.items()}
-        return clipped, sizes
+        log_alpha = {TEMPERATURE: critics.pop(TEMPERATURE)}
+        kept, (size, critic_size) = clipped((policy, critics), self.settings.max_grad_norm)
+        return kept | log_alpha, (size, critic_size)
 
     def collect(
         self, tasks: Sequence[Task], context: JobContext, policy: PolicySnapshot, clock: Clock

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -145,3 +145,20 @@ def dot(x: Params, y: Params) -> float:
 def norm(x: Params) -> float:
     """Return the Euclidean norm of all parameters together."""
     return math.sqrt(dot(x, x))
+
+
+def clipped(
+    parts: Iterable[Params], limit: float, count: float = 1.0
+) -> tuple[Params, list[float]]:
+    """Return the means of sums over ``count`` steps, each part clipped to the norm ``limit``.
+
+    The numbers are the norms of the parts before clipping.
+    """
+    kept: Params = {}
+    sizes = []
+    for part in parts:
+        size = norm(part) / count
+        scale = min(1.0, limit / (size + 1e-6)) / count
+        kept |= {name: value * scale for name, value in part.items()}
+        sizes.append(size)
+    return kept, sizes

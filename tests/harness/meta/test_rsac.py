@@ -115,7 +115,7 @@ def step():
 
 
 def q(params, k, obs, action, task):
-    """Return the value of critic ``k``, by numpy's letters rather than the batched layers."""
+    """Return the value of critic ``k`` at one step, without the batched layers."""
     hidden = torch.cat([obs, action, task])
     for layer in "01":
         weight, bias = params[f"critic.{layer}.weight"][k], params[f"critic.{layer}.bias"][k, 0]
