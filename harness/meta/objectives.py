@@ -84,14 +84,16 @@ def linear_baseline(
     obs: Float[Tensor, "N E T O"],
     returns: Float[Tensor, "N E T"],
     mask: Bool[Tensor, "N E T"],
+    begins: Bool[Tensor, "N E T"],
     ridge: float = 1e-5,
 ) -> Float[Tensor, "N E T"]:
     """Fit returns linearly on each task's own data and return the predictions (arXiv 1604.06778).
 
-    Features: o, o², t/100, its square and cube, 1. As time is a feature, predictions are of the
-    remaining return of a finite episode: nothing is bootstrapped after the horizon.
+    Features: o, o², t/100, its square and cube, 1, where t counts the steps since an episode began.
+    As time is a feature, predictions are of the remaining return of a finite episode: nothing is
+    bootstrapped after the horizon.
     """
-    features = _features(obs.double()) * mask.unsqueeze(-1)
+    features = _features(obs.double(), begins) * mask.unsqueeze(-1)
     flat = features.flatten(1, 2)
     target = torch.where(mask, returns, 0).double().flatten(1, 2).unsqueeze(-1)
     gram = flat.mT @ flat
@@ -102,10 +104,13 @@ def linear_baseline(
     return prediction.squeeze(-1).to(returns.dtype)
 
 
-def _features(obs: Float[Tensor, "N E T O"]) -> Float[Tensor, "N E T F"]:
-    time = torch.arange(obs.shape[2], dtype=obs.dtype) / 100.0
+def _features(
+    obs: Float[Tensor, "N E T O"], begins: Bool[Tensor, "N E T"]
+) -> Float[Tensor, "N E T F"]:
+    step = torch.arange(obs.shape[2])
+    begun = torch.where(begins, step, 0).cummax(-1).values
+    time = (step - begun).to(obs.dtype) / 100.0
     powers = torch.stack([time, time**2, time**3, torch.ones_like(time)], -1)
-    powers = powers.expand(*obs.shape[:2], -1, -1)
     return torch.cat([obs, obs.square(), powers], -1)
 
 

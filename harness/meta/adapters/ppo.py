@@ -2,7 +2,8 @@
 
     L = mean[ −min(ratio · A, clip(ratio, 1 ± 0.2) · A) ] + 0.5 · mean[ huber(V − R) ]
 
-Fine-tuning as it is usually done: several Adam steps on all parameters, the value head included.
+Fine-tuning as it is usually done: several Adam steps on all parameters, the value head included if
+the policy was trained with it as the baseline; otherwise the second term is left out.
 Each step is on all support episodes of the shot, and each task has its own parameters, gradient
 norm and Adam state, which begins anew with every shot.
 """
@@ -72,6 +73,8 @@ def finetuning_loss(out: PolicyOutput, batch: Batch) -> Float[Tensor, " N"]:
     surrogate = objectives.ppo_clip_loss(
         log_probs, batch.log_probs, batch.advantages, batch.mask, clip=CLIP
     )
+    if batch.value_targets is None:
+        return surrogate
     huber = torch.nn.functional.smooth_l1_loss(out.value, batch.value_targets, reduction="none")
     return surrogate + VALUE_COEF * objectives.masked_mean(huber, batch.mask)
 

@@ -107,8 +107,11 @@ class PPOSettings:
     normalize_advantages: Literal["all", "task"] = "all"
     """Give mean 0 and standard deviation 1 to all advantages of an iteration together, or to those
     of each task by itself, so that tasks with small rewards count as much as others."""
+    baseline: Literal["linear", "value"] = "value"
+    """Advantage baseline: linear features fitted per task in every iteration, which credit an
+    action with the rest of its episode, or the policy's value head."""
     value_coef: NonNegative = 0.5
-    """Weight of the Huber loss of the value head."""
+    """Weight of the Huber loss of the value head, with the value baseline."""
     entropy_coef: NonNegative = 0.0
     """Weight of the entropy bonus."""
     max_grad_norm: Positive = 1.0
@@ -130,11 +133,6 @@ class PPOSettings:
         """Whether ``critic.py`` replaces the policy's value head; a setting of ``rl2``."""
         return False
 
-    @property
-    def baseline(self) -> Literal["value"]:
-        """Advantages are estimated with values, of the value head or of ``critic.py``."""
-        return "value"
-
     def resolved_bptt_steps(self, policy: str) -> int | Literal["whole"]:
         """Return ``bptt_steps``, or the default for the registered policy ``policy``."""
         if self.bptt_steps is not None:
@@ -147,9 +145,12 @@ class PPOSettings:
 
     def unused(self) -> dict[str, str]:
         """Return the settings that have no effect beside the others, with the reason."""
-        if self.bptt_steps != "whole":
-            return {}
-        return dict.fromkeys(("random_phase", "burn_in"), "whole sequences are not truncated")
+        found: dict[str, str] = {}
+        if self.bptt_steps == "whole":
+            found = dict.fromkeys(("random_phase", "burn_in"), "whole sequences are not truncated")
+        if self.baseline == "linear":
+            found["value_coef"] = "there is no value loss with the linear baseline"
+        return found
 
 
 @dataclass(frozen=True)
@@ -162,12 +163,15 @@ class RL2Settings(PPOSettings):
     """Estimate values by a network apart from the policy that observes the task (``critic.py``)."""
 
     def __post_init__(self) -> None:
-        """Refuse sequences that do not fit into an iteration.
+        """Refuse sequences that do not fit into an iteration, and two baselines.
 
         Raises:
-            ValueError: a sequence has more episodes than an iteration.
+            ValueError: a sequence has more episodes than an iteration, or there is a critic beside
+                the linear baseline.
         """
         check_fits(self.episodes_in_context, self.episodes_per_iteration)
+        if self.task_critic and self.baseline == "linear":
+            raise ValueError("task_critic needs baseline 'value', not 'linear'")
 
 
 @dataclass(frozen=True)
@@ -223,13 +227,17 @@ class PPOLosses(Losses):
     def means(self) -> dict[str, float]:
         """Return the means over steps, and the share of the targets' variance that is explained."""
         n = max(self.steps, 1.0)
-        variance = self.target_square / n - (self.target / n) ** 2
-        unexplained = self.error_square / n - (self.error / n) ** 2
-        return {
+        means = {
             "surrogate": self.surrogate / n,
-            "value_loss": self.value_loss / n,
             "kl": self.kl / n,
             "clip_fraction": self.clipped / n,
+        }
+        if not self.target_square:  # the linear baseline has no targets
+            return means
+        variance = self.target_square / n - (self.target / n) ** 2
+        unexplained = self.error_square / n - (self.error / n) ** 2
+        return means | {
+            "value_loss": self.value_loss / n,
             "explained_variance": 1.0 - unexplained / max(variance, 1e-12),
         }
 
@@ -372,28 +380,33 @@ class PPOLearner(SequenceLearner):
         advantages = (batch.advantages - request.advantage_mean) / request.advantage_std
         args = (log_probs, batch.log_probs, advantages, mask)
         surrogate = objectives.ppo_clip_loss(*args, clip=s.clip).sum() * steps
-        values = out.value if batch.task is None else critic_values(theta, batch.x, batch.task)
-        huber = torch.nn.functional.smooth_l1_loss(values, batch.value_targets, reduction="none")
-        value = torch.where(mask, huber, 0).sum()
+        value = torch.zeros(())
+        if batch.value_targets is not None:
+            values = out.value if batch.task is None else critic_values(theta, batch.x, batch.task)
+            targets = batch.value_targets
+            huber = torch.nn.functional.smooth_l1_loss(values, targets, reduction="none")
+            value = torch.where(mask, huber, 0).sum()
         entropy = out.head.entropy(mask).sum() * steps
         loss = surrogate + s.value_coef * value - s.entropy_coef * entropy
         with torch.no_grad():
             log_ratio = (log_probs - batch.log_probs)[mask]
-            ratio, targets = log_ratio.exp(), batch.value_targets[mask]
-            error = targets - values[mask]
-            numbers = torch.stack(
-                [
-                    surrogate,
-                    value,
-                    (ratio - 1 - log_ratio).sum(),
-                    ((ratio - 1).abs() > s.clip).sum(),
-                    targets.sum(),
-                    targets.square().sum(),
-                    error.sum(),
-                    error.square().sum(),
-                ]
-            )
-        return loss, PPOLosses(float(steps), *numbers.tolist())
+            ratio = log_ratio.exp()
+            sums = {
+                "surrogate": surrogate,
+                "kl": (ratio - 1 - log_ratio).sum(),
+                "clipped": ((ratio - 1).abs() > s.clip).sum(),
+            }
+            if batch.value_targets is not None:
+                targets, error = targets[mask], (targets - values)[mask]
+                sums |= {
+                    "value_loss": value,
+                    "target": targets.sum(),
+                    "target_square": targets.square().sum(),
+                    "error": error.sum(),
+                    "error_square": error.square().sum(),
+                }
+            numbers = torch.stack(list(sums.values())).tolist()
+        return loss, PPOLosses(float(steps), **dict(zip(sums, numbers, strict=True)))
 
 
 def _advantage_statistics(reports: Sequence[CollectReport]) -> tuple[float, float]:

@@ -37,9 +37,9 @@ class Batch:
     log_probs: Float[Tensor, "N E T"]
     """Under the policy that sampled."""
     advantages: Float[Tensor, "N E T"]
-    value_targets: Float[Tensor, "N E T"]
-    """Targets of the value head, in units of ``return_scale``."""
     mask: Bool[Tensor, "N E T"]
+    value_targets: Float[Tensor, "N E T"] | None = None
+    """Targets of the value head, in units of ``return_scale``; none with the linear baseline."""
     memory: Memory = ()
     """Before the first step; a fresh one if empty."""
     task: Float[Tensor, "N E T G"] | None = None
@@ -53,9 +53,9 @@ class Batch:
     def map(self, function: Callable[[Tensor], Tensor]) -> Batch:
         """Return the batch with ``function`` applied to each of its tensors."""
         memory = tuple(function(part) for part in self.memory)
-        task = None if self.task is None else function(self.task)
-        parts = {name: function(getattr(self, name)) for name in _TENSORS}
-        return Batch(**parts, memory=memory, task=task)
+        parts = {name: getattr(self, name) for name in _TENSORS}
+        given = {name: function(part) for name, part in parts.items() if part is not None}
+        return Batch(**given, memory=memory)
 
     def take(self, rows: Sequence[int]) -> Batch:
         """Return the given sequences of a batch [1, S, ...]."""
@@ -65,14 +65,13 @@ class Batch:
     @classmethod
     def concatenate(cls, batches: Sequence[Batch]) -> Batch:
         """Return the sequences of several batches as one batch."""
-        parts = {name: torch.cat([getattr(b, name) for b in batches], 1) for name in _TENSORS}
+        parts = {name: [getattr(batch, name) for batch in batches] for name in _TENSORS}
+        given = {name: torch.cat(part, 1) for name, part in parts.items() if part[0] is not None}
         memories = zip(*(batch.memory for batch in batches), strict=True)
-        tasks = [batch.task for batch in batches if batch.task is not None]
-        task = torch.cat(tasks, 1) if tasks else None
-        return cls(**parts, memory=tuple(torch.cat(memory, 1) for memory in memories), task=task)
+        return cls(**given, memory=tuple(torch.cat(memory, 1) for memory in memories))
 
 
-_TENSORS = [entry.name for entry in fields(Batch) if entry.name not in ("memory", "task")]
+_TENSORS = [entry.name for entry in fields(Batch) if entry.name != "memory"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,13 +86,16 @@ class AdvantageEstimator:
 
     def estimate(
         self, played: trajectories.Trajectories, values: Float[Tensor, "N E U"] | None
-    ) -> tuple[Float[Tensor, "N E T"], Float[Tensor, "N E T"]]:
-        """Return advantages and value targets.
+    ) -> tuple[Float[Tensor, "N E T"], Float[Tensor, "N E T"] | None]:
+        """Return advantages and, with the value head as baseline, its targets.
+
+        With the linear baseline, each episode's advantages are of its own rewards. With the value
+        head they go on into the next episode of a sequence.
 
         Args:
             played: the trajectories.
             values: the value head's predictions at every step and after the last one; not needed
-                with the linear baseline, which expects one episode per sequence.
+                with the linear baseline.
         """
         gae = (self.gamma, self.gae_lambda)
         if values is not None:
@@ -102,10 +104,12 @@ class AdvantageEstimator:
             expected = objectives.Values(at, after)
             advantages = objectives.gae(rewards, played.mask, expected, *gae, played.terminated)
             return advantages, advantages + at
-        targets = objectives.discounted_returns(played.rewards, self.gamma)
-        at = objectives.linear_baseline(played.obs, targets, played.mask)
+        ends = torch.nn.functional.pad(played.begins[..., 1:], (0, 1))
+        discounts = self.gamma * (~ends).to(played.rewards.dtype)
+        returns = objectives.discounted_returns(played.rewards, discounts)
+        at = objectives.linear_baseline(played.obs, returns, played.mask, played.begins)
         fitted = objectives.Values(at, torch.zeros_like(at[..., 0]))
-        return objectives.gae(played.rewards, played.mask, fitted, *gae), targets
+        return objectives.gae(played.rewards, played.mask, fitted, *gae, ends), None
 
 
 @dataclass(frozen=True, slots=True)

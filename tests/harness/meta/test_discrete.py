@@ -154,7 +154,7 @@ def random_batch(policy, params, draw):
     log_probs = out.head.log_prob(chosen)
     mask = torch.ones(2, 2, 4, dtype=torch.bool)
     mask[0, 0, 2:] = False
-    return Batch(x, first, chosen, log_probs, draw(2, 2, 4), draw(2, 2, 4), mask), out
+    return Batch(x, first, chosen, log_probs, draw(2, 2, 4), mask), out
 
 
 def test_reference_lines_are_action_0_and_a_fair_choice():

@@ -89,19 +89,26 @@ def linear_case():
     return obs, torch.stack([shape[0], -4 * shape[1]]), mask
 
 
+def one_episode(mask):
+    """Begins at the first step of every sequence."""
+    return torch.arange(mask.shape[-1]).eq(0).expand_as(mask)
+
+
 def test_linear_baseline_recovers_a_linear_return_of_each_task():
     obs, returns, mask = linear_case()
-    got = objectives.linear_baseline(obs, returns, mask)
+    got = objectives.linear_baseline(obs, returns, mask, one_episode(mask))
     assert (got - returns)[mask].std() < 0.01 * returns[mask].std()
-    exact = objectives.linear_baseline(obs, returns, mask, ridge=1e-12)
+    exact = objectives.linear_baseline(obs, returns, mask, one_episode(mask), ridge=1e-12)
     torch.testing.assert_close(exact[mask], returns[mask], atol=1e-6, rtol=0)
 
 
 def test_linear_baseline_does_not_fit_padded_steps():
     obs, returns, mask = linear_case()
-    before = objectives.linear_baseline(obs, returns, mask)
+    before = objectives.linear_baseline(obs, returns, mask, one_episode(mask))
     obs[~mask], returns[~mask] = 55.0, -1e4
-    assert torch.equal(objectives.linear_baseline(obs, returns, mask)[mask], before[mask])
+    assert torch.equal(
+        objectives.linear_baseline(obs, returns, mask, one_episode(mask))[mask], before[mask]
+    )
 
 
 def test_one_episode_per_task_still_has_advantages():
@@ -109,7 +116,7 @@ def test_one_episode_per_task_still_has_advantages():
     rewards, obs = draw(3, 1, 25), draw(3, 1, 25, 2, seed=1)
     mask = torch.ones(3, 1, 25, dtype=torch.bool)
     returns = objectives.discounted_returns(rewards, 0.99)
-    at = objectives.linear_baseline(obs, returns, mask)
+    at = objectives.linear_baseline(obs, returns, mask, one_episode(mask))
     values = objectives.Values(at, torch.zeros(3, 1, dtype=torch.float64))
     advantages = objectives.normalized(objectives.gae(rewards, mask, values, 0.99, 1.0), mask)
     assert (advantages.abs().mean((1, 2)) > 0.3).all()

@@ -69,6 +69,25 @@ def test_reported_losses_are_means_over_the_last_pass():
     assert info["clip_fraction"] == 0
 
 
+def test_the_linear_baseline_trains_everything_but_the_value_head():
+    setup = make_setup("rl2", policy="gru", baseline="linear")
+    state = learners.build(setup).init()
+    before = {name: value.clone() for name, value in state.params.items()}
+    info = iterate(setup, state, jobs=2).info
+    same = {name for name, value in state.params.items() if torch.equal(value, before[name])}
+    assert same
+    assert all("value" in name for name in same)
+    assert {"value_loss", "explained_variance"}.isdisjoint(info)
+    assert info["kl"] > 0
+
+
+def test_there_is_one_baseline():
+    with pytest.raises(ValueError, match="task_critic"):
+        RL2Settings(task_critic=True, baseline="linear")
+    assert "value_coef" in PPOSettings(baseline="linear").unused()
+    assert "value_coef" not in PPOSettings(baseline="value").unused()
+
+
 def test_kl_and_clip_fraction_are_those_of_the_moved_policy():
     setup = make_setup("multitask", minibatches=1, clip=0.05)
     learner = learners.build(setup)

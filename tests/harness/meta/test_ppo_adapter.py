@@ -1,5 +1,7 @@
 """The PPO adapter: the loss it minimises, what it changes, and what it gains on a task."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -33,6 +35,14 @@ def test_the_loss_is_clipped_and_holds_the_value_head():
     huber = torch.where(error < 1, 0.5 * error.square(), error - 0.5)
     expected = -1.2 + 0.5 * objectives.masked_mean(huber, batch.mask)
     torch.testing.assert_close(finetuning_loss(out, batch), expected)
+
+
+def test_without_value_targets_the_value_head_stays():
+    policy, params, batch = start()
+    batch = replace(batch, value_targets=None)
+    after = PPOAdapter(FinetuningSettings()).adapt(policy, params, Shot(batch))
+    same = {key for key in params if torch.equal(after[key], repeat(params, N)[key])}
+    assert same == {key for key in params if "value" in key}
 
 
 def test_passes_are_adam_steps_along_each_tasks_own_clipped_gradient(monkeypatch):

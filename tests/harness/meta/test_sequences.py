@@ -1,5 +1,7 @@
 """Learning from sequences meets the inputs, memory and log-probabilities of acting."""
 
+from dataclasses import fields
+
 import numpy as np
 import pytest
 import torch
@@ -66,6 +68,28 @@ def play(policy_name: str, *, history: bool = True):
 def learnable(blocks, actor, tasks, return_scale: float = 1.0) -> Batch:
     estimator = AdvantageEstimator(0.9, 0.8, "value", return_scale)
     return prepare(blocks, actor, tasks, estimator, normalize=False)
+
+
+def test_linear_advantages_are_those_of_single_episodes():
+    """Episodes end to end, some of them short or invalid, count as if each had its own row."""
+    blocks, actor, tasks = play("gru")
+    estimator = AdvantageEstimator(0.9, 0.8, "linear")
+    joined = prepare(blocks, actor, tasks, estimator, normalize=False)
+    rows = [
+        np.concatenate([getattr(block, name) for block in blocks], 1)
+        for name in (field.name for field in fields(blocks[0]))
+    ]
+    apart = prepare([type(blocks[0])(*rows)], actor, tasks, estimator, normalize=False)
+    for task in range(TASKS):
+        for sequence in range(SEQUENCES):
+            episodes = (apart.mask[task, sequence], apart.mask[task, sequence + SEQUENCES])
+            expected = [
+                apart.advantages[task, row][mask]
+                for row, mask in zip((sequence, sequence + SEQUENCES), episodes, strict=True)
+            ]
+            got = joined.advantages[task, sequence][joined.mask[task, sequence]]
+            torch.testing.assert_close(got, torch.cat(expected), rtol=0, atol=1e-4)
+    assert joined.value_targets is None
 
 
 @pytest.mark.parametrize("policy", policies.names())
