@@ -141,11 +141,11 @@ class ActorCritic:
         if sets == num_tasks:
             return run(params, x, first, memory)
         out = run(params, _fold(x), _fold(first), tuple(map(_fold, memory)))
-        action_params, value, *memory_parts = (
+        action_params, value, features, *memory_parts = (
             part.view(num_tasks, batch, *part.shape[2:])
-            for part in (out.action_params, out.value, *out.memory)
+            for part in (out.action_params, out.value, out.features, *out.memory)
         )
-        return PolicyOutput(action_params, out.log_std, value, tuple(memory_parts))
+        return PolicyOutput(action_params, out.log_std, value, tuple(memory_parts), features)
 
     def _forward(self, params: Params, x: Tensor, first: Tensor, memory: Memory) -> PolicyOutput:
         swap = self.core.time_major
@@ -157,8 +157,8 @@ class ActorCritic:
             y = tanh(linear(params, SHORTCUT, torch.cat((y, u), -1)))
         action_params, value = linear(params, "mean", y), linear(params, "value", y).squeeze(-1)
         if swap:
-            action_params, value = action_params.transpose(1, 2), value.transpose(1, 2)
-        return PolicyOutput(action_params, params.get("log_std"), value, memory)
+            action_params, value, y = (part.transpose(1, 2) for part in (action_params, value, y))
+        return PolicyOutput(action_params, params.get("log_std"), value, memory, y)
 
     def _can_act(self, params: Params, x: Tensor, memory: Memory) -> bool:
         """Return whether ``_act`` can stand in for ``_forward``."""
@@ -182,6 +182,7 @@ class ActorCritic:
             params.get("log_std"),
             torch.from_numpy(value),
             memory,
+            torch.from_numpy(y).unsqueeze(2),
         )
 
 

@@ -23,7 +23,7 @@ Memory = tuple[Tensor, ...]
 
 @dataclass(frozen=True, slots=True)
 class PolicyOutput:
-    """Action distribution, state value and the memory after the last step."""
+    """Action distribution, state value, their features, and the memory after the last step."""
 
     action_params: Float[Tensor, "N B T A"]
     """Mean of the Gaussian, or the logits of discrete actions."""
@@ -31,6 +31,8 @@ class PolicyOutput:
     """State-independent; M is N, or 1 when the parameters are shared. None when discrete."""
     value: Float[Tensor, "N B T"]
     memory: Memory
+    features: Float[Tensor, "N B T H"]
+    """What the heads read; ``rl2`` may predict the task from them while it is trained."""
 
     @property
     def discrete(self) -> bool:

@@ -52,13 +52,15 @@ def step_through(
     policy: Policy, params: Params, x: Tensor, first: Tensor, memory: Memory
 ) -> PolicyOutput:
     """Return the output of T calls with one step each."""
-    action_params, values = [], []
+    outs: list[PolicyOutput] = []
     for t in range(x.shape[2]):
-        out = policy.forward(params, x[:, :, t : t + 1], first[:, :, t : t + 1], memory)
-        memory = out.memory
-        action_params.append(out.action_params)
-        values.append(out.value)
-    return PolicyOutput(torch.cat(action_params, 2), out.log_std, torch.cat(values, 2), memory)
+        before = outs[-1].memory if outs else memory
+        outs.append(policy.forward(params, x[:, :, t : t + 1], first[:, :, t : t + 1], before))
+    action_params, value, features = (
+        torch.cat([getattr(out, name) for out in outs], 2)
+        for name in ("action_params", "value", "features")
+    )
+    return PolicyOutput(action_params, outs[-1].log_std, value, outs[-1].memory, features)
 
 
 def close(left: Tensor, right: Tensor, atol: float = 1e-5) -> None:
@@ -70,6 +72,7 @@ def same_output(left: PolicyOutput, right: PolicyOutput, atol: float = 1e-5) -> 
     """Raise AssertionError unless two outputs are equal up to ``atol``, memory included."""
     close(left.action_params, right.action_params, atol)
     close(left.value, right.value, atol)
+    close(left.features, right.features, atol)
     assert len(left.memory) == len(right.memory)
     for a, b in zip(left.memory, right.memory, strict=True):
         close(a, b, atol)
@@ -117,6 +120,7 @@ class PolicySuite(Suite):
             out = policy.forward(params, x, first, memory)
             assert out.action_params.shape == (TASKS, BATCH, STEPS, ACTION_DIM)
             assert out.value.shape == (TASKS, BATCH, STEPS)
+            assert out.features.shape[:3] == (TASKS, BATCH, STEPS)
             assert out.log_std is not None
             assert out.log_std.shape == (sets, 1, 1, ACTION_DIM)
             assert [m.shape for m in out.memory] == [m.shape for m in memory]

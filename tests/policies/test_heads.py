@@ -29,6 +29,7 @@ def outputs(discrete: bool) -> list[PolicyOutput]:
             None if discrete else draw(sets, 1, 1, ACTIONS, seed=seed + 9),
             draw(2, 3, 4),
             (),
+            draw(2, 3, 4, 6),
         )
         for seed, sets in ((0, 1), (1, 2))
     ]

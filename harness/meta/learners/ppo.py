@@ -1,6 +1,7 @@
 """PPO over whole sequences (arXiv 1707.06347): RL² (1611.02779) and the control learners.
 
     L = mean[ −min(ratio · A, clip(ratio, 1 ± clip) · A) + c_V · huber(V − R) − c_H · H ]
+        + c_T · L_task (``task_head.py``)
 
 A sequence is one episode, or with RL² several episodes of a task with memory across them. Workers
 keep the sequences they collected; each optimiser step asks every worker for its share of the
@@ -47,7 +48,8 @@ from harness.meta.learners.critic import critic_values, init_critic, split
 from harness.meta.learners.sequences import SequenceLearner, check_fits
 from harness.meta.learners.state import LearnerState, clipped
 from harness.meta.learners.sums import Losses, PartialGradient, sum_losses, sum_over_jobs
-from harness.meta.rollouts.batch import Batch, Stretches, TaskCritic, cut_sequences, prepare
+from harness.meta.learners.task_head import init_task_head, task_error
+from harness.meta.rollouts.batch import Batch, Stretches, cut_sequences, prepare
 from harness.meta.rollouts.episode_loop import Clock
 from harness.meta.rollouts.inputs import Goals
 from policies.base import Params
@@ -133,6 +135,11 @@ class PPOSettings:
         """Whether ``critic.py`` replaces the policy's value head; a setting of ``rl2``."""
         return False
 
+    @property
+    def task_coef(self) -> float:
+        """Weight of the error of the predicted task (``task_head.py``); a setting of ``rl2``."""
+        return 0.0
+
     def resolved_bptt_steps(self, policy: str) -> int | Literal["whole"]:
         """Return ``bptt_steps``, or the default for the registered policy ``policy``."""
         if self.bptt_steps is not None:
@@ -161,6 +168,8 @@ class RL2Settings(PPOSettings):
     """Episodes of one training sequence; memory is kept across them."""
     task_critic: bool = False
     """Estimate values by a network apart from the policy that observes the task (``critic.py``)."""
+    task_coef: NonNegative = 0.0
+    """Weight of an auxiliary loss: predict the task from the policy's features while training."""
 
     def __post_init__(self) -> None:
         """Refuse sequences that do not fit into an iteration, and two baselines.
@@ -223,6 +232,8 @@ class PPOLosses(Losses):
     error: float = 0.0
     """Value target minus value."""
     error_square: float = 0.0
+    task_error: float = 0.0
+    """Squared error of the predicted task; its features have variance 1 over training tasks."""
 
     def means(self) -> dict[str, float]:
         """Return the means over steps, and the share of the targets' variance that is explained."""
@@ -232,6 +243,8 @@ class PPOLosses(Losses):
             "kl": self.kl / n,
             "clip_fraction": self.clipped / n,
         }
+        if self.task_error:
+            means["task_error"] = self.task_error / n
         if not self.target_square:  # the linear baseline has no targets
             return means
         variance = self.target_square / n - (self.target / n) ** 2
@@ -259,6 +272,12 @@ class PPOLearner(SequenceLearner):
         if self.settings.task_critic:
             inputs = setup.inputs.dim + Goals.of_distribution(setup.dist).dim
             params |= init_critic(setup.cell.seed, inputs)
+        if self.settings.task_coef:
+            x = torch.zeros(1, 1, 1, setup.inputs.dim)
+            memory = setup.policy.initial_memory(1, 1, x)
+            out = setup.policy.forward(params, x, torch.ones(1, 1, 1, dtype=torch.bool), memory)
+            goals = Goals.of_distribution(setup.dist).dim
+            params |= init_task_head(setup.cell.seed, out.features.shape[-1], goals)
         learning_rate = self.settings.learning_rate
         return LearnerState.fresh(params, learning_rate, obs_dim, setup.normalize_obs)
 
@@ -318,12 +337,16 @@ class PPOLearner(SequenceLearner):
         setup, settings = self.setup, self.settings
         actor, blocks = self.play(tasks, context, policy, clock)
         estimator = setup.estimator(policy)
-        critic = None
-        if settings.task_critic:
-            goals = Goals.of_distribution(setup.dist)
-            critic = TaskCritic(goals, partial(critic_values, policy.params))
-        by_task = settings.normalize_advantages == "task"
-        batch = prepare(blocks, actor, tuple(tasks), estimator, normalize=by_task, critic=critic)
+        told = settings.task_critic or settings.task_coef
+        batch = prepare(
+            blocks,
+            actor,
+            tuple(tasks),
+            estimator,
+            normalize=settings.normalize_advantages == "task",
+            goals=Goals.of_distribution(setup.dist) if told else None,
+            critic=partial(critic_values, policy.params) if settings.task_critic else None,
+        )
         batch = cut_sequences(batch, actor, self._stretches(context))
         advantages = ScalarMoments.of(batch.advantages[batch.mask].double())
         report = CollectReport.on(blocks, settings.gamma, advantages)
@@ -382,12 +405,17 @@ class PPOLearner(SequenceLearner):
         surrogate = objectives.ppo_clip_loss(*args, clip=s.clip).sum() * steps
         value = torch.zeros(())
         if batch.value_targets is not None:
-            values = out.value if batch.task is None else critic_values(theta, batch.x, batch.task)
-            targets = batch.value_targets
+            targets, values = batch.value_targets, out.value
+            if s.task_critic and batch.task is not None:
+                values = critic_values(theta, batch.x, batch.task)
             huber = torch.nn.functional.smooth_l1_loss(values, targets, reduction="none")
             value = torch.where(mask, huber, 0).sum()
         entropy = out.head.entropy(mask).sum() * steps
         loss = surrogate + s.value_coef * value - s.entropy_coef * entropy
+        task = torch.zeros(())
+        if s.task_coef and batch.task is not None:
+            task = torch.where(mask, task_error(theta, out.features, batch.task), 0).sum()
+            loss = loss + s.task_coef * task
         with torch.no_grad():
             log_ratio = (log_probs - batch.log_probs)[mask]
             ratio = log_ratio.exp()
@@ -395,6 +423,7 @@ class PPOLearner(SequenceLearner):
                 "surrogate": surrogate,
                 "kl": (ratio - 1 - log_ratio).sum(),
                 "clipped": ((ratio - 1).abs() > s.clip).sum(),
+                "task_error": task,
             }
             if batch.value_targets is not None:
                 targets, error = targets[mask], (targets - values)[mask]

@@ -43,7 +43,7 @@ class Batch:
     memory: Memory = ()
     """Before the first step; a fresh one if empty."""
     task: Float[Tensor, "N E T G"] | None = None
-    """Features of the task, for a critic that observes it."""
+    """Features of the task, for what observes or predicts it in training."""
 
     def forward(self, policy: Policy, params: Params) -> PolicyOutput:
         """Unroll ``policy`` over the whole batch."""
@@ -112,12 +112,8 @@ class AdvantageEstimator:
         return objectives.gae(played.rewards, played.mask, fitted, *gae, ends), None
 
 
-@dataclass(frozen=True, slots=True)
-class TaskCritic:
-    """Estimates values from the policy's inputs and the features of the task."""
-
-    goals: Goals
-    values: Callable[[Float[Tensor, "N E U I"], Float[Tensor, "N E U G"]], Float[Tensor, "N E U"]]
+TaskCritic = Callable[[Float[Tensor, "N E U I"], Float[Tensor, "N E U G"]], Float[Tensor, "N E U"]]
+"""Estimates values from the policy's inputs and the features of the task."""
 
 
 @torch.no_grad()
@@ -128,6 +124,7 @@ def prepare(
     estimator: AdvantageEstimator,
     *,
     normalize: bool = True,
+    goals: Goals | None = None,
     critic: TaskCritic | None = None,
 ) -> Batch:
     """Put the episodes of ``blocks`` end to end and compute inputs, advantages and value targets.
@@ -139,16 +136,18 @@ def prepare(
         tasks: one per row of the blocks.
         estimator: how advantages are estimated; values are those of ``actor``.
         normalize: give the advantages of each task mean 0 and standard deviation 1.
-        critic: estimates values instead of ``actor``.
+        goals: puts the features of the tasks into the batch.
+        critic: estimates values instead of ``actor``; it needs ``goals``.
     """
     played = trajectories.pack(blocks, actor)
     inputs = trajectories.inputs_along(played, actor, tasks)
     values = inputs.values(actor) if estimator.baseline == "value" and not critic else None
     task = None
-    if critic:
-        features = critic.goals.of(tasks).to(inputs.x.dtype)[:, None, None]
+    if goals:
+        features = goals.of(tasks).to(inputs.x.dtype)[:, None, None]
         task = features.expand(*inputs.x.shape[:3], -1)
-        values, task = critic.values(inputs.x, task), task[:, :, :-1]
+        values = critic(inputs.x, task) if critic else values
+        task = task[:, :, :-1]
     advantages, targets = estimator.estimate(played, values)
     return Batch(
         x=inputs.x[:, :, :-1],

@@ -20,7 +20,7 @@ BATCHES, EPISODES = 40, 20_000
 
 def output(mean: torch.Tensor) -> PolicyOutput:
     log_std = torch.full((1, 1, 1, 1), math.log(STD), dtype=torch.float64)
-    return PolicyOutput(mean, log_std, mean.squeeze(-1), ())
+    return PolicyOutput(mean, log_std, mean.squeeze(-1), (), mean)
 
 
 def sample(mean: torch.Tensor, generator: torch.Generator):

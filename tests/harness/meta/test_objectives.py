@@ -124,7 +124,13 @@ def test_one_episode_per_task_still_has_advantages():
 
 def gaussians() -> tuple[PolicyOutput, PolicyOutput]:
     return tuple(
-        PolicyOutput(draw(2, 3, 4, 5, seed=s), draw(m, 1, 1, 5, seed=s + 9), draw(2, 3, 4), ())
+        PolicyOutput(
+            draw(2, 3, 4, 5, seed=s),
+            draw(m, 1, 1, 5, seed=s + 9),
+            draw(2, 3, 4),
+            (),
+            draw(2, 3, 4, 6),
+        )
         for s, m in ((0, 1), (1, 2))
     )
 

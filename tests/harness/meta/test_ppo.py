@@ -8,6 +8,7 @@ import torch
 from harness.conformance.learners import collect, iterate, make_setup
 from harness.meta import learners
 from harness.meta.cell_setup import Budget
+from harness.meta.learners import task_head
 from harness.meta.learners.critic import acting_params, critic_values, split
 from harness.meta.learners.ppo import (
     MinibatchRequest,
@@ -17,6 +18,7 @@ from harness.meta.learners.ppo import (
 )
 from harness.meta.learners.state import LearnerState, norm
 from harness.meta.rollouts.episode_loop import Clock
+from harness.meta.rollouts.inputs import Goals
 
 
 @pytest.mark.parametrize(("tasks", "size"), [(4, 1), (4, 2), (5, 3)])
@@ -79,6 +81,62 @@ def test_the_linear_baseline_trains_everything_but_the_value_head():
     assert all("value" in name for name in same)
     assert {"value_loss", "explained_variance"}.isdisjoint(info)
     assert info["kl"] > 0
+
+
+def test_the_task_is_predicted_from_memory_and_the_head_does_not_act():
+    setup = make_setup(
+        "rl2", policy="gru", task_coef=1.0, update_epochs=1, learning_rate=1e-12, minibatches=1
+    )
+    learner = learners.build(setup)
+    state = learner.init()
+    beside = set(state.params) - set(setup.policy.init_params(0))
+    assert beside == {f"{task_head.NAME}.weight", f"{task_head.NAME}.bias"}
+    assert beside.isdisjoint(acting_params(state.params))
+
+    (data,), _ = collect(setup, state.snapshot(), 1)
+    info = iterate(setup, state, jobs=1).info
+    features = data.batch.forward(setup.policy, state.params).features
+    tasks = setup.tasks("train", data.context.seed_keys)
+    goals = Goals.of_distribution(setup.dist).of(tasks).float().tolist()
+    error = task_head.task_error(state.params, features, data.batch.task)
+    assert info["task_error"] == pytest.approx(error[data.batch.mask].mean().item(), rel=1e-4)
+    assert {*map(tuple, data.batch.task[data.batch.mask].tolist())} == {*map(tuple, goals)}
+
+
+def test_the_error_of_the_predicted_task_shapes_memory():
+    """Its gradient reaches every layer before the heads, in proportion to its weight."""
+    setup = make_setup("rl2", policy="gru", task_coef=1.0, minibatches=1)
+    learner = learners.build(setup)
+    state = learner.init()
+    (data,), _ = collect(setup, state.snapshot(), 1)
+    request = MinibatchRequest(state.params, 0, 0, 0.0, 1.0)
+    without, one, three = (
+        learners.build(replace(setup, settings=replace(setup.settings, task_coef=coef)))
+        .compute(data, request, Clock())
+        .gradient
+        for coef in (0.0, 1.0, 3.0)
+    )
+    heads = [name for name in one if name.split(".")[0] in ("mean", "value", "log_std")]
+    assert len(heads) < len(one)
+    for name in one:
+        change = one[name] - without[name]
+        assert (name in heads) == (not change.abs().max()), name
+        torch.testing.assert_close(three[name] - without[name], 3 * change, rtol=1e-3, atol=1e-3)
+
+
+def test_a_policy_learns_to_predict_the_task():
+    """The best guess that is the same for all tasks has an error of 1."""
+    setup = make_setup(
+        "rl2",
+        policy="gru",
+        task_coef=1.0,
+        tasks_per_iteration=16,
+        episodes_per_iteration=32,
+        learning_rate=1e-2,
+    )
+    state = learners.build(setup).init()
+    errors = [iterate(setup, state, 1, iteration=n).info["task_error"] for n in range(16)]
+    assert sum(errors[-3:]) / 3 < 0.8
 
 
 def test_there_is_one_baseline():
