@@ -31,6 +31,7 @@ from harness.config.protocol import EVERY_TASK, PROTOCOLS, has_classes, with_cla
 from harness.config.schema import SECTIONS, ExecutionConfig, LargeCount, RunConfig
 from harness.errors import UsageError
 from harness.meta import adapters, learners
+from harness.meta.rollouts.inputs import Goals
 from metarl_plugins import LABEL, PluginError, choose_from, nearest
 from task_distributions import Split, TaskDistribution
 
@@ -351,8 +352,12 @@ def _check_adapter(config: RunConfig, origins: Origins) -> None:
 def _unused(family: Family, part: Component, config: RunConfig) -> Mapping[str, str]:
     """Return the settings of a component that have no effect in this run, with the reason."""
     unused: dict[str, str] = dict(getattr(part.settings, "unused", dict)())
-    if family == "learner" and open_distribution(config.task_dist, config.env).spec.discrete:
-        unused |= dict.fromkeys(("action_scale", "init_std"), "the actions are discrete")
+    if family == "learner":
+        dist = open_distribution(config.task_dist, config.env)
+        if dist.spec.discrete:
+            unused |= dict.fromkeys(("action_scale", "init_std"), "the actions are discrete")
+        if not Goals.of_distribution(dist).dim:
+            unused |= dict.fromkeys(("task_coef", "task_critic"), "the tasks have no parameters")
     return unused
 
 

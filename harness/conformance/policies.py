@@ -208,6 +208,7 @@ class PolicySuite(Suite):
             alone = policy.forward(select(params, at), x[at], first[at], own)
             close(together.action_params[at], alone.action_params)
             close(together.value[at], alone.value)
+            close(together.features[at], alone.features)
 
     def test_shared_parameters_equal_repeated_ones(self) -> None:
         policy = self.make()
@@ -226,11 +227,12 @@ class PolicySuite(Suite):
         x, first = make_inputs()
         x.requires_grad_()
         out = policy.forward(params, x, first & False, used_memory(policy, params))
-        (grad,) = torch.autograd.grad(out.action_params[1, 2, 10].sum(), x)
-        seen = grad.abs().sum(-1) > 0
-        assert seen[1, 2, 10]
-        seen[1, 2, :11] = False
-        assert not seen.any()
+        for output in (out.action_params, out.features):
+            (grad,) = torch.autograd.grad(output[1, 2, 10].sum(), x, retain_graph=True)
+            seen = grad.abs().sum(-1) > 0
+            assert seen[1, 2, 10]
+            seen[1, 2, :11] = False
+            assert not seen.any()
 
     def test_the_dtype_follows_the_parameters(self) -> None:
         policy = self.make()
@@ -238,7 +240,7 @@ class PolicySuite(Suite):
         params = cast(policy.init_params(0), torch.float64)
         out = policy.forward(params, x, first, policy.initial_memory(TASKS, BATCH, x))
         assert out.log_std is not None
-        for tensor in (out.action_params, out.log_std, out.value, *out.memory):
+        for tensor in (out.action_params, out.log_std, out.value, out.features, *out.memory):
             assert tensor.dtype == torch.float64
         memory = policy.initial_memory(TASKS, BATCH, x.float())
         single = policy.forward(cast(params, torch.float32), x.float(), first, memory)

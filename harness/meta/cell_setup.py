@@ -69,7 +69,7 @@ class LearnerSpec:
     feeds_task: bool = False
     """Its policy is fed the task, and with a setting ``history`` what ``feeds_history`` feeds."""
     uses_value_head: bool = False
-    """It estimates advantages by the policy's value head, as some adapters do."""
+    """It may estimate advantages by the policy's value head, as some adapters do."""
     shared_training: str | None = None
     """A learner whose training is identical to the last bit; only the scoring differs."""
     trains: bool = True

@@ -24,6 +24,17 @@ DEFAULTS: Layer = {"policy": [NETWORK], "learner": list(LEARNERS)}
 """The components of a run without ``--policy`` and ``--learner``."""
 MEANINGLESS = ("backend", "num_workers", "address", "job_timeout")
 """Settings of execution without effect here: RLlib trains in one process."""
+LACKING = (
+    "target_kl",
+    "warm_up",
+    "random_phase",
+    "burn_in",
+    "normalize_advantages",
+    "baseline",
+    "task_critic",
+    "task_coef",
+)
+"""Settings of our PPO that RLlib's does not have."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -63,12 +74,17 @@ def checked(request: parser.Run) -> RunConfig:
     policy, *others = config.policy.values()
     if others or policy.kind != NETWORK:
         raise UsageError(f"--policy: RLlib's recurrent module is an LSTM; choose {NETWORK}")
-    for learner in config.learner.values():
+    for label, learner in config.learner.items():
         if learner.kind not in LEARNERS:
             raise UsageError(
                 f"--learner: RLlib has no {learner.kind!r}; choose from: {', '.join(LEARNERS)}. "
                 "Train it with python -m harness.run"
             )
+        default = type(learner.settings)()
+        for name in LACKING:
+            if getattr(learner.settings, name) != getattr(default, name):
+                flag = f"--{label}.{name.replace('_', '-')}"
+                raise UsageError(f"{flag}: RLlib has only {getattr(default, name)}; give it that")
     if open_distribution(config.task_dist, config.env).spec.discrete:
         raise UsageError(
             f"--task-dist: {config.task_dist} has discrete actions, and this reference supports "

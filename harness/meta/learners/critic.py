@@ -44,11 +44,11 @@ def critic_values(
 
 
 def split(params: Params) -> tuple[Params, Params]:
-    """Return the parameters of the policy and those of the critic."""
+    """Return the parameters of the policy, and those of a critic and a task head."""
     critic = {name: value for name, value in params.items() if name.startswith(PREFIX)}
     return {name: value for name, value in params.items() if name not in critic}, critic
 
 
 def acting_params(params: Params) -> Params:
-    """Return the parameters that acting needs: neither learned step sizes nor those of a critic."""
+    """Return the parameters that acting needs: no step sizes, no critic, no task head."""
     return without_step_sizes(split(params)[0])

@@ -57,6 +57,7 @@ from harness.meta.meta_episode import MetaEpisodePlan, MetaEpisodeRunner, Outcom
 from harness.meta.rollouts.batch import Batch, prepare
 from harness.meta.rollouts.episode_loop import Clock
 from policies.base import Params, Policy, PolicyOutput
+from policies.heads import Head
 from policies.params import clone, repeat
 from task_distributions import Task
 
@@ -205,14 +206,14 @@ class MAMLLearner:
 
     @torch.no_grad()
     def _sampled(self, outcome: Outcome, query: Batch) -> MAMLData:
-        """Return the data to keep, with the outputs of the policies that sampled it."""
+        """Return the data to keep, with the action distributions that sampled it."""
         policy, trpo = self.setup.policy, self.settings.outer == "trpo"
         sampled = zip(outcome.support, outcome.samplers, strict=True)
         return MAMLData(
             support=outcome.support,
             query=query,
-            support_sampled=tuple(batch.forward(policy, params) for batch, params in sampled),
-            query_sampled=query.forward(policy, outcome.adapted.params) if trpo else None,
+            support_sampled=tuple(batch.forward(policy, params).head for batch, params in sampled),
+            query_sampled=query.forward(policy, outcome.adapted.params).head if trpo else None,
         )
 
     def compute(
@@ -244,9 +245,9 @@ class MAMLData:
 
     support: tuple[Batch, ...]
     query: Batch
-    support_sampled: tuple[PolicyOutput, ...]
-    """Outputs of the sampling policies on their own support data, for the inner KL."""
-    query_sampled: PolicyOutput | None
+    support_sampled: tuple[Head, ...]
+    """Action distributions of the sampling policies on their support data, for the inner KL."""
+    query_sampled: Head | None
     """The same for the adapted policies on the query data, for TRPO's trust region; else None."""
 
 
@@ -293,7 +294,7 @@ class MetaObjective:
         params = repeat(theta, num_tasks)
         for batch, sampled in zip(data.support, data.support_sampled, strict=True):
             out = batch.forward(self.policy, params)
-            inner_kl = inner_kl + objectives.masked_mean(sampled.head.kl(out.head), batch.mask)
+            inner_kl = inner_kl + objectives.masked_mean(sampled.kl(out.head), batch.mask)
             value = value + self._value_loss(out, batch)
             params = adapter.step(params, inner_loss(out, batch), order=order)
         out = data.query.forward(self.policy, params)
@@ -340,7 +341,7 @@ class MetaObjective:
     def _outer_kl(out: PolicyOutput, data: MAMLData) -> Tensor:
         if data.query_sampled is None:
             return data.query.x.new_zeros(data.query.x.shape[0])
-        return objectives.masked_mean(data.query_sampled.head.kl(out.head), data.query.mask)
+        return objectives.masked_mean(data.query_sampled.kl(out.head), data.query.mask)
 
 
 # --- outer step ----------------------------------------------------------------------------------

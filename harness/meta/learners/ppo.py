@@ -110,14 +110,14 @@ class PPOSettings:
     """Give mean 0 and standard deviation 1 to all advantages of an iteration together, or to those
     of each task by itself, so that tasks with small rewards count as much as others."""
     baseline: Literal["linear", "value"] = "value"
-    """Advantage baseline: linear features fitted per task in every iteration, which credit an
-    action with the rest of its episode, or the policy's value head."""
+    """Advantage baseline: the policy's value head, or a linear fit to the returns of each task in
+    every iteration, which does not credit an action with later episodes."""
     value_coef: NonNegative = 0.5
     """Weight of the Huber loss of the value head, with the value baseline."""
     entropy_coef: NonNegative = 0.0
     """Weight of the entropy bonus."""
     max_grad_norm: Positive = 1.0
-    """Maximum norm of the gradient."""
+    """Maximum norm of the policy's gradient, and of what is trained beside it."""
     action_scale: Positive = 1.0
     """The environment receives the policy's action times this."""
     init_std: Positive = 0.3
@@ -169,7 +169,8 @@ class RL2Settings(PPOSettings):
     task_critic: bool = False
     """Estimate values by a network apart from the policy that observes the task (``critic.py``)."""
     task_coef: NonNegative = 0.0
-    """Weight of an auxiliary loss: predict the task from the policy's features while training."""
+    """Weight of an auxiliary loss in training: the error of a layer that predicts the task from
+    what the policy's heads read (arXiv 1905.06424)."""
 
     def __post_init__(self) -> None:
         """Refuse sequences that do not fit into an iteration, and two baselines.
@@ -233,7 +234,7 @@ class PPOLosses(Losses):
     """Value target minus value."""
     error_square: float = 0.0
     task_error: float = 0.0
-    """Squared error of the predicted task; its features have variance 1 over training tasks."""
+    """See ``task_head.task_error``."""
 
     def means(self) -> dict[str, float]:
         """Return the means over steps, and the share of the targets' variance that is explained."""
@@ -299,7 +300,7 @@ class PPOLearner(SequenceLearner):
                 steps = answer.losses.steps
                 if not steps:
                     continue  # fewer sequences than minibatches
-                parts = filter(None, split(answer.gradient))  # policy and critic
+                parts = filter(None, split(answer.gradient))  # policy, and critic and task head
                 gradient, sizes = clipped(parts, s.max_grad_norm, steps)
                 size = math.hypot(*sizes)
                 pass_losses = sum_losses(pass_losses, answer.losses)

@@ -19,6 +19,7 @@ from policies.base import Params
 from policies.functional import linear, linear_params
 
 NAME = f"{PREFIX}task"
+"""Beside the critic's layers: acting does without both, and their gradient is clipped together."""
 
 
 def init_task_head(seed: int, features: int, goals: int) -> Params:
@@ -29,5 +30,8 @@ def init_task_head(seed: int, features: int, goals: int) -> Params:
 def task_error(
     params: Params, features: Float[Tensor, "N E T H"], task: Float[Tensor, "N E T G"]
 ) -> Float[Tensor, "N E T"]:
-    """Return the mean squared error of the predicted task at every step."""
+    """Return the mean squared error of the predicted task at every step.
+
+    A parameter of the task has variance 1 over all training tasks, a class is one-hot.
+    """
     return (linear(params, NAME, features) - task).square().mean(-1)

@@ -138,7 +138,12 @@ def prepare(
         normalize: give the advantages of each task mean 0 and standard deviation 1.
         goals: puts the features of the tasks into the batch.
         critic: estimates values instead of ``actor``; it needs ``goals``.
+
+    Raises:
+        ValueError: there is a critic without goals.
     """
+    if critic and goals is None:
+        raise ValueError("a critic that observes the task needs goals")
     played = trajectories.pack(blocks, actor)
     inputs = trajectories.inputs_along(played, actor, tasks)
     values = inputs.values(actor) if estimator.baseline == "value" and not critic else None

@@ -10,6 +10,7 @@ from harness.cli import parser, run
 from harness.cli.parser import load_config, parse
 from harness.config.scoring import AdaptConfig, EvaluateConfig
 from harness.errors import UsageError
+from harness.meta.rollouts.inputs import Goals
 
 REFUSED = [
     # argv, and values that the message must name
@@ -93,6 +94,14 @@ REFUSED = [
         ["--query-episodes", "8"],
     ),
     (["--learner", "rl2", "--episodes-in-context", "200"], ["episodes_in_context", "200"]),
+    (
+        ["--learner", "rl2", "--rl2.baseline", "linear", "--rl2.value-coef", "1"],
+        ["--rl2.value-coef", "linear"],
+    ),
+    (
+        ["--learner", "rl2", "--rl2.baseline", "linear", "--rl2.task-critic"],
+        ["task_critic", "linear"],
+    ),
     # other commands
     (["evalute"], ["evalute", "'evaluate'"]),
     (["evaluate"], ["--checkpoint"]),
@@ -106,6 +115,12 @@ REFUSED = [
     (["export", "--checkpoint", "x", "--to", "a.pt"], ["--to", "a.pt"]),
     (["export", "--checkpoint", "x"], ["--to"]),
 ]
+
+
+def test_tasks_without_parameters_cannot_be_predicted(monkeypatch):
+    monkeypatch.setattr(Goals, "dim", 0)
+    with pytest.raises(UsageError, match="task-coef"):
+        load_config(["--learner", "rl2", "--rl2.task-coef", "1"])
 
 
 @pytest.mark.parametrize(("argv", "named"), REFUSED, ids=[" ".join(argv) for argv, _ in REFUSED])

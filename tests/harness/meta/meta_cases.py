@@ -29,11 +29,11 @@ def collected(policy: Policy, params: Params, steps: int) -> MAMLData:
         batch = make_batch(policy, current, step)
         support.append(batch)
         with torch.no_grad():
-            old.append(batch.forward(policy, current))
+            old.append(batch.forward(policy, current).head)
         current = adapter.adapt(policy, current, Shot(batch))
     query = make_batch(policy, current, 99)
     with torch.no_grad():
-        query_old = query.forward(policy, current)
+        query_old = query.forward(policy, current).head
     return MAMLData(tuple(support), query, tuple(old), query_old)
 
 

@@ -124,7 +124,7 @@ def test_the_meta_gradient_is_that_of_the_adapted_objective():
     support, support_old = random_batch(policy, repeat(params, 2), draw)
     adapted = GradientAdapter(0.1).adapt(policy, params, Shot(support))
     query, query_old = random_batch(policy, adapted, draw)
-    data = MAMLData((support,), query, (support_old,), query_old)
+    data = MAMLData((support,), query, (support_old.head,), query_old.head)
     objective = make_objective(policy, outer="trpo", inner_kl=0.7)
 
     def total(at) -> torch.Tensor:

@@ -80,9 +80,10 @@ def scored(setup, snapshot, shots, adapter_episodes=10):
     return rows, means
 
 
+@pytest.mark.parametrize("baseline", ["linear", "value"])
 @pytest.mark.parametrize("learner", ["finetune", "scratch"])
-def test_fine_tuning_raises_returns_and_its_steps_are_recorded(learner):
-    setup = make_setup(learner, adapt_learning_rate=1e-2, adapt_epochs=20)
+def test_fine_tuning_raises_returns_and_its_steps_are_recorded(learner, baseline):
+    setup = make_setup(learner, adapt_learning_rate=1e-2, adapt_epochs=20, baseline=baseline)
     state = learners.build(setup).init()
     if setup.learner.trains:
         iterate(setup, state, jobs=1)

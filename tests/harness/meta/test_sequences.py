@@ -92,6 +92,13 @@ def test_linear_advantages_are_those_of_single_episodes():
     assert joined.value_targets is None
 
 
+def test_a_critic_without_the_task_is_refused():
+    blocks, actor, tasks = play("mlp")
+    estimator = AdvantageEstimator(0.9, 0.8, "value")
+    with pytest.raises(ValueError, match="goals"):
+        prepare(blocks, actor, tasks, estimator, critic=lambda x, task: x[..., 0])
+
+
 @pytest.mark.parametrize("policy", policies.names())
 def test_unrolling_gives_the_log_probabilities_of_acting(policy):
     """Inputs, memory and order are the same, with early ends and invalid episodes in between."""

@@ -274,6 +274,8 @@ def test_a_run_of_rllib_is_a_complete_run():
         (("--learner", "maml"), "maml"),
         (("--policy", "gru"), "lstm"),
         (("--num-workers", "2"), "--num-workers"),
+        (("--learner", "rl2", "--rl2.task-coef", "1"), "--rl2.task-coef"),
+        (("--learner", "multitask", "--multitask.baseline", "linear"), "--multitask.baseline"),
         (("--resume", "x"), "--resume"),
     ],
 )
