@@ -123,7 +123,7 @@ def _budget(
 def _components(tasks: int) -> dict[str, Any]:
     """Return the learners' settings; PPO plays ``tasks`` tasks an iteration, twice each."""
     size = {"episodes_per_iteration": 2 * tasks, "tasks_per_iteration": tasks}
-    explore = {"init_std": 0.6, "entropy_coef": 0.01}
+    explore = {"init_std": 0.6, "entropy_coef": 0.002, "learning_rate": 3e-4, "baseline": "linear"}
     # Rewards of solved classes are a hundred times those of others, whose advantages would vanish.
     share = {"normalize_advantages": "task"}
     # Actions are offsets of the hand, so maml's usual action scale would be too small.
