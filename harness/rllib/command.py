@@ -84,7 +84,9 @@ def checked(request: parser.Run) -> RunConfig:
         for name in LACKING:
             if getattr(learner.settings, name) != getattr(default, name):
                 flag = f"--{label}.{name.replace('_', '-')}"
-                raise UsageError(f"{flag}: RLlib has only {getattr(default, name)}; give it that")
+                raise UsageError(
+                    f"{flag}: RLlib's PPO has no such setting; leave it at {getattr(default, name)}"
+                )
     if open_distribution(config.task_dist, config.env).spec.discrete:
         raise UsageError(
             f"--task-dist: {config.task_dist} has discrete actions, and this reference supports "

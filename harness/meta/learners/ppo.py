@@ -270,17 +270,22 @@ class PPOLearner(SequenceLearner):
         """Return the untrained state."""
         setup = self.setup
         params, obs_dim = setup.policy.init_params(setup.cell.seed), setup.dist.spec.obs_dim
-        if self.settings.task_critic:
-            inputs = setup.inputs.dim + Goals.of_distribution(setup.dist).dim
-            params |= init_critic(setup.cell.seed, inputs)
-        if self.settings.task_coef:
+        goals = self._goals()
+        if goals and self.settings.task_critic:
+            params |= init_critic(setup.cell.seed, setup.inputs.dim + goals.dim)
+        if goals and self.settings.task_coef:
             x = torch.zeros(1, 1, 1, setup.inputs.dim)
             memory = setup.policy.initial_memory(1, 1, x)
             out = setup.policy.forward(params, x, torch.ones(1, 1, 1, dtype=torch.bool), memory)
-            goals = Goals.of_distribution(setup.dist).dim
-            params |= init_task_head(setup.cell.seed, out.features.shape[-1], goals)
+            params |= init_task_head(setup.cell.seed, out.features.shape[-1], goals.dim)
         learning_rate = self.settings.learning_rate
         return LearnerState.fresh(params, learning_rate, obs_dim, setup.normalize_obs)
+
+    def _goals(self) -> Goals | None:
+        """Return the tasks as features, for a critic and a task head; None if there is neither."""
+        if not (self.settings.task_critic or self.settings.task_coef):
+            return None
+        return Goals.of_distribution(self.setup.dist)
 
     def iterate(self, state: LearnerState) -> Generator[Request, list[Any], IterationInfo]:
         """Collect, then pass over the data in minibatches, one Adam step each."""
@@ -338,14 +343,13 @@ class PPOLearner(SequenceLearner):
         setup, settings = self.setup, self.settings
         actor, blocks = self.play(tasks, context, policy, clock)
         estimator = setup.estimator(policy)
-        told = settings.task_critic or settings.task_coef
         batch = prepare(
             blocks,
             actor,
             tuple(tasks),
             estimator,
             normalize=settings.normalize_advantages == "task",
-            goals=Goals.of_distribution(setup.dist) if told else None,
+            goals=self._goals(),
             critic=partial(critic_values, policy.params) if settings.task_critic else None,
         )
         batch = cut_sequences(batch, actor, self._stretches(context))

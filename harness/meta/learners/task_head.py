@@ -19,7 +19,7 @@ from policies.base import Params
 from policies.functional import linear, linear_params
 
 NAME = f"{PREFIX}task"
-"""Beside the critic's layers: acting does without both, and their gradient is clipped together."""
+"""Under the critic's prefix: acting leaves both out, and their gradients are clipped together."""
 
 
 def init_task_head(seed: int, features: int, goals: int) -> Params:

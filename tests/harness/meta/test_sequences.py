@@ -76,8 +76,8 @@ def test_linear_advantages_are_those_of_single_episodes():
     estimator = AdvantageEstimator(0.9, 0.8, "linear")
     joined = prepare(blocks, actor, tasks, estimator, normalize=False)
     rows = [
-        np.concatenate([getattr(block, name) for block in blocks], 1)
-        for name in (field.name for field in fields(blocks[0]))
+        np.concatenate([getattr(block, field.name) for block in blocks], 1)
+        for field in fields(blocks[0])
     ]
     apart = prepare([type(blocks[0])(*rows)], actor, tasks, estimator, normalize=False)
     for task in range(TASKS):
