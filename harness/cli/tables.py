@@ -14,7 +14,6 @@ from harness.reporting.render.differences import differences
 from harness.reporting.render.formats import console, grids_to_rich, to_rich
 from harness.reporting.store.files import find_run
 from harness.reporting.store.manifest import Manifest
-from harness.reporting.store.provenance import elsewhere
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -41,8 +40,9 @@ def _main(argv: Sequence[str] | None) -> int:
     beside = differences(given.run, given.against) if given.against is not None else []
     tables = rebuild(given.run)
     manifest = Manifest.load(given.run)
-    if differs := elsewhere(manifest.host.get("cpu"), manifest.packages):
-        sys.stderr.write(f"note: these records were made elsewhere ({differs})\n")
+    played = map(manifest.elsewhere, manifest.ids("ok", "failed", "stopped"))
+    for differs in filter(None, dict.fromkeys(played)):
+        sys.stderr.write(f"note: records were made elsewhere ({differs})\n")
     console().print(Group(*(to_rich(table) for table in tables)), grids_to_rich(beside))
     return exit_code(tables)
 

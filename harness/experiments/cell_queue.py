@@ -178,8 +178,8 @@ class CellQueue:
             self.listener.cell_finished(key, "waiting")
 
     def _settle(self, key: str, status: Status, reason: str) -> None:
-        state = CellState(status=status, reason=reason, revision=self.revision)
-        self.folder.cell(key).write_state(state)
+        made = {"status": status, "reason": reason, "revision": self.revision}
+        self.folder.cell(key).write_state(self._state(key).model_copy(update=made))
         self.listener.cell_finished(key, status, reason)
 
 

@@ -276,7 +276,8 @@ def play(planned: Sequence[PlannedCell], options: RunOptions, listener: RunListe
         stack.enter_context(mirrored(options.mirror, folder))
         if options.extend:
             for key in manifest.ids("pending"):  # a cell that trains on was complete until now
-                folder.cell(key).write_state(CellState())
+                cell = folder.cell(key)
+                cell.write_state(CellState(cpu=cell.read_state().cpu))
             manifest.save(folder.path)
         remove_temporaries(folder.path)
         queue = CellQueue(

@@ -149,18 +149,22 @@ class _Trial:
         return RunFolder(self.spec.run)
 
     def play(self) -> CellState:
-        began, revision = time.perf_counter(), self.spec.revision
-        self.folder.write_state(CellState(status="running", revision=revision))
+        began = time.perf_counter()
+        before = self.folder.read_state().cpu.split("; ")
+        cpus = dict.fromkeys((*filter(None, before), machine()["cpu"]))
+        state = CellState(status="running", revision=self.spec.revision, cpu="; ".join(cpus))
+        self.folder.write_state(state)
         try:
             if self.spec.references:
                 spent = self._reference()
             else:
                 spent = self._agent() if self.spec.config.agent else self._train_and_score()
-            state = CellState(status="ok", wall_seconds=spent, revision=revision)
+            ended: dict[str, Any] = {"status": "ok"}
         except CAUGHT as error:
             reason, spent = reason_of(error), time.perf_counter() - began
             self.run.event("cell_failed", cell=self.spec.key, reason=reason, **self._facts(error))
-            state = CellState(status="failed", reason=reason, wall_seconds=spent, revision=revision)
+            ended = {"status": "failed", "reason": reason}
+        state = state.model_copy(update=ended | {"wall_seconds": spent})
         self.folder.write_state(state)
         self.listener.cell_finished(self.spec.key, state.status, state.reason)
         return state

@@ -17,7 +17,6 @@ from harness.errors import UsageError
 from harness.execution.jobs import Job
 from harness.experiments.rescore import CellReplay, RescoreError, model_of
 from harness.reporting.store.manifest import CELLS_DIR, Manifest
-from harness.reporting.store.provenance import elsewhere
 from harness.reporting.store.records import CellFolder
 from harness.types import AGENT, Episodes
 
@@ -63,10 +62,12 @@ class Export:
         self.cells = [key for key in chosen if key not in self.skipped]
         if not self.cells:
             raise UsageError(f"{run}: no cell has a trained policy here: nothing can be played")
-        host = self.manifest.host.get("cpu")
-        self.elsewhere = elsewhere(host, self.manifest.packages)
-        """How the machine of the run differs from this one."""
         self.differing = self.invalid = 0
+
+    @property
+    def elsewhere(self) -> str:
+        """How this machine differs from those that played the cells; empty if it does not."""
+        return "; ".join(dict.fromkeys(filter(None, map(self.manifest.elsewhere, self.cells))))
 
     def _playable(self, key: str) -> bool:
         info = self.manifest.cells[key]
@@ -94,7 +95,7 @@ class Export:
             for job in cell.jobs:
                 played = cell.play(job)
                 scored += sum(query.returns.size for query in played.query.values())
-                if self.elsewhere:
+                if self.manifest.elsewhere(key):
                     self.differing += len(cell.differences(job, played))
                 else:
                     cell.check(self.run, job, played)

@@ -243,7 +243,7 @@ def _table(run: Path, source: TableSource, curves: Mapping[str, Sequence[Metrics
     head = title(table, manifest)
     text = (
         *_reruns(run, manifest),
-        *_revisions(manifest),
+        *_made_differently(manifest),
         *caption(table, manifest),
         *_played_once(source),
     )
@@ -284,12 +284,19 @@ def _played_once(source: TableSource) -> Iterator[str]:
         )
 
 
-def _revisions(manifest: Manifest) -> Iterator[str]:
-    """Yield a warning if the cells were not all played by the same code."""
-    played = {cell.revision[:12] for cell in manifest.cells.values() if cell.revision}
-    if len(played) > 1:
-        shown = ", ".join(sorted(played))
-        yield f"Cells of this table were played by different revisions: {shown}."
+def _made_differently(manifest: Manifest) -> Iterator[str]:
+    """Yield a warning if the cells were not all played by the same code or kind of processor."""
+    played = manifest.ids("ok", "failed", "stopped")
+    cells = [manifest.cells[key] for key in played]
+    cpus = [cell.cpu or str(manifest.host.get("cpu", "")) for cell in cells]
+    found = {
+        "revisions": {cell.revision[:12] for cell in cells} - {""},
+        "processors": {name for cpu in cpus for name in cpu.split("; ")} - {""},
+    }
+    for kind, names in found.items():
+        if len(names) > 1:
+            shown = "; ".join(sorted(names))
+            yield f"Cells of this table were played by different {kind}: {shown}."
 
 
 def with_settings(table: Comparison, manifest: Manifest) -> Comparison:

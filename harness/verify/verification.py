@@ -8,7 +8,6 @@ import numpy as np
 
 from harness.errors import ArtefactError, UsageError
 from harness.reporting.store.manifest import CellInfo, Manifest
-from harness.reporting.store.provenance import elsewhere
 from harness.verify.contents import check_cell, check_folder, check_table, scored_alike, unfinished
 from harness.verify.findings import Findings, Verification
 from harness.verify.opening import OpenCell, check_plugins, open_cells
@@ -88,7 +87,6 @@ def _replay(
     iterations: int,
 ) -> None:
     """Replay ``count`` random cells; say of the others that they were not."""
-    differs = elsewhere(manifest.host.get("cpu"), manifest.packages)
     scored = [key for key, cell in cells.items() if cell.info.status == "ok"]
     playable = [key for key in scored if cells[key].config is not None and not cells[key].obstacle]
     able = [key for key in playable if not found.cells[key].wrong]
@@ -97,7 +95,7 @@ def _replay(
     for key in scored:
         findings = found.cells[key]
         if key in chosen:
-            how = replay(cells[key], rng, differs, findings)
+            how = replay(cells[key], rng, manifest.elsewhere(key), findings)
             found.replays |= {key: how} if how else {}
         elif cells[key].obstacle:
             findings.unverified.append(f"scores by a replay: {cells[key].obstacle}")
@@ -106,6 +104,6 @@ def _replay(
         if not cells[key].info.iterations or findings.wrong:
             continue
         if key in chosen and iterations:
-            retrain(cells[key], iterations, differs, findings)
+            retrain(cells[key], iterations, manifest.elsewhere(key), findings)
         else:
             findings.unverified.append("its training, which was not repeated")

@@ -18,7 +18,7 @@ from pydantic import Field
 from harness.errors import ArtefactError, UsageError
 from harness.reporting.store.files import check_links, safe_name
 from harness.reporting.store.json_io import Strict, brief, plain
-from harness.reporting.store.provenance import git_revision, host, package_versions
+from harness.reporting.store.provenance import elsewhere, git_revision, host, package_versions
 from harness.types import REFERENCE_LINES, Cell
 from metarl_plugins import label_of
 
@@ -68,6 +68,8 @@ class CellState(Strict):
     """Time its training and evaluation took, including the parts before a resumption."""
     revision: str = ""
     """Git revision of the code that played it last."""
+    cpu: str = ""
+    """Processors that played it, in order, separated by semicolons; empty in older records."""
 
 
 class CellInfo(Strict):
@@ -94,6 +96,7 @@ class CellInfo(Strict):
     reason: str = Field(default="", exclude=True)
     wall_seconds: float | None = Field(default=None, exclude=True)
     revision: str = Field(default="", exclude=True)
+    cpu: str = Field(default="", exclude=True)
 
     @property
     def cell(self) -> Cell:
@@ -214,6 +217,10 @@ class Manifest(Strict):
         """Policy of each reference line that could not be scored (``zero-action``) -> why."""
         failed = [cell for cell in self.references.values() if cell.status == "failed"]
         return {line: cell.reason for cell in failed for line in REFERENCE_LINES}
+
+    def elsewhere(self, key: str) -> str:
+        """Return how this machine differs from the one that played a cell; empty if it does not."""
+        return elsewhere(self.entries[key].cpu or self.host.get("cpu"), self.packages)
 
     def failures(self) -> dict[str, str]:
         """Return the reason of each failed cell, by key, and of each failed reference line."""

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import harness.console.display
-from harness.cli import run, status, sweep
+from harness.cli import run, status, sweep, tables
 from harness.config.sweep_file import TuneConfig
 from harness.errors import ArtefactError, ExitCode, UsageError
 from harness.experiments.lock import alone, being_played
@@ -47,6 +47,27 @@ def test_a_run_is_resumed_with_nothing_typed_again(monkeypatch):
     assert curves("x") == curves("whole")
     assert 1 not in listener.iterations[:1], "finished iterations were done again"
     assert sweep.main(["results/x", "--resume"]) == 0
+
+
+def test_a_cell_names_every_processor_that_played_it(monkeypatch, capsys):
+    def on(cpu):
+        monkeypatch.setattr("harness.experiments.trial.machine", lambda: {"cpu": cpu})
+
+    on("AMD EPYC")
+    stopped_after(monkeypatch, 1)
+    on("Xeon")
+    assert resume(Path("results/x"), Listener()) == 0
+    assert manifest().cells[CELL].cpu == "AMD EPYC; Xeon"
+    on("Abacus")
+    more = {"seed": [1], "train": {"meta_iterations": 4}}
+    assert resume(Path("results/x"), Listener(), more=more) == 0
+    found = {key: cell.cpu for key, cell in manifest().cells.items()}
+    assert found == {CELL: "AMD EPYC; Xeon; Abacus", "point_goal.mlp.maml.s1": "Abacus"}
+    shown = Path("results/x/table.md").read_text()
+    assert "different processors: AMD EPYC; Abacus; Xeon." in shown
+    capsys.readouterr()
+    assert tables.main(["results/x"]) == 0
+    assert capsys.readouterr().err.count("processor") == 2
 
 
 def test_execution_settings_may_change_on_the_way(monkeypatch):
