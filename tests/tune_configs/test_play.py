@@ -7,7 +7,8 @@ import pytest
 
 from harness.config import sweep_file
 from harness.experiments import planning
-from harness.reporting.store.manifest import Manifest
+from harness.reporting.store.manifest import CellState, Manifest
+from harness.reporting.store.records import CellFolder
 from harness.zoo.index import Index
 from tune_configs.published import play
 
@@ -63,6 +64,34 @@ def test_a_sweep_is_played_published_committed_and_continued_in_a_fresh_clone(
     changed = subprocess.run(["git", "status", "--porcelain", "harness"], capture_output=True)
     assert changed.stdout == b"", "the index is committed with the cells"
     assert "2 of   2" in next(iter(play.status([file])))
+
+
+def test_published_cells_of_other_settings_are_dropped_and_the_others_kept(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    file, run, published = Path("tiny.yaml"), play.RUNS / "tiny", play.PUBLISHED / "tiny"
+
+    def planned(episodes):
+        learners = f"{{multitask: {{episodes_per_iteration: {episodes}}}, scratch: {{}}}}"
+        text = SWEEP.format(seeds=[0])
+        file.write_text(text.replace("{multitask: {episodes_per_iteration: 8}}", learners))
+        sweep = sweep_file.load(file)
+        return planning.plan(sweep.cells, (), sweep.values, {})
+
+    published.mkdir(parents=True)
+    before = planned(8)
+    before.save(published)
+    for key in before.cells:
+        cell = CellFolder(published / "cells" / key)
+        cell.create()
+        cell.write_state(CellState(status="ok"))
+    after = planned(10)
+    play.drop_changed(file)
+    assert play.finished_cells(run) == {"point_goal.mlp.scratch.s0"}
+    assert play.finished_cells(published) == before.cells.keys()
+    planning.completed(Manifest.load(run)).check_resume(after)
+    CellFolder(run / "cells" / "point_goal.mlp.multitask.s0").create()
+    play.drop_changed(file)  # the sweep was begun: it goes on
+    assert (run / "cells" / "point_goal.mlp.multitask.s0").exists()
 
 
 @pytest.mark.parametrize(

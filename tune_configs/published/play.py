@@ -5,7 +5,8 @@
     python tune_configs/published/play.py --status
 
 It may be stopped at any moment and started again, also in a fresh clone: what was published counts
-as played. After seeds are added to a file, it plays them too.
+as played. After seeds are added to a file, it plays them too. After a recipe has changed, --replace
+drops the published cells that it concerns, which are then played again.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from pathlib import Path
 
 from harness.config import sweep_file
 from harness.errors import UsageError
+from harness.experiments.planning import completed, plan
 from harness.experiments.publishing import publish
 from harness.reporting.store.manifest import Manifest
 from harness.zoo.building import build
@@ -58,6 +60,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--only", nargs="+", default=[], metavar="PATTERN", help="play only cells whose names match"
     )
     parser.add_argument("--commit", action="store_true", help="commit every finished cell")
+    parser.add_argument(
+        "--replace", action="store_true", help="drop published cells of other settings first"
+    )
     parser.add_argument("--status", action="store_true", help="print where each sweep stands")
     given = parser.parse_args(argv)
     files = given.files or [HERE / f"{name}.yaml" for name in ORDER]
@@ -66,6 +71,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     os.nice(19)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(4))
+    if given.replace:
+        for file in files:
+            drop_changed(file)
     return sum(play(file, commit=given.commit, only=given.only) != 0 for file in files)
 
 
@@ -93,6 +101,25 @@ def play(file: Path, *, commit: bool, only: Sequence[str] = ()) -> int:
             if code is not None:
                 return code
             time.sleep(POLL_SECONDS)
+
+
+def drop_changed(file: Path) -> None:
+    """Begin a sweep with those of its published cells whose settings are still those of the file.
+
+    Nothing happens to a sweep that was begun here, or never published. The published folder stays
+    as it is until a cell has finished.
+    """
+    run, published = RUNS / file.stem, PUBLISHED / file.stem
+    if run.exists() or not published.exists():
+        return
+    sweep = sweep_file.load(file)
+    new = plan(sweep.cells, (), sweep.values, {}).cells
+    old = completed(Manifest.load(published))
+    shared = old.cells.keys() & new.keys()
+    changed = {key for key in shared if old.cells[key].config_hash != new[key].config_hash}
+    shutil.copytree(published, run, ignore=shutil.ignore_patterns(*changed))
+    kept = {key: new[key] if key in changed else cell for key, cell in old.cells.items()}
+    old.model_copy(update={"cells": kept}).save(run)
 
 
 def planned(file: Path, only: Sequence[str] = ()) -> set[str]:
