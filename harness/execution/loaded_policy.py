@@ -122,7 +122,8 @@ class LoadedPolicy:
     def begin_episodes(self, num_episodes: int = 1, query: bool = True) -> None:
         """Begin B episodes: query episodes take the likeliest action, support episodes sample.
 
-        A policy with memory continues the episodes before them, each in its own row.
+        A policy with memory continues the support episodes before them, each in its own row. Query
+        episodes leave no memory: all of them continue from the same one.
         """
         self._end_episodes()
         self._query = query
