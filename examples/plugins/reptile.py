@@ -119,7 +119,7 @@ class ReptileLearner:
         runner = MetaEpisodeRunner(setup.dist, adapter, estimator)
         outcome = runner.run(tasks, setup.actor(policy), plan, clock)
         blocks = (*outcome.episodes.support, outcome.episodes.query[steps])
-        return outcome.adapted.params, CollectReport.on(blocks, self.settings.gamma)
+        return outcome.adapted.params, CollectReport.on(blocks, policy, self.settings.gamma)
 
     def compute(
         self, data: Params, payload: GradientRequest, clock: Clock

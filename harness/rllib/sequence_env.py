@@ -138,7 +138,8 @@ class SequenceEnv(gymnasium.Env):  # type: ignore[misc]  # gymnasium is untyped 
         self._episodes.append(self._recorder.episodes(terminated, info))
         if self._remaining:
             return self._begin(), scaled_reward, False, False, {}
-        self._source.reports.append(CollectReport.on(self._episodes, self._gamma))
+        report = CollectReport.on(self._episodes, self._source.state, self._gamma)
+        self._source.reports.append(report)
         return self._input(obs, begins=False), scaled_reward, terminated, truncated, {}
 
     def close(self) -> None:

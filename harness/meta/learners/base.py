@@ -154,11 +154,16 @@ class CollectReport:
 
     @classmethod
     def on(
-        cls, blocks: Sequence[Episodes], gamma: float, advantages: ScalarMoments = ScalarMoments()
+        cls,
+        blocks: Sequence[Episodes],
+        policy: PolicySnapshot,
+        gamma: float,
+        advantages: ScalarMoments = ScalarMoments(),
     ) -> CollectReport:
-        """Report on ``blocks``, from the episodes before adaptation to those after it."""
+        """Report on ``blocks`` of ``policy``, from those before adaptation to those after it."""
         rewards = torch.from_numpy(blocks[-1].rewards).double()
         returns = objectives.discounted_returns(rewards, gamma).numpy()[blocks[-1].mask]
+        seen = [Moments.of(block, policy.normalizer) for block in blocks]
         pre, post = (
             tuple(nanmean(task.tolist()) for task in block.returns)
             for block in (blocks[0], blocks[-1])
@@ -168,7 +173,7 @@ class CollectReport:
             pre_returns=pre,
             post_returns=post,
             invalid=sum(int(block.invalid.sum()) for block in blocks),
-            moments=sum((Moments.of(block) for block in blocks[1:]), Moments.of(blocks[0])),
+            moments=sum(seen[1:], seen[0]),
             returns=ScalarMoments.of(returns),
             advantages=advantages,
         )

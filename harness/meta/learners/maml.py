@@ -202,7 +202,7 @@ class MAMLLearner:
         episodes = outcome.episodes.query[steps]
         query = prepare([episodes], outcome.adapted, tuple(tasks), estimator)
         blocks = (*outcome.episodes.support, episodes)
-        return self._sampled(outcome, query), CollectReport.on(blocks, settings.gamma)
+        return self._sampled(outcome, query), CollectReport.on(blocks, policy, settings.gamma)
 
     @torch.no_grad()
     def _sampled(self, outcome: Outcome, query: Batch) -> MAMLData:

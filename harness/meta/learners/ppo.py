@@ -354,7 +354,7 @@ class PPOLearner(SequenceLearner):
         )
         batch = cut_sequences(batch, actor, self._stretches(context))
         advantages = ScalarMoments.of(batch.advantages[batch.mask].double())
-        report = CollectReport.on(blocks, settings.gamma, advantages)
+        report = CollectReport.on(blocks, policy, settings.gamma, advantages)
         return PPOData(batch, context), report
 
     def _stretches(self, context: JobContext) -> Stretches | None:

@@ -283,7 +283,7 @@ class RSACLearner(SequenceLearner):
         """Play the sequences of one job with sampled actions and keep them."""
         actor, blocks = self.play(tasks, context, policy, clock)
         features = Goals.of_distribution(self.setup.dist).of(tuple(tasks))
-        report = CollectReport.on(blocks, self.settings.gamma)
+        report = CollectReport.on(blocks, policy, self.settings.gamma)
         return Sequences.of(blocks, actor, features), report
 
     def compute(self, data: Sequences, payload: SequencesRequest, clock: Clock) -> Sequences:

@@ -28,9 +28,16 @@ class Moments:
         return cls(0.0, np.zeros(obs_dim), np.zeros(obs_dim))
 
     @classmethod
-    def of(cls, episodes: Episodes) -> Moments:
-        """Return the moments of the valid steps of ``episodes``."""
+    def of(cls, episodes: Episodes, seen_by: Normalizer) -> Moments:
+        """Return the moments of the valid steps of ``episodes``, as they were seen.
+
+        Values that ``seen_by`` clips count as clipped, once it has a scale: one object that a robot
+        flings out of sight would otherwise hide all others from the policy.
+        """
         obs = episodes.obs[episodes.mask].astype(np.float64)
+        if seen_by.scales:
+            mean, reach = seen_by.mean.double().numpy(), CLIP * seen_by.std.double().numpy()
+            obs = obs.clip(mean - reach, mean + reach)
         return cls(float(len(obs)), obs.sum(0), (obs * obs).sum(0))
 
     def __add__(self, other: Moments) -> Moments:
@@ -54,11 +61,13 @@ class Normalizer:
 
     mean: Float[Tensor, " O"]
     std: Float[Tensor, " O"]
+    scales: bool = True
+    """Whether it rests on observations; if not, it only clips."""
 
     @classmethod
     def identity(cls, obs_dim: int) -> Normalizer:
         """Return the normaliser that only clips."""
-        return cls(torch.zeros(obs_dim), torch.ones(obs_dim))
+        return cls(torch.zeros(obs_dim), torch.ones(obs_dim), scales=False)
 
     def __call__(self, obs: Float[Tensor, "... O"]) -> Float[Tensor, "... O"]:
         """Return ``obs`` scaled and clipped."""

@@ -197,7 +197,7 @@ def test_value_targets_are_returns_in_units_of_the_return_scale(ended):
 
 
 def test_moments_add_and_ignore_what_is_masked(ended):
-    moments = Moments.of(ended)
+    moments = Moments.of(ended, Normalizer.identity(2))
     obs = ended.obs[ended.mask].astype(np.float64)
     assert moments.count == len(obs) == 6 + 2 + 6 + 4
     twice = moments + moments
@@ -205,6 +205,20 @@ def test_moments_add_and_ignore_what_is_masked(ended):
     for got in (moments.normalizer(), twice.normalizer(), (Moments.zero(2) + moments).normalizer()):
         np.testing.assert_allclose(got.mean, obs.mean(0), rtol=1e-6)
         np.testing.assert_allclose(got.std, obs.std(0) + 1e-2, rtol=1e-5)
+
+
+def test_one_flung_object_does_not_hide_the_others(ended):
+    """A single value of 1000 made the scale of ML45's objects 100 times as large."""
+    usual = sum([Moments.of(ended, Normalizer.identity(2))] * 100, Moments.zero(2))
+    normalizer = usual.normalizer()
+    obs = ended.obs.copy()
+    obs[0, 0, 0, 1] = 1000.0
+    flung = replace(ended, obs=obs)
+    after = usual + Moments.of(flung, normalizer)
+    assert after.normalizer().std[1] < 1.1 * normalizer.std[1]
+    assert (usual + Moments.of(flung, Normalizer.identity(2))).normalizer().std[1] > 10
+    same = Moments.of(ended, normalizer)
+    assert (same.total == Moments.of(ended, Normalizer.identity(2)).total).all()
 
 
 def test_normalizer_is_the_identity_before_anything_was_seen():

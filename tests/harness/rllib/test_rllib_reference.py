@@ -118,7 +118,7 @@ def test_a_sequence_shows_the_inputs_of_our_policy(task_dist, learner):
         assert inputs[0, 0, first, -2] == pytest.approx(reward)
         assert reward != 0
 
-    ours, theirs = CollectReport.on(blocks, setup.settings.gamma), source.pop_reports()
+    ours, theirs = CollectReport.on(blocks, state, setup.settings.gamma), source.pop_reports()
     assert source.env_steps == sum(report.env_steps for report in theirs) == ours.env_steps
     total = sum(report.moments.total for report in theirs)
     np.testing.assert_allclose(total, ours.moments.total, rtol=1e-5, atol=1e-3)
