@@ -83,14 +83,14 @@ def scored(setup, snapshot, shots, adapter_episodes=10):
 @pytest.mark.parametrize("baseline", ["linear", "value"])
 @pytest.mark.parametrize("learner", ["finetune", "scratch"])
 def test_fine_tuning_raises_returns_and_its_steps_are_recorded(learner, baseline):
-    setup = make_setup(learner, adapt_learning_rate=1e-2, adapt_epochs=40, baseline=baseline)
+    setup = make_setup(learner, adapt_learning_rate=3e-3, adapt_epochs=20, baseline=baseline)
     state = learners.build(setup).init()
     if setup.learner.trains:
         iterate(setup, state, jobs=1)
     rows, means = scored(setup, state.snapshot(), (5,))
     assert {(row.adapter, row.shots, row.adaptation_steps) for row in rows} == {
         ("ppo", 0, 0),
-        ("ppo", 5, 200),
+        ("ppo", 5, 100),
     }
     assert means[5] > means[0] + 3
     horizon = setup.dist.spec.horizon
