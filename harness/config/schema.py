@@ -87,7 +87,8 @@ class TrainConfig:
     meta_iterations: Count | None = None
     """Outer iterations of the learner, in place of env_steps."""
     normalize_obs: bool = True
-    """Scale observations by running statistics of the training data (frozen when evaluating)."""
+    """Scale observations by running statistics of the training data (frozen when evaluating) and
+    clip them to ten standard deviations."""
 
 
 @dataclass(frozen=True, config=STRICT)
