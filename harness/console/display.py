@@ -91,16 +91,17 @@ class PlainLog(ProgressListener):
         """Log the first and the last iteration of a cell, and some between them."""
         super().iteration(key, metrics)
         cell = self.progress.cell(key)
-        pause = SECONDS_BETWEEN_LINES * max(1, len(self.progress.running))
-        due = self.clock() - self._last.get(key, -math.inf) >= pause
-        if due or cell.iteration >= cell.iterations:
-            self._last[key] = self.clock()
-            LOGGER.info("%s: %s", key, line(cell))
+        self._log(key, last=cell.iteration >= cell.iterations)
 
     def evaluating(self, key: str, jobs_done: int, jobs: int) -> None:
-        """Log the beginning and the end of an evaluation."""
+        """Log the end of an evaluation, and some of its jobs."""
         super().evaluating(key, jobs_done, jobs)
-        if jobs_done in (0, jobs):
+        self._log(key, last=jobs_done == jobs)
+
+    def _log(self, key: str, *, last: bool) -> None:
+        pause = SECONDS_BETWEEN_LINES * max(1, len(self.progress.running))
+        if last or self.clock() - self._last.get(key, -math.inf) >= pause:
+            self._last[key] = self.clock()
             LOGGER.info("%s: %s", key, line(self.progress.cell(key)))
 
     def cell_finished(self, key: str, status: str, reason: str = "") -> None:

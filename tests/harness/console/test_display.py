@@ -194,7 +194,8 @@ def test_plain_log_tells_the_whole_story(plain, clock):
     log.note("100 % of it")
     log.closed()
     text = "\n".join(record.getMessage() for record in plain.records)
-    for part in ("0/2 cells", f"{SSM}: ok", "3 of 3 jobs", "after iteration 4", "100 % of it"):
+    jobs = ("1 of 3 jobs", "3 of 3 jobs")
+    for part in ("0/2 cells", f"{SSM}: ok", *jobs, "after iteration 4", "100 % of it"):
         assert part in text
     (failure,) = [record for record in plain.records if record.levelno == logging.ERROR]
     assert failure.getMessage() == f"{GRU}: failed: diverged"
