@@ -289,13 +289,11 @@ def _made_differently(manifest: Manifest) -> Iterator[str]:
     played = manifest.ids("ok", "failed", "stopped")
     cells = [manifest.cells[key] for key in played]
     cpus = [cell.cpu or str(manifest.host.get("cpu", "")) for cell in cells]
-    found = {
-        "revisions": {cell.revision[:12] for cell in cells} - {""},
-        "processors": {name for cpu in cpus for name in cpu.split("; ")} - {""},
-    }
-    for kind, names in found.items():
+    revisions = {cell.revision[:12] for cell in cells} - {""}
+    processors = {name for cpu in cpus for name in cpu.split("; ")} - {""}
+    for kind, names, comma in (("revisions", revisions, ", "), ("processors", processors, "; ")):
         if len(names) > 1:
-            shown = "; ".join(sorted(names))
+            shown = comma.join(sorted(names))
             yield f"Cells of this table were played by different {kind}: {shown}."
 
 
