@@ -124,11 +124,18 @@ class LoadedPolicy:
 
         A policy with memory continues the support episodes before them, each in its own row. Query
         episodes leave no memory: all of them continue from the same one.
+
+        Raises:
+            AgentError: it remembers fewer than B episodes side by side.
         """
         self._end_episodes()
         self._query = query
         actor, spec = self._actor, self._setup.dist.spec
         if actor.context is not None:
+            if num_episodes > (rows := actor.context.action.shape[1]):
+                raise AgentError(
+                    f"remembers {rows} episodes side by side, not {num_episodes}: reset() it first"
+                )
             actor = replace(actor, context=actor.context.first_episodes(num_episodes))
         sample = not (query and self._deterministic)
         noise = self.noise(num_episodes) if sample else None

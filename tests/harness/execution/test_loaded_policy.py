@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from harness.agents import AgentSource
+from harness.agents import AgentError, AgentSource
 from harness.config.schema import EvalConfig
 from harness.conformance.learners import make_setup
 from harness.execution import scoring
@@ -72,3 +72,14 @@ def test_our_own_policy_as_an_agent_scores_the_same_to_the_last_bit(learner, pol
     assert plain(theirs) == plain(ours)
     if dist == "point_goal":
         assert len({row.return_ for row in ours}) == 3 * 2
+
+
+def test_memory_of_one_episode_is_not_that_of_five():
+    policy = LoadedPolicy(*scored("rl2", "gru", task_dist="point_goal"))
+    task = policy.dist.tasks("test")[0]
+    policy.adapt(policy.play(task, [0], query=False))
+    assert len(policy.play(task, [1]).returns) == 1
+    with pytest.raises(AgentError, match="1 episodes side by side, not 5"):
+        policy.play(task, range(5))
+    policy.reset()
+    assert len(policy.play(task, range(5)).returns) == 5
