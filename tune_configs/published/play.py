@@ -61,7 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--commit", action="store_true", help="commit every finished cell")
     parser.add_argument(
-        "--replace", action="store_true", help="drop published cells of other settings first"
+        "--replace", action="store_true", help="play again what has other settings than published"
     )
     parser.add_argument("--status", action="store_true", help="print where each sweep stands")
     given = parser.parse_args(argv)
