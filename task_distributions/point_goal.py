@@ -192,7 +192,10 @@ RECIPES: dict[str, dict[str, Any]] = {
     "point_goal-sparse": {
         "presets": _PRESETS,
         "components": for_ppo(**_MANY, **_WIDE)
-        | {"rl2": {**_MANY, **_WIDE, "episodes_in_context": 5}},
+        | {
+            "rl2": {**_MANY, **_WIDE, "episodes_in_context": 5},
+            "maml": {"action_scale": 0.3, "init_std": 3.0},
+        },
     },
 }
 """Settings that suit this distribution; see ``task_distributions.recipe``."""
