@@ -109,7 +109,7 @@ def _ranges(dist: TaskDistribution, split: Split) -> dict[str, str]:
         listed = f": {', '.join(classes)}" * (len(classes) < 20)
         return {"goals": f"{min(goals)} to {max(goals)}", "classes": f"{len(classes)}{listed}"}
     if tasks[0].description:
-        factors = [value for task in tasks for _, value in task.description]
+        factors = [2.0**value for task in tasks for _, value in task.description]
         parts = {len(task.description) for task in tasks}
         return {"changed parts": " or ".join(map(str, parts)), "factor": _span(factors)}
     return {f"`{key}`": _span([task.param(key) for task in tasks]) for key, _ in tasks[0].params}

@@ -40,7 +40,8 @@ class Task:
     params: tuple[tuple[str, float], ...]
     """Names and values of the task's parameters, in SI units unless stated otherwise."""
     description: tuple[tuple[str, float], ...] = ()
-    """What an oracle observes about the task, where the parameters themselves would say little."""
+    """What an oracle is fed about the task, unscaled, where the parameters would say little; a key
+    that other tasks have and this one lacks counts as 0."""
 
     def param(self, key: str) -> float:
         """Return the parameter ``key``; ``KeyError`` if the task has no such parameter."""

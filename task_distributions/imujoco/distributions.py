@@ -19,6 +19,7 @@ Reward, observation, reset noise and horizon are those of the base robot's task.
 from __future__ import annotations
 
 import hashlib
+import math
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -96,7 +97,7 @@ class Member:
     """Its index as ``variant``, and a number that identifies the change."""
     model: Callable[[], mujoco.MjModel] = field(repr=False)
     description: tuple[tuple[str, float], ...] = ()
-    """The factor of each changed part: one entry of a vector of all parts."""
+    """Base-2 logarithm of the factor of each changed part: one entry of a vector of all parts."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -217,9 +218,10 @@ def _changed(
     for number, changes in enumerate(robots, first):
         parts = tuple((f"{v.quantity}_{v.part}_scale", v.scale) for v in changes)
         params = parts if len(changes) > 1 else ((f"{changes[0].quantity}_scale", parts[0][1]),)
+        told = tuple((f"log2_{key}", math.log2(scale)) for key, scale in parts)
         name = "+".join(v.name.removeprefix(prefix) for v in changes)
         model = partial(build_model, anatomy, *changes)
-        members.append(Member(prefix + name, (("variant", float(number)), *params), model, parts))
+        members.append(Member(prefix + name, (("variant", float(number)), *params), model, told))
     return tuple(members)
 
 

@@ -85,7 +85,7 @@ def test_the_splits_have_the_numbers_and_ranges_of_the_registry(name, dist, card
             values = {
                 "goals": lambda task: [int(task.name.rpartition("/")[2])],
                 "changed parts": lambda task: [len(task.description)],
-                "factor": lambda task: [value for _, value in task.description],
+                "factor": lambda task: [2.0**value for _, value in task.description],
             }.get(key, lambda task, key=key: [task.param(key.strip("`"))])
             found = [value for task in tasks for value in values(task)]
             shown = numbers(cell)

@@ -101,7 +101,9 @@ class StepInputs:
 class Goals:
     """Tasks as features: the class, one-hot, and the parameters, scaled by the training tasks'.
 
-    A class without training tasks is encoded as all zeros.
+    A class without training tasks is encoded as all zeros. A description is fed as it is: if few
+    training tasks have one of its keys, its standard deviation is small, and a value of a test task
+    that is no larger than those of training would come out beyond all of them.
     """
 
     classes: tuple[str, ...]
@@ -115,7 +117,9 @@ class Goals:
         train = dist.tasks("train")
         classes = tuple(dict.fromkeys(task.class_name for task in train))
         keys = tuple(dict.fromkeys(key for task in train for key, _ in observed(task)))
-        raw = np.stack([_raw(task, keys) for task in dist.tasks("train")])
+        if any(task.description for task in train):
+            return cls(classes, keys, np.zeros(len(keys)), np.ones(len(keys)))
+        raw = np.stack([_raw(task, keys) for task in train])
         std = raw.std(0)
         return cls(classes, keys, raw.mean(0), np.where(std > 0, std, 1.0))
 
@@ -141,11 +145,11 @@ def observed(task: Task) -> tuple[tuple[str, float], ...]:
 def _raw(task: Task, keys: tuple[str, ...]) -> Float[np.ndarray, " P"]:
     """Return the parameters in order, an angle as its cosine and sine.
 
-    A parameter that the task lacks counts as 0, a scale as 1.
+    A parameter that the task lacks counts as 0.
     """
     values = dict(observed(task))
     row: list[float] = []
     for key in keys:
-        value = values.get(key, 1.0 if key.endswith("_scale") else 0.0)
+        value = values.get(key, 0.0)
         row += [np.cos(value), np.sin(value)] if key == "angle" else [value]
     return np.array(row)

@@ -285,13 +285,15 @@ def test_an_oracle_is_told_which_part_changed_and_how_much(name: str):
         for task in dist.tasks(split):
             changes = task.name.partition("-")[2].split("+")
             assert len(task.description) == len(changes)
-            for (key, scale), change in zip(task.description, changes, strict=True):
+            for (key, exponent), change in zip(task.description, changes, strict=True):
                 part = change.split("_", 2)[2]
                 assert key.endswith(f"_{part}_scale")
-                assert (scale < 1) == ("dec" in change)
+                assert (exponent < 0) == ("dec" in change)
     told = Goals.of_distribution(dist).of(dist.tasks("train"))
     assert len(np.unique(told.numpy(), axis=0)) == len(dist.tasks("train"))
     base = Goals.of_distribution(dist).of(
-        (dataclasses.replace(dist.tasks("train")[0], description=(("other_scale", 1.0),)),)
+        (dataclasses.replace(dist.tasks("train")[0], description=(("other", 1.0),)),)
     )
     assert ((told - base).abs() > 1e-9).sum(1).tolist() == [1] * len(told)
+    other = Goals.of_distribution(dist).of(dist.tasks("test"))
+    assert other.abs().max() <= told.abs().max(), "factors of test tasks are those of training"
