@@ -1,5 +1,6 @@
 """The queue of published sweeps: it begins, goes on after a stop, and plays what a file adds."""
 
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -25,6 +26,16 @@ sweep:
 - seed: {seeds}
 tune: {{workers_per_cell: 0}}
 """
+
+
+def write_complete(manifest: Manifest, folder: Path) -> None:
+    """Write a run whose cells are complete, without their results."""
+    folder.mkdir(parents=True)
+    manifest.save(folder)
+    for key in manifest.cells:
+        cell = CellFolder(folder / "cells" / key)
+        cell.create()
+        cell.write_state(CellState(status="ok"))
 
 
 @pytest.mark.slow
@@ -77,21 +88,32 @@ def test_published_cells_of_other_settings_are_dropped_and_the_others_kept(tmp_p
         sweep = sweep_file.load(file)
         return planning.plan(sweep.cells, (), sweep.values, {})
 
-    published.mkdir(parents=True)
     before = planned(8)
-    before.save(published)
-    for key in before.cells:
-        cell = CellFolder(published / "cells" / key)
-        cell.create()
-        cell.write_state(CellState(status="ok"))
+    write_complete(before, published)
     after = planned(10)
-    play.drop_changed(file)
+    play.begin(file, [])
     assert play.finished_cells(run) == {"point_goal.mlp.scratch.s0"}
     assert play.finished_cells(published) == before.cells.keys()
     planning.completed(Manifest.load(run)).check_resume(after)
     CellFolder(run / "cells" / "point_goal.mlp.multitask.s0").create()
-    play.drop_changed(file)  # the sweep was begun: it goes on
+    play.begin(file, [])  # the sweep was begun: it goes on
     assert (run / "cells" / "point_goal.mlp.multitask.s0").exists()
+
+
+def test_published_cells_are_dropped_by_name_and_all_are_kept_if_none_is_asked_for(
+    tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    file, run, published = Path("tiny.yaml"), play.RUNS / "tiny", play.PUBLISHED / "tiny"
+    file.write_text(SWEEP.format(seeds=[0, 1]))
+    sweep = sweep_file.load(file)
+    manifest = planning.plan(sweep.cells, (), sweep.values, {})
+    write_complete(manifest, published)
+    play.begin(file)
+    assert play.finished_cells(run) == manifest.cells.keys()
+    shutil.rmtree(run)
+    play.begin(file, ["*.s1"])
+    assert play.finished_cells(run) == {key for key in manifest.cells if key.endswith(".s0")}
 
 
 @pytest.mark.parametrize(

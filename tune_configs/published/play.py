@@ -6,7 +6,8 @@
 
 It may be stopped at any moment and started again, also in a fresh clone: what was published counts
 as played. After seeds are added to a file, it plays them too. After a recipe has changed, --replace
-drops the published cells that it concerns, which are then played again.
+drops the published cells that it concerns, which are then played again; --replace '*.oracle.*' also
+those that match, as after a change of the code.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from fnmatch import fnmatch
 from pathlib import Path
 
@@ -61,7 +62,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--commit", action="store_true", help="commit every finished cell")
     parser.add_argument(
-        "--replace", action="store_true", help="play again what has other settings than published"
+        "--replace",
+        nargs="*",
+        metavar="PATTERN",
+        help="play again published cells of other settings, and those whose names match",
     )
     parser.add_argument("--status", action="store_true", help="print where each sweep stands")
     given = parser.parse_args(argv)
@@ -71,20 +75,22 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     os.nice(19)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(4))
-    if given.replace:
-        for file in files:
-            drop_changed(file)
-    return sum(play(file, commit=given.commit, only=given.only) != 0 for file in files)
+    how = {"commit": given.commit, "only": given.only, "replace": given.replace}
+    return sum(play(file, **how) != 0 for file in files)
 
 
-def play(file: Path, *, commit: bool, only: Sequence[str] = ()) -> int:
+def play(
+    file: Path, *, commit: bool, only: Sequence[str] = (), replace: Sequence[str] | None = None
+) -> int:
     """Play what is left of one sweep, publishing as cells finish; return its exit code.
 
     Args:
         file: the sweep.
         commit: commit what is published.
         only: shell patterns of the cells to play; all without any.
+        replace: see ``begin``.
     """
+    begin(file, replace)
     command = next_command(file, only)
     if command is None:
         return 0
@@ -103,20 +109,27 @@ def play(file: Path, *, commit: bool, only: Sequence[str] = ()) -> int:
             time.sleep(POLL_SECONDS)
 
 
-def drop_changed(file: Path) -> None:
-    """Begin a sweep with those of its published cells whose settings are still those of the file.
+def begin(file: Path, replace: Sequence[str] | None = None) -> None:
+    """Begin a sweep with its published cells, unless it was begun here or never published.
 
-    Nothing happens to a sweep that was begun here, or never published. The published folder stays
-    as it is until a cell has finished.
+    Args:
+        file: the sweep.
+        replace: leave out cells whose settings are no longer those of the file, and those that
+            match one of these patterns. The published folder stays as it is until a cell has
+            finished.
     """
     run, published = RUNS / file.stem, PUBLISHED / file.stem
     if run.exists() or not published.exists():
+        return
+    if replace is None:
+        shutil.copytree(published, run)
         return
     sweep = sweep_file.load(file)
     new = plan(sweep.cells, (), sweep.values, {}).cells
     old = completed(Manifest.load(published))
     shared = old.cells.keys() & new.keys()
     changed = {key for key in shared if old.cells[key].config_hash != new[key].config_hash}
+    changed |= matching(shared, replace)
     shutil.copytree(published, run, ignore=shutil.ignore_patterns(*changed))
     kept = {key: new[key] if key in changed else cell for key, cell in old.cells.items()}
     old.model_copy(update={"cells": kept}).save(run)
@@ -125,14 +138,17 @@ def drop_changed(file: Path) -> None:
 def planned(file: Path, only: Sequence[str] = ()) -> set[str]:
     """Return the keys of the cells of a sweep that match any of ``only``; all without patterns."""
     keys = {cell.key for cell in sweep_file.load(file).cells}
-    return {key for key in keys if any(fnmatch(key, p) for p in only)} if only else keys
+    return matching(keys, only) if only else keys
+
+
+def matching(keys: Iterable[str], patterns: Sequence[str]) -> set[str]:
+    """Return the keys that match any of the shell patterns."""
+    return {key for key in keys if any(fnmatch(key, pattern) for pattern in patterns)}
 
 
 def next_command(file: Path, only: Sequence[str] = ()) -> tuple[str, ...] | None:
     """Return the command that begins, continues or extends a sweep; None if nothing is left."""
-    run, published = RUNS / file.stem, PUBLISHED / file.stem
-    if not run.exists() and published.exists():
-        shutil.copytree(published, run)
+    run = RUNS / file.stem
     command = ("harness.sweep", str(file), "--name", file.stem)
     wanted = planned(file, only)
     if wanted <= finished_cells(run):
