@@ -63,6 +63,12 @@ class Margin:
         return self.difference.point / (self.oracle - self.zero)
 
     @property
+    def clear(self) -> bool:
+        """Whether it is large enough, and more than noise."""
+        low = self.difference.low
+        return self.share >= LEAST_SHARE and (math.isnan(low) or low > 0)
+
+    @property
     def text(self) -> str:
         """The difference with its interval, or alone for one seed."""
         return _shown(self.difference)
@@ -162,8 +168,6 @@ def _margin_table(names: Iterable[str]) -> str:
     for name in names:
         (source,) = sources(PUBLISHED / name)
         for margin in margins(table_of(name)):
-            low = margin.difference.low
-            clear = margin.share >= LEAST_SHARE and (math.isnan(low) or low > 0)
             shown = f"{margin.share:.0%}".replace("-", "−")
             rows.append(
                 (
@@ -171,7 +175,7 @@ def _margin_table(names: Iterable[str]) -> str:
                     margin.policy,
                     *map(number, (margin.zero, margin.multitask, margin.oracle)),
                     margin.text,
-                    shown if clear else f"**{shown}**",
+                    shown if margin.clear else f"**{shown}**",
                     margin.seeds,
                     short_count(margin.steps),
                 )
@@ -186,16 +190,16 @@ def _gains_table(names: Iterable[str]) -> str:
     for name in names:
         table = table_of(name)
         last = table.shots[-1]
-        multitask, oracle = (_by_seed(table, "mlp", each) for each in ("multitask", "oracle"))
+        multitask = _by_seed(table, "mlp", "multitask")
+        margin = next((m for m in margins(table) if m.policy == "mlp"), None)
         for policy, learner in dict.fromkeys(
             zip(table.seed_scores["policy"], table.seed_scores["learner"], strict=True)
         ):
             scores = _by_seed(table, policy, learner, last)
-            if learner not in ("rl2", "maml") or not (len(multitask) and len(oracle)):
+            if learner not in ("rl2", "maml") or margin is None:
                 continue
             gain = estimate_difference(scores, multitask, paired=False)
-            margin = oracle.mean() - multitask.mean()
-            share = f"{gain.point / margin:.0%}" if margin > 0 else "–"
+            share = f"{gain.point / margin.difference.point:.0%}" if margin.clear else "–"
             row = (f"{policy} / {learner}", _shown(gain), share, len(scores))
             rows.append((f"`{name}`", *row))
     return _markdown("distribution|row|above multitask|of the margin|seeds", rows, left=2)
