@@ -242,7 +242,9 @@ def _sections(name: str) -> Iterator[str]:
 
 def _section(name: str, table: Comparison, where: str) -> Iterator[str]:
     measure = "Success rate in per cent" if table.has_success else "Return"
-    steps = short_count(table.frame["train_env_steps"].max())
+    trained = table.frame["train_env_steps"]
+    ends = trained[trained > 0].min(), trained.max()
+    steps = " to ".join(dict.fromkeys(map(short_count, ends)))
     yield f"{measure}{where} after K shots, {steps} environment steps of training a seed"
     yield f"([full table](../results/published/{name}/table.md)).\n"
     yield _scores(table) + "\n"
