@@ -192,12 +192,14 @@ def _gains_table(names: Iterable[str]) -> str:
         last = table.shots[-1]
         multitask = _by_seed(table, "mlp", "multitask")
         margin = next((m for m in margins(table) if m.policy == "mlp"), None)
+        if margin is None:
+            continue
         for policy, learner in dict.fromkeys(
             zip(table.seed_scores["policy"], table.seed_scores["learner"], strict=True)
         ):
-            scores = _by_seed(table, policy, learner, last)
-            if learner not in ("rl2", "maml") or margin is None:
+            if learner not in ("rl2", "maml"):
                 continue
+            scores = _by_seed(table, policy, learner, last)
             gain = estimate_difference(scores, multitask, paired=False)
             share = f"{gain.point / margin.difference.point:.0%}" if margin.clear else "–"
             row = (f"{policy} / {learner}", _shown(gain), share, len(scores))

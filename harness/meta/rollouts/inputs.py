@@ -101,9 +101,8 @@ class StepInputs:
 class Goals:
     """Tasks as features: the class, one-hot, and the parameters, scaled by the training tasks'.
 
-    A class without training tasks is encoded as all zeros. A description is fed as it is: if few
-    training tasks have one of its keys, its standard deviation is small, and a value of a test task
-    that is no larger than those of training would come out beyond all of them.
+    A class without training tasks is encoded as all zeros. Descriptions are fed as they are: few
+    training tasks share a key, so that scaling by its standard deviation would inflate it.
     """
 
     classes: tuple[str, ...]
