@@ -298,12 +298,16 @@ def _made_differently(manifest: Manifest) -> Iterator[str]:
 
 
 def with_settings(table: Comparison, manifest: Manifest) -> Comparison:
-    """Return the table with a column for every setting that varies, behind the row's names."""
+    """Return the table with a column for every setting that varies, behind the row's names.
+
+    An adapter that varies is one of those names.
+    """
     frame = table.frame.copy()
     settings: dict[str, Mapping[str, Any]] = {
         cell.learner: cell.settings for cell in manifest.cells.values()
     }
-    names = list(dict.fromkeys(name for values in settings.values() for name in values))
+    names = dict.fromkeys(name for values in settings.values() for name in values)
+    names.pop("adapter", None)
     for place, name in enumerate(names, list(frame.columns).index("adapter") + 1):
         column = [_plain(settings.get(learner, {}).get(name)) for learner in frame["learner"]]
         frame.insert(place, name, pd.Series(column, index=frame.index, dtype=object))

@@ -151,12 +151,13 @@ def make_swept_run(
 ) -> Path:
     """Write a run of both policies, three seeds and several values of one setting."""
     folder = RunFolder.create(path)
-    section, setting = name.split(".")
+    section, _, setting = name.rpartition(".")
     infos: dict[str, CellInfo] = {}
     references: dict[str, CellInfo] = {}
     tables: dict[str, DistInfo] = {}
     for value in values:
-        config = {**CONFIG, section: {**CONFIG.get(section, {}), setting: value}}
+        changes = {section: {**CONFIG.get(section, {}), setting: value}} if section else {name: value}
+        config = {**CONFIG, **changes}
         table = DIST if section not in SCORING else f"{DIST}, {setting}={value}"
         tables[table] = DistInfo(name=DIST, version=1, protocol="toy, horizon 100")
         for cell in expected_cells():
@@ -175,7 +176,8 @@ def make_swept_run(
         own = folder.cell(key)
         own.create()
         own.write_state(CellState(status="ok", wall_seconds=1.0))
-        own.write_records(records_of(info.cell, **{"cell": key}))
+        changes = {"cell": key} | {k: v for k, v in info.settings.items() if k == "adapter"}
+        own.write_records(records_of(info.cell, **changes))
         own.write_curve(curve_of(info.cell))
     return path
 

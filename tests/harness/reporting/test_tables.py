@@ -14,9 +14,11 @@ from harness.reporting.rebuild import load_comparison, rebuild
 from harness.reporting.render.formats import to_markdown
 from harness.reporting.store.manifest import CellState, Manifest
 from harness.reporting.store.records import RunFolder
+from harness.types import REFERENCE
 from tests.harness.reporting.synthetic_run import (
     expected_cells,
     make_run,
+    make_swept_run,
     manifest_of,
     printed,
     row_of,
@@ -96,6 +98,18 @@ def test_rebuilding_gives_the_same_bytes_whatever_the_order_of_rows(tmp_path):
 
 
 @pytest.mark.usefixtures("no_figures")
+@pytest.mark.usefixtures("no_figures")
+def test_adapters_that_vary_are_rows_and_their_column_stands_once(tmp_path):
+    (table,) = rebuild(make_swept_run(tmp_path / "run", "adapter", ("gradient", "hybrid")))
+    columns = list(table.frame.columns)
+    assert columns.count("adapter") == 1
+    rows = table.frame[table.frame["learner"] != REFERENCE]
+    assert set(zip(rows["learner"], rows["adapter"], strict=True)) == {
+        ("maml adapter=gradient", "gradient"),
+        ("maml adapter=hybrid", "hybrid"),
+    }
+
+
 def test_tables_prints_the_table_and_answers_0(run, capsys):
     assert tables.main([str(run)]) == 0
     assert "zero-action" in capsys.readouterr().out
