@@ -143,7 +143,7 @@ class Metrics:
     wall_seconds: float
     """Training time so far, including before interruptions."""
     seconds: dict[str, float] = field(default_factory=dict)
-    """Time of this iteration by activity: physics, inference, learner, transport."""
+    """Time of this iteration by activity, such as physics, inference, learner and idle."""
     info: dict[str, float] = field(default_factory=dict)
     """Learner statistics: losses, KL, gradient norm, skipped updates, invalid episodes."""
     validation: dict[str, float] = field(default_factory=dict)

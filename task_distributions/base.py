@@ -137,9 +137,10 @@ class TaskDistribution(Protocol):
     """One line for table captions: engine, reward, horizon."""
 
     def tasks(self, split: Split) -> tuple[Task, ...]:
-        """Return the fixed list of tasks of one split; no two of them overlap.
+        """Return the fixed list of tasks of one split.
 
-        ``validation`` and ``ood`` are empty where the distribution has none.
+        Lists overlap only where the distribution has a single task. ``validation`` and ``ood`` are
+        empty where it has none.
         """
         ...
 

@@ -44,7 +44,7 @@ def halfcheetah(settings: HalfCheetahSettings = HalfCheetahSettings()) -> OneTas
     Every split holds the same task, so scores measure the policy and not its generalisation. An
     action beyond [-1, 1] costs its whole square. Episodes never terminate.
     """
-    params = (("gravity_scale", 1.0),)  # no change, the same in both tasks
+    params = (("gravity_scale", 1.0),)  # no change, the same in all lists
     lists: dict[Split, tuple[Task, ...]] = {
         split: (Task("halfcheetah", 1, split, 0, f"{split}/0", params),)
         for split in SPLITS

@@ -26,7 +26,7 @@ class TimeLimits:
 
     act: float = 60.0
     """``act``, ``observe`` and the other calls of every step or batch of episodes."""
-    adapt: float = 600.0
+    adapt: float = 300.0
     """``adapt``, and making the agent."""
 
 

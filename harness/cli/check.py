@@ -32,8 +32,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _main(argv: Sequence[str] | None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m harness.check",
-        description="Check that a policy, learner, adapter or task distribution keeps what the "
-        "harness relies on. Prints a line for each test; exit code 3 if one fails.",
+        description="Check that a policy, learner, adapter, agent or task distribution keeps what "
+        "the harness relies on. Prints a line for each test; exit code 3 if one fails.",
         epilog=EXIT_CODES,
     )
     parser.add_argument(

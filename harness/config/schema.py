@@ -101,7 +101,7 @@ class EvalConfig:
     (1). Presets smoke and quick use quick for Meta-World, the others official."""
     splits: Splits = ("test",)
     """Task lists to score, each in its own table: test, ood (outside the training range), train,
-    validation. Meta-World's presets score test and train."""
+    validation. Meta-World's presets score test and train, smoke on ML45 test alone."""
     few_shot: Shots = (1, 5, 10)
     """Score after these numbers of shots, and always after 0."""
     zero_shot: bool = False

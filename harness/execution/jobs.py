@@ -39,7 +39,7 @@ class Job:
 
     cell: Cell
     phase: str
-    """``train``, ``validate``, ``evaluate`` or ``reference``."""
+    """``train``, ``validate``, ``evaluate``, ``agent`` or ``reference``."""
     iteration: int
     part: int
     """Position among the jobs of the phase and iteration; results are combined in this order."""

@@ -1,8 +1,9 @@
 """Conversion between the weights of RLlib's default LSTM model and those of our ``lstm``.
 
-The two are the same network: RLlib's tokenizer, LSTM and heads are our encoder, core and heads.
+Without its shortcut, our ``lstm`` is RLlib's network, whose tokenizer, LSTM and heads are our
+encoder, core and heads.
 torch orders the gates i, f, g, o and adds two biases; ours are i, f, o, g with one bias. The
-conversion is therefore exact in both directions.
+conversion is exact in both directions, but for the shortcut.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from torch import Tensor
 from policies.base import Params
 
 NETWORK = "lstm"
-"""Our policy that equals RLlib's default recurrent module."""
+"""Our policy that equals RLlib's default recurrent module, but for its shortcut."""
 Weights = Mapping[str, np.ndarray]
 """State of an RLlib module by name, as returned by ``Algorithm.get_weights``."""
 

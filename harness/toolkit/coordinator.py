@@ -62,12 +62,6 @@ class AgentCoordinator:
         """Let every agent adapt; return their statistics by agent."""
         return self._by_agent(self._run_all(lambda agent, _: agent.adapt(**arguments), self.agents))
 
-    def update_all(self, **arguments: Any) -> dict[str, dict[str, float]]:
-        """Let every agent learn across tasks; return their statistics by agent."""
-        return self._by_agent(
-            self._run_all(lambda agent, _: agent.update(**arguments), self.agents)
-        )
-
     def run_episodes(
         self,
         envs: Any,

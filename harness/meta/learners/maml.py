@@ -106,7 +106,8 @@ class MAMLSettings:
     init_std: Positive = 0.6
     """Initial standard deviation of the policy, in its own action units."""
     max_skipped: PositiveInt = 5
-    """The cell fails after this many iterations in a row with a non-finite gradient."""
+    """The cell fails after this many iterations in a row without effect: with a number that is not
+    finite, or without a valid episode. In a short training, half of it is enough."""
 
     def __post_init__(self) -> None:
         """Refuse combinations without a meaning.

@@ -123,7 +123,8 @@ class PPOSettings:
     init_std: Positive = 0.3
     """Initial standard deviation of the policy, in its own action units."""
     max_skipped: PositiveInt = 5
-    """The cell fails after this many iterations in a row with a non-finite gradient."""
+    """The cell fails after this many iterations in a row without effect: with a number that is not
+    finite, or without a valid episode. In a short training, half of it is enough."""
 
     @property
     def episodes_in_context(self) -> int:

@@ -98,7 +98,8 @@ class RSACSettings:
     init_std: Positive = 1.0
     """Initial standard deviation of the policy, in its own action units."""
     max_skipped: PositiveInt = 5
-    """The cell fails after this many iterations in a row with a non-finite gradient."""
+    """The cell fails after this many iterations in a row without effect: with a number that is not
+    finite, or without a valid episode. In a short training, half of it is enough."""
 
     def __post_init__(self) -> None:
         """Refuse sequences that do not fit into an iteration.

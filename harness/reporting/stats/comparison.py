@@ -35,7 +35,6 @@ from harness.reporting.store.manifest import Manifest
 from harness.types import REFERENCE, TASK_SHOWN
 from task_distributions.base import class_of
 
-"""Learner that observes the task."""
 FLAT = ("none", TASK_SHOWN)
 """Adapters whose rows score the same at every number of shots."""
 

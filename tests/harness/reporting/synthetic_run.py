@@ -156,7 +156,9 @@ def make_swept_run(
     references: dict[str, CellInfo] = {}
     tables: dict[str, DistInfo] = {}
     for value in values:
-        changes = {section: {**CONFIG.get(section, {}), setting: value}} if section else {name: value}
+        changes = (
+            {section: {**CONFIG.get(section, {}), setting: value}} if section else {name: value}
+        )
         config = {**CONFIG, **changes}
         table = DIST if section not in SCORING else f"{DIST}, {setting}={value}"
         tables[table] = DistInfo(name=DIST, version=1, protocol="toy, horizon 100")
