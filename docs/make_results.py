@@ -19,6 +19,7 @@ import numpy as np
 from tabulate import tabulate
 
 from harness.config import sweep_file
+from harness.config.sweep_file import PlannedCell
 from harness.reporting.compare import compare
 from harness.reporting.rebuild import load_tables, sources
 from harness.reporting.stats.across import CONSTANTS_FILE
@@ -131,10 +132,21 @@ def page() -> str:
 
 
 @functools.cache
+def tables_of(name: str) -> tuple[Comparison, ...]:
+    """Return the tables of a published folder."""
+    return tuple(load_tables(PUBLISHED / name))
+
+
 def table_of(name: str) -> Comparison:
     """Return the one table of a published folder."""
-    (table,) = load_tables(PUBLISHED / name)
+    (table,) = tables_of(name)
     return table
+
+
+@functools.cache
+def planned_cells(name: str) -> tuple[PlannedCell, ...]:
+    """Return the cells of the sweep that trains a published folder."""
+    return sweep_file.load(SWEEPS / f"{name}.yaml").cells
 
 
 def margins(table: Comparison) -> Iterator[Margin]:
@@ -236,7 +248,7 @@ def _off_policy() -> dict[str, str]:
 
 
 def _sections(name: str) -> Iterator[str]:
-    for source, table in zip(sources(PUBLISHED / name), load_tables(PUBLISHED / name), strict=True):
+    for source, table in zip(sources(PUBLISHED / name), tables_of(name), strict=True):
         yield f"### {source.manifest.distributions[0].name}\n"
         for part in table.splits:
             yield from _section(name, part, f" on {part.split} tasks" * bool(table.others))
@@ -284,7 +296,7 @@ def _coverage() -> str:
         folder = PUBLISHED / name
         done = Manifest.load(folder).ids("ok") if folder.exists() else ()
         planned: dict[str, list[bool]] = {}
-        for one in sweep_file.load(SWEEPS / f"{name}.yaml").cells:
+        for one in planned_cells(name):
             row = f"{one.cell.policy} {one.cell.learner}"
             planned.setdefault(row, []).append(one.key in done)
         rows[name] = {row: f"{sum(cells)}/{len(cells)}" for row, cells in planned.items()}
@@ -312,7 +324,7 @@ def _plan(names: Iterable[str]) -> str:
     """
     rows = []
     for name in names:
-        planned = sweep_file.load(SWEEPS / f"{name}.yaml").cells
+        planned = planned_cells(name)
         cells = Manifest.load(PUBLISHED / name).cells
         spent: dict[tuple[str, str], list[float]] = {}
         for one in planned:

@@ -116,8 +116,15 @@ def docs(cls: type) -> dict[str, str]:
 
 def settings_as_dict(settings: Any) -> dict[str, Any]:
     """Return an instance of a settings class as JSON values."""
-    plain: dict[str, Any] = TypeAdapter(type(settings)).dump_python(settings, mode="json")
+    cls: Any = type(settings)
+    plain: dict[str, Any] = type_adapter(cls).dump_python(settings, mode="json")
     return plain
+
+
+@functools.cache
+def type_adapter(cls: Any) -> TypeAdapter[Any]:
+    """Return pydantic's adapter of a class; making one takes milliseconds."""
+    return TypeAdapter(cls)
 
 
 def kinds_with(setting: str) -> list[str]:

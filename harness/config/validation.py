@@ -25,6 +25,7 @@ from harness.config.components import (
     having,
     registry,
     settings_class,
+    type_adapter,
 )
 from harness.config.distributions import open_distribution
 from harness.config.protocol import EVERY_TASK, PROTOCOLS, has_classes, with_classes
@@ -129,7 +130,7 @@ def typed(cls: type, values: Mapping[str, Any], origins: Origins, path: KeyPath 
     try:
         text = json.dumps(dict(values), default=str)
         # Strict through JSON alone takes lists for tuples; "no" is no bool there, "3" no int.
-        return TypeAdapter(cls).validate_json(text, strict=True)
+        return type_adapter(cls).validate_json(text, strict=True)
     except ValidationError as error:
         raise UsageError(_message(error, path, origins)) from error
 

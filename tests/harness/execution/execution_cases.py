@@ -15,8 +15,10 @@ LEARNER_SIZES = {
     "episodes_per_task": 2,
     "outer_updates": 2,
     "episodes_per_iteration": 16,
+    "update_epochs": 2,
+    "minibatches": 2,
 }
-"""Sixteen episodes an iteration, for every learner."""
+"""Sixteen episodes an iteration, for every learner, and few optimiser steps."""
 
 
 def sizes(*chosen, few_shot=(1,), **changed):
