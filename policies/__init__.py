@@ -125,7 +125,10 @@ def match_params(
 
     # The count grows with the width, except that one equal to the encoder's saves a projection.
     step, encoder = getattr(start, "hidden_dim_multiple", 1), start.encoder_dim
-    widths = range(step, max(count, step) + 1, step)
+    widest = step
+    while params_at(widest) < count:
+        widest *= 2
+    widths = range(step, widest + 2 * step, step)
     above = bisect.bisect_left(
         widths, count, key=lambda width: params_at(width + step * (width == encoder))
     )

@@ -23,7 +23,7 @@ from harness.errors import CellsFailedError, ExitCode, RunInterruptedError, Usag
 from harness.execution.loaded_policy import LoadedPolicy
 from harness.execution.preflight import preflight
 from harness.experiments.evaluate import planned_scoring
-from harness.experiments.planning import pretrained_cell
+from harness.experiments.planning import pretrained_cells
 from harness.experiments.run import RunOptions, play
 from harness.reporting.store.files import run_path
 from harness.zoo.weights import checkpoint_path
@@ -72,7 +72,7 @@ def train(
         config.execution, config.label, command=("harness.train",), given=layer, quiet=True
     )
     planned = planned_cells(config, layer)
-    planned += [pretrained_cell(checkpoint_path(given), config) for given in pretrained]
+    planned += pretrained_cells([checkpoint_path(given) for given in pretrained], config)
     return _played(options, lambda listener: play(planned, options, listener))
 
 

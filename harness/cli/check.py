@@ -47,7 +47,8 @@ def _main(argv: Sequence[str] | None) -> int:
     verdicts = list(_printed(SUITES[family](given.name)))
     failed = [verdict for verdict in verdicts if verdict.outcome == "failed"]
     sys.stdout.write(
-        f"{family} {given.name}: {len(verdicts) - len(failed)} of {len(verdicts)} tests passed\n"
+        f"{family} {given.name}: {len(verdicts) - len(failed)} of {len(verdicts)} tests passed"
+        f"{'' if given.family else ' (is it something else? give --family)'}\n"
         if failed
         else f"{family} {given.name} conforms\n"
     )

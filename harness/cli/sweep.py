@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from harness.config import sweep_file
 from harness.errors import EXIT_CODES, UsageError, run_command
 from harness.reporting.store.files import find_run
+from harness.reporting.store.manifest import Manifest
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -27,9 +28,7 @@ def _main(argv: list[str]) -> int:
         return _resume(options)
     sweep = sweep_file.load(options.file)
     if options.dry_run:
-        keys = sweep_file.matching([cell.key for cell in sweep.cells], options.only)
-        sys.stdout.writelines(f"{key}\n" for key in keys)
-        return 0
+        return _list([cell.key for cell in sweep.cells], options.only)
     # Only now what costs seconds: bad input has been answered already.
     from harness.console.display import make_progress
     from harness.experiments.run import RunOptions, play
@@ -48,10 +47,20 @@ def _main(argv: list[str]) -> int:
     return play(sweep.cells, chosen, make_progress())
 
 
+def _list(keys: Iterable[str], only: Sequence[str]) -> int:
+    """Print which cells would be played."""
+    sys.stdout.writelines(f"{key}\n" for key in sweep_file.matching(list(keys), only))
+    return 0
+
+
 def _resume(options: argparse.Namespace) -> int:
     """Continue the run in a folder."""
     if not options.resume:
         raise UsageError(f"{options.file} is a folder: give a sweep file, or --resume to go on")
+    if options.name:
+        raise UsageError(f"--name {options.name}: has no effect: the run is {options.file}")
+    if options.dry_run:
+        return _list(Manifest.load(options.file).cells, options.only)
     from harness.console.display import make_progress
     from harness.experiments.run import resume
 

@@ -215,7 +215,7 @@ def _complete_components(
     by_kind = result.pop("components", {})
     for name in CHOICES:
         result[name] = {
-            label: {**by_kind.get(given["kind"], {}), **given}
+            label: {**by_kind.get(str(given["kind"]), {}), **given}
             for label, given in result[name].items()
         }
     for path, value in overrides.items():
@@ -226,7 +226,10 @@ def _complete_components(
                     f"{origin_of(path, origins)}: {path[0]} {key!r} is not chosen; "
                     f"chosen: {', '.join(target)}"
                 )
-            target[key] = dict(target.get(key) or {})
+            inner = target.get(key) or {}
+            if not isinstance(inner, Mapping):
+                raise UsageError(f"{origin_of(path, origins)}: {key} is no section, but {inner!r}")
+            target[key] = dict(inner)
             target = target[key]
         target[path[-1]] = value
     return result

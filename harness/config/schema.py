@@ -66,11 +66,11 @@ def _as_folder(value: object) -> object:
 
 Positive = Annotated[int, Field(ge=1)]
 Count = Annotated[int, Field(ge=0)]
-LargeCount = Annotated[int, BeforeValidator(count_of), Field(ge=1)]
+LargeCount = Annotated[int, BeforeValidator(count_of), Field(ge=1, le=10**15)]
 PositiveFloat = Annotated[float, Field(gt=0)]
 Indices = Annotated[tuple[Count, ...], Field(min_length=1)]
 Shots = Annotated[tuple[Count, ...], Field(min_length=1)]
-Seeds = Annotated[tuple[Count, ...], Field(min_length=1)]
+Seeds = Annotated[tuple[Annotated[int, Field(ge=0, lt=2**63)], ...], Field(min_length=1)]
 Folder = Annotated[Path, BeforeValidator(_as_folder)]
 Splits = Annotated[tuple[Split, ...], Field(min_length=1)]
 

@@ -15,6 +15,7 @@ from pydantic.dataclasses import dataclass
 
 from harness.config import precedence, strict_yaml, sweep_space, validation
 from harness.config.distributions import open_distribution
+from harness.config.precedence import CHOICES
 from harness.config.presets import Layer
 from harness.config.schema import STRICT, Count, LargeCount, Positive, RunConfig, config_as_dict
 from harness.config.sweep_space import Axis
@@ -26,7 +27,6 @@ from metarl_plugins import choose_from
 
 MAX_CELLS = 10_000
 SECTIONS = ("base", "sweep", "tune")
-CHOICES = ("policy", "learner")
 EXECUTION = (
     *("checkpoint_every", "eval_every", "eval_tasks"),
     *("job_timeout", "tensorboard", "wandb", "trackio"),
@@ -245,7 +245,7 @@ def _cells(
         settings = {
             ".".join(path): value
             for path, value in point.items()
-            if path[0] not in ("seed", "task_dist") and path not in {(name,) for name in CHOICES}
+            if path[0] not in ("seed", "task_dist") and (len(path) > 1 or path[0] not in CHOICES)
         }
         given = precedence.merged(base, sweep_space.nested(nested))
         yield from planned_cells(config, {**given, **layer}, settings)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -33,6 +34,7 @@ from harness.config.schema import SECTIONS, ExecutionConfig, LargeCount, RunConf
 from harness.errors import UsageError
 from harness.meta import adapters, learners
 from harness.meta.rollouts.inputs import Goals
+from harness.types import AGENT, REFERENCE
 from metarl_plugins import LABEL, PluginError, choose_from, nearest
 from task_distributions import Split, TaskDistribution
 
@@ -127,6 +129,8 @@ def typed(cls: type, values: Mapping[str, Any], origins: Origins, path: KeyPath 
             origin = origin_of((*path, key), origins)
             where = _home(key) or choose_from(key, known)
             raise UsageError(f"{origin}: unknown setting {key!r}{where}")
+        if isinstance(values[key], float) and not math.isfinite(values[key]):
+            raise UsageError(f"{origin_of((*path, key), origins)}: {values[key]} is no number")
     try:
         text = json.dumps(dict(values), default=str)
         # Strict through JSON alone takes lists for tuples; "no" is no bool there, "3" no int.
@@ -292,9 +296,14 @@ def _check_labels(chosen: Mapping[str, Mapping[str, Component]], origins: Origin
                     f"{origin_of((family,), origins)}: {label!r} is not a label; allowed: letters, "
                     "digits, '_', '-' and '+'"
                 )
-    for label in chosen["policy"]:
+    for label in (AGENT, REFERENCE):
         if label in chosen["learner"]:
-            raise UsageError(f"{label!r} labels both a policy and a learner: rename one")
+            raise UsageError(f"learner {label!r}: tables use this name for other rows: rename it")
+    labels = [label for components in chosen.values() for label in components]
+    flags = [label.replace("_", "-") for label in labels]
+    for label, flag in zip(labels, flags, strict=True):
+        if flags.count(flag) > 1:
+            raise UsageError(f"two components have the label {label!r} in flags: rename one")
 
 
 def _home(key: str) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from harness.config import plugins
+from harness.config import plugins, validation
 from harness.config.components import Component, fields
 from harness.config.distributions import open_distribution
 from harness.config.protocol import scored
@@ -25,12 +26,12 @@ from harness.reporting.store.files import NAME
 from harness.reporting.store.json_io import brief
 from harness.reporting.store.manifest import (
     RUN_FILE,
-    SCORING,
     CellInfo,
     DistInfo,
     Manifest,
     config_hash,
     relevant,
+    scores_differ,
     varied,
 )
 from harness.reporting.store.provenance import elsewhere
@@ -93,28 +94,45 @@ def trained_elsewhere(path: Path) -> str:
     return f"{path} was trained elsewhere ({differs}): {MAY_DIFFER}" if differs else ""
 
 
-def pretrained_cell(path: Path, config: RunConfig) -> PlannedCell:
-    """Return a cell that scores a checkpoint as the cells of ``config`` are scored.
+def pretrained_cells(paths: Sequence[Path], config: RunConfig) -> list[PlannedCell]:
+    """Return cells that score checkpoints as the cells of ``config`` are scored.
+
+    Checkpoints that differ in their seeds alone share the row ``pretrained-POLICY``; others of the
+    same policy and learner have ``pretrained-POLICY-2`` and so on.
 
     Raises:
-        CheckpointError: the file is not a whole checkpoint.
-        UsageError: it was trained on another distribution, or on other settings of it.
+        CheckpointError: a file is not a whole checkpoint.
+        UsageError: one was trained on another distribution or on other settings of it, or cannot
+            be scored so.
     """
-    named, stored = checkpoint_cell(path, config.task_dist)
-    if stored.env != config.env:
-        raise UsageError(
-            f"--pretrained: {path} was trained with other settings of its distribution"
+    found: list[PlannedCell] = []
+    rows: dict[tuple[str, str], tuple[RunConfig, set[int]]] = {}
+    for path in paths:
+        named, stored = checkpoint_cell(path, config.task_dist)
+        if stored.env != config.env:
+            raise UsageError(
+                f"--pretrained: {path} was trained with other settings of its distribution"
+            )
+        policy = f"{PRETRAINED}{named.policy}"
+        own = dataclasses.replace(
+            config,
+            policy={policy: stored.policy[named.policy]},
+            learner=stored.learner,
+            adapter=stored.adapter,
+            seed=(0,),
+            train=stored.train,
         )
-    cell = dataclasses.replace(named, task_dist=config.label, policy=f"{PRETRAINED}{named.policy}")
-    own = dataclasses.replace(
-        config,
-        policy={cell.policy: stored.policy[named.policy]},
-        learner=stored.learner,
-        adapter=stored.adapter,
-        seed=(cell.seed,),
-        train=stored.train,
-    )
-    return PlannedCell(cell.id, cell, own, {}, {}, path.absolute())
+        validation.check(own, {})
+        for number in itertools.count(1):
+            label = policy if number == 1 else f"{policy}-{number}"
+            first, seeds = rows.setdefault((label, named.learner), (own, set()))
+            if label not in config.policy and first == own and named.seed not in seeds:
+                break
+        seeds.add(named.seed)
+        cell = dataclasses.replace(named, task_dist=config.label, policy=label)
+        own = dataclasses.replace(own, policy={label: own.policy[policy]}, seed=(cell.seed,))
+        found.append(PlannedCell(cell.id, cell, own, {}, {}, path.absolute()))
+    return found
 
 
 def plan(
@@ -139,7 +157,7 @@ def plan(
 
 def _info(planned: PlannedCell) -> CellInfo:
     config, cell = config_as_dict(recorded(planned.config)), planned.cell
-    scoring = [(n, v) for n, v in varied(planned.settings) if n.partition(".")[0] in SCORING]
+    scoring = [(n, v) for n, v in varied(planned.settings) if scores_differ(n)]
     shown = (f"{name.rpartition('.')[2]}={value}" for name, value in scoring)
     return CellInfo(
         task_dist=cell.task_dist,

@@ -38,6 +38,10 @@ QUIET = {
 """Tune neither prints nor logs nor handles signals: we do. And nobody reads its state."""
 WORST = -1e30
 """Score of a cell that has diverged; finite, because asha interpolates between scores."""
+OUT_OF_MEMORY = (
+    "Ray killed cells because a machine ran low on memory: free some, or play fewer cells at once "
+    "(tune.max_concurrent)"
+)
 SCRATCH = ".tune"
 """Folder in the run's folder for Tune's state."""
 
@@ -68,6 +72,9 @@ def play(queue: CellQueue, at_once: int, workers: int, cpus: int) -> None:
         at_once: most cells to play side by side.
         workers: rollout actors of each cell; 0 to play a cell in one process.
         cpus: of the cluster.
+
+    Raises:
+        InterruptedRunError: Ray killed cells to free memory.
     """
     check_components([queue.planned[key].config for key in queue.waiting if key in queue.planned])
     # Tune keeps the process of a finished cell only while another cell waits for its place, so
@@ -99,6 +106,11 @@ def play(queue: CellQueue, at_once: int, workers: int, cpus: int) -> None:
     )
     try:
         tuner.fit()
+    except RuntimeError as error:  # which Tune makes of an actor's end that it does not know
+        if not isinstance(error.__cause__, ray.exceptions.OutOfMemoryError):
+            raise
+        queue.listener.note(OUT_OF_MEMORY)
+        raise InterruptedRunError(OUT_OF_MEMORY) from error
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
 

@@ -51,7 +51,7 @@ from harness.experiments.planning import (
     completed,
     extended,
     plan,
-    pretrained_cell,
+    pretrained_cells,
     trained_elsewhere,
     trained_longer,
 )
@@ -156,7 +156,7 @@ def run_experiment(
     command = ("python", "-m", "harness.run", *argv)
     options = RunOptions.of_execution(config.execution, config.label, command=command, given=given)
     planned = planned_cells(config, dict(given))
-    planned += [pretrained_cell(path, config) for path in pretrained]
+    planned += pretrained_cells(pretrained, config)
     for note in filter(None, map(trained_elsewhere, pretrained)):
         listener.note(note)
     return play(planned, options, listener)
@@ -379,7 +379,9 @@ def _play_queue(queue: CellQueue, options: RunOptions, cpus: int) -> bool:
     queue.stop_file.unlink(missing_ok=True)
     listener.started(queue.progress())
     listener.note(f"writing to {queue.folder.path}")
-    for path in {cell.checkpoint for cell in queue.planned.values() if cell.checkpoint}:
+    for path in {queue.planned[key].checkpoint for key in queue.waiting if key in queue.planned}:
+        if path is None:
+            continue
         for note in changed_components(path):
             listener.note(note)
     try:

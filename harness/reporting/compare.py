@@ -14,6 +14,7 @@ from typing import Any
 
 import pandas as pd
 
+import task_distributions
 from harness.errors import UsageError
 from harness.reporting.rebuild import (
     TableSource,
@@ -32,7 +33,7 @@ from harness.reporting.render.captions import caption, title
 from harness.reporting.render.figures import write_figures
 from harness.reporting.render.formats import to_markdown
 from harness.reporting.render.html import Section, to_html
-from harness.reporting.stats.across import Across, across
+from harness.reporting.stats.across import Across, across, constants
 from harness.reporting.stats.comparison import Comparison, comparison_table
 from harness.reporting.stats.scores import ROW_KEY
 from harness.reporting.store.files import find_run, write_atomically
@@ -40,6 +41,10 @@ from harness.reporting.store.manifest import CellInfo, Manifest
 from harness.reporting.store.records import read_curves
 from harness.types import REFERENCE, Metrics
 
+NOT_AGGREGATED = (
+    "Not aggregated across distributions: constants are for all test tasks and the distribution's "
+    "default settings."
+)
 FREE = ("few_shot", "zero_shot", "splits")
 """Settings of the evaluation that may differ: what both runs scored is compared."""
 
@@ -152,14 +157,26 @@ def compare(runs: Sequence[Path | str]) -> RunComparison:
         for name, folder in folders.items()
         for key, curve in read_curves(folder).items()
     }
-    tables, manifests = {}, {}
+    tables, manifests, normalised = {}, {}, {}
     for key, group in groups.items():
         manifest, records, notes = _merge(key.partition("@")[0], group)
         lost = lost_in_training(manifest, curves)
-        tables[key] = _table(manifest, records, group, lost, notes)
-        manifests[key] = manifest
-    aggregates = tuple(part for part in across(tables) if not part.frame.empty)
+        table = _table(manifest, records, group, lost, notes)
+        if key in constants().constants and _has_test_scores(key, table, manifest):
+            normalised[key] = table
+        elif key in constants().constants and len(groups) > 1:
+            table = dataclasses.replace(table, caption=(*table.caption, NOT_AGGREGATED))
+        tables[key], manifests[key] = table, manifest
+    aggregates = tuple(part for part in across(normalised) if not part.frame.empty)
     return RunComparison(tables, aggregates, manifests, curves, folders)
+
+
+def _has_test_scores(name: str, table: Comparison, manifest: Manifest) -> bool:
+    """Return whether a table has scores on the distribution's own test tasks, none left out."""
+    given = manifest.config.get("env", {})
+    env = dataclasses.asdict(task_distributions.settings_class(name)()) if given else {}
+    chosen = manifest.config.get("test_tasks") is not None
+    return table.split == "test" and not chosen and env == given
 
 
 def _names(folders: Sequence[Path]) -> dict[str, Path]:
@@ -227,9 +244,9 @@ def _cells(group: Mapping[str, TableSource]) -> dict[str, CellInfo]:
 def _records(group: Mapping[str, TableSource], cells: Mapping[str, CellInfo]) -> pd.DataFrame:
     """Return what every run scored, and the reference lines of the first run that has them."""
     scored = [part.records for part in group.values() if not part.records.empty]
-    own = [part[part["learner"] != REFERENCE] for part in scored]
+    own = [own for part in scored if len(own := part[part["learner"] != REFERENCE])]
     splits = set.intersection(*(set(part["split"]) for part in scored)) if scored else set()
-    shots = set.intersection(*(set(part["shots"]) for part in own if len(part))) if own else set()
+    shots = set.intersection(*(set(part["shots"]) for part in own)) if own else set()
     if scored and not splits:
         raise UsageError(f"no split was scored by all of {', '.join(group)}")
     learners = {key: cell.learner for key, cell in cells.items()}
@@ -242,7 +259,7 @@ def _records(group: Mapping[str, TableSource], cells: Mapping[str, CellInfo]) ->
         records = records[(line & ~keys.isin(lines)) | (~line & records["shots"].isin(shots))]
         lines |= set(keys[line])
         named = records["cell"].map(learners).fillna(REFERENCE)
-        dists = records["task_dist"].str.partition("@")[0]
+        dists = records["task_dist"].str.split("@").str[0]
         frames.append(records.assign(learner=named, task_dist=dists))
     return pd.concat(frames, ignore_index=True)
 

@@ -28,7 +28,7 @@ from harness.reporting.render.html import Media, RunReport, Section, to_html
 from harness.reporting.stats.comparison import Comparison, comparison_table
 from harness.reporting.stats.curves import with_curves
 from harness.reporting.store.files import write_atomically
-from harness.reporting.store.manifest import CELLS_DIR, Manifest
+from harness.reporting.store.manifest import CELLS_DIR, Manifest, scores_differ
 from harness.reporting.store.records import read_curves, read_events, read_records
 from harness.types import AGENT, REFERENCE, REFERENCE_LINES, Metrics
 
@@ -300,16 +300,17 @@ def _made_differently(manifest: Manifest) -> Iterator[str]:
 def with_settings(table: Comparison, manifest: Manifest) -> Comparison:
     """Return the table with a column for every setting that varies, behind the row's names.
 
-    An adapter that varies is one of those names.
+    An adapter that varies is one of those names. Reference lines have what the table is scored by.
     """
     frame = table.frame.copy()
-    settings: dict[str, Mapping[str, Any]] = {
-        cell.learner: cell.settings for cell in manifest.cells.values()
-    }
-    names = dict.fromkeys(name for values in settings.values() for name in values)
+    cells = manifest.cells.values()
+    settings = {(cell.policy, cell.learner): cell.settings for cell in cells}
+    names = dict.fromkeys(name for cell in cells for name in cell.settings)
     names.pop("adapter", None)
+    shared = {n: v for cell in cells for n, v in cell.settings.items() if scores_differ(n)}
+    rows = list(zip(frame["policy"], frame["learner"], strict=True))
     for place, name in enumerate(names, list(frame.columns).index("adapter") + 1):
-        column = [_plain(settings.get(learner, {}).get(name)) for learner in frame["learner"]]
+        column = [_plain(settings.get(row, shared).get(name)) for row in rows]
         frame.insert(place, name, pd.Series(column, index=frame.index, dtype=object))
     return dataclasses.replace(table, frame=frame)
 

@@ -87,7 +87,7 @@ def _complete(manifest: Manifest, policy: str, learner: str) -> dict[str, CellIn
     return {
         key: cell
         for key, cell in manifest.cells.items()
-        if (cell.policy, cell.learner, cell.status) == (policy, learner, "ok")
+        if (cell.policy, cell.learner, cell.status, cell.checkpoint) == (policy, learner, "ok", "")
     }
 
 

@@ -29,8 +29,8 @@ PLUGINS_DIR = "plugins"
 """Folder with copies of the files that components from outside are defined in."""
 MODELS_DIR = "models"
 """Folder of a published run with copies of the saved agents that were scored."""
-SCORING = ("env", "evaluation")
-"""Sections whose settings change what is scored: cells that differ in them share no table."""
+SCORING = ("env", "evaluation", "test_tasks")
+"""Settings and sections that change what is scored: cells that differ in them share no table."""
 
 Status = Literal["pending", "running", "ok", "failed", "stopped"]
 """``stopped``: by the scheduler, before its training was complete."""
@@ -106,7 +106,7 @@ class CellInfo(Strict):
     @property
     def row_learner(self) -> str:
         """The learner with the settings that vary: what the cell's row is called in a table."""
-        shown = (pair for pair in varied(self.settings) if pair[0].partition(".")[0] not in SCORING)
+        shown = (pair for pair in varied(self.settings) if not scores_differ(pair[0]))
         return " ".join([self.learner, *(f"{n.rpartition('.')[2]}={v}" for n, v in shown)])
 
 
@@ -374,10 +374,22 @@ def _check(key: str, cell: CellInfo, tables: Mapping[str, DistInfo]) -> None:
         raise ValueError(f"cell {key!r}: evaluation is not a section of a configuration")
 
 
+def scores_differ(setting: str) -> bool:
+    """Return whether the setting of this dotted name changes what is scored; see ``SCORING``."""
+    return setting.partition(".")[0] in SCORING
+
+
 def varied(settings: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Yield dotted names of settings with their values as text."""
     for name, value in settings.items():
-        yield name, f"{value:g}" if isinstance(value, float) else str(value)
+        yield name, _as_text(value)
+
+
+def _as_text(value: Any) -> str:
+    if isinstance(value, Mapping):  # a component with settings of its own
+        return " ".join(str(v) if k == "kind" else f"{k}={_as_text(v)}" for k, v in value.items())
+    short = f"{value:g}" if isinstance(value, float) else ""
+    return short if short and float(short) == value else str(value)
 
 
 def config_hash(config: Mapping[str, Any]) -> str:

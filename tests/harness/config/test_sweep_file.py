@@ -172,6 +172,18 @@ BAD = [
     ("sweep: {learner.maml.inner_lr: {normal: [0, 1]}}", ["my.yaml:1", "loguniform"]),
     ("sweep: {learner.maml.inner_lr: {uniform: [a, b]}}", ["my.yaml:1", "uniform"]),
     ("sweep: {learner.maml.inner_lr: [0.1, 1.0e-1]}", ["same experiment"]),
+    ("sweep: {task_dist.horizon: [5]}", ["my.yaml:1: sweep.task_dist.horizon"]),
+    ("sweep: {adapter.kind.x: [5]}", ["my.yaml:1: sweep.adapter.kind.x"]),
+    ("base: {policy: {gru: {kind: [x]}}}", ["my.yaml:1", "['x']"]),
+    (
+        "sweep:\n  learner.maml.inner_lr: [1.0e+400]",
+        ["my.yaml:2", "inner_lr", "inf"],
+    ),
+    ("base: {seed: [9223372036854775808]}", ["my.yaml:1: base.seed"]),
+    ("base: {match_params: 1.0e+30}", ["my.yaml:1: base.match_params"]),
+    ("base: {policy: {a-b: {kind: mlp}, a_b: {kind: mlp}}}", ["label", "a-b"]),
+    ("base: {learner: {agent: {kind: maml}}}", ["'agent'"]),
+    ("base: {learner: {reference: {kind: maml}}}", ["'reference'"]),
     ("sweep: {adapter: [memory]}", ["my.yaml:1: sweep.adapter", "maml"]),
     ("sweep: {task_dist: [cartpole], learner: [rsac]}", ["rsac", "cartpole", "discrete"]),
 ]

@@ -4,8 +4,16 @@ from pathlib import Path
 
 import pytest
 
+from harness.cli import run
 from harness.execution import checkpoint
-from tests.harness.execution.execution_cases import assert_same, manifest, played_locally, records
+from tests.harness.execution.execution_cases import (
+    assert_same,
+    manifest,
+    played_locally,
+    records,
+    sizes,
+    trained,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -41,3 +49,36 @@ def test_a_checkpoint_of_other_tasks_is_refused_before_anything_is_made():
     for words in (argv, ["--pretrained", "nowhere.safetensors"]):
         assert played_locally("second", *words) == 2
     assert not Path("results/second").exists()
+
+
+def test_checkpoints_share_a_row_if_their_seeds_alone_differ():
+    assert played_locally("long", "--seed", "0", "1", epochs=2) == 0
+    assert played_locally("short", epochs=1) == 0
+    files = [*newest("long", 0), *newest("long", 1), *newest("short", 0)]
+    assert played_locally("all", "--pretrained", *files, "--learner", "multitask") == 0
+    rows = trained("all").groupby(["policy", "seed"]).size().index
+    expected = {("mlp", 0), *((f"pretrained-mlp{n}", s) for n, s in [("", 0), ("", 1), ("-2", 0)])}
+    assert set(rows) == expected
+
+
+def test_a_checkpoint_that_cannot_be_scored_so_is_refused(capsys):
+    assert played_locally("first", "--adapter", "memory+gradient", policy=("gru",), epochs=1) == 0
+    words = sizes("maml")
+    words[words.index("--query-episodes") + 1] = "5"
+    argv = ["--policy", "mlp", "--pretrained", *newest("first", 0), "--name", "second"]
+    assert run.main([*words, *argv, "--backend", "local"]) == 2
+    assert "support episode" in capsys.readouterr().err
+    assert not Path("results/second").exists()
+
+
+def test_a_scored_checkpoint_may_be_deleted():
+    assert played_locally("first", epochs=1) == 0
+    (file,) = newest("first", 0)
+    assert played_locally("second", "--pretrained", file) == 0
+    Path(file).unlink()
+    assert played_locally("second", "--resume", "--seeds", "1") == 0
+
+
+def newest(run, seed):
+    """The last checkpoint of a cell, as a list of one."""
+    return [str(max(Path("results", run).glob(f"cells/*.s{seed}/**/iteration-*.safetensors")))]

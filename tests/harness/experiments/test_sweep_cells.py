@@ -5,8 +5,10 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from ray.exceptions import OutOfMemoryError
 
 from harness.cli import run, status, sweep, tables
+from harness.errors import ExitCode
 from harness.execution import scoring
 from harness.execution.interrupt import InterruptedRunError, StopFile
 from harness.execution.local import LocalBackend
@@ -184,6 +186,22 @@ def test_a_cell_that_dies_before_it_begins_costs_no_other(monkeypatch, capsys, l
     assert set(records("x").learner) == {"maml", "reference"}
 
 
+def test_cells_that_ray_kills_for_memory_are_left_to_a_resume(monkeypatch, capsys):
+    class Killed:
+        def __init__(self, *_, **__):
+            pass
+
+        def fit(self):
+            raise RuntimeError("unexpected") from OutOfMemoryError("low on memory")
+
+    monkeypatch.setattr(ray_tune.tune, "Tuner", Killed)
+    Path("x.yaml").write_text(TWINS)
+    assert sweep.main(["x.yaml"]) == ExitCode.INTERRUPTED
+    assert "max_concurrent" in capsys.readouterr().err
+    code, played = play(monkeypatch, TWINS, "--resume")
+    assert (code, len(played)) == (0, 2)
+
+
 def test_another_process_on_the_same_sweep_is_refused(monkeypatch, capsys):
     play(monkeypatch, RATES, on_report=lambda queue, key, values: queue.stop_file.touch())
     assert status.main(["results/x"]) == 0
@@ -265,5 +283,7 @@ def test_chosen_cells_are_played_and_a_resume_plays_the_others(monkeypatch, caps
     assert play(monkeypatch, TWINS, "--only", "*.finetune.*", "--resume") == (0, [])
     assert play(monkeypatch, TWINS, "--resume") == (0, [trains])
     capsys.readouterr()
-    assert sweep.main(["x.yaml", "--dry-run", "--only", "*.finetune.*"]) == 0
-    assert capsys.readouterr().out.splitlines() == [shares]
+    for words in (["x.yaml"], ["results/x", "--resume"]):
+        assert sweep.main([*words, "--dry-run", "--only", "*.finetune.*"]) == 0
+        assert capsys.readouterr().out.splitlines() == [shares]
+    assert sweep.main(["results/x", "--resume", "--name", "other"]) == 2

@@ -14,13 +14,13 @@ from rich.console import Console
 from harness.reporting.render.formats import to_rich
 from harness.reporting.stats.comparison import Comparison
 from harness.reporting.store.manifest import (
-    SCORING,
     CellInfo,
     CellState,
     DistInfo,
     Manifest,
     Status,
     config_hash,
+    scores_differ,
 )
 from harness.reporting.store.records import RunFolder
 from harness.types import REFERENCE, REFERENCE_LINES, Cell, EvalRecord, Metrics
@@ -160,7 +160,7 @@ def make_swept_run(
             {section: {**CONFIG.get(section, {}), setting: value}} if section else {name: value}
         )
         config = {**CONFIG, **changes}
-        table = DIST if section not in SCORING else f"{DIST}, {setting}={value}"
+        table = f"{DIST}, {setting}={value}" if scores_differ(name) else DIST
         tables[table] = DistInfo(name=DIST, version=1, protocol="toy, horizon 100")
         for cell in expected_cells():
             info = info_of(cell, config).model_copy(

@@ -166,23 +166,47 @@ def test_out_gets_tables_and_figures_and_is_never_overwritten(tmp_path, monkeypa
     assert command.main([*map(str, runs), "--out", str(out)]) == 2
 
 
-def test_distributions_that_only_one_run_has_keep_their_own_table(tmp_path):
-    one = make_run(tmp_path / "one").path
-    plan = Manifest.load(one)
-    renamed = tmp_path / "two"
-    RunFolder.create(renamed)
-    info = plan.tables[DIST].model_copy(update={"name": "other"})
+def renamed(run, path, name, **changes):
+    """Write the cells of a run as those of another distribution, with a changed configuration."""
+    plan = Manifest.load(run)
+    RunFolder.create(path)
+    info = plan.tables[DIST].model_copy(update={"name": name})
     cells = {}
     for key, cell in plan.cells.items():
-        config = cell.config | {"task_dist": "other"}
-        update = {"task_dist": "other", "config": config, "config_hash": config_hash(config)}
+        config = cell.config | {"task_dist": name} | changes
+        update = {"task_dist": name, "config": config, "config_hash": config_hash(config)}
         cells[key] = cell.model_copy(update=update)
-    plan.model_copy(update={"tables": {DIST: info}, "cells": cells, "references": {}}).save(renamed)
+    plan.model_copy(update={"tables": {DIST: info}, "cells": cells, "references": {}}).save(path)
     for key, cell in cells.items():
-        folder = RunFolder(renamed).cell(key)
+        folder = RunFolder(path).cell(key)
         folder.write_state(CellState(status="ok"))
-        folder.write_records(records_of(cell.cell, cell=key, task_dist="other"))
-    found = compare([one, renamed])
+        folder.write_records(records_of(cell.cell, cell=key, task_dist=name))
+    return path
+
+
+def test_distributions_that_only_one_run_has_keep_their_own_table(tmp_path):
+    one = make_run(tmp_path / "one").path
+    found = compare([one, renamed(one, tmp_path / "two", "other")])
     assert list(found.tables) == [f"{DIST}@1", "other@1"]
     assert set(found.frame["task_dist"]) == {DIST, "other"}
     assert found.across == ()  # one has no constants
+
+
+@pytest.mark.parametrize("change", [{"env": {"horizon": 10}}, {"test_tasks": [0, 1, 2, 3]}])
+def test_scores_on_other_tasks_are_not_normalised(tmp_path, change):
+    one = make_run(tmp_path / "one").path
+    dir_, vel = (renamed(one, tmp_path / name, name) for name in ("ant-dir", "ant-vel"))
+    (part,) = compare([dir_, vel]).across
+    assert part.distributions == ("ant-dir@1", "ant-vel@1")
+    found = compare([dir_, renamed(one, tmp_path / "changed", "ant-vel", **change)])
+    assert found.across == ()
+    assert [module.NOT_AGGREGATED in table.caption for table in found.tables.values()] == [0, 1]
+
+
+def test_runs_without_a_scored_cell_take_part(tmp_path):
+    whole, bare = make_run(tmp_path / "one").path, another_run(tmp_path / "bare")
+    for records in bare.glob("cells/*/records.parquet"):
+        records.unlink()
+    waiting = make_run(tmp_path / "two", pending=[cell.id for cell in expected_cells()]).path
+    for runs in ([bare], [waiting], [waiting, whole], [whole, bare], [bare, whole]):
+        assert compare(runs).exit_code == 4

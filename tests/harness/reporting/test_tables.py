@@ -10,9 +10,9 @@ from harness.cli import publish, tables
 from harness.execution import checkpoint
 from harness.execution.checkpoint import Checkpoint
 from harness.experiments.publishing import MAX_POLICY_BYTES
-from harness.reporting.rebuild import load_comparison, rebuild
+from harness.reporting.rebuild import load_comparison, load_tables, rebuild, with_settings
 from harness.reporting.render.formats import to_markdown
-from harness.reporting.store.manifest import CellState, Manifest
+from harness.reporting.store.manifest import CellState, Manifest, varied
 from harness.reporting.store.records import RunFolder
 from harness.types import REFERENCE
 from tests.harness.reporting.synthetic_run import (
@@ -98,6 +98,37 @@ def test_rebuilding_gives_the_same_bytes_whatever_the_order_of_rows(tmp_path):
 
 
 @pytest.mark.usefixtures("no_figures")
+def test_settings_that_vary_are_those_of_the_row_or_of_the_whole_table(tmp_path):
+    folder = make_run(tmp_path / "run").path
+    table, manifest = load_comparison(folder)
+    cells = {
+        key: cell.model_copy(update={"settings": {f"policy.{cell.policy}.n": 8, "env.horizon": 5}})
+        for key, cell in manifest.cells.items()
+    }
+    frame = with_settings(table, manifest.model_copy(update={"cells": cells})).frame
+    rows = frame.set_index("policy")
+    assert set(frame["env.horizon"]) == {5}
+    for policy, other in (("gru", "ssm"), ("ssm", "gru")):
+        assert rows.loc[policy, f"policy.{policy}.n"] == 8
+        assert rows.loc[policy, f"policy.{other}.n"] is None
+    assert rows.loc["zero-action", ["policy.gru.n", "policy.ssm.n"]].isna().all()
+
+
+def test_tasks_that_vary_have_tables_of_their_own(tmp_path):
+    run = make_swept_run(tmp_path / "run", "test_tasks", ([0, 1], [2, 3]))
+    assert [table.frame["test_tasks"].unique() for table in load_tables(run)] == [
+        ["[0, 1]"],
+        ["[2, 3]"],
+    ]
+
+
+def test_values_that_differ_have_texts_that_differ():
+    texts = dict(varied({"a": 0.99999991, "b": 0.99999992, "c": 1e-3, "d": 64}))
+    assert texts == {"a": "0.99999991", "b": "0.99999992", "c": "0.001", "d": "64"}
+    hybrid = {"kind": "hybrid", "experience_weight": 0.3}
+    assert dict(varied({"adapter": hybrid})) == {"adapter": "hybrid experience_weight=0.3"}
+
+
 @pytest.mark.usefixtures("no_figures")
 def test_adapters_that_vary_are_rows_and_their_column_stands_once(tmp_path):
     (table,) = rebuild(make_swept_run(tmp_path / "run", "adapter", ("gradient", "hybrid")))

@@ -122,6 +122,19 @@ def test_of_two_runs_with_the_same_row_the_newer_has_the_plain_name(run, tmp_pat
     }
 
 
+def test_scores_of_a_checkpoint_from_elsewhere_are_no_entry(run, tmp_path):
+    copy = shutil.copytree(run, tmp_path / "published" / "scored")
+    manifest = Manifest.load(copy)
+    cells = {
+        key: cell.model_copy(
+            update={"checkpoint": "x.safetensors"} if cell.learner == "maml" else {}
+        )
+        for key, cell in manifest.cells.items()
+    }
+    manifest.model_copy(update={"cells": cells}).save(copy)
+    assert set(build(tmp_path / "published").entries) == {RL2}
+
+
 def test_a_run_scores_a_policy_of_the_zoo_beside_its_own(zoo, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     settings = SETTINGS | {"test_tasks": (3,), "meta_iterations": 1, "few_shot": 1}
