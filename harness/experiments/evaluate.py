@@ -75,7 +75,7 @@ def planned_scoring(config: EvaluateConfig) -> PlannedCell:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Gain:
-    """Mean returns over the test tasks, before and after adaptation.
+    """Mean returns over the tasks of a split, before and after adaptation.
 
     One checkpoint is one seed, so there is no interval.
     """
@@ -89,21 +89,31 @@ class Gain:
     better: int
     """Tasks whose mean return is higher after adaptation."""
     online: bool = False
+    split: str = "test"
 
     @classmethod
-    def of(cls, before: np.ndarray, after: np.ndarray, steps: int, *, online: bool = False) -> Gain:
+    def of(
+        cls,
+        before: np.ndarray,
+        after: np.ndarray,
+        steps: int,
+        *,
+        online: bool = False,
+        split: str = "test",
+    ) -> Gain:
         """Return the gain from mean returns per task, [T] each; NaN without a valid episode."""
         difference = after - before
         pre, post, gain = (float(np.nanmean(values)) for values in (before, after, difference))
         tasks, better = int(np.isfinite(difference).sum()), int((difference > 0).sum())
-        return cls(steps, pre, post, gain, tasks, better, online)
+        return cls(steps, pre, post, gain, tasks, better, online, split)
 
     def text(self) -> str:
         """Return all of it on one line."""
         kind = "steps at a time, while acting" if self.online else "adaptation steps"
         return (
             f"return before {self.pre:.1f}; after {self.steps} {kind} {self.post:.1f}; "
-            f"gain {self.gain:+.1f} (better on {self.better} of {self.tasks} tasks)"
+            f"gain {self.gain:+.1f} (better on {self.better} of {self.tasks} "
+            f"{self.split} tasks)"
         )
 
     def save(self, folder: Path, config: AdaptConfig) -> None:
@@ -140,10 +150,11 @@ def adapt_checkpoint(config: AdaptConfig, *, argv: Sequence[str], listener: RunL
 
 def _gain(folder: Path, steps: int) -> Gain:
     """Read the gain from the table of a run of one cell."""
-    scores = load_comparison(folder)[0].task_scores
-    own = scores[scores["learner"] != REFERENCE]
+    table, _ = load_comparison(folder)
+    own = table.task_scores[table.task_scores["learner"] != REFERENCE]
     by_task = own.pivot_table("return", "task", "shots", dropna=False)
-    return Gain.of(by_task[0].to_numpy(float), by_task[steps].to_numpy(float), steps)
+    before, after = by_task[0].to_numpy(float), by_task[steps].to_numpy(float)
+    return Gain.of(before, after, steps, split=table.split)
 
 
 def _online(config: AdaptConfig, folder: Path, listener: RunListener) -> Gain:

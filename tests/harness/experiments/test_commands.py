@@ -77,6 +77,8 @@ def test_adapt_reports_the_paired_gain(place, capsys):
     assert told["gain"] != 0
     assert (told["better"], told["tasks"]) == ((gains > 0).sum(), len(gains))
     assert f"gain {told['gain']:+.1f}" in capsys.readouterr().out
+    assert told["split"] == "test"
+    assert stored("--adapt-steps", "2", "--splits", "train", "--name", "b")["split"] == "train"
 
 
 ONLINE = ["--adapt-steps", "2", "--online", "--adapt-every", "8", "--episodes", "3"]
