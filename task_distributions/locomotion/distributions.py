@@ -251,9 +251,13 @@ def ant_mass_1(settings: LocomotionSettings = LocomotionSettings()) -> Locomotio
 
 
 ANT_RECIPE: dict[str, Any] = {"components": for_ppo(init_std=0.2)}
+ANT_TARGET_RECIPE: dict[str, Any] = {
+    "components": for_ppo(init_std=0.2) | {"rl2": {"init_std": 0.2, "task_coef": 1.0}}
+}
 
 RECIPES: dict[str, dict[str, Any]] = {
-    **dict.fromkeys(("ant-vel", "ant-dir", "ant-mass"), ANT_RECIPE),
+    "ant-mass": ANT_RECIPE,
+    **dict.fromkeys(("ant-vel", "ant-dir"), ANT_TARGET_RECIPE),
     "walker2d-vel": {"components": for_ppo(init_std=0.4, gamma=0.99)},
 }
 """Settings that suit these distributions; see ``task_distributions.recipe``."""
