@@ -10,10 +10,11 @@ from __future__ import annotations
 import functools
 import math
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from string import Template
+from typing import Any
 
 import numpy as np
 from tabulate import tabulate
@@ -124,6 +125,7 @@ def page() -> str:
         "hours": _hours(names),
         "plan": _plan(names),
         "outside": _outside(),
+        "adapters": _adapters(),
         "gru_less_ssm": _rl2_difference("halfcheetah-vel", ("gru", 0), ("ssm", 0)),
         "later_shots": _rl2_difference("halfcheetah-vel", ("gru", 10), ("gru", 0)),
         "sparse_shots": _rl2_difference("point_goal-sparse", ("gru", 2), ("gru", 0)),
@@ -239,6 +241,25 @@ def _outside() -> str:
     return _markdown("row|test tasks|out of distribution|difference", rows)
 
 
+def _adapters() -> str:
+    """Return a table of both adapters' scores, and how far hybrid is above gradient at the end."""
+    rows = []
+    for table in load_tables(STUDIES / "adaptation"):
+        ends = table.seed_scores[table.seed_scores["shots"] == max(SHOTS)]
+        gradient, hybrid = (
+            ends.loc[ends["adapter"] == name, "return"].to_numpy(np.float64)[:, np.newaxis]
+            for name in ("gradient", "hybrid")
+        )
+        above = {"hybrid": _shown(estimate_difference(hybrid, gradient, paired=True))}
+        for row in table.frame.to_dict("records"):
+            if row["adapter"] in ("gradient", "hybrid"):
+                scores = [_shown(_estimate(row, f"return_{count}")) for count in SHOTS]
+                name = f"`{row['task_dist']}`"
+                rows.append((name, row["adapter"], *scores, above.get(row["adapter"], "")))
+    heads = [f"K = {count}" for count in SHOTS]
+    return _markdown("|".join(["distribution", "adapter", *heads, "above gradient"]), rows, left=2)
+
+
 def _off_policy() -> dict[str, str]:
     """Return a table of rsac, rl2 and RLlib's rows, and by how much our rl2 is above RLlib's."""
     (table,) = compare([STUDIES / name for name in ("off_policy", "rllib")]).tables.values()
@@ -273,13 +294,14 @@ def _scores(table: Comparison) -> str:
         if row["seeds"] == 0:
             continue
         label = " / ".join(filter(None, (row["policy"], row["learner"])))
-        scores = [
-            Estimate(*(unit * row[f"{column}_{count}{end}"] for end in ("", "_low", "_high")))
-            for count in shots
-        ]
+        scores = [_estimate(row, f"{column}_{count}", unit) for count in shots]
         seeds = row["seeds"]
         rows.append((label, *map(_shown, scores), "–" if math.isnan(seeds) else int(seeds)))
     return _markdown("|".join(["row", *(f"K = {k}" for k in shots), "seeds"]), rows)
+
+
+def _estimate(row: Mapping[str, Any], column: str, unit: float = 1.0) -> Estimate:
+    return Estimate(*(unit * row[f"{column}{end}"] for end in ("", "_low", "_high")))
 
 
 def _shown(value: Estimate) -> str:
