@@ -107,7 +107,7 @@ class MAMLSettings:
     """Initial standard deviation of the policy, in its own action units."""
     max_skipped: PositiveInt = 5
     """The cell fails after this many iterations in a row without effect: with a number that is not
-    finite, or without a valid episode. In a short training, half of it is enough."""
+    finite, or no valid episode. It also fails if the second half of its training was like that."""
 
     def __post_init__(self) -> None:
         """Refuse combinations without a meaning.

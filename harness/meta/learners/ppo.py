@@ -124,7 +124,7 @@ class PPOSettings:
     """Initial standard deviation of the policy, in its own action units."""
     max_skipped: PositiveInt = 5
     """The cell fails after this many iterations in a row without effect: with a number that is not
-    finite, or without a valid episode. In a short training, half of it is enough."""
+    finite, or no valid episode. It also fails if the second half of its training was like that."""
 
     @property
     def episodes_in_context(self) -> int:
