@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import unquote
 
-from pydantic import BeforeValidator, ConfigDict, Field, TypeAdapter
+from pydantic import BeforeValidator, ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
 from harness.config import plugins
@@ -262,8 +262,8 @@ def config_as_dict(config: RunConfig) -> dict[str, Any]:
         plain["agent"] = {label: part.as_dict() for label, part in config.agent.items()}
     plain["adapter"] = config.adapter.as_dict()
     plain["env"] = settings_as_dict(config.env)
-    for name, cls in SECTIONS.items():
-        plain[name] = TypeAdapter(cls).dump_python(getattr(config, name), mode="json")
+    for name in SECTIONS:
+        plain[name] = settings_as_dict(getattr(config, name))
     if outside := plugins.recorded(config):
         plain["plugins"] = outside
     return plain

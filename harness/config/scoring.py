@@ -6,7 +6,6 @@ from dataclasses import field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import TypeAdapter
 from pydantic.dataclasses import dataclass
 
 from harness.config.components import Component, fields, settings_class
@@ -167,9 +166,3 @@ def with_adapter(stored: RunConfig, kind: str) -> RunConfig:
     own = kind == spec.adapter
     settings = spec.adapter_settings(part.settings) if own else settings_class("adapter", kind)()
     return replace(stored, adapter=Component(kind, settings))
-
-
-def as_dict(config: EvaluateConfig) -> dict[str, Any]:
-    """Return the settings as given, as JSON values; None where not given."""
-    plain: dict[str, Any] = TypeAdapter(type(config)).dump_python(config, mode="json")
-    return plain

@@ -303,7 +303,7 @@ def _check_labels(chosen: Mapping[str, Mapping[str, Component]], origins: Origin
     flags = [label.replace("_", "-") for label in labels]
     for label, flag in zip(labels, flags, strict=True):
         if flags.count(flag) > 1:
-            raise UsageError(f"two components have the label {label!r} in flags: rename one")
+            raise UsageError(f"label {label!r} is not unique in flags, where '_' is '-': rename it")
 
 
 def _home(key: str) -> str | None:

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from harness.config.scoring import AdaptConfig, EvaluateConfig, as_dict
+from harness.config.components import settings_as_dict
+from harness.config.scoring import AdaptConfig, EvaluateConfig
 from harness.config.sweep_file import PlannedCell
 from harness.config.validation import check
 from harness.console.listener import RunListener
@@ -67,7 +68,7 @@ def planned_scoring(config: EvaluateConfig) -> PlannedCell:
     """
     cell, stored = checkpoint_cell(config.checkpoint, config.task_dist)
     chosen = config.applied_to(stored)
-    given = as_dict(config)
+    given = settings_as_dict(config)
     changed = {path: name for path, name in CHANGEABLE.items() if given.get(name) is not None}
     check(chosen, {path: f"--{name.replace('_', '-')}" for path, name in changed.items()})
     return PlannedCell(cell.id, cell, chosen, given, {}, config.checkpoint)
@@ -118,7 +119,7 @@ class Gain:
 
     def save(self, folder: Path, config: AdaptConfig) -> None:
         """Write the estimates and the settings they were computed with to ``adaptation.json``."""
-        values = dataclasses.asdict(self) | {"config": as_dict(config)}
+        values = dataclasses.asdict(self) | {"config": settings_as_dict(config)}
         text = json.dumps(_finite(values), indent=1, allow_nan=False)
         write_atomically(folder / ADAPTATION_FILE, text.encode())
 

@@ -29,9 +29,9 @@ from harness.reporting.store.manifest import (
     CellInfo,
     DistInfo,
     Manifest,
+    changes_scoring,
     config_hash,
     relevant,
-    scores_differ,
     varied,
 )
 from harness.reporting.store.provenance import elsewhere
@@ -105,7 +105,7 @@ def pretrained_cells(paths: Sequence[Path], config: RunConfig) -> list[PlannedCe
         UsageError: one was trained on another distribution or on other settings of it, or cannot
             be scored so.
     """
-    found: list[PlannedCell] = []
+    cells: list[PlannedCell] = []
     rows: dict[tuple[str, str], tuple[RunConfig, set[int]]] = {}
     for path in paths:
         named, stored = checkpoint_cell(path, config.task_dist)
@@ -131,8 +131,8 @@ def pretrained_cells(paths: Sequence[Path], config: RunConfig) -> list[PlannedCe
         seeds.add(named.seed)
         cell = dataclasses.replace(named, task_dist=config.label, policy=label)
         own = dataclasses.replace(own, policy={label: own.policy[policy]}, seed=(cell.seed,))
-        found.append(PlannedCell(cell.id, cell, own, {}, {}, path.absolute()))
-    return found
+        cells.append(PlannedCell(cell.id, cell, own, {}, {}, path.absolute()))
+    return cells
 
 
 def plan(
@@ -157,7 +157,7 @@ def plan(
 
 def _info(planned: PlannedCell) -> CellInfo:
     config, cell = config_as_dict(recorded(planned.config)), planned.cell
-    scoring = [(n, v) for n, v in varied(planned.settings) if scores_differ(n)]
+    scoring = [(n, v) for n, v in varied(planned.settings) if changes_scoring(n)]
     shown = (f"{name.rpartition('.')[2]}={value}" for name, value in scoring)
     return CellInfo(
         task_dist=cell.task_dist,

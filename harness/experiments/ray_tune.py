@@ -106,7 +106,7 @@ def play(queue: CellQueue, at_once: int, workers: int, cpus: int) -> None:
     )
     try:
         tuner.fit()
-    except RuntimeError as error:  # which Tune makes of an actor's end that it does not know
+    except RuntimeError as error:  # Tune raises it for an actor's death that it does not expect
         if not isinstance(error.__cause__, ray.exceptions.OutOfMemoryError):
             raise
         queue.listener.note(OUT_OF_MEMORY)

@@ -379,9 +379,8 @@ def _play_queue(queue: CellQueue, options: RunOptions, cpus: int) -> bool:
     queue.stop_file.unlink(missing_ok=True)
     listener.started(queue.progress())
     listener.note(f"writing to {queue.folder.path}")
-    for path in {queue.planned[key].checkpoint for key in queue.waiting if key in queue.planned}:
-        if path is None:
-            continue
+    waiting = (queue.planned[key] for key in queue.waiting if key in queue.planned)
+    for path in {cell.checkpoint for cell in waiting if cell.checkpoint}:
         for note in changed_components(path):
             listener.note(note)
     try:

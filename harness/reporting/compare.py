@@ -162,17 +162,18 @@ def compare(runs: Sequence[Path | str]) -> RunComparison:
         manifest, records, notes = _merge(key.partition("@")[0], group)
         lost = lost_in_training(manifest, curves)
         table = _table(manifest, records, group, lost, notes)
-        if key in constants().constants and _has_test_scores(key, table, manifest):
-            normalised[key] = table
-        elif key in constants().constants and len(groups) > 1:
-            table = dataclasses.replace(table, caption=(*table.caption, NOT_AGGREGATED))
+        if key in constants().constants:
+            if _has_all_test_tasks(key, table, manifest):
+                normalised[key] = table
+            elif len(groups) > 1:
+                table = dataclasses.replace(table, caption=(*table.caption, NOT_AGGREGATED))
         tables[key], manifests[key] = table, manifest
     aggregates = tuple(part for part in across(normalised) if not part.frame.empty)
     return RunComparison(tables, aggregates, manifests, curves, folders)
 
 
-def _has_test_scores(name: str, table: Comparison, manifest: Manifest) -> bool:
-    """Return whether a table has scores on the distribution's own test tasks, none left out."""
+def _has_all_test_tasks(name: str, table: Comparison, manifest: Manifest) -> bool:
+    """Return whether a table is of all test tasks of a distribution with default settings."""
     given = manifest.config.get("env", {})
     env = dataclasses.asdict(task_distributions.settings_class(name)()) if given else {}
     chosen = manifest.config.get("test_tasks") is not None

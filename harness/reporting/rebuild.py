@@ -28,7 +28,7 @@ from harness.reporting.render.html import Media, RunReport, Section, to_html
 from harness.reporting.stats.comparison import Comparison, comparison_table
 from harness.reporting.stats.curves import with_curves
 from harness.reporting.store.files import write_atomically
-from harness.reporting.store.manifest import CELLS_DIR, Manifest, scores_differ
+from harness.reporting.store.manifest import CELLS_DIR, Manifest, changes_scoring
 from harness.reporting.store.records import read_curves, read_events, read_records
 from harness.types import AGENT, REFERENCE, REFERENCE_LINES, Metrics
 
@@ -307,7 +307,7 @@ def with_settings(table: Comparison, manifest: Manifest) -> Comparison:
     settings = {(cell.policy, cell.learner): cell.settings for cell in cells}
     names = dict.fromkeys(name for cell in cells for name in cell.settings)
     names.pop("adapter", None)
-    shared = {n: v for cell in cells for n, v in cell.settings.items() if scores_differ(n)}
+    shared = {n: v for cell in cells for n, v in cell.settings.items() if changes_scoring(n)}
     rows = list(zip(frame["policy"], frame["learner"], strict=True))
     for place, name in enumerate(names, list(frame.columns).index("adapter") + 1):
         column = [_plain(settings.get(row, shared).get(name)) for row in rows]

@@ -106,7 +106,7 @@ class CellInfo(Strict):
     @property
     def row_learner(self) -> str:
         """The learner with the settings that vary: what the cell's row is called in a table."""
-        shown = (pair for pair in varied(self.settings) if not scores_differ(pair[0]))
+        shown = (pair for pair in varied(self.settings) if not changes_scoring(pair[0]))
         return " ".join([self.learner, *(f"{n.rpartition('.')[2]}={v}" for n, v in shown)])
 
 
@@ -374,7 +374,7 @@ def _check(key: str, cell: CellInfo, tables: Mapping[str, DistInfo]) -> None:
         raise ValueError(f"cell {key!r}: evaluation is not a section of a configuration")
 
 
-def scores_differ(setting: str) -> bool:
+def changes_scoring(setting: str) -> bool:
     """Return whether the setting of this dotted name changes what is scored; see ``SCORING``."""
     return setting.partition(".")[0] in SCORING
 

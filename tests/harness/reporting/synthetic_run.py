@@ -19,8 +19,8 @@ from harness.reporting.store.manifest import (
     DistInfo,
     Manifest,
     Status,
+    changes_scoring,
     config_hash,
-    scores_differ,
 )
 from harness.reporting.store.records import RunFolder
 from harness.types import REFERENCE, REFERENCE_LINES, Cell, EvalRecord, Metrics
@@ -160,7 +160,7 @@ def make_swept_run(
             {section: {**CONFIG.get(section, {}), setting: value}} if section else {name: value}
         )
         config = {**CONFIG, **changes}
-        table = f"{DIST}, {setting}={value}" if scores_differ(name) else DIST
+        table = f"{DIST}, {setting}={value}" if changes_scoring(name) else DIST
         tables[table] = DistInfo(name=DIST, version=1, protocol="toy, horizon 100")
         for cell in expected_cells():
             info = info_of(cell, config).model_copy(

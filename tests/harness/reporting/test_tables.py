@@ -97,7 +97,6 @@ def test_rebuilding_gives_the_same_bytes_whatever_the_order_of_rows(tmp_path):
     assert {name: (folder.path / name).read_bytes() for name in names} == before
 
 
-@pytest.mark.usefixtures("no_figures")
 def test_settings_that_vary_are_those_of_the_row_or_of_the_whole_table(tmp_path):
     folder = make_run(tmp_path / "run").path
     table, manifest = load_comparison(folder)
@@ -141,6 +140,7 @@ def test_adapters_that_vary_are_rows_and_their_column_stands_once(tmp_path):
     }
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_tables_prints_the_table_and_answers_0(run, capsys):
     assert tables.main([str(run)]) == 0
     assert "zero-action" in capsys.readouterr().out

@@ -122,7 +122,7 @@ def test_of_two_runs_with_the_same_row_the_newer_has_the_plain_name(run, tmp_pat
     }
 
 
-def test_scores_of_a_checkpoint_from_elsewhere_are_no_entry(run, tmp_path):
+def test_a_run_that_scores_a_checkpoint_is_no_entry_of_its_policy(run, tmp_path):
     copy = shutil.copytree(run, tmp_path / "published" / "scored")
     manifest = Manifest.load(copy)
     cells = {
