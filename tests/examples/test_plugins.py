@@ -19,7 +19,7 @@ CHOSEN = [
     *("--learner", "plugins/reptile.py:REPTILE", "--reptile.step-size", "0.5"),
     *("--preset", "smoke", "--meta-batch-size", "4", "--episodes-per-task", "2"),
     *("--few-shot", "1", "--episodes-per-shot", "2", "--query-episodes", "1"),
-    *("--horizon", "20", "--no-tensorboard", "--epochs", "30", "--checkpoint-every", "1"),
+    *("--horizon", "20", "--no-tensorboard", "--epochs", "8", "--checkpoint-every", "1"),
 ]
 CELL = "halfcheetah_dir.minlstm.reptile.s0"
 

@@ -10,8 +10,7 @@ from harness.config.schema import config_as_dict
 from harness.config.validation import config_from_dict
 from harness.errors import ExitCode
 from harness.reporting.compare import compare
-from harness.reporting.rebuild import exit_code, load_tables
-from harness.reporting.render.formats import to_markdown
+from harness.reporting.rebuild import rebuilt_texts
 from harness.reporting.store.manifest import Manifest, config_hash
 
 PUBLISHED = sorted(
@@ -30,9 +29,9 @@ def test_there_are_published_runs():
 
 @pytest.mark.parametrize("run", PUBLISHED, ids=lambda run: run.name)
 def test_published_tables_match_their_records(run):
-    tables = load_tables(run)
-    assert exit_code(tables) in PLAYED
-    assert (run / "table.md").read_text() == "\n".join(map(to_markdown, tables))
+    written = {name: text for name, text in rebuilt_texts(run).items() if text}
+    assert {"table.csv", "table.md", "table.tex", "report.html"} <= written.keys()
+    assert [name for name in written if (run / name).read_text() != written[name]] == []
 
 
 @pytest.mark.slow
@@ -43,8 +42,14 @@ def test_the_published_runs_are_compared_by_one_command():
     )
 
 
+DRAWN = ("halfcheetah-vel", "metaworld-ml10")
+"""Together they have every kind of figure."""
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("run", PUBLISHED, ids=lambda run: run.name)
+@pytest.mark.parametrize(
+    "run", [run for run in PUBLISHED if run.name in DRAWN], ids=lambda r: r.name
+)
 def test_rebuilding_a_published_run_changes_no_file(run, tmp_path):
     copy = shutil.copytree(run, tmp_path / run.name)
     assert command.main([str(copy)]) in PLAYED

@@ -32,7 +32,6 @@ SIZES = [
     *("--few-shot", "1", "--episodes-per-shot", "2", "--query-episodes", "2"),
     *("--policy", "gru", "--learner", "maml", "rl2", "--checkpoint-every", "1"),
 ]
-NODES = 3
 
 
 @contextmanager
@@ -63,29 +62,15 @@ def environment():
     return os.environ | {"PYTHONPATH": path, "RAY_USAGE_STATS_ENABLED": "0", "MPLBACKEND": "Agg"}
 
 
-@pytest.fixture(scope="module")
-def local(tmp_path_factory):
-    """The records and curves that the cluster must reproduce: those of one process."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(tmp_path_factory.mktemp("local"))
-        assert run.main([*SIZES, "--epochs", "2", "--name", "x", "--backend", "local"]) == 0
-        return trained("x"), curves("x")
-
-
-def assert_like(local, name):
-    assert_same(trained(name), local[0])
-    assert curves(name) == local[1]
-
-
-def test_three_nodes_give_the_numbers_of_one_process(local, workplace):
-    with cluster(nodes=NODES, cpus=2) as (started, _):
-        for workers in (1, 3, 6):
-            name = f"on-{workers}"
-            argv = command(name, started.address, workers, "--epochs", "2")
-            done = subprocess.run(argv, env=environment(), capture_output=True, text=True)
-            assert done.returncode == 0, done.stderr[-2000:]
-            assert_like(local, name)
-            assert events(name).empty
+def test_three_nodes_give_the_numbers_of_one_process(workplace):
+    with cluster(nodes=3, cpus=2) as (started, _):
+        argv = command("x", started.address, 6, "--epochs", "2")
+        done = subprocess.run(argv, env=environment(), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert events("x").empty
+    assert run.main([*SIZES, "--epochs", "2", "--name", "local", "--backend", "local"]) == 0
+    assert_same(trained("x"), trained("local"))
+    assert curves("x") == curves("local")
 
 
 def test_a_lost_node_is_reported_and_changes_nothing(workplace):

@@ -77,9 +77,8 @@ def failures(name="x"):
     return {state.learner: state.reason for state in states if state.status == "failed"}
 
 
-@pytest.mark.parametrize("count", [2, *(pytest.param(n, marks=pytest.mark.slow) for n in (1, 3))])
-def test_the_number_of_workers_changes_nothing(maml, count):
-    assert on_workers(count, "x") == 0
+def test_the_number_of_workers_changes_nothing(maml):
+    assert on_workers(2, "x") == 0
     assert_like(maml)
     assert events("x").empty
 
