@@ -65,7 +65,7 @@ class _ManipulationClass:
     """Shared by the simulations of one class: the model, the cached starts, the pool."""
 
     def __init__(self, name: str, reward_version: str) -> None:
-        self._original = OriginalEnv(name, reward_version)
+        self._original = OriginalEnv(name, reward_version, physics_only=True)
         env = self._original.env
         self.model: mujoco.MjModel = env.model
         self.objects, self.evaluator = OBJECTS[name], evaluator(env.__class__)

@@ -17,6 +17,7 @@ from metaworld.types import Task as MetaworldTask
 import task_distributions
 from task_distributions import Task, TaskDistribution
 from task_distributions.metaworld.observations import OBJECTS
+from task_distributions.metaworld.single_env import OriginalEnv
 
 QUICK = ("pick-place-v3", "basketball-v3", "door-lock-v3", "dial-turn-v3", "stick-pull-v3")
 """Contacts; a live target; a live object position; a computed position; two objects."""
@@ -130,6 +131,14 @@ def test_every_class_of_metaworld_is_there():
     assert {t.name.partition("/")[0] for s in ("train", "test") for t in dist.tasks(s)} == set(
         OBJECTS
     )
+
+
+@pytest.mark.parametrize("name", ["coffee-pull-v3", "hammer-v3"])
+def test_a_model_of_the_engine_has_every_named_geom_and_little_else(name: str):
+    lean, whole = (OriginalEnv(name, "v2", physics_only=lean).env.model for lean in (True, False))
+    names = [{model.geom(i).name for i in range(model.ngeom)} - {""} for model in (lean, whole)]
+    assert names[0] == names[1]
+    assert lean.nbuffer < 0.2 * whole.nbuffer
 
 
 def test_mixed_classes_in_any_order_do_not_touch_each_other():
