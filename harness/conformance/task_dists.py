@@ -92,15 +92,21 @@ class TaskDistSuite(Suite):
         tasks = some(dist, "test", 0, 1, len(dist.tasks("test")))
         tasks += [task for split in ("validation", "ood") for task in dist.tasks(split)[-1:]]
         seeds = [11, 2**40 + 3, 0, 17, 17, 5, 8, 9, 10, 12][: per_task * len(tasks)]
-        for kind in ("random", "gentle", "feedback"):
-            self._compare(dist, tasks, seeds, controller(kind, dist, len(seeds)))
-
-    def _compare(
-        self, dist: TaskDistribution, tasks: Sequence[Task], seeds: list[int], act: Controller
-    ) -> None:
-        per_task = len(seeds) // len(tasks)
         batch = dist.make_batch(tasks, per_task)
         envs: list[Any] = [dist.make_env(task) for task in tasks for _ in range(per_task)]
+        for kind in ("random", "gentle", "feedback"):
+            self._compare(dist, batch, envs, seeds, controller(kind, dist, len(seeds)))
+        for env in envs:
+            env.close()
+
+    def _compare(
+        self,
+        dist: TaskDistribution,
+        batch: BatchedEnv,
+        envs: list[Any],
+        seeds: list[int],
+        act: Controller,
+    ) -> None:
         obs = batch.reset(seeds)
         for env, seed, row in zip(envs, seeds, obs, strict=True):
             assert_within_rounding(env.reset(seed=seed)[0], row)
@@ -118,8 +124,6 @@ class TaskDistSuite(Suite):
                 envs[b]._obs = out.obs[b].copy()  # the whole state where there is no MuJoCo
             obs, playing = out.obs, playing & ~(out.terminated | out.truncated)
         assert not playing.any(), "an episode is longer than the horizon"
-        for env in envs:
-            env.close()
 
     def test_a_reused_batch_forgets_the_episode_before(self) -> None:
         dist = self.load()

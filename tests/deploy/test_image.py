@@ -120,6 +120,7 @@ def test_the_wheel_holds_every_module_and_its_data(site):
     assert not missing
 
 
+@pytest.mark.slow  # everything is compiled for it
 def test_the_health_check_passes(site, tmp_path):
     done = run_installed(site, tmp_path, HEALTHCHECK)
     assert done.returncode == 0, done.stderr

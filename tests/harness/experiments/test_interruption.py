@@ -169,9 +169,8 @@ def twenty(tmp_path_factory):
         return records("x"), curves("x")
 
 
-@pytest.mark.parametrize(
-    "number", [pytest.param(signal.SIGTERM, marks=pytest.mark.slow), signal.SIGKILL]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_a_killed_process_is_continued(workplace, monkeypatch, twenty, number):
     process = start()
     wait_for_checkpoint(process, 2)

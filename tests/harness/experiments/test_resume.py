@@ -38,7 +38,7 @@ def stopped_after(monkeypatch, iteration, *argv, **kwargs):
 
 
 def test_a_run_is_resumed_with_nothing_typed_again(monkeypatch):
-    argv = ["--learner", "finetune", "rl2", "rsac", "multitask", "--learning-rate", "0.02"]
+    argv = ["--learner", "finetune", "rsac", "--learning-rate", "0.02"]
     assert played_locally("whole", *argv, policy=("gru",)) == 0
     stopped_after(monkeypatch, 2, *argv, policy=("gru",))
     listener = Listener()
