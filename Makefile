@@ -29,9 +29,10 @@ test: lint pytest
 pytest: install
 	$(PYTEST)
 
-# The tests that `make test` leaves out, except the exhaustive ones (pytest -m exhaustive).
+# The tests that `make test` leaves out, except the exhaustive ones (pytest -m exhaustive). They wait
+# for processes to start and die, so a third one finds time.
 slow: install
-	$(PYTEST) -m "slow and not exhaustive"
+	$(PYTEST) -n 3 -m "slow and not exhaustive"
 
 test-all: test slow
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import functools
 import pickle
+from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 
@@ -79,12 +80,12 @@ def read_task_lists(dist: str, version: int, benchmark: str) -> TaskLists:
     return {split: tuple(tasks) for split, tasks in lists.items()}
 
 
-def draw_goals() -> dict[str, FloatArray]:
+def draw_goals(benchmarks: Sequence[str] = ("ML10", "ML45")) -> dict[str, FloatArray]:
     """Return ``<benchmark>/<split>/<class>`` -> random vectors [50, R], from metaworld itself."""
     import metaworld
 
     drawn: dict[str, list[FloatArray]] = {}
-    for benchmark in ("ML10", "ML45"):
+    for benchmark in benchmarks:
         seeds = {seed for seed, _ in SOURCES.values()}
         lists = {seed: getattr(metaworld, benchmark)(seed=seed) for seed in seeds}
         for split, (seed, attribute) in SOURCES.items():

@@ -14,7 +14,7 @@ from tests.docs.pages import PAGES, blocks
 TINY = {
     "--seeds": "0",
     "--policy": "gru",
-    "--env-steps": "1000",
+    "--env-steps": "200",
     "--meta-batch-size": "2",
     "--episodes-per-task": "2",
     "--episodes-per-iteration": "2",

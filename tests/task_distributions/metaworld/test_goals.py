@@ -11,23 +11,29 @@ from task_distributions.metaworld import goals
 ML10, ML45 = "metaworld-ml10", "metaworld-ml45"
 
 
-@pytest.mark.slow
-def test_lists_are_metaworlds_own():
-    drawn = goals.draw_goals()
-    for name, train in ((ML10, 10), (ML45, 45)):
-        dist = task_distributions.load(name)
-        counts = {"train": train, "validation": train, "test": 5, "ood": 5}
-        for split, classes in counts.items():
-            prefix = f"{name.removeprefix('metaworld-')}/{split}/"
-            keys = [key for key in drawn if key.startswith(prefix)]
-            assert len(keys) == classes
-            tasks = dist.tasks(split)
-            assert len(tasks) == 50 * classes
-            for k, task in enumerate(tasks):
-                key = keys[k // 50]
-                goal = k % 50 + (50 if split in ("validation", "ood") else 0)
-                assert task.name == f"{key.removeprefix(prefix)}/{goal}"
-                assert [v for _, v in task.params] == drawn[key][k % 50].tolist()
+@pytest.mark.parametrize(
+    ("name", "classes"),
+    [
+        pytest.param(ML10, 10, marks=pytest.mark.slow),
+        pytest.param(ML45, 45, marks=pytest.mark.exhaustive),
+    ],
+)
+def test_lists_are_metaworlds_own(name, classes):
+    benchmark = name.removeprefix("metaworld-")
+    drawn = goals.draw_goals([benchmark.upper()])
+    dist = task_distributions.load(name)
+    counts = {"train": classes, "validation": classes, "test": 5, "ood": 5}
+    for split, count in counts.items():
+        prefix = f"{benchmark}/{split}/"
+        keys = [key for key in drawn if key.startswith(prefix)]
+        assert len(keys) == count
+        tasks = dist.tasks(split)
+        assert len(tasks) == 50 * count
+        for k, task in enumerate(tasks):
+            key = keys[k // 50]
+            goal = k % 50 + (50 if split in ("validation", "ood") else 0)
+            assert task.name == f"{key.removeprefix(prefix)}/{goal}"
+            assert [v for _, v in task.params] == drawn[key][k % 50].tolist()
 
 
 def test_lists_are_made_without_building_an_environment(monkeypatch: pytest.MonkeyPatch):
