@@ -58,8 +58,6 @@ class Margin:
     difference: Estimate
     seeds: int
     steps: float
-    minutes: float
-    """Mean wall time of a cell, on one core."""
 
     @property
     def share(self) -> float:
@@ -160,8 +158,6 @@ def margins(table: Comparison) -> Iterator[Margin]:
     for policy in dict.fromkeys(table.seed_scores["policy"]):
         oracle, multitask = (_by_seed(table, policy, name) for name in ("oracle", "multitask"))
         if len(oracle) and len(multitask):
-            own = frame[frame["policy"] == policy]
-            both = own["learner"].str.startswith(("oracle", "multitask"))
             yield Margin(
                 policy=policy,
                 zero=zero,
@@ -169,8 +165,7 @@ def margins(table: Comparison) -> Iterator[Margin]:
                 oracle=oracle.mean(),
                 difference=estimate_difference(oracle, multitask, paired=False),
                 seeds=min(len(oracle), len(multitask)),
-                steps=own["train_env_steps"].max(),
-                minutes=own.loc[both, "wall_seconds"].mean() / 60,
+                steps=frame.loc[frame["policy"] == policy, "train_env_steps"].max(),
             )
 
 
@@ -197,10 +192,9 @@ def _margin_table(names: Iterable[str]) -> str:
                     shown if margin.clear else f"**{shown}**",
                     margin.seeds,
                     short_count(margin.steps),
-                    round(margin.minutes),
                 )
             )
-    heads = "distribution|policy|zero action|multitask|oracle|margin|share|seeds|steps|minutes"
+    heads = "distribution|policy|zero action|multitask|oracle|margin|share|seeds|steps"
     return _markdown(heads, rows, left=2)
 
 
