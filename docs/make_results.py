@@ -23,7 +23,7 @@ from harness.config import sweep_file
 from harness.config.sweep_file import PlannedCell
 from harness.reporting.compare import compare
 from harness.reporting.rebuild import load_tables, sources
-from harness.reporting.stats.across import CONSTANTS_FILE
+from harness.reporting.stats.across import CONSTANTS_FILE, across
 from harness.reporting.stats.comparison import Comparison
 from harness.reporting.stats.intervals import Estimate, estimate_difference
 from harness.reporting.store.manifest import Manifest
@@ -120,6 +120,7 @@ def page() -> str:
     values = {
         "margins": _margin_table([*names, *(n for n in REDEFINED if (PUBLISHED / n).exists())]),
         "gains": _gains_table(names),
+        "across": _across(names),
         "tables": "\n".join(line for name in [*names, *more] for line in _sections(name)),
         "coverage": _coverage(),
         "hours": _hours(names),
@@ -128,7 +129,8 @@ def page() -> str:
         "adapters": _adapters(),
         "gru_less_ssm": _rl2_difference("halfcheetah-vel", ("gru", 0), ("ssm", 0)),
         "later_shots": _rl2_difference("halfcheetah-vel", ("gru", 10), ("gru", 0)),
-        "sparse_shots": _rl2_difference("point_goal-sparse", ("gru", 2), ("gru", 0)),
+        "sparse_shots": _sparse_gains(),
+        "above_multitask": _rl2_above_multitask(),
     }
     return template.substitute(values | _off_policy())
 
@@ -151,8 +153,17 @@ def planned_cells(name: str) -> tuple[PlannedCell, ...]:
     return sweep_file.load(SWEEPS / f"{name}.yaml").cells
 
 
+def told_apart(table: Comparison) -> Comparison:
+    """Return the part of a table on whose tasks being told the task has a meaning.
+
+    What is told of a test class of Meta-World means nothing to an oracle: it never trained on one.
+    """
+    return next((part for part in table.splits if part.split == "train"), table)
+
+
 def margins(table: Comparison) -> Iterator[Margin]:
     """Yield the margin of every policy that has an oracle and a multitask row."""
+    table = told_apart(table)
     frame = table.frame
     zero = frame.set_index("policy")["return_0"].get("zero-action", math.nan)
     for policy in dict.fromkeys(table.seed_scores["policy"]):
@@ -182,7 +193,7 @@ def _margin_table(names: Iterable[str]) -> str:
     for name in names:
         (source,) = sources(PUBLISHED / name)
         for margin in margins(table_of(name)):
-            shown = f"{margin.share:.0%}".replace("-", "−")
+            shown = percent(margin.share)
             rows.append(
                 (
                     f"`{source.manifest.distributions[0].versioned_name}`",
@@ -202,7 +213,7 @@ def _gains_table(names: Iterable[str]) -> str:
     """Return how far each meta-learned row is above the multitask row of the mlp."""
     rows = []
     for name in names:
-        table = table_of(name)
+        table = told_apart(table_of(name))
         last = table.shots[-1]
         multitask = _by_seed(table, "mlp", "multitask")
         margin = next((m for m in margins(table) if m.policy == "mlp"), None)
@@ -215,10 +226,26 @@ def _gains_table(names: Iterable[str]) -> str:
                 continue
             scores = _by_seed(table, policy, learner, last)
             gain = estimate_difference(scores, multitask, paired=False)
-            share = f"{gain.point / margin.difference.point:.0%}" if margin.clear else "–"
+            share = percent(gain.point / margin.difference.point) if margin.clear else "–"
             row = (f"{policy} / {learner}", _shown(gain), share, len(scores))
             rows.append((f"`{name}`", *row))
     return _markdown("distribution|row|above multitask|of the margin|seeds", rows, left=2)
+
+
+def _across(names: Iterable[str]) -> str:
+    """Return the normalised scores over each suite of distributions."""
+    tables = {}
+    for name in names:
+        (source,) = sources(PUBLISHED / name)
+        tables[source.manifest.distributions[0].versioned_name] = table_of(name)
+    rows = []
+    for part in across(tables):
+        for row in part.frame.to_dict("records"):
+            columns = ["iqm_0", f"iqm_{part.shots[-1]}", "optimality_gap"]
+            label = f"{row['policy']} / {row['learner']}"
+            rows.append((part.suite, label, *(f"{row[c]:.2f}" for c in columns), int(row["runs"])))
+    heads = "suite|row|IQM, 0 shots|IQM, 10 shots|optimality gap|runs"
+    return _markdown(heads, rows, left=2)
 
 
 def _rl2_difference(name: str, row: tuple[str, int], other: tuple[str, int]) -> str:
@@ -226,6 +253,22 @@ def _rl2_difference(name: str, row: tuple[str, int], other: tuple[str, int]) -> 
     table = table_of(name)
     scores = [_by_seed(table, policy, "rl2", shots) for policy, shots in (row, other)]
     return _shown(estimate_difference(*scores, paired=row[0] == other[0]))
+
+
+def _sparse_gains() -> str:
+    """Return what each number of shots adds to the return of rl2 on point_goal-sparse."""
+    name = "point_goal-sparse"
+    shots = [count for count in table_of(name).shots if count]
+    gains = [_rl2_difference(name, ("gru", count), ("gru", 0)) for count in shots]
+    return ", ".join(f"{gain} ({count})" for count, gain in zip(shots, gains, strict=True))
+
+
+def _rl2_above_multitask() -> str:
+    """Return by how much rl2 is above multitask out of distribution."""
+    (table,) = load_tables(STUDIES / "out_of_distribution")
+    (ood,) = table.others
+    rows = [("pretrained-gru", "rl2"), ("pretrained-mlp", "multitask")]
+    return _shown(estimate_difference(*(_by_seed(ood, *row) for row in rows), paired=False))
 
 
 def _outside() -> str:
@@ -367,6 +410,11 @@ def _markdown(heads: str, rows: Iterable[Iterable[object]], *, left: int = 1) ->
     header = heads.split("|")
     align = ["left"] * left + ["right"] * (len(header) - left)
     return tabulate(list(rows), header, tablefmt="github", colalign=align, disable_numparse=True)
+
+
+def percent(share: float) -> str:
+    """Return a share in per cent, with a true minus sign."""
+    return f"{share:.0%}".replace("-", "−")
 
 
 def number(value: float) -> str:

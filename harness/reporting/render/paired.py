@@ -27,7 +27,7 @@ from harness.types import REFERENCE
 from task_distributions.base import Split
 
 CONTROL = "multitask"
-"""Learner of the rows that others are drawn against: the same policy without adaptation."""
+"""Learner of the rows that others are drawn against: it does not adapt."""
 MAX_PANELS = 9
 ZERO, ORACLE = ("zero action", ":", "0.6"), ("oracle", "-", "0.35")
 """Name, line and gray of the lines behind the tasks of a row."""
@@ -44,21 +44,26 @@ class Difference:
 
 
 def differences_figure(dist: str, table: Comparison) -> Figure | None:
-    """Draw gains from adaptation, and each row minus the control of its policy; None without."""
+    """Draw gains from adaptation, and each row minus the control; None without.
+
+    If several policies have a control, a row is compared with that of its own policy.
+    """
     rows = _rows(dist, table)
     last = table.shots[-1]
     adapting = [row for row in rows if row[3] not in FLAT] if last else []
     gains = [difference_of(table, (row, last), (row, 0)) for row in adapting]
-    control = {row[1]: row for row in rows if row[2] == CONTROL}
+    controls = {row[1]: row for row in rows if row[2] == CONTROL}
+    only = next(iter(controls.values())) if len(controls) == 1 else None
     rivals = [
-        difference_of(table, (row, last), (control[row[1]], last))
+        difference_of(table, (row, last), (control, last))
         for row in rows
-        if row[1] in control and row[2] != CONTROL
+        if row[2] != CONTROL and (control := only or controls.get(row[1]))
     ]
     shots = shot_label(last)
+    against = " ".join(only[1:3]) if only else f"{CONTROL}, same policy"
     parts = [
         (f"{shots} minus 0 shots", [part for part in gains if part is not None]),
-        (f"{shots}, minus {CONTROL} of the same policy", [part for part in rivals if part]),
+        (printable(f"{shots} minus {against}"), [part for part in rivals if part]),
     ]
     parts = [(title, lines) for title, lines in parts if lines]
     if not parts:

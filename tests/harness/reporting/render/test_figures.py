@@ -17,7 +17,12 @@ from harness.reporting.render.figures import (
     steps_curve,
     validation_curves,
 )
-from harness.reporting.render.paired import difference_of, parameter_figure, task_parameter
+from harness.reporting.render.paired import (
+    difference_of,
+    differences_figure,
+    parameter_figure,
+    task_parameter,
+)
 from harness.reporting.render.panels import Panels, spread
 from harness.reporting.stats.comparison import comparison_table
 from harness.reporting.store.manifest import Manifest
@@ -126,6 +131,18 @@ def test_differences_are_seed_by_seed(table):
     assert found.seeds == pytest.approx((8, 8, 8))
     assert found.estimate.point == pytest.approx(8)
     assert difference_of(table, (GRU, 5), ((*SSM[:3], "hybrid"), 5)) is None
+
+
+@pytest.mark.parametrize("alone", [True, False])
+def test_rows_are_compared_with_the_control_of_their_policy_or_the_only_one(alone):
+    cells = expected_cells(learners=("maml", "multitask"))
+    if alone:
+        cells = [c for c in cells if (c.policy, c.learner) != ("ssm", "multitask")]
+    rows = [row for cell in cells for row in records_of(cell)]
+    table = comparison_table(frame_of(rows), manifest_of(cells))
+    axes = differences_figure(DIST, table).axes[-1]
+    assert axes.get_title(loc="left").endswith("gru multitask" if alone else "same policy")
+    assert [text.get_text() for text in axes.get_yticklabels()] == ["ssm, maml", "gru, maml"]
 
 
 def test_return_is_drawn_over_the_parameter_of_each_task(tmp_path):
