@@ -97,7 +97,8 @@ def test_constants_from_a_published_run_are_those_of_its_table():
         (table,) = load_tables(root / constant.one.source)
         rows, oracle = table.frame, table.frame["learner"].str.partition(" ")[0].eq("oracle")
         zero = rows.loc[rows["policy"].eq("zero-action"), "return_0"].item()
-        best = rows.loc[rows.loc[oracle, "return_0"].idxmax()]
+        many = rows["seeds"] >= min(3, rows.loc[oracle, "seeds"].max())
+        best = rows.loc[rows.loc[oracle & many, "return_0"].idxmax()]
         assert constant.zero.value == pytest.approx(zero, abs=0.051), key
         assert constant.one.value == pytest.approx(best["return_0"], abs=0.051), key
         assert constant.one.row == f"{best['policy']} oracle"
