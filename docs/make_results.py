@@ -158,7 +158,7 @@ def planned_cells(name: str) -> tuple[PlannedCell, ...]:
 def told_apart(table: Comparison) -> Comparison:
     """Return the part of a table on whose tasks being told the task has a meaning.
 
-    What is told of a test class of Meta-World means nothing to an oracle: it never trained on one.
+    The goal of a test class of Meta-World means nothing to an oracle: it never trained on one.
     """
     return next((part for part in table.splits if part.split == "train"), table)
 
