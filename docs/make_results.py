@@ -155,8 +155,8 @@ def planned_cells(name: str) -> tuple[PlannedCell, ...]:
     return sweep_file.load(SWEEPS / f"{name}.yaml").cells
 
 
-def told_apart(table: Comparison) -> Comparison:
-    """Return the part of a table on whose tasks being told the task has a meaning.
+def of_known_classes(table: Comparison) -> Comparison:
+    """Return the part of a table whose tasks are of classes that were trained on.
 
     The goal of a test class of Meta-World means nothing to an oracle: it never trained on one.
     """
@@ -165,7 +165,7 @@ def told_apart(table: Comparison) -> Comparison:
 
 def margins(table: Comparison) -> Iterator[Margin]:
     """Yield the margin of every policy that has an oracle and a multitask row."""
-    table = told_apart(table)
+    table = of_known_classes(table)
     frame = table.frame
     zero = frame.set_index("policy")["return_0"].get("zero-action", math.nan)
     for policy in dict.fromkeys(table.seed_scores["policy"]):
@@ -215,7 +215,7 @@ def _gains_table(names: Iterable[str]) -> str:
     """Return how far each meta-learned row is above the multitask row of the mlp."""
     rows = []
     for name in names:
-        table = told_apart(table_of(name))
+        table = of_known_classes(table_of(name))
         last = table.shots[-1]
         multitask = _by_seed(table, "mlp", "multitask")
         margin = next((m for m in margins(table) if m.policy == "mlp"), None)
