@@ -123,6 +123,7 @@ def page() -> str:
         "margins": _margin_table([*names, *(n for n in REDEFINED if (PUBLISHED / n).exists())]),
         "gains": _gains_table(names),
         "across": _across(names),
+        "control": _control(),
         "tables": "\n".join(line for name in [*names, *more] for line in _sections(name)),
         "coverage": _coverage(),
         "hours": _hours(names),
@@ -271,6 +272,13 @@ def _rl2_above_multitask() -> str:
     (ood,) = table.others
     rows = [("pretrained-gru", "rl2"), ("pretrained-mlp", "multitask")]
     return _shown(estimate_difference(*(_by_seed(ood, *row) for row in rows), paired=False))
+
+
+def _control() -> str:
+    """Return by how much rl2 is above multitask where there is one task."""
+    (table,) = load_tables(STUDIES / "control")
+    rl2, multitask = _by_seed(table, "gru", "rl2", max(SHOTS)), _by_seed(table, "mlp", "multitask")
+    return _shown(estimate_difference(rl2, multitask, paired=False))
 
 
 def _outside() -> str:
