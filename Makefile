@@ -29,8 +29,8 @@ test: lint pytest
 pytest: install
 	$(PYTEST)
 
-# The tests that `make test` leaves out, except the exhaustive ones (pytest -m exhaustive). They wait
-# for processes to start and die, so a third one finds time.
+# The tests that `make test` leaves out, except the exhaustive ones (pytest -m exhaustive). They often
+# wait for processes to start and die: three at a time keep two cores busy.
 slow: install
 	$(PYTEST) -n 3 -m "slow and not exhaustive"
 

@@ -1,7 +1,7 @@
 """Meta-World throughput on mixed classes, compared with metaworld's ``step`` and AsyncVectorEnv.
 
 Random actions, episodes of 500 control steps, resets included. The raw loop does the least that
-metaworld's physics needs: five ``mj_step`` and one ``mj_forward``.
+metaworld's physics needs: five ``mj_step`` and one ``mj_forward``, of models without visual geoms.
 
     python benchmarks/metaworld_mix.py [--seconds 10] [--mixes ml10]
 """
@@ -75,9 +75,13 @@ def raw(mix: str) -> Running:
     """The physics alone, one simulation per class, without rewards and observations."""
     import mujoco
 
-    envs = [_metaworld_env(task) for task in _tasks(mix, 10 if mix == "ml10" else 45)]
-    for env in envs:
-        env.reset()
+    from task_distributions.metaworld.single_env import OriginalEnv
+
+    envs = []
+    for task in _tasks(mix, 10 if mix == "ml10" else 45):
+        original = OriginalEnv(task.class_name, "v2", physics_only=True)
+        original.start(task)
+        envs.append(original.env)
     actions = _actions(len(envs))
 
     def advance() -> int:

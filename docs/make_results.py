@@ -23,7 +23,7 @@ from harness.config import sweep_file
 from harness.config.sweep_file import PlannedCell
 from harness.reporting.compare import compare
 from harness.reporting.rebuild import load_tables, sources
-from harness.reporting.stats.across import CONSTANTS_FILE, across
+from harness.reporting.stats.across import CONSTANTS_FILE, FEW_SEEDS, across
 from harness.reporting.stats.comparison import Comparison
 from harness.reporting.stats.intervals import Estimate, estimate_difference
 from harness.reporting.store.manifest import Manifest
@@ -89,13 +89,12 @@ def constants(text: str) -> str:
     """
     changed = text
     for name in filter(lambda name: (PUBLISHED / name).exists(), (*FAMILIES, *REDEFINED)):
-        (source,) = sources(PUBLISHED / name)
         frame = table_of(name).frame
         oracles = frame[frame["learner"].str.startswith("oracle") & (frame["seeds"] > 0)]
         if oracles.empty or table_of(name).has_success:
             continue
-        # The better one of those with three seeds, or with as many as there are.
-        oracles = oracles[oracles["seeds"] >= min(3, oracles["seeds"].max())]
+        # The better one of those with enough seeds, or else of those with the most.
+        oracles = oracles[oracles["seeds"] >= min(FEW_SEEDS, oracles["seeds"].max())]
         best = oracles.loc[oracles["return_0"].idxmax()]
         zero = frame.set_index("policy").loc["zero-action"]
         measured = {
@@ -107,7 +106,7 @@ def constants(text: str) -> str:
                 f"{key}: {{value: {value:.1f}, row: {row}, seeds: {int(seeds)}, "
                 f"env_steps: {steps:.4g}, source: results/published/{name}}}"
             )
-            block = f"{source.manifest.distributions[0].versioned_name}:\n"
+            block = f"{versioned_name(name)}:\n"
             changed = re.sub(rf"(  {block}(?:    .*\n)*?    ){key}: .*", rf"\1{line}", changed)
     if changed == text:
         return text
@@ -123,7 +122,7 @@ def page() -> str:
         "margins": _margin_table([*names, *(n for n in REDEFINED if (PUBLISHED / n).exists())]),
         "gains": _gains_table(names),
         "across": _across(names),
-        "control": _control(),
+        "control": _above_multitask(study("control")[0], "gru", "mlp", max(SHOTS)),
         "tables": "\n".join(line for name in [*names, *more] for line in _sections(name)),
         "coverage": _coverage(),
         "hours": _hours(names),
@@ -133,7 +132,9 @@ def page() -> str:
         "gru_less_ssm": _rl2_difference("halfcheetah-vel", ("gru", 0), ("ssm", 0)),
         "later_shots": _rl2_difference("halfcheetah-vel", ("gru", 10), ("gru", 0)),
         "sparse_shots": _sparse_gains(),
-        "above_multitask": _rl2_above_multitask(),
+        "above_multitask": _above_multitask(
+            study("out_of_distribution")[0].others[0], "pretrained-gru", "pretrained-mlp"
+        ),
     }
     return template.substitute(values | _off_policy())
 
@@ -148,6 +149,18 @@ def table_of(name: str) -> Comparison:
     """Return the one table of a published folder."""
     (table,) = tables_of(name)
     return table
+
+
+def versioned_name(name: str) -> str:
+    """Return ``name@version`` of the one distribution of a published folder."""
+    (dist,) = Manifest.load(PUBLISHED / name).distributions
+    return dist.versioned_name
+
+
+@functools.cache
+def study(name: str) -> tuple[Comparison, ...]:
+    """Return the tables of a run that answers one question."""
+    return tuple(load_tables(STUDIES / name))
 
 
 @functools.cache
@@ -194,12 +207,11 @@ def _by_seed(table: Comparison, policy: str, learner: str, shots: int = 0) -> np
 def _margin_table(names: Iterable[str]) -> str:
     rows = []
     for name in names:
-        (source,) = sources(PUBLISHED / name)
         for margin in margins(table_of(name)):
             shown = percent(margin.share)
             rows.append(
                 (
-                    f"`{source.manifest.distributions[0].versioned_name}`",
+                    f"`{versioned_name(name)}`",
                     margin.policy,
                     *map(number, (margin.zero, margin.multitask, margin.oracle)),
                     margin.text,
@@ -237,12 +249,8 @@ def _gains_table(names: Iterable[str]) -> str:
 
 def _across(names: Iterable[str]) -> str:
     """Return the normalised scores over each suite of distributions."""
-    tables = {}
-    for name in names:
-        (source,) = sources(PUBLISHED / name)
-        tables[source.manifest.distributions[0].versioned_name] = table_of(name)
     rows = []
-    for part in across(tables):
+    for part in across({versioned_name(name): table_of(name) for name in names}):
         for row in part.frame.to_dict("records"):
             columns = ["iqm_0", f"iqm_{part.shots[-1]}", "optimality_gap"]
             label = f"{row['policy']} / {row['learner']}"
@@ -266,24 +274,18 @@ def _sparse_gains() -> str:
     return ", ".join(f"{gain} ({count})" for count, gain in zip(shots, gains, strict=True))
 
 
-def _rl2_above_multitask() -> str:
-    """Return by how much rl2 is above multitask out of distribution."""
-    (table,) = load_tables(STUDIES / "out_of_distribution")
-    (ood,) = table.others
-    rows = [("pretrained-gru", "rl2"), ("pretrained-mlp", "multitask")]
-    return _shown(estimate_difference(*(_by_seed(ood, *row) for row in rows), paired=False))
-
-
-def _control() -> str:
-    """Return by how much rl2 is above multitask where there is one task."""
-    (table,) = load_tables(STUDIES / "control")
-    rl2, multitask = _by_seed(table, "gru", "rl2", max(SHOTS)), _by_seed(table, "mlp", "multitask")
+def _above_multitask(table: Comparison, policy: str, memoryless: str, shots: int = 0) -> str:
+    """Return by how much rl2 of a policy is above multitask of another."""
+    rl2, multitask = (
+        _by_seed(table, policy, "rl2", shots),
+        _by_seed(table, memoryless, "multitask", shots),
+    )
     return _shown(estimate_difference(rl2, multitask, paired=False))
 
 
 def _outside() -> str:
     """Return a table of scores on the test tasks, on those out of distribution, and the gap."""
-    (table,) = load_tables(STUDIES / "out_of_distribution")
+    (table,) = study("out_of_distribution")
     test, ood = (part.frame.to_dict("records") for part in table.splits)
     rows = []
     for inside, outside in zip(test, ood, strict=True):
@@ -295,9 +297,9 @@ def _outside() -> str:
 
 
 def _adapters() -> str:
-    """Return a table of both adapters' scores, and how far hybrid is above gradient at the end."""
+    """Return a table of both adapters' scores and gains, and of hybrid's lead at the end."""
     rows = []
-    for table in load_tables(STUDIES / "adaptation"):
+    for table in study("adaptation"):
         ends = table.seed_scores[table.seed_scores["shots"] == max(SHOTS)]
         gradient, hybrid = (
             ends.loc[ends["adapter"] == name, "return"].to_numpy(np.float64)[:, np.newaxis]
@@ -306,11 +308,13 @@ def _adapters() -> str:
         above = {"hybrid": _shown(estimate_difference(hybrid, gradient, paired=True))}
         for row in table.frame.to_dict("records"):
             if row["adapter"] in ("gradient", "hybrid"):
-                scores = [_shown(_estimate(row, f"return_{count}")) for count in SHOTS]
+                columns = [*(f"return_{count}" for count in SHOTS), f"gain_{max(SHOTS)}"]
+                scores = [_shown(_estimate(row, column)) for column in columns]
                 name = f"`{row['task_dist']}`"
                 rows.append((name, row["adapter"], *scores, above.get(row["adapter"], "")))
     heads = [f"K = {count}" for count in SHOTS]
-    return _markdown("|".join(["distribution", "adapter", *heads, "above gradient"]), rows, left=2)
+    heads = ["distribution", "adapter", *heads, "gain", "above gradient"]
+    return _markdown("|".join(heads), rows, left=2)
 
 
 def _off_policy() -> dict[str, str]:

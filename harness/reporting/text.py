@@ -24,7 +24,7 @@ def span(counts: Iterable[float], word: str) -> str:
     """Return the range of some counts of things, such as 1 seed, 5 seeds or 3 to 5 seeds."""
     values = list(map(int, counts))
     low, high = min(values), max(values)
-    return f"{low if low == high else f'{low} to {high}'} {word}{'s' * (high > 1)}"
+    return f"{low if low == high else f'{low} to {high}'} {word}{'s' * (high != 1)}"
 
 
 def short_count(value: Any) -> str:

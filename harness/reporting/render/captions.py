@@ -78,9 +78,7 @@ def _absent_cells(table: Comparison, manifest: Manifest) -> Iterator[str]:
 
 def _scoring(table: Comparison, manifest: Manifest) -> str:
     seeds = ", ".join(str(seed) for seed in manifest.seeds)
-    tasks = " and ".join(
-        f"{part.num_tasks} {part.split} task{'s' * (part.num_tasks != 1)}" for part in table.splits
-    )
+    tasks = " and ".join(span([part.num_tasks], f"{part.split} task") for part in table.splits)
     sentences = [
         f"Return: undiscounted return of query episodes on {tasks}; higher is better.",
         f"Seeds: {seeds}.",

@@ -42,6 +42,7 @@ def test_lists_are_made_without_building_an_environment(monkeypatch: pytest.Monk
 
     goals._vectors.cache_clear()
     monkeypatch.setattr(mujoco.MjModel, "from_xml_path", refuse)
+    monkeypatch.setattr(mujoco.MjSpec, "from_file", refuse)
     for name, counts in ((ML10, (500, 250)), (ML45, (2250, 250))):
         dist = task_distributions.load(name)
         assert (len(dist.tasks("train")), len(dist.tasks("test"))) == counts

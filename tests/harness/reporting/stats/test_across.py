@@ -11,6 +11,7 @@ import pytest
 import task_distributions
 from harness.reporting.rebuild import load_tables
 from harness.reporting.stats.across import (
+    FEW_SEEDS,
     SUITES,
     across,
     aggregate,
@@ -97,7 +98,7 @@ def test_constants_from_a_published_run_are_those_of_its_table():
         (table,) = load_tables(root / constant.one.source)
         rows, oracle = table.frame, table.frame["learner"].str.partition(" ")[0].eq("oracle")
         zero = rows.loc[rows["policy"].eq("zero-action"), "return_0"].item()
-        many = rows["seeds"] >= min(3, rows.loc[oracle, "seeds"].max())
+        many = rows["seeds"] >= min(FEW_SEEDS, rows.loc[oracle, "seeds"].max())
         best = rows.loc[rows.loc[oracle & many, "return_0"].idxmax()]
         assert constant.zero.value == pytest.approx(zero, abs=0.051), key
         assert constant.one.value == pytest.approx(best["return_0"], abs=0.051), key
