@@ -23,7 +23,8 @@ from harness.config import sweep_file
 from harness.config.sweep_file import PlannedCell
 from harness.reporting.compare import compare
 from harness.reporting.rebuild import load_tables, sources
-from harness.reporting.stats.across import CONSTANTS_FILE, FEW_SEEDS, across
+from harness.reporting.render.across import write_across_figures
+from harness.reporting.stats.across import CONSTANTS_FILE, FEW_SEEDS, Across, across
 from harness.reporting.stats.comparison import Comparison
 from harness.reporting.stats.intervals import Estimate, estimate_difference
 from harness.reporting.store.manifest import Manifest
@@ -77,8 +78,11 @@ class Margin:
 
 
 def main() -> None:
-    """Write the page and the constants."""
+    """Write the page, its figures and the constants."""
     (ROOT / "docs/results.md").write_text(page(), encoding="utf-8")
+    for part in _across(_published(FAMILIES)):
+        if part.suite == "all":
+            write_across_figures(part, ROOT / "docs/images/across")
     CONSTANTS_FILE.write_text(constants(CONSTANTS_FILE.read_text("utf-8")), encoding="utf-8")
 
 
@@ -88,7 +92,7 @@ def constants(text: str) -> str:
     Its version is raised if one of them changes.
     """
     changed = text
-    for name in filter(lambda name: (PUBLISHED / name).exists(), (*FAMILIES, *REDEFINED)):
+    for name in _published((*FAMILIES, *REDEFINED)):
         frame = table_of(name).frame
         oracles = frame[frame["learner"].str.startswith("oracle") & (frame["seeds"] > 0)]
         if oracles.empty or table_of(name).has_success:
@@ -116,12 +120,11 @@ def constants(text: str) -> str:
 def page() -> str:
     """Return the page as the published records make it."""
     template = Template((ROOT / "docs/results.md.in").read_text(encoding="utf-8"))
-    names = [name for name in FAMILIES if (PUBLISHED / name).exists()]
-    more = [name for name in EXTRA if (PUBLISHED / name).exists()]
+    names, more = _published(FAMILIES), _published(EXTRA)
     values = {
-        "margins": _margin_table([*names, *(n for n in REDEFINED if (PUBLISHED / n).exists())]),
+        "margins": _margin_table([*names, *_published(REDEFINED)]),
         "gains": _gains_table(names),
-        "across": _across(names),
+        "across": _across_table(names),
         "control": _above_multitask(study("control")[0], "gru", "mlp", max(SHOTS)),
         "tables": "\n".join(line for name in [*names, *more] for line in _sections(name)),
         "coverage": _coverage(),
@@ -247,10 +250,20 @@ def _gains_table(names: Iterable[str]) -> str:
     return _markdown("distribution|row|above multitask|of the margin|seeds", rows, left=2)
 
 
-def _across(names: Iterable[str]) -> str:
+def _published(names: Iterable[str]) -> list[str]:
+    """Return those of which there is a published folder."""
+    return [name for name in names if (PUBLISHED / name).exists()]
+
+
+def _across(names: Iterable[str]) -> Iterable[Across]:
+    """Return the aggregates over each suite of distributions."""
+    return across({versioned_name(name): table_of(name) for name in names})
+
+
+def _across_table(names: Iterable[str]) -> str:
     """Return the normalised scores over each suite of distributions."""
     rows = []
-    for part in across({versioned_name(name): table_of(name) for name in names}):
+    for part in _across(names):
         for row in part.frame.to_dict("records"):
             columns = ["iqm_0", f"iqm_{part.shots[-1]}", "optimality_gap"]
             label = f"{row['policy']} / {row['learner']}"
