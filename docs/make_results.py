@@ -67,9 +67,8 @@ class Margin:
 
     @property
     def clear(self) -> bool:
-        """Whether it is large enough, and more than noise."""
-        low = self.difference.low
-        return self.share >= LEAST_SHARE and (math.isnan(low) or low > 0)
+        """Whether it is large enough and more than noise, which one seed cannot say."""
+        return self.share >= LEAST_SHARE and self.difference.low > 0
 
     @property
     def text(self) -> str:
@@ -125,6 +124,8 @@ def page() -> str:
         "margins": _margin_table([*names, *_published(REDEFINED)]),
         "gains": _gains_table(names),
         "across": _across_table(names),
+        "pairs": _pairs_table(names),
+        "policies": _policies_table(names),
         "control": _above_multitask(study("control")[0], "gru", "mlp", max(SHOTS)),
         "tables": "\n".join(line for name in [*names, *more] for line in _sections(name)),
         "coverage": _coverage(),
@@ -199,6 +200,18 @@ def margins(table: Comparison) -> Iterator[Margin]:
             )
 
 
+def margin_lines(version: str) -> Iterator[str]:
+    """Yield a line for each margin in results/published."""
+    for name in sorted(folder.name for folder in PUBLISHED.iterdir()):
+        if versioned_name(name) == version:
+            for margin in margins(table_of(name)):
+                yield (
+                    f"Margin (oracle − multitask): {margin.text}, {margin.policy}, "
+                    f"{margin.seeds} seed{'s' * (margin.seeds > 1)} "
+                    f"([{name}](../../results/published/{name}/table.md))."
+                )
+
+
 def _by_seed(table: Comparison, policy: str, learner: str, shots: int = 0) -> np.ndarray:
     """Return the mean over tasks of each seed after some shots [S, 1]."""
     scores = table.seed_scores
@@ -228,7 +241,7 @@ def _margin_table(names: Iterable[str]) -> str:
 
 
 def _gains_table(names: Iterable[str]) -> str:
-    """Return how far each meta-learned row is above the multitask row of the mlp."""
+    """Return how far each row that adapts is above the multitask row of the mlp."""
     rows = []
     for name in names:
         table = of_known_classes(table_of(name))
@@ -240,7 +253,7 @@ def _gains_table(names: Iterable[str]) -> str:
         for policy, learner in dict.fromkeys(
             zip(table.seed_scores["policy"], table.seed_scores["learner"], strict=True)
         ):
-            if learner not in ("rl2", "maml"):
+            if learner not in ("rl2", "maml", "finetune"):
                 continue
             scores = _by_seed(table, policy, learner, last)
             gain = estimate_difference(scores, multitask, paired=False)
@@ -270,6 +283,38 @@ def _across_table(names: Iterable[str]) -> str:
             rows.append((part.suite, label, *(f"{row[c]:.2f}" for c in columns), int(row["runs"])))
     heads = "suite|row|IQM, 0 shots|IQM, 10 shots|optimality gap|runs"
     return _markdown(heads, rows, left=2)
+
+
+def _pairs_table(names: Iterable[str]) -> str:
+    """Return on what share of all distributions one row is ahead of another."""
+    part = next(part for part in _across(names) if part.suite == "all")
+    rows = [
+        (
+            f"{pair['policy']} / {pair['learner']}",
+            f"{pair['over_policy']} / {pair['over_learner']}",
+            f"{pair['probability']:.2f}",
+        )
+        for pair in part.improvement.to_dict("records")
+        if pair["probability"] >= 0.5
+    ]
+    return _markdown("row|ahead of|probability", rows, left=2)
+
+
+def _policies_table(names: Iterable[str]) -> str:
+    """Return by how much rl2 of each policy is above that of the gru, after 0 shots."""
+    others, rows = ("ssm", "lstm", "transformer"), []
+    for name in names:
+        table = of_known_classes(table_of(name))
+        scores = [_by_seed(table, policy, "rl2") for policy in ("gru", *others)]
+        cells = [
+            f"{_shown(estimate_difference(own, scores[0], paired=False))} ({len(own)})"
+            if len(own)
+            else "–"
+            for own in scores[1:]
+        ]
+        rows.append((f"`{name}`", *cells, len(scores[0])))
+    heads = ["distribution", *(f"{policy} (seeds)" for policy in others), "seeds of gru"]
+    return _markdown("|".join(heads), rows)
 
 
 def _rl2_difference(name: str, row: tuple[str, int], other: tuple[str, int]) -> str:

@@ -17,8 +17,8 @@ from pathlib import Path
 from string import Template
 
 import numpy as np
-from make_results import PUBLISHED, margins, number
-from task_identifiability import STEPS, explained
+from make_results import margin_lines, number
+from task_identifiability import STEPS, explained, explained_in_classes
 from task_pictures import caption, drawing
 
 import task_distributions
@@ -27,13 +27,14 @@ from harness.config.schema import EvalConfig
 from harness.execution.jobs import Job
 from harness.execution.scoring import reference
 from harness.meta.rollouts.episode_loop import Clock
-from harness.reporting.rebuild import load_tables, sources
 from harness.reporting.stats.across import Constant, constants
 from harness.types import Cell
 from task_distributions import SPLITS, Split, TaskDistribution
 
 DOCS = Path(__file__).parent
 MEASURED = "not measured"
+VISIBLE = 0.99
+"""R² of a parameter from which it counts as visible."""
 
 
 def main(names: Sequence[str]) -> None:
@@ -155,7 +156,7 @@ def _normalisation(version: str) -> Iterator[str]:
         yield f"Normalised {known.measure}: 0 is {_constant(known.zero)}, 1 is"
         yield f"{_constant(known.one)}.{provisional}"
     yield ""
-    found = "\n\n".join(_margin_lines(version))
+    found = "\n\n".join(margin_lines(version))
     yield found or f"Margin (oracle − multitask): {MEASURED}."
 
 
@@ -165,33 +166,31 @@ def _constant(value: Constant) -> str:
     return f"{number(value.value)} ({value.row}{seeds})"
 
 
-def _margin_lines(version: str) -> Iterator[str]:
-    """Yield a line for each margin in results/published."""
-    for run in sorted(PUBLISHED.iterdir()):
-        for source, table in zip(sources(run), load_tables(run), strict=True):
-            if source.manifest.distributions[0].versioned_name == version:
-                for margin in margins(table):
-                    yield (
-                        f"Margin (oracle − multitask): {margin.text}, {margin.policy}, "
-                        f"{margin.seeds} seed{'s' * (margin.seeds > 1)} "
-                        f"([{run.name}](../../results/published/{run.name}/table.md))."
-                    )
-
-
 def _identifiability(dist: TaskDistribution) -> Iterator[str]:
-    if has_classes(dist):
-        yield "The class and the goal are hidden: no observation names the class, and the three"
-        yield "numbers of the goal are 0. The objects' positions and the rewards tell them apart."
-        return
     if len(dist.tasks("train")) == 1:
         yield "There is one task, so nothing has to be identified."
         return
-    names, scores = explained(dist)
-    yield "R² on the test tasks, from what random steps show."
+    if has_classes(dist):
+        found, least = explained_in_classes(dist)
+        hidden = {name: scores for name, scores in least.items() if scores.max() < VISIBLE}
+        yield "The class and the goal are hidden: no observation names the class, and the three"
+        yield "numbers of the goal are 0. Yet all that differs between the tasks of a class can be"
+        yield f"seen, as the place of an object, in {len(least) - len(hidden)} of {len(least)}"
+        yield f"training classes: {', '.join(name for name in least if name not in hidden)}."
+        yield ""
+        yield "R² on other goals of the training classes, from what random steps show."
+        rows = {"class, one-hot": found}
+        rows["least visible parameter, mean of the other classes"] = np.mean(
+            [scores.clip(0.0) for scores in hidden.values()], axis=0
+        )
+    else:
+        yield "R² on the test tasks, from what random steps show."
+        names, scores = explained(dist)
+        rows = dict(zip(names, scores.T, strict=True))
     heads = [f"{h} step{'s' * (h > 1)}" for h in STEPS]
     yield from ("", f"| parameter | {' | '.join(heads)} |")
     yield "|---|" + "---:|" * len(STEPS)
-    for name, row in zip(names, scores.T, strict=True):
+    for name, row in rows.items():
         yield f"| {name} | {' | '.join(f'{max(value, 0.0):.2f}' for value in row)} |"
 
 

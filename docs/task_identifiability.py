@@ -10,12 +10,15 @@ from collections.abc import Sequence
 import numpy as np
 
 from harness.meta.rollouts.inputs import Goals
-from task_distributions import SPLITS, Split, TaskDistribution
+from task_distributions import SPLITS, Split, Task, TaskDistribution
 
 STEPS = (1, 5, 20)
 """Random steps from which a task's parameters are estimated."""
+HORIZONS = range(len(STEPS))
 EPISODES = 30
 """Episodes per task of that estimate."""
+CLASS_EPISODES = 4
+"""The same where tasks have classes, with more tasks."""
 PENALTIES = 10.0 ** np.arange(-4, 5)
 """Of the ridge regression, relative to the number of rows; the validation tasks choose."""
 
@@ -27,7 +30,11 @@ def explained(dist: TaskDistribution) -> tuple[list[str], np.ndarray]:
     some parts may have the same factor in all test tasks.
     """
     goals = Goals.of_distribution(dist)
-    parts = [_random_steps(dist, goals, split) for split in ("train", "validation", "test")]
+    splits: tuple[Split, ...] = ("train", "validation", "test")
+    parts = [
+        _random_steps(dist, goals, dist.tasks(split), EPISODES, SPLITS.index(split))
+        for split in splits
+    ]
     names = [
         n
         for key in goals.keys
@@ -36,20 +43,47 @@ def explained(dist: TaskDistribution) -> tuple[list[str], np.ndarray]:
     pooled = bool(dist.tasks("train")[0].description)
     if pooled:
         names = [f"factors of all {len(names)} parts"]
-    scores = [_r_squared([(x[h], y) for x, y in parts], pooled) for h in range(len(STEPS))]
+    scores = [_r_squared([(x[h], y) for x, y in parts], pooled) for h in HORIZONS]
     return names, np.array(scores)
 
 
+def explained_in_classes(dist: TaskDistribution) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Return R² after ``STEPS``: of the class, one-hot [H], and, by class, of one parameter [H].
+
+    It is the parameter that is least visible if the class is known. The tasks are other goals of
+    the training classes: half of ``validation`` chooses the penalties, and the other is scored.
+    """
+    goals, valid = Goals.of_distribution(dist), dist.tasks("validation")
+    groups, first, hidden = (dist.tasks("train"), valid[::2], valid[1::2]), len(goals.mean), {}
+    classes = []
+    for name in goals.classes:
+        own = [tuple(task for task in group if task.class_name == name) for group in groups]
+        parts = [_random_steps(dist, goals, own[n], CLASS_EPISODES, n) for n in range(3)]
+        varies = np.flatnonzero(np.ptp(parts[0][1][:, :first], axis=0))
+        scores = [_r_squared([(x[h], y[:, varies]) for x, y in parts], False) for h in HORIZONS]
+        hidden[name] = np.min(scores, axis=1)
+        classes.append(parts)
+    groups_of_all = [
+        (
+            [np.concatenate(x) for x in zip(*(x for x, _ in parts), strict=True)],
+            np.concatenate([y[:, first:] for _, y in parts]),
+        )
+        for parts in zip(*classes, strict=True)
+    ]
+    found = [_r_squared([(x[h], y) for x, y in groups_of_all], True)[0] for h in HORIZONS]
+    return np.array(found), hidden
+
+
 def _random_steps(
-    dist: TaskDistribution, goals: Goals, split: Split
+    dist: TaskDistribution, goals: Goals, tasks: tuple[Task, ...], episodes: int, seed: int
 ) -> tuple[list[np.ndarray], np.ndarray]:
     """Return what is seen after each of ``STEPS`` [B, F], and the tasks' features [B, G].
 
     It is every observation, action and reward and, summed over steps, the squared action, and the
     products of that and of the reward with the observation, and of the action with its change.
     """
-    tasks, rng = dist.tasks(split), np.random.default_rng(SPLITS.index(split))
-    env, count = dist.make_batch(tasks, EPISODES), len(tasks) * EPISODES
+    rng = np.random.default_rng(seed)
+    env, count = dist.make_batch(tasks, episodes), len(tasks) * episodes
     seen, sums, found = [env.reset(range(count)).copy()], 0.0, []
     for step in range(1, STEPS[-1] + 1):
         actions = rng.uniform(-1.0, 1.0, (count, dist.spec.action_dim))
@@ -62,7 +96,7 @@ def _random_steps(
         seen += [actions, reward.copy(), out.obs.copy()]
         if step in STEPS:
             found.append(np.concatenate([*seen, sums], axis=1))
-    return found, np.repeat(goals.of(tasks).numpy(), EPISODES, axis=0)
+    return found, np.repeat(goals.of(tasks).numpy(), episodes, axis=0)
 
 
 def _r_squared(parts: Sequence[tuple[np.ndarray, np.ndarray]], pooled: bool) -> np.ndarray:

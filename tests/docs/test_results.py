@@ -1,6 +1,7 @@
 """The page of results is the one that the published records make, as are the constants."""
 
 import importlib
+import re
 
 import pytest
 
@@ -16,6 +17,15 @@ def make_results(monkeypatch):
 
 def test_the_page_holds_the_published_numbers(make_results):
     assert PAGES["docs/results.md"] == make_results.page(), "run docs/make_results.py"
+
+
+def test_cards_have_the_published_margins(make_results):
+    for folder in make_results.PUBLISHED.iterdir():
+        if folder.name not in make_results.REDEFINED:
+            version = make_results.versioned_name(folder.name)
+            card = PAGES[f"docs/tasks/{version.partition('@')[0]}.md"]
+            shown = re.findall(r"^Margin .*\)\.$", card, re.MULTILINE)
+            assert shown == list(make_results.margin_lines(version)), "run docs/make_task_cards.py"
 
 
 def test_a_constant_that_a_published_table_changes_raises_the_version(make_results):

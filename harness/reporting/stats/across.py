@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import permutations
 from pathlib import Path
 from typing import Any, Literal
 
@@ -258,13 +259,10 @@ def _matrix(tables: Mapping[str, Comparison], row: RowKey, shots: int) -> tuple[
 
 
 def _pairs(scores: Mapping[RowKey, Array]) -> pd.DataFrame:
-    rows: Sequence[RowKey] = [row for row, part in scores.items() if len(part) > 1]
     lines = [
         dict(zip(ROW_KEY[1:], first, strict=True))
         | {f"over_{name}": value for name, value in zip(ROW_KEY[1:], second, strict=True)}
         | improvement(scores[first], scores[second]).columns("probability")
-        for first in rows
-        for second in rows
-        if first != second
+        for first, second in permutations(scores, 2)
     ]
     return pd.DataFrame(lines)

@@ -169,6 +169,17 @@ def test_rows_are_normalised_per_distribution_and_pooled(monkeypatch):
     assert win == pytest.approx((0.5 + 1.0) / 2)
 
 
+def test_of_one_seed_each_the_probability_is_a_share_of_distributions():
+    names = [f"{name}@1" for name in SUITES["metaworld"]]
+    rates = [(0.1, 0.2), (0.3, 0.2)]
+    tables = {
+        name: table_of({("gru", "rl2"): [gru], ("ssm", "rl2"): [ssm]}, "success")
+        for name, (gru, ssm) in zip(names, rates, strict=True)
+    }
+    (part,) = across(tables)
+    assert part.improvement["probability"].tolist() == [0.5, 0.5]
+
+
 def test_a_suite_is_aggregated_when_it_is_complete():
     names = [f"{name}@1" for name in SUITES["metaworld"]]
     tables = {name: table_of({("gru", "rl2"): [0.1, 0.2]}, "success") for name in names}
