@@ -126,6 +126,7 @@ def page() -> str:
         "across": _across_table(names),
         "pairs": _pairs_table(names),
         "policies": _policies_table(names),
+        "hidden_goals": _hidden_goals_table(name for name in names if "metaworld" in name),
         "control": _above_multitask(study("control")[0], "gru", "mlp", max(SHOTS)),
         "tables": "\n".join(line for name in [*names, *more] for line in _sections(name)),
         "coverage": _coverage(),
@@ -298,6 +299,25 @@ def _pairs_table(names: Iterable[str]) -> str:
         if pair["probability"] >= 0.5
     ]
     return _markdown("row|ahead of|probability", rows, left=2)
+
+
+def _hidden_goals_table(names: Iterable[str]) -> str:
+    """Return success on the training classes of Meta-World with and without a hidden goal."""
+    rows = []
+    for name in names:
+        classes = of_known_classes(table_of(name)).classes
+        card = (ROOT / f"docs/tasks/{name}.md").read_text(encoding="utf-8")
+        (listed,) = re.findall(r"training classes: (.*)\.\n", card)
+        visible = classes["class"].isin(listed.split(", "))
+        for (policy, learner), own in classes.groupby(["policy", "learner"], sort=False):
+            if learner != "reference":
+                columns = ("success_0", "success_10")
+                rates = [
+                    own.loc[visible == seen, c].mean() for seen in (True, False) for c in columns
+                ]
+                rows.append((f"`{name}`", f"{policy} / {learner}", *map(percent, rates)))
+    heads = "distribution|row|goal visible, K = 0|K = 10|goal hidden, K = 0|K = 10"
+    return _markdown(heads, rows, left=2)
 
 
 def _policies_table(names: Iterable[str]) -> str:
