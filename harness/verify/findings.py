@@ -45,6 +45,8 @@ class Verification:
     """By the cell's key, reference lines included."""
     replays: dict[str, Replay] = field(default_factory=dict)
     """Key of each cell that was replayed -> how the replay matched its records."""
+    retrained: dict[str, int] = field(default_factory=dict)
+    """Key of each cell that was trained again -> iterations that were equal bit for bit."""
     division: str = "open"
     """``closed`` or ``open``."""
     reasons: tuple[str, ...] = ()
@@ -92,11 +94,12 @@ def _paragraph(head: str, found: Findings) -> Iterator[str]:
 
 
 class Verified(Strict):
-    """``verified.json``: the replays that the maintainers have played of a folder."""
+    """``verified.json``: what the maintainers have played again of a folder."""
 
     fingerprint: str
     """Of the content that was verified; ``checksums.fingerprint``."""
     replays: Mapping[str, Replay]
+    retrained: Mapping[str, int] = {}
     cpu: str
     revision: str
     """Git revision of the code; empty if unknown."""
@@ -108,6 +111,7 @@ class Verified(Strict):
         return cls(
             fingerprint=fingerprint(found.folder),
             replays=found.replays,
+            retrained=found.retrained,
             cpu=machine()["cpu"],
             revision=git[0] if git else "",
         )

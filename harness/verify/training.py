@@ -19,8 +19,8 @@ REPEATED = ("iteration", "env_steps", "pre_return", "post_return", "info", "vali
 """What a repetition has in common with a curve; its times differ."""
 
 
-def retrain(cell: OpenCell, iterations: int, elsewhere: str, found: Findings) -> None:
-    """Train a cell's first iterations again and compare them with its curve.
+def retrain(cell: OpenCell, iterations: int, elsewhere: str, found: Findings) -> int:
+    """Train a cell's first iterations again; return how many are equal to its curve, bit for bit.
 
     Args:
         cell: a policy that the run trained.
@@ -31,7 +31,7 @@ def retrain(cell: OpenCell, iterations: int, elsewhere: str, found: Findings) ->
     assert cell.config is not None
     if elsewhere:
         found.unverified.append(f"its training: the run was made elsewhere ({elsewhere})")
-        return
+        return 0
     recorded = cell.folder.read_curve()[:iterations]
     backend = LocalBackend(cell.config)
     runner = CellRunner(build_setup(cell.info.cell, cell.config), cell.config, backend)
@@ -40,11 +40,12 @@ def retrain(cell: OpenCell, iterations: int, elsewhere: str, found: Findings) ->
         played = list(islice(runner.train(learner, 0, 0.0), len(recorded)))
     except (DivergedError, JobError, PluginError) as error:
         found.wrong.append(f"its training, done again, failed: {error}")
-        return
+        return 0
     problems = list(_differences(recorded, played))
     found.compare(f"trained {len(played)} iterations again: equal bit for bit", problems[:1])
     if len(played) < cell.info.iterations:
         found.unverified.append(f"its training after iteration {len(played)}")
+    return 0 if problems else len(played)
 
 
 def _differences(recorded: Sequence[Metrics], played: Sequence[Metrics]) -> Iterator[str]:

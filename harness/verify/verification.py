@@ -104,6 +104,7 @@ def _replay(
         if not cells[key].info.iterations or findings.wrong:
             continue
         if key in chosen and iterations:
-            retrain(cells[key], iterations, manifest.elsewhere(key), findings)
+            equal = retrain(cells[key], iterations, manifest.elsewhere(key), findings)
+            found.retrained |= {key: equal} if equal else {}
         else:
             findings.unverified.append("its training, which was not repeated")

@@ -14,6 +14,7 @@ from harness.execution import checkpoint
 from harness.reporting.store.checksums import changed_files
 from harness.reporting.store.manifest import CellState
 from harness.reporting.store.records import CellFolder
+from harness.verify.findings import Verified
 from harness.verify.replay import same_mean
 from harness.verify.verification import verify
 from tests.harness.verify.verify_cases import (
@@ -51,9 +52,8 @@ def test_an_honest_folder_verifies_bit_for_bit(trained):
 def test_the_first_iterations_are_trained_again(folder):
     honest = verify(folder, ALL, np.random.default_rng(0), iterations=3)
     assert not honest.wrong
-    assert [key for key, found in honest.cells.items() if "trained 1" in str(found)] == [
-        key for key in honest.cells if "reference" not in key
-    ]
+    assert honest.retrained == {key: 1 for key in honest.cells if "reference" not in key}
+    assert Verified.of(honest).retrained == honest.retrained
     path = folder / "cells" / RL2 / "curve.parquet"
     frame = pd.read_parquet(path)
     schema = pq.read_schema(path)
@@ -62,6 +62,7 @@ def test_the_first_iterations_are_trained_again(folder):
     cover_up(folder)
     found = verify(folder, ALL, np.random.default_rng(0), iterations=3)
     (wrong,) = found.wrong
+    assert RL2 not in found.retrained
     assert wrong.startswith(f"{RL2}: trained again, post_return of iteration 1")
 
 
