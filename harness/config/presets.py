@@ -45,7 +45,7 @@ PRESETS: dict[str, Layer] = {
     # Does everything run? Four policies on halfcheetah-vel in a minute or two on two cores.
     "smoke": _preset(64_000, (10, 4), (4, 2), 1, "never"),
     # A first look on a laptop, one seed: learning shows, but supports no claim.
-    "quick": _preset(2_000_000, (20, 10), (10, 5), 1),
+    "quick": _preset(2_000_000, (5, 10), (10, 5), 1),
     # An overnight comparison: beyond the onset of adaptation, three seeds for an interval.
     "standard": _preset(48_000_000, (20, 20), (20, 5), 3),
     # The published budgets: 40 tasks × 20 episodes, 1000 iterations (ProMP, arXiv 1810.06784).

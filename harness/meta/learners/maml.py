@@ -95,7 +95,7 @@ class MAMLSettings:
     """Drop the second derivatives of the inner step."""
     gamma: Unit = 0.99
     """Discount factor per step."""
-    gae_lambda: Unit = 1.0
+    gae_lambda: Unit = 0.95
     """Lambda of generalised advantage estimation (arXiv 1506.02438)."""
     baseline: Literal["linear", "value"] = "linear"
     """Advantage baseline: linear features fitted per task, or the policy's value head."""
