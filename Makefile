@@ -8,9 +8,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input -c constraints.txt
 INSTALLED := $(VENV)/.installed
-# Two processes, one file at a time, the longest first (tests/conftest.py). Not --dist loadgroup:
-# pytest 9.2 ignores the group names that pytest-xdist 3.8 sets.
-PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+# Three processes keep two cores busy, since tests wait for processes to start and die; one file at a
+# time, the longest first (tests/conftest.py). Not --dist loadgroup: pytest 9.2 ignores the group
+# names that pytest-xdist 3.8 sets.
+PYTEST := $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 # Names and phrases that readers of papers and of Ray would not understand, for `make words`.
 WORDS := crews?|conductors?|spelled_out|spelt_out|taken_up|told of|made anew|so many of|for ever|so-manieth|glued|$\
@@ -29,10 +30,9 @@ test: lint pytest
 pytest: install
 	$(PYTEST)
 
-# The tests that `make test` leaves out, except the exhaustive ones (pytest -m exhaustive). They often
-# wait for processes to start and die: three at a time keep two cores busy.
+# The tests that `make test` leaves out, except the exhaustive ones (pytest -m exhaustive).
 slow: install
-	$(PYTEST) -n 3 -m "slow and not exhaustive"
+	$(PYTEST) -m "slow and not exhaustive"
 
 test-all: test slow
 

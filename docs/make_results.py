@@ -126,6 +126,7 @@ def page() -> str:
         "across": _across_table(names),
         "pairs": _pairs_table(names),
         "policies": _policies_table(names),
+        "memory": _memory_table(names),
         "hidden_goals": _hidden_goals_table(name for name in names if "metaworld" in name),
         "control": _above_multitask(study("control")[0], "gru", "mlp", max(SHOTS)),
         "tables": "\n".join(line for name in [*names, *more] for line in _sections(name)),
@@ -133,6 +134,7 @@ def page() -> str:
         "hours": _hours(names),
         "plan": _plan(names),
         "outside": _outside(),
+        "outside_elsewhere": _outside_elsewhere(),
         "adapters": _adapters(),
         "gru_less_ssm": _rl2_difference("halfcheetah-vel", ("gru", 0), ("ssm", 0)),
         "later_shots": _rl2_difference("halfcheetah-vel", ("gru", 10), ("gru", 0)),
@@ -322,7 +324,7 @@ def _hidden_goals_table(names: Iterable[str]) -> str:
 
 def _policies_table(names: Iterable[str]) -> str:
     """Return by how much rl2 of each policy is above that of the gru, after 0 shots."""
-    others, rows = ("ssm", "lstm", "transformer"), []
+    others, rows = ("ssm", "lstm", "transformer", "mingru", "selective_ssm"), []
     for name in names:
         table = of_known_classes(table_of(name))
         scores = [_by_seed(table, policy, "rl2") for policy in ("gru", *others)]
@@ -335,6 +337,24 @@ def _policies_table(names: Iterable[str]) -> str:
         rows.append((f"`{name}`", *cells, len(scores[0])))
     heads = ["distribution", *(f"{policy} (seeds)" for policy in others), "seeds of gru"]
     return _markdown("|".join(heads), rows)
+
+
+def _memory_table(names: Iterable[str]) -> str:
+    """Return what rl2 and maml of the same policy score, and after how many test-time steps."""
+    rows = []
+    for name in names:
+        frame = of_known_classes(table_of(name)).frame
+        own = frame[frame["learner"].isin(["rl2", "maml"]) & (frame["seeds"] > 0)]
+        for policy, pair in own.groupby("policy", sort=False):
+            if len(pair) == 2:
+                for row in pair.to_dict("records"):
+                    cells = [
+                        f"{_shown(_estimate(row, f'return_{count}'))} "
+                        f"({short_count(row[f'test_steps_{count}'])})"
+                        for count in SHOTS
+                    ]
+                    rows.append((f"`{name}`", f"{policy} / {row['learner']}", *cells))
+    return _markdown("distribution|row|K = 0 (steps)|K = 1|K = 10", rows, left=2)
 
 
 def _rl2_difference(name: str, row: tuple[str, int], other: tuple[str, int]) -> str:
@@ -352,13 +372,13 @@ def _sparse_gains() -> str:
     return ", ".join(f"{gain} ({count})" for count, gain in zip(shots, gains, strict=True))
 
 
-def _above_multitask(table: Comparison, policy: str, memoryless: str, shots: int = 0) -> str:
-    """Return by how much rl2 of a policy is above multitask of another."""
-    rl2, multitask = (
-        _by_seed(table, policy, "rl2", shots),
-        _by_seed(table, memoryless, "multitask", shots),
-    )
-    return _shown(estimate_difference(rl2, multitask, paired=False))
+def _above_multitask(
+    table: Comparison, policy: str, memoryless: str, shots: int = 0, learner: str = "rl2"
+) -> str:
+    """Return by how much a row is above multitask of another policy."""
+    own = _by_seed(table, policy, learner, shots)
+    multitask = _by_seed(table, memoryless, "multitask", shots)
+    return _shown(estimate_difference(own, multitask, paired=False))
 
 
 def _outside() -> str:
@@ -372,6 +392,21 @@ def _outside() -> str:
         label = " / ".join(filter(None, (inside["policy"], inside["learner"])))
         rows.append((label.removeprefix("pretrained-"), *map(_shown, scores)))
     return _markdown("row|test tasks|out of distribution|difference", rows)
+
+
+def _outside_elsewhere() -> str:
+    """Return by how much rows are above multitask on test tasks, and on those outside the range."""
+    rows = []
+    for folder in sorted(STUDIES.glob("out_of_distribution-*")):
+        (table,) = study(folder.name)
+        name = folder.name.partition("-")[2]
+        for policy, learner in (("gru", "rl2"), ("ssm", "rl2"), ("mlp", "oracle")):
+            above = [
+                _above_multitask(part, f"pretrained-{policy}", "pretrained-mlp", learner=learner)
+                for part in table.splits
+            ]
+            rows.append((f"`{name}`", f"{policy} / {learner}", *above))
+    return _markdown("distribution|row|test tasks|out of distribution", rows, left=2)
 
 
 def _adapters() -> str:
@@ -458,7 +493,7 @@ def _coverage() -> str:
             planned.setdefault(row, []).append(one.key in done)
         rows[name] = {row: f"{sum(cells)}/{len(cells)}" for row, cells in planned.items()}
     heads = list(rows[FAMILIES[0]])
-    lines = [(name, *(row[head] for head in heads)) for name, row in rows.items()]
+    lines = [(name, *(row.get(head, "–") for head in heads)) for name, row in rows.items()]
     return _markdown("|".join(["distribution", *heads]), lines)
 
 

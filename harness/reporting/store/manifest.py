@@ -297,6 +297,7 @@ class Manifest(Strict):
         return other.model_copy(
             update={
                 "created": self.created,
+                "host": self.host,  # of cells that name no processor; those that are added do
                 "cells": self.cells
                 | {k: c for k, c in other.cells.items() if k in longer or k not in self.cells},
                 "references": self.references | added,

@@ -17,6 +17,7 @@ from harness.experiments import run as runs
 from harness.experiments.cell_queue import ForwardingListener
 from harness.experiments.lock import alone
 from harness.reporting.rebuild import rerun_command
+from harness.reporting.store.manifest import Manifest
 from tests.harness.execution.execution_cases import (
     assert_same,
     manifest,
@@ -246,6 +247,9 @@ def test_added_cells_are_played_and_those_that_were_there_stay_as_they_are(monke
     first = "point_goal.mlp.maml.s1.inner_lr-0.1"
     assert play(monkeypatch, small, "--extend")[0] == 2, "there is nothing to extend"
     assert play(monkeypatch, small)[0] == 0
+    manifest = Manifest.load(Path("results/x"))
+    elsewhere = {"host": {**manifest.host, "cpu": "another"}}
+    manifest.model_copy(update=elsewhere).save(Path("results/x"))
     before = contents(Path("results/x/cells") / first)
     written = Path("results/x/run.json").read_bytes()
     capsys.readouterr()
@@ -263,6 +267,7 @@ def test_added_cells_are_played_and_those_that_were_there_stay_as_they_are(monke
     assert len(played) == 3
     assert first not in played
     assert contents(Path("results/x/cells") / first) == before
+    assert Manifest.load(Path("results/x")).host["cpu"] == "another", "older cells name none"
     assert sum(records("x").learner == "reference") == 2 * 5 * 2
     # What was put together is what a sweep of all of it would have been.
     assert play(monkeypatch, large, "--resume") == (0, [])
