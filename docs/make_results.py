@@ -136,6 +136,7 @@ def page() -> str:
         "outside": _outside(),
         "outside_elsewhere": _outside_elsewhere(),
         "adapters": _adapters(),
+        "hybrid_lead": _hybrid_lead(study("adaptation")[-1]),
         "gru_less_ssm": _rl2_difference("halfcheetah-vel", ("gru", 0), ("ssm", 0)),
         "later_shots": _rl2_difference("halfcheetah-vel", ("gru", 10), ("gru", 0)),
         "sparse_shots": _sparse_gains(),
@@ -413,12 +414,7 @@ def _adapters() -> str:
     """Return a table of both adapters' scores and gains, and of hybrid's lead at the end."""
     rows = []
     for table in study("adaptation"):
-        ends = table.seed_scores[table.seed_scores["shots"] == max(SHOTS)]
-        gradient, hybrid = (
-            ends.loc[ends["adapter"] == name, "return"].to_numpy(np.float64)[:, np.newaxis]
-            for name in ("gradient", "hybrid")
-        )
-        above = {"hybrid": _shown(estimate_difference(hybrid, gradient, paired=True))}
+        above = {"hybrid": _hybrid_lead(table)}
         for row in table.frame.to_dict("records"):
             if row["adapter"] in ("gradient", "hybrid"):
                 columns = [*(f"return_{count}" for count in SHOTS), f"gain_{max(SHOTS)}"]
@@ -428,6 +424,16 @@ def _adapters() -> str:
     heads = [f"K = {count}" for count in SHOTS]
     heads = ["distribution", "adapter", *heads, "gain", "above gradient"]
     return _markdown("|".join(heads), rows, left=2)
+
+
+def _hybrid_lead(table: Comparison) -> str:
+    """Return by how much hybrid is above gradient after the most shots, paired by seed."""
+    ends = table.seed_scores[table.seed_scores["shots"] == max(SHOTS)]
+    hybrid, gradient = (
+        ends.loc[ends["adapter"] == name, "return"].to_numpy(np.float64)[:, np.newaxis]
+        for name in ("hybrid", "gradient")
+    )
+    return _shown(estimate_difference(hybrid, gradient, paired=True))
 
 
 def _off_policy() -> dict[str, str]:
