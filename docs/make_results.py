@@ -120,11 +120,12 @@ def page() -> str:
     """Return the page as the published records make it."""
     template = Template((ROOT / "docs/results.md.in").read_text(encoding="utf-8"))
     names, more = _published(FAMILIES), _published(EXTRA)
+    suites = _across(names)
     values = {
         "margins": _margin_table([*names, *_published(REDEFINED)]),
         "gains": _gains_table(names),
-        "across": _across_table(names),
-        "pairs": _pairs_table(names),
+        "across": _across_table(suites),
+        "pairs": _pairs_table(suites),
         "policies": _policies_table(names),
         "memory": _memory_table(names),
         "hidden_goals": _hidden_goals_table(name for name in names if "metaworld" in name),
@@ -272,15 +273,15 @@ def _published(names: Iterable[str]) -> list[str]:
     return [name for name in names if (PUBLISHED / name).exists()]
 
 
-def _across(names: Iterable[str]) -> Iterable[Across]:
+def _across(names: Iterable[str]) -> list[Across]:
     """Return the aggregates over each suite of distributions."""
     return across({versioned_name(name): table_of(name) for name in names})
 
 
-def _across_table(names: Iterable[str]) -> str:
+def _across_table(parts: Iterable[Across]) -> str:
     """Return the normalised scores over each suite of distributions."""
     rows = []
-    for part in _across(names):
+    for part in parts:
         for row in part.frame.to_dict("records"):
             columns = ["iqm_0", f"iqm_{part.shots[-1]}", "optimality_gap"]
             label = f"{row['policy']} / {row['learner']}"
@@ -289,9 +290,9 @@ def _across_table(names: Iterable[str]) -> str:
     return _markdown(heads, rows, left=2)
 
 
-def _pairs_table(names: Iterable[str]) -> str:
+def _pairs_table(parts: Iterable[Across]) -> str:
     """Return on what share of all distributions one row is ahead of another."""
-    part = next(part for part in _across(names) if part.suite == "all")
+    part = next(part for part in parts if part.suite == "all")
     rows = [
         (
             f"{pair['policy']} / {pair['learner']}",
