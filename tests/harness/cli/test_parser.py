@@ -143,7 +143,7 @@ def test_bad_input_exits_with_2_and_names_what_is_wrong(argv, named, capsys):
         (["--num_epochs", "20"], ["--meta-iterations", "20"]),
         (["--outer-steps", "7"], ["--epochs", "7"]),
         (["--tasks-per-batch", "8"], ["--maml.meta-batch-size", "8"]),
-        (["--tasks_per_epoch", "5"], ["--meta-batch-size", "5"]),
+        (["--tasks_per_epoch", "7"], ["--meta-batch-size", "7"]),
         (["--lr", "3e-4"], ["--maml.learning-rate", "3e-4"]),
         (["--env-steps", "2.5M"], ["--env-steps", "2500000"]),
         (["--adaptation_mode", "standard"], ["--adapter", "gradient"]),
