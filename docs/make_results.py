@@ -28,7 +28,7 @@ from harness.reporting.stats.across import CONSTANTS_FILE, FEW_SEEDS, Across, ac
 from harness.reporting.stats.comparison import Comparison
 from harness.reporting.stats.intervals import Estimate, estimate_difference
 from harness.reporting.store.manifest import Manifest
-from harness.reporting.text import short_count
+from harness.reporting.text import short_count, span
 
 ROOT = Path(__file__).parents[1]
 PUBLISHED, SWEEPS = ROOT / "results/published", ROOT / "tune_configs/published"
@@ -77,12 +77,12 @@ class Margin:
 
 
 def main() -> None:
-    """Write the page, its figures and the constants."""
+    """Write the constants, and the page and its figures, which use them."""
+    CONSTANTS_FILE.write_text(constants(CONSTANTS_FILE.read_text("utf-8")), encoding="utf-8")
     (ROOT / "docs/results.md").write_text(page(), encoding="utf-8")
     for part in _across(_published(FAMILIES)):
         if part.suite == "all":
             write_across_figures(part, ROOT / "docs/images/across")
-    CONSTANTS_FILE.write_text(constants(CONSTANTS_FILE.read_text("utf-8")), encoding="utf-8")
 
 
 def constants(text: str) -> str:
@@ -212,7 +212,7 @@ def margin_lines(version: str) -> Iterator[str]:
             for margin in margins(table_of(name)):
                 yield (
                     f"Margin (oracle − multitask): {margin.text}, {margin.policy}, "
-                    f"{margin.seeds} seed{'s' * (margin.seeds > 1)} "
+                    f"{span([margin.seeds], 'seed')} "
                     f"([{name}](../../results/published/{name}/table.md))."
                 )
 

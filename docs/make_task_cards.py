@@ -28,6 +28,7 @@ from harness.execution.jobs import Job
 from harness.execution.scoring import reference
 from harness.meta.rollouts.episode_loop import Clock
 from harness.reporting.stats.across import Constant, constants
+from harness.reporting.text import span
 from harness.types import Cell
 from task_distributions import SPLITS, Split, TaskDistribution
 
@@ -162,7 +163,7 @@ def _normalisation(version: str) -> Iterator[str]:
 
 def _constant(value: Constant) -> str:
     steps = f", {value.env_steps / 1e6:g} M steps" if value.env_steps else ""
-    seeds = f", {value.seeds} seed{'s' * (value.seeds > 1)}{steps}" if value.seeds else ""
+    seeds = f", {span([value.seeds], 'seed')}{steps}" if value.seeds else ""
     return f"{number(value.value)} ({value.row}{seeds})"
 
 
@@ -187,7 +188,7 @@ def _identifiability(dist: TaskDistribution) -> Iterator[str]:
         yield "R² on the test tasks, from what random steps show."
         names, scores = explained(dist)
         rows = dict(zip(names, scores.T, strict=True))
-    heads = [f"{h} step{'s' * (h > 1)}" for h in STEPS]
+    heads = [span([h], "step") for h in STEPS]
     yield from ("", f"| parameter | {' | '.join(heads)} |")
     yield "|---|" + "---:|" * len(STEPS)
     for name, row in rows.items():
