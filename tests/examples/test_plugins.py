@@ -45,7 +45,7 @@ def run(place, *argv):
 @pytest.mark.faults
 @pytest.mark.timeout(900)
 def test_a_killed_run_of_plugins_resumes_by_name_alone(place):
-    options = ["--num-workers", "2", "--name", "killed"]
+    options = ["--num-workers", "2", "--start-timeout", "600", "--name", "killed"]
     started = subprocess.Popen(
         command("harness.run", *CHOSEN, *options),
         cwd=place,

@@ -110,6 +110,7 @@ def test_a_death_changes_nothing(maml):
     for fault in faults:
         assert_like(maml, learner=f".{fault}.")
     reported = events("x")
+    reported = reported[reported.kind != "waiting"].reset_index(drop=True)
     assert list(reported.kind) == list(faults.values())
     assert list(reported.attempt[:2]) == [1, 1]
     assert reported.job[0].startswith(
@@ -120,15 +121,14 @@ def test_a_death_changes_nothing(maml):
 
 @pytest.mark.slow
 def test_a_worker_that_hangs_is_replaced_once(maml):
-    argv = ["--learner", "hangs-always", "hangs-once", "maml", "--job-timeout", "3"]
+    argv = ["--learner", "hangs-always", "hangs-once", "maml", "--job-timeout", "10"]
     assert on_workers(2, "x", *argv) == 3
     assert_like(maml, learner=".hangs-once.")
     assert_like(maml, learner=".maml.")
     (reason,) = failures().values()
     assert reason.startswith("lost: train point_goal.mlp.hangs-always.s0")
-    assert "2 times (job_timeout: no answer in 3 s)" in reason
+    assert "2 times (job_timeout: no answer in 10 s)" in reason
     reported = events("x")
-    # On a busy machine the new workers may be so late that this is reported.
     assert set(reported.kind) - {"waiting"} == {"job_timeout", "cell_failed"}
     assert reported.job.str.contains("hangs-once", na=False).sum() == 1
 
