@@ -58,7 +58,8 @@ def test_an_installed_package_offers_it_by_name_on_ray(tmp_path):
     options = ["--no-build-isolation", "--target", str(target), str(source)]
     subprocess.run([*install, *options], check=True)
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(target), str(ROOT)])}
-    command = [sys.executable, "-m", "harness.score", "seeker", *SMALL, "--num-workers", "2"]
+    command = [sys.executable, "-m", "harness.score", "seeker", *SMALL]
+    command += ["--num-workers", "2", "--start-timeout", "600"]
     subprocess.run(command, cwd=tmp_path, env=environment, check=True)
     stored = (tmp_path / "results/x/run.json").read_text()
     assert "my-agent 1.2" in stored

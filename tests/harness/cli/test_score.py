@@ -222,12 +222,12 @@ def test_on_ray_an_agent_that_hangs_fails_its_own_row_and_the_records_are_the_sa
     (place / "hangs.py").write_text(
         "import time\n\nclass Hangs:\n    def act(self, obs):\n        time.sleep(100)\n"
     )
-    workers = ("--num-workers", "2")
+    workers = ("--num-workers", "2", "--start-timeout", "600")
     assert scored("mine.py:Mine", name="here") == 0
     names = ("mine.py:Mine", "hangs.py:Hangs", "random")
-    assert scored(*names, "--act-timeout", "1", backend=workers) == 3
+    assert scored(*names, "--act-timeout", "5", backend=workers) == 3
     found = Manifest.load(place / "results/x")
-    assert found.cells["point_goal.Hangs.agent.s0"].reason.endswith("act took longer than 1 s")
+    assert found.cells["point_goal.Hangs.agent.s0"].reason.endswith("act took longer than 5 s")
     drop = ["run", "adapt_seconds"]
     mine = records()[lambda frame: frame.policy == "Mine"].drop(columns=drop)
     here = records("here")[lambda frame: frame.policy == "Mine"].drop(columns=drop)

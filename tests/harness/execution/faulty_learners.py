@@ -127,7 +127,7 @@ class Faulty(MAMLLearner):
         if self.name == "dies-in-gradient" and once(self.name):
             die()
         if self.name == "slow-gradient":
-            time.sleep(2.5)
+            time.sleep(5)
         if self.name == "nan-always" or (self.name == "nan-once" and once(self.name)):
             gradient = {k: torch.full_like(v, torch.nan) for k, v in answer.gradient.items()}
             return replace(answer, gradient=gradient)

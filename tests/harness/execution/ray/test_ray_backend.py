@@ -216,7 +216,7 @@ def test_a_slow_worker_leaves_its_waiting_jobs_to_the_other(config):
 def test_jobs_that_wait_behind_another_are_neither_late_nor_lost(config, learner, expected):
     """One worker holds the data of all four jobs and is sent them all at once."""
     params, _, _ = one_iteration(LocalBackend(config), config)
-    config = config_of(learner, "--job-timeout", "8", workers=1)
+    config = config_of(learner, "--job-timeout", "16", workers=1)
     faults = []
     backend = RayBackend(config, lambda kind, fields: faults.append((kind, fields.get("attempt"))))
     try:
