@@ -1,6 +1,7 @@
 """The cores against torch's own modules and against their definitions."""
 
 import math
+from itertools import product
 
 import pytest
 import torch
@@ -9,6 +10,8 @@ import policies
 from policies.attention import attend, attend_one, reach_of
 from policies.gru import GRUCore, GRUSettings
 from policies.lstm import LSTMCore, LSTMSettings
+from policies.mingru import MinGRUCore, MinGRUSettings
+from policies.selective_ssm import SelectiveSSMCore, SelectiveSSMSettings
 
 HIDDEN, TASKS, BATCH, STEPS = 12, 3, 4, 17
 
@@ -70,6 +73,70 @@ def test_lstm_equals_torch():
         expected, (_, c) = module(u[task].transpose(0, 1), start)
         torch.testing.assert_close(out[task].transpose(0, 1), expected, atol=1e-5, rtol=0)
         torch.testing.assert_close(last[1][task], c[0], atol=1e-5, rtol=0)
+
+
+def run_own(core):
+    """Run a core at parameters of its own, somewhat changed, one set per task."""
+    generator = torch.Generator().manual_seed(2)
+    parts = core.init_params(generator)
+    shapes = {name: (TASKS, *value.shape[1:]) for name, value in parts.items()}
+    noise = {name: torch.randn(shape, generator=generator) for name, shape in shapes.items()}
+    params = {name: value + 0.3 * noise[name] for name, value in parts.items()}
+    return params, *run_core(core, params)
+
+
+def plain_norm(u):
+    return u / u.square().mean().add(1e-6).sqrt()
+
+
+def test_mingru_equals_its_equations():
+    settings = MinGRUSettings(hidden_dim=HIDDEN, encoder_dim=64, num_layers=1)
+    params, u, (start,), out, _ = run_own(MinGRUCore(settings))
+    for task, b in product(range(TASKS), range(BATCH)):
+        own = {name.removeprefix("mingru."): value[task] for name, value in params.items()}
+
+        def affine(name, x, own=own):
+            return x @ own[f"{name}.weight"] + own[f"{name}.bias"][0]
+
+        h = start[task, b]
+        for t in range(STEPS):
+            x = affine("input", u[task, t, b])
+            v = plain_norm(x)
+            z = torch.sigmoid(affine("0.gate", v))
+            h = (1 - z) * h + z * affine("0.candidate", v)
+            y = x + affine("0.out", torch.nn.functional.gelu(h, approximate="tanh"))
+            torch.testing.assert_close(out[task, t, b], y, atol=1e-4, rtol=1e-4)
+
+
+def test_selective_ssm_equals_its_equations():
+    heads, state = 3, 5
+    settings = SelectiveSSMSettings(
+        hidden_dim=HIDDEN, encoder_dim=64, num_layers=1, num_heads=heads, state_dim=state
+    )
+    params, u, (start,), out, _ = run_own(SelectiveSSMCore(settings))
+    silu, softplus = torch.nn.functional.silu, torch.nn.functional.softplus
+    for task, b in product(range(TASKS), range(BATCH)):
+        own = {name.removeprefix("selective."): value[task] for name, value in params.items()}
+
+        def affine(name, x, own=own):
+            return x @ own[f"{name}.weight"] + own[f"{name}.bias"][0]
+
+        h = start[task, b].view(HIDDEN, state)
+        for t in range(STEPS):
+            into = affine("input", u[task, t, b])
+            z, x, left, right, d = affine("0.in", plain_norm(into)).split(
+                [HIDDEN, HIDDEN, state, state, heads]
+            )
+            dt = softplus(d)
+            a = torch.exp(-dt * own["0.log_a"][0].exp())
+            channel = [j * heads // HIDDEN for j in range(HIDDEN)]
+            h = torch.stack(
+                [a[channel[j]] * h[j] + dt[channel[j]] * left * x[j] for j in range(HIDDEN)]
+            )
+            y = h @ right + own["0.D"][0] * x
+            torch.testing.assert_close(
+                out[task, t, b], into + affine("0.out", y * silu(z)), atol=1e-4, rtol=1e-4
+            )
 
 
 def plain_attention(query, past, present, first, age):
