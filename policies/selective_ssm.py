@@ -1,14 +1,12 @@
 """The selective state-space policy: decay, input and output of the state depend on the input.
 
 A layer is that of Mamba-2 (arXiv 2405.21060, sec. 7; selection as in Mamba, 2312.00752) without its
-short convolution and its last norm. For each of P = H / heads channels x of a head, with a state h
-of S numbers,
+short convolution and its last norm, which made PPO's steps too large (docs/searches.md). For each
+of P = H / heads channels x of a head, with a state h of S numbers,
 
-    z, x, B, C, d = W_i norm(u) + b_i     dt = softplus(d)     a = exp(-dt exp(log_a))
+    z, x, B, C, d = W_i norm(u) + b_i     x, B, C = silu(x, B, C)
+    dt = softplus(d)                      a = exp(-dt exp(log_a))
     h' = a h + dt B x                     y = C h' + D x       u = u + W_o (y * silu(z)) + b_o
-
-With a norm of y * silu(z), an iteration of PPO changed the policy several times as far, in KL, as
-that of the other policies.
 
 B and C ``[S]`` are shared by all heads; dt, a and log_a are one number per head. The state is
 computed by ``policies.scan``, with a decay per step.
@@ -124,6 +122,7 @@ class SelectiveSSMCore:
         channels, shape = width // heads, u.shape[:3]
         projected = linear(params, f"{name}.in", rms_norm(u))
         z, x, b, c, dt = torch.split(projected, [width, width, state, state, heads], dim=-1)
+        x, b, c = silu(x), silu(b), silu(c)
         dt = softplus(dt)
         decay = torch.exp(-dt * params[f"{name}.log_a"].exp().unsqueeze(1))
         scaled = (x.reshape(*shape, heads, channels) * dt.unsqueeze(-1)).reshape(*shape, width, 1)

@@ -127,7 +127,7 @@ def test_selective_ssm_equals_its_equations():
             z, x, left, right, d = affine("0.in", plain_norm(into)).split(
                 [HIDDEN, HIDDEN, state, state, heads]
             )
-            dt = softplus(d)
+            x, left, right, dt = silu(x), silu(left), silu(right), softplus(d)
             a = torch.exp(-dt * own["0.log_a"][0].exp())
             channel = [j * heads // HIDDEN for j in range(HIDDEN)]
             h = torch.stack(
