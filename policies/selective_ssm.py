@@ -1,7 +1,7 @@
 """The selective state-space policy: decay, input and output of the state depend on the input.
 
 A layer is that of Mamba-2 (arXiv 2405.21060, sec. 7; selection as in Mamba, 2312.00752) without its
-short convolution and its last norm, which made PPO's steps too large (docs/searches.md). For each
+short convolution and its last norm, with which PPO's steps were larger (docs/searches.md). For each
 of P = H / heads channels x of a head, with a state h of S numbers,
 
     z, x, B, C, d = W_i norm(u) + b_i     x, B, C = silu(x, B, C)

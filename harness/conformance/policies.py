@@ -184,7 +184,7 @@ class PolicySuite(Suite):
         used = policy.forward(params, x, first, used_memory(policy, params))
         fresh = policy.forward(params, x, first, policy.initial_memory(TASKS, BATCH, x))
         change = (used.action_params[:, :, 0] - fresh.action_params[:, :, 0]).abs().max()
-        assert bool(change > 1e-4) is bool(used.memory)
+        assert bool(change > 1e-3) is bool(used.memory)
 
     def test_nan_ends_with_its_episode(self) -> None:
         policy = self.make()

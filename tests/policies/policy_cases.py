@@ -28,7 +28,7 @@ CASES = {
     "mingru": {},
     "mingru-deep": {"hidden_dim": 6, "encoder_dim": 4, "num_layers": 3},
     "mingru-doubling": {"hidden_dim": 4, "num_layers": 2, "scan_method": "doubling"},
-    "selective_ssm": {"num_layers": 1, "hidden_dim": 10, "state_dim": 3},
+    "selective_ssm": {"num_layers": 1, "hidden_dim": 10},
     "selective_ssm-deep": {
         "hidden_dim": 6,
         "encoder_dim": 4,
