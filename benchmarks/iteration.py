@@ -17,7 +17,7 @@ from rollouts import raw
 def iterations(policy: str, learner_name: str, options: argparse.Namespace) -> Running:
     """Meta-iterations in one process.
 
-    maml plays 5 tasks x 20 episodes x 200 steps, support and query; the others 100 episodes.
+    maml plays 5 tasks x 20 episodes x 200 steps, support and query; the others 50 episodes.
     """
     from harness.config.precedence import resolve
     from harness.execution.cell import CellRunner

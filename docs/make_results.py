@@ -17,6 +17,7 @@ from string import Template
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from tabulate import tabulate
 
 from harness.config import sweep_file
@@ -24,11 +25,13 @@ from harness.config.sweep_file import PlannedCell
 from harness.reporting.compare import compare
 from harness.reporting.rebuild import load_tables, sources
 from harness.reporting.render.across import write_across_figures
-from harness.reporting.stats.across import CONSTANTS_FILE, FEW_SEEDS, Across, across
+from harness.reporting.stats.across import CONSTANTS_FILE, Across, across
 from harness.reporting.stats.comparison import Comparison
-from harness.reporting.stats.intervals import Estimate, estimate_difference
+from harness.reporting.stats.intervals import FEW_SEEDS, Estimate, student
+from harness.reporting.stats.scores import ScoreMatrix, difference
 from harness.reporting.store.manifest import Manifest
 from harness.reporting.text import short_count, span
+from harness.verify.findings import Verified
 
 ROOT = Path(__file__).parents[1]
 PUBLISHED, SWEEPS = ROOT / "results/published", ROOT / "tune_configs/published"
@@ -130,6 +133,7 @@ def page() -> str:
         "memory": _memory_table(names),
         "hidden_goals": _hidden_goals_table(name for name in names if "metaworld" in name),
         "control": _above_multitask(study("control")[0], "gru", "mlp", max(SHOTS)),
+        "repeated": _repeated(names),
         "tables": "\n".join(line for name in [*names, *more] for line in _sections(name)),
         "coverage": _coverage(),
         "hours": _hours(names),
@@ -138,6 +142,11 @@ def page() -> str:
         "outside_elsewhere": _outside_elsewhere(),
         "adapters": _adapters(),
         "hybrid_lead": _hybrid_lead(study("adaptation")[-1]),
+        "ml10_gru": _over_classes("metaworld-ml10", "gru"),
+        "ml10_ssm": _over_classes("metaworld-ml10", "ssm"),
+        "gru_gain": _gain("halfcheetah-vel", "gru"),
+        "ssm_gain": _gain("halfcheetah-vel", "ssm"),
+        "gravity_gain": _gain("halfcheetah-gravity", "gru"),
         "gru_less_ssm": _rl2_difference("halfcheetah-vel", ("gru", 0), ("ssm", 0)),
         "later_shots": _rl2_difference("halfcheetah-vel", ("gru", 10), ("gru", 0)),
         "sparse_shots": _sparse_gains(),
@@ -193,14 +202,14 @@ def margins(table: Comparison) -> Iterator[Margin]:
     zero = frame.set_index("policy")["return_0"].get("zero-action", math.nan)
     for policy in dict.fromkeys(table.seed_scores["policy"]):
         oracle, multitask = (_by_seed(table, policy, name) for name in ("oracle", "multitask"))
-        if len(oracle) and len(multitask):
+        if oracle.seeds and multitask.seeds:
             yield Margin(
                 policy=policy,
                 zero=zero,
-                multitask=multitask.mean(),
-                oracle=oracle.mean(),
-                difference=estimate_difference(oracle, multitask, paired=False),
-                seeds=min(len(oracle), len(multitask)),
+                multitask=multitask.values.mean(),
+                oracle=oracle.values.mean(),
+                difference=difference(oracle, multitask),
+                seeds=min(len(oracle.seeds), len(multitask.seeds)),
                 steps=frame.loc[frame["policy"] == policy, "train_env_steps"].max(),
             )
 
@@ -217,12 +226,17 @@ def margin_lines(version: str) -> Iterator[str]:
                 )
 
 
-def _by_seed(table: Comparison, policy: str, learner: str, shots: int = 0) -> np.ndarray:
-    """Return the mean over tasks of each seed after some shots [S, 1]."""
+def _by_seed(table: Comparison, policy: str, learner: str, shots: int = 0) -> ScoreMatrix:
+    """Return the mean over tasks of each seed after some shots."""
     scores = table.seed_scores
     named = scores["learner"].str.partition(" ")[0] == learner  # settings may follow its name
-    own = scores[named & (scores["policy"] == policy) & (scores["shots"] == shots)]
-    return own["return"].to_numpy(np.float64)[:, np.newaxis]
+    return _means(scores[named & (scores["policy"] == policy) & (scores["shots"] == shots)])
+
+
+def _means(scores: pd.DataFrame) -> ScoreMatrix:
+    scores = scores.sort_values("seed")
+    values = scores["return"].to_numpy(np.float64)[:, np.newaxis]
+    return ScoreMatrix(values, tuple(scores["seed"]), ("mean over tasks",))
 
 
 def _margin_table(names: Iterable[str]) -> str:
@@ -261,9 +275,9 @@ def _gains_table(names: Iterable[str]) -> str:
             if learner not in ("rl2", "maml", "finetune"):
                 continue
             scores = _by_seed(table, policy, learner, last)
-            gain = estimate_difference(scores, multitask, paired=False)
+            gain = difference(scores, multitask)
             share = percent(gain.point / margin.difference.point) if margin.clear else "–"
-            row = (f"{policy} / {learner}", _shown(gain), share, len(scores))
+            row = (f"{policy} / {learner}", _shown(gain), share, len(scores.seeds))
             rows.append((f"`{name}`", *row))
     return _markdown("distribution|row|above multitask|of the margin|seeds", rows, left=2)
 
@@ -331,12 +345,10 @@ def _policies_table(names: Iterable[str]) -> str:
         table = of_known_classes(table_of(name))
         scores = [_by_seed(table, policy, "rl2") for policy in ("gru", *others)]
         cells = [
-            f"{_shown(estimate_difference(own, scores[0], paired=False))} ({len(own)})"
-            if len(own)
-            else "–"
+            f"{_shown(difference(own, scores[0]))} ({len(own.seeds)})" if own.seeds else "–"
             for own in scores[1:]
         ]
-        rows.append((f"`{name}`", *cells, len(scores[0])))
+        rows.append((f"`{name}`", *cells, len(scores[0].seeds)))
     heads = ["distribution", *(f"{policy} (seeds)" for policy in others), "seeds of gru"]
     return _markdown("|".join(heads), rows)
 
@@ -362,8 +374,20 @@ def _memory_table(names: Iterable[str]) -> str:
 def _rl2_difference(name: str, row: tuple[str, int], other: tuple[str, int]) -> str:
     """Return by how much rl2 scores more than another, each a policy after some shots."""
     table = table_of(name)
-    scores = [_by_seed(table, policy, "rl2", shots) for policy, shots in (row, other)]
-    return _shown(estimate_difference(*scores, paired=row[0] == other[0]))
+    own, others = (_by_seed(table, policy, "rl2", shots) for policy, shots in (row, other))
+    return _shown(difference(own, others))
+
+
+def _gain(name: str, policy: str) -> str:
+    """Return how far rl2 after the most shots is above multitask of the mlp."""
+    return _above_multitask(table_of(name), policy, "mlp", max(SHOTS))
+
+
+def _over_classes(name: str, policy: str) -> str:
+    """Return the success of rl2 on test classes after the most shots, in per cent, over classes."""
+    classes = table_of(name).classes
+    own = classes[(classes["policy"] == policy) & (classes["learner"] == "rl2")]
+    return _shown(student(100.0 * own[f"success_{max(SHOTS)}"].to_numpy(np.float64)))
 
 
 def _sparse_gains() -> str:
@@ -380,7 +404,7 @@ def _above_multitask(
     """Return by how much a row is above multitask of another policy."""
     own = _by_seed(table, policy, learner, shots)
     multitask = _by_seed(table, memoryless, "multitask", shots)
-    return _shown(estimate_difference(own, multitask, paired=False))
+    return _shown(difference(own, multitask))
 
 
 def _outside() -> str:
@@ -430,19 +454,15 @@ def _adapters() -> str:
 def _hybrid_lead(table: Comparison) -> str:
     """Return by how much hybrid is above gradient after the most shots, paired by seed."""
     ends = table.seed_scores[table.seed_scores["shots"] == max(SHOTS)]
-    hybrid, gradient = (
-        ends.loc[ends["adapter"] == name, "return"].to_numpy(np.float64)[:, np.newaxis]
-        for name in ("hybrid", "gradient")
-    )
-    return _shown(estimate_difference(hybrid, gradient, paired=True))
+    hybrid, gradient = (_means(ends[ends["adapter"] == name]) for name in ("hybrid", "gradient"))
+    return _shown(difference(hybrid, gradient))
 
 
 def _off_policy() -> dict[str, str]:
     """Return a table of rsac, rl2 and RLlib's rows, and by how much our rl2 is above RLlib's."""
     (table,) = compare([STUDIES / name for name in ("off_policy", "rllib")]).tables.values()
     ours, theirs = (_by_seed(table, policy, "rl2") for policy in ("lstm", "rllib-lstm"))
-    above = estimate_difference(ours, theirs, paired=False)
-    return {"off_policy": _scores(table), "over_rllib": _shown(above)}
+    return {"off_policy": _scores(table), "over_rllib": _shown(difference(ours, theirs))}
 
 
 def _sections(name: str) -> Iterator[str]:
@@ -504,6 +524,19 @@ def _coverage() -> str:
     return _markdown("|".join(["distribution", *heads]), lines)
 
 
+def _repeated(names: Iterable[str]) -> str:
+    """Return a table of the cells that were trained again, and of how much of them."""
+    rows = []
+    for name in names:
+        kept, manifest = Verified.load(PUBLISHED / name), Manifest.load(PUBLISHED / name)
+        again = kept.retrained if kept else {}
+        for key, count in again.items():
+            rows.append((name, f"`{key}`", f"{count} of {manifest.cells[key].iterations}"))
+        if not again:
+            rows.append((name, "–", "–"))
+    return _markdown("distribution|cell|iterations", rows, left=2)
+
+
 def _hours(names: Iterable[str]) -> str:
     """Return a table of the time that cells took, on one core each."""
     rows = []
@@ -533,9 +566,11 @@ def _plan(names: Iterable[str]) -> str:
         typical = float(np.mean(list(hours.values())))
         wanted = [hours.get((one.cell.policy, one.cell.learner), typical) for one in planned]
         one_each = {(one.cell.policy, one.cell.learner) for one in planned}
-        five = 5 * sum(hours.get(row, typical) for row in one_each)
-        rows.append((name, sum(map(sum, spent.values())), sum(wanted), five, five / 64))
-    rows.append(("all of these", *np.sum([row[1:] for row in rows], axis=0)))
+        once = [hours.get(row, typical) for row in one_each]
+        together = max(5 * sum(once) / 64, *once)  # a cell has one core
+        rows.append((name, sum(map(sum, spent.values())), sum(wanted), 5 * sum(once), together))
+    sums = [sum(row[column] for row in rows) for column in (1, 2, 3)]
+    rows.append(("all of these", *sums, max(sums[-1] / 64, *(row[-1] for row in rows))))
     heads = "distribution|played|as planned|five seeds of every row|hours on 64 cores"
     return _markdown(heads, [(row[0], *(f"{value:.1f}" for value in row[1:])) for row in rows])
 

@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from scipy import ndimage
 
 from task_distributions.base import BoolArray, EnvSpec, FloatArray, Positive, Task
 from task_distributions.numpy_dynamics import NumpyDynamics
@@ -31,6 +32,8 @@ START_NOISE = 0.02
 """Standard deviation of the start around the origin."""
 GOAL_RADIUS = 0.2
 """Distance within which a sparse goal gives a reward."""
+LATTICE, LATTICE_SIZE = 0.01, 110
+"""Spacing of the points on which a fixed path is searched, and their number to each side."""
 
 
 @dataclass(frozen=True)
@@ -69,25 +72,20 @@ class PointGoal(NumpyDynamics):
         return position, self._reward(position, parameters), np.zeros(len(obs), np.bool_)
 
     def non_adaptive_return(self, tasks: Sequence[Task]) -> float:
-        """Return the score of moving straight to the point of least mean distance and staying.
+        """Return the score of the best path that is the same for every task.
 
-        With a sparse reward: the best score of moving straight to a point of the circle, then along
-        the circle, and staying, over a grid of points and distances.
+        It begins at the origin, without noise, and visits points of a lattice. By dynamic
+        programming backwards in time: a point is worth the best within one step of it, of the mean
+        reward there and what that point is worth.
         """
-        goals = self.parameters(tasks)
-        if not self.sparse:
-            return self._score(_straight(_geometric_median(goals), self.spec.horizon), goals)
-        around = np.arange(0.0, self.spec.horizon * STEP_LENGTH, 2 * STEP_LENGTH)
-        return max(
-            self._score(_sweep(first, turn * last, self.spec.horizon), goals)
-            for first in np.linspace(0.0, 2.0 * math.pi, 60, endpoint=False)
-            for turn in (-1.0, 1.0)
-            for last in around
-        )
-
-    def _score(self, path: FloatArray, goals: FloatArray) -> float:
-        """Return the mean return over ``goals`` [N, 2] on a path [T, 2]."""
-        return float(self._reward(path[:, np.newaxis], goals).mean(axis=1).sum())
+        axis = LATTICE * np.arange(-LATTICE_SIZE, LATTICE_SIZE + 1)
+        points = np.stack(np.meshgrid(axis, axis, indexing="ij"), axis=-1)
+        reward = np.mean([self._reward(points, goal) for goal in self.parameters(tasks)], axis=0)
+        value = np.zeros_like(reward)
+        reach = 2 * round(STEP_LENGTH / LATTICE) + 1
+        for _ in range(self.spec.horizon):
+            value = ndimage.maximum_filter(reward + value, size=reach)
+        return float(value[LATTICE_SIZE, LATTICE_SIZE])
 
     def _reward(self, position: FloatArray, goal: FloatArray) -> FloatArray:
         """Return the reward [...] at points [..., 2]."""
@@ -100,33 +98,6 @@ class PointGoal(NumpyDynamics):
 def _distance(position: FloatArray, goal: FloatArray) -> FloatArray:
     dx, dy = (position - goal)[..., 0], (position - goal)[..., 1]
     return np.asarray(np.sqrt(dx * dx + dy * dy))
-
-
-def _straight(point: FloatArray, horizon: int) -> FloatArray:
-    """Return positions [T, 2] on the way from the origin to ``point``, and there."""
-    steps_away = np.abs(point).max() / STEP_LENGTH
-    steps = np.arange(1, horizon + 1)
-    path: FloatArray = point * np.minimum(1.0, steps / max(steps_away, 1e-9))[:, np.newaxis]
-    return path
-
-
-def _sweep(first: float, turn: float, horizon: int) -> FloatArray:
-    """Return positions [T, 2] straight to the angle ``first``, then by ``turn`` on the circle."""
-    path = _straight(np.array([math.cos(first), math.sin(first)]), horizon)
-    arrival = math.ceil(np.abs(path[-1]).max() / STEP_LENGTH)
-    steps = np.arange(1, horizon + 1 - arrival)
-    angles = first + math.copysign(1.0, turn) * np.minimum(steps * STEP_LENGTH, abs(turn))
-    path[arrival:] = np.stack([np.cos(angles), np.sin(angles)], axis=1)
-    return path
-
-
-def _geometric_median(points: FloatArray, iterations: int = 1000) -> FloatArray:
-    """Return the point [2] of least mean distance to ``points`` [N, 2] (Weiszfeld's iteration)."""
-    median: FloatArray = points.mean(axis=0)
-    for _ in range(iterations):
-        weights = 1.0 / np.maximum(_distance(points, median), 1e-12)
-        median = (weights[:, np.newaxis] * points).sum(axis=0) / weights.sum()
-    return median
 
 
 def _on_circle(task: Task) -> Task:

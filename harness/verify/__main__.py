@@ -45,7 +45,8 @@ def _main(argv: Sequence[str] | None) -> int:
         type=int,
         default=0,
         metavar="N",
-        help="first iterations that these cells are trained again (%(default)s)",
+        help="first iterations that these cells are trained again (%(default)s); cells that were "
+        "trained on this kind of machine are drawn first",
     )
     parser.add_argument(
         "--seed", type=int, help="of the draw of cells and tasks; random if not given, and printed"

@@ -86,12 +86,17 @@ def _replay(
     rng: np.random.Generator,
     iterations: int,
 ) -> None:
-    """Replay ``count`` random cells; say of the others that they were not."""
+    """Replay ``count`` random cells; say of the others that they were not.
+
+    With ``iterations``, those that this machine can train again are drawn first.
+    """
     scored = [key for key, cell in cells.items() if cell.info.status == "ok"]
     playable = [key for key in scored if cells[key].config is not None and not cells[key].obstacle]
     able = [key for key in playable if not found.cells[key].wrong]
-    drawn = rng.permutation(len(able))[:count]
-    chosen = {able[number] for number in drawn}
+    drawn = [able[number] for number in rng.permutation(len(able))]
+    if iterations:
+        drawn.sort(key=lambda key: not cells[key].info.iterations or bool(manifest.elsewhere(key)))
+    chosen = set(drawn[:count])
     for key in scored:
         findings = found.cells[key]
         if key in chosen:

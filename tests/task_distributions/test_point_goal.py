@@ -69,6 +69,15 @@ def test_the_non_adaptive_return_can_be_reached():
     assert played == pytest.approx(best, abs=0.25)
 
 
+def test_the_best_fixed_path_ends_at_the_only_goal_in_as_few_steps_as_there_can_be():
+    dist = task_distributions.load("point_goal")
+    best = dist.non_adaptive_return([_task(0.6, 0.8)])
+    way = [math.hypot(max(0.6 - step, 0), 0.8 - step) for step in np.arange(0.1, 0.8, 0.1)]
+    assert best == pytest.approx(-sum(way), abs=1e-6)
+    sparse = task_distributions.load(SPARSE).non_adaptive_return([_task(0.6, 0.75, SPARSE)])
+    assert sparse == pytest.approx(0.85 + 0.95 + 18, abs=1e-6)
+
+
 SPARSE = "point_goal-sparse"
 
 
@@ -94,11 +103,12 @@ def test_sparse_goals_lie_on_the_upper_half_and_those_outside_on_the_lower():
         }
 
 
-def test_the_best_sweep_is_far_below_knowing_the_goal():
+def test_the_best_fixed_path_is_far_below_knowing_the_goal():
     dist = task_distributions.load(SPARSE)
     tasks = dist.tasks("test")
     best = dist.non_adaptive_return(tasks)
-    for destination in [np.array([math.cos(a), math.sin(a)]) for a in (0.3, 1.2, 1.9, 2.8)]:
-        assert _return(tasks, lambda obs, goals, d=destination: (d - obs) / 0.1) < best
+    for angle in np.linspace(0.0, math.pi, 30):
+        place = 0.98 * np.array([math.cos(angle), math.sin(angle)])
+        assert _return(tasks, lambda obs, goals, d=place: (d - obs) / 0.1) < best + 0.1
     adaptive = _return(tasks, lambda obs, goals: (goals - obs) / 0.1)
     assert 0 < best < adaptive / 4

@@ -42,7 +42,6 @@ from harness.meta.learners.base import (
     Positive,
     PositiveInt,
     Request,
-    RequestKind,
     Unit,
 )
 from harness.meta.learners.state import LearnerState, norm
@@ -91,6 +90,9 @@ class MAMLSettings:
     """Trust region of the trpo outer step."""
     max_grad_norm: Positive = 1.0
     """Maximum norm of the meta-gradient in the ppo outer step."""
+    warm_up: bool = False
+    """Play the first iteration twice, the first time only to measure the scale of observations and
+    returns."""
     first_order: bool = False
     """Drop the second derivatives of the inner step."""
     gamma: Unit = 0.99
@@ -177,7 +179,7 @@ class MAMLLearner:
     def iterate(self, state: LearnerState) -> Generator[Request, list[Any], IterationInfo]:
         """Collect, then take the outer step."""
         settings = self.settings
-        reports: list[CollectReport] = yield Request(RequestKind.COLLECT, state.snapshot())
+        reports = yield from state.collect(warm_up=settings.warm_up)
         if settings.outer == "trpo":
             info = yield from trpo_step(state, settings.max_kl)
         else:

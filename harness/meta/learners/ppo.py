@@ -40,7 +40,6 @@ from harness.meta.learners.base import (
     Positive,
     PositiveInt,
     Request,
-    RequestKind,
     ScalarMoments,
     Unit,
 )
@@ -291,10 +290,7 @@ class PPOLearner(SequenceLearner):
     def iterate(self, state: LearnerState) -> Generator[Request, list[Any], IterationInfo]:
         """Collect, then pass over the data in minibatches, one Adam step each."""
         s = self.settings
-        reports: list[CollectReport] = yield Request(RequestKind.COLLECT, state.snapshot())
-        if s.warm_up and not state.iteration:
-            state.count(reports)
-            reports = yield Request(RequestKind.COLLECT, state.snapshot())
+        reports = yield from state.collect(warm_up=s.warm_up)
         self._set_learning_rate(state)
         mean, std = _advantage_statistics(reports)
         info: dict[str, float] = {}

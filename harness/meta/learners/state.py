@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -14,6 +14,8 @@ from harness.meta.learners.base import (
     CollectReport,
     IterationInfo,
     PolicySnapshot,
+    Request,
+    RequestKind,
     ScalarMoments,
     nanmean,
 )
@@ -70,6 +72,14 @@ class LearnerState:
         for name, value in self.params.items():
             value.grad = gradient[name] * scale
         self.optimizer.step()
+
+    def collect(
+        self, *, warm_up: bool
+    ) -> Generator[Request, list[CollectReport], list[CollectReport]]:
+        """Ask for an iteration's data; in the first, after a ``warm_up`` that is only counted."""
+        if warm_up and not self.iteration:
+            self.count((yield Request(RequestKind.COLLECT, self.snapshot())))
+        return (yield Request(RequestKind.COLLECT, self.snapshot()))
 
     def count(self, reports: Sequence[CollectReport]) -> None:
         """Count collected data: its steps, and the scale of its observations and returns."""

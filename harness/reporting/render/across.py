@@ -179,7 +179,8 @@ def profile_figure(part: Across) -> Figure:
 def _note(part: Across) -> str:
     fewest = min(len(values) for values in part.scores.values())
     enough = all(values.size >= MANY for values in part.scores.values()) and fewest > 1
-    bars = "bars: 95 % interval (stratified bootstrap)" if enough else "too few runs for intervals"
+    few = "one seed of a row, no intervals" if fewest < 2 else "too few runs for intervals"
+    bars = "bars: 95 % interval (stratified bootstrap)" if enough else few
     return f"{_what(part)}; {bars}, dots: runs"
 
 

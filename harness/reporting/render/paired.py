@@ -77,14 +77,24 @@ def differences_figure(dist: str, table: Comparison) -> Figure | None:
         _draw_differences(axes, lines, styles)
         axes.set_title(title, loc="left")
         axes.set_xlabel("difference in return")
-    counts = {len(line.seeds) for _, lines in parts for line in lines if line.seeds}
-    note = "one seed, no interval"
-    if max(counts, default=0) > 1:
-        n = " or ".join(map(str, sorted(counts)))
-        note = f"mean and 95 % interval (Student's t on differences of {n} seeds), dots: seeds"
+    note = _interval_note([line for _, lines in parts for line in lines])
     text = printable(f"{dist}, {table.split} tasks: {note}")
     figure.suptitle(text, x=0.01, ha="left", fontsize=8.5, parse_math=False, wrap=True)
     return figure
+
+
+def _interval_note(lines: Sequence[Difference]) -> str:
+    """Return what the bars of these lines are."""
+    counts = sorted({len(line.seeds) for line in lines if line.seeds})
+    kinds = []
+    if max(counts, default=0) > 1:
+        n = " or ".join(map(str, counts))
+        kinds.append(f"Student's t on differences of {n} seeds")
+    if any(not line.seeds and not math.isnan(line.estimate.low) for line in lines):
+        kinds.append("Welch's where the two have different seeds")
+    if not kinds:
+        return "one seed, no interval"
+    return f"mean and 95 % interval ({'; '.join(kinds)}), dots: seeds"
 
 
 def difference_of(

@@ -23,6 +23,7 @@ from pydantic import BaseModel, ConfigDict
 
 from harness.reporting.stats.comparison import Comparison
 from harness.reporting.stats.intervals import (
+    FEW_SEEDS,
     MANY,
     NO_ESTIMATE,
     Array,
@@ -33,8 +34,6 @@ from harness.reporting.stats.intervals import (
 from harness.reporting.stats.scores import ROW_KEY, RowKey
 
 CONSTANTS_FILE = Path(__file__).with_name("normalization.yaml")
-FEW_SEEDS = 3
-"""A constant measured on fewer seeds is provisional."""
 
 _LOCOMOTION = (
     "halfcheetah-vel", "ant-vel", "walker2d-vel", "ant-dir", "halfcheetah-gravity", "ant-mass",

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from harness.reporting.stats.intervals import (
+    FEW_SEEDS,
     NO_ESTIMATE,
     Estimate,
     detectable_difference,
@@ -244,15 +245,17 @@ class _RowBuilder:
 
     @property
     def oracle(self) -> RowKey | None:
-        """The privileged row with the best return after the most shots."""
+        """The privileged row with the best return after the most shots.
+
+        Of those with ``FEW_SEEDS``, or of those with the most: the best of single seeds is luck.
+        """
         last = self.shots[-1]
-        means = {
-            row: estimate(self.scores[row][last].values).point
-            for row in self.privileged
-            if last in self.scores[row]
-        }
-        usable = {row: mean for row, mean in means.items() if not math.isnan(mean)}
-        return max(usable, key=lambda row: (usable[row], row)) if usable else None
+        found = {r: self.scores[r][last] for r in self.privileged if last in self.scores[r]}
+        means = {row: estimate(matrix.values).point for row, matrix in found.items()}
+        seeds = {row: len(found[row].seeds) for row, mean in means.items() if not math.isnan(mean)}
+        enough = min(FEW_SEEDS, max(seeds.values(), default=0))
+        rows = [row for row, count in seeds.items() if count >= enough]
+        return max(rows, key=lambda row: (means[row], row), default=None)
 
     def competitors(self) -> Iterator[dict[str, Any]]:
         """Yield rows in the manifest's order, including those whose cells all failed."""

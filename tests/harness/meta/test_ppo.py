@@ -182,8 +182,9 @@ def test_an_adapted_step_size_falls_in_the_last_tenth():
     assert iterate(setup, state, jobs=1).info["learning_rate"] == pytest.approx(0.5e-3)
 
 
-def test_warm_up_measures_the_scale_before_the_first_update():
-    setup = make_setup("multitask", warm_up=True)
+@pytest.mark.parametrize("name", ["multitask", "maml"])
+def test_warm_up_measures_the_scale_before_the_first_update(name):
+    setup = make_setup(name, warm_up=True)
     learner = learners.build(setup)
     state = learner.init()
     steps = learner.iterate(state)

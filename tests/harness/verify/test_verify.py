@@ -66,6 +66,15 @@ def test_the_first_iterations_are_trained_again(folder):
     assert wrong.startswith(f"{RL2}: trained again, post_return of iteration 1")
 
 
+def test_cells_that_can_be_trained_again_here_are_drawn_first(folder):
+    for key in (path.name for path in (folder / "cells").iterdir() if path.name != RL2):
+        edit_state(folder, key, cpu="another")
+    cover_up(folder)
+    for seed in range(5):
+        found = verify(folder, 1, np.random.default_rng(seed), iterations=1)
+        assert (set(found.replays), found.retrained) == ({RL2}, {RL2: 1})
+
+
 def test_cells_that_are_still_to_be_played_are_missing_and_not_wrong(folder):
     CellFolder(folder / "cells" / RL2).write_state(CellState(status="pending"))
     (folder / "cells" / RL2 / "records.parquet").unlink()

@@ -88,6 +88,14 @@ def test_regret_is_to_the_best_oracle_seed_by_seed():
     assert np.isnan(row_of(table, "gru", "oracle")["regret_5"])
 
 
+@pytest.mark.parametrize(("seeds", "best"), [((0, 1, 2), "ssm"), ((0, 1), "ssm"), ((0,), "gru")])
+def test_an_oracle_of_fewer_seeds_is_not_chosen_for_its_luck(seeds, best):
+    cells = expected_cells(learners=("maml", "oracle"), seeds=seeds)
+    cells = [c for c in cells if (c.policy, c.learner) != ("gru", "oracle") or c.seed == 0]
+    rows = [row for cell in cells for row in records_of(cell)]
+    assert comparison_table(frame_of(rows), manifest_of(cells)).oracle[1] == best
+
+
 def test_environment_steps_on_the_task_are_a_column(table):
     assert [row_of(table, "ssm")[f"test_steps_{count}"] for count in (0, 1, 5)] == [0, 400, 2000]
 
