@@ -62,6 +62,8 @@ class Margin:
     difference: Estimate
     seeds: int
     steps: float
+    seconds: float
+    """Wall time of training and scoring, of a cell of the two rows."""
 
     @property
     def share(self) -> float:
@@ -211,6 +213,7 @@ def margins(table: Comparison) -> Iterator[Margin]:
                 difference=difference(oracle, multitask),
                 seeds=min(len(oracle.seeds), len(multitask.seeds)),
                 steps=frame.loc[frame["policy"] == policy, "train_env_steps"].max(),
+                seconds=frame.loc[frame["policy"] == policy, "wall_seconds"].mean(),
             )
 
 
@@ -253,9 +256,10 @@ def _margin_table(names: Iterable[str]) -> str:
                     shown if margin.clear else f"**{shown}**",
                     margin.seeds,
                     short_count(margin.steps),
+                    f"{margin.seconds / 60:.0f}",
                 )
             )
-    heads = "distribution|policy|zero action|multitask|oracle|margin|share|seeds|steps"
+    heads = "distribution|policy|zero action|multitask|oracle|margin|share|seeds|steps|minutes a cell"
     return _markdown(heads, rows, left=2)
 
 
