@@ -103,8 +103,11 @@ def ours(robot: str) -> Running:
     return Running(advance)
 
 
-def ours_with_policy(policy_name: str, robot: str) -> Running:
-    """Complete training rollouts: the engine and a policy with parameters per task."""
+def ours_with_policy(policy_name: str, shared: bool, robot: str) -> Running:
+    """Complete training rollouts: the engine and a policy.
+
+    Its parameters are shared by the tasks, as in rl2, or each task has its own, as in maml.
+    """
     import torch
 
     import policies
@@ -118,7 +121,7 @@ def ours_with_policy(policy_name: str, robot: str) -> Running:
     dist = load(DISTRIBUTIONS[robot], horizon=HORIZON)
     spec, tasks, episodes = dist.spec, dist.tasks("train")[:8], OUR_SIMULATIONS // 8
     policy = policies.build(policy_name, obs_dim=spec.obs_dim, action_dim=spec.action_dim)
-    params = repeat(policy.init_params(0), len(tasks))
+    params = repeat(policy.init_params(0), 1 if shared else len(tasks))
     actor = Actor(policy, params, Normalizer.identity(spec.obs_dim), action_scale=0.1)
     generators = [np.random.default_rng(task.index) for task in tasks]
     seeds = list(range(OUR_SIMULATIONS))
@@ -190,7 +193,9 @@ def contenders(robot: str, peers: bool, policies: list[str]) -> list[Contender]:
     chosen = [one for one in CONTENDERS if peers or one[0] in (RAW, OURS)]
     if find_spec("stable_baselines3") is None:
         chosen = [one for one in chosen if one[1] is not sb3_subproc]
-    chosen += [(f"{OURS}+{name}", partial(ours_with_policy, name), 1, 1) for name in policies]
+    for name in policies:
+        for shared, label in ((True, f"{OURS}+{name}, shared"), (False, f"{OURS}+{name} per task")):
+            chosen.append((label, partial(ours_with_policy, name, shared), 1, 1))
     return [
         Contender(name, partial(start, robot), cores, processes)
         for name, start, cores, processes in chosen

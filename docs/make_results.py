@@ -44,7 +44,8 @@ FAMILIES = (
 )
 REDEFINED = ("halfcheetah-gravity-1",)
 """Earlier versions of distributions, which stand in the margins alone."""
-EXTRA = ("point_goal", "point_goal-sparse")
+SPARSE = "point_goal-sparse"
+EXTRA = ("point_goal", SPARSE)
 """Published folders beside the ten distributions."""
 SHOTS = (0, 1, 10)
 LEAST_SHARE = 0.1
@@ -127,7 +128,7 @@ def page() -> str:
     names, more = _published(FAMILIES), _published(EXTRA)
     suites = _across(names)
     values = {
-        "margins": _margin_table([*names, *_published(REDEFINED)]),
+        "margins": _margin_table([*names, *_published(REDEFINED), *_published([SPARSE])]),
         "gains": _gains_table(names),
         "across": _across_table(suites),
         "pairs": _pairs_table(suites),
@@ -148,6 +149,7 @@ def page() -> str:
         "ml10_ssm": _over_classes("metaworld-ml10", "ssm"),
         "gru_gain": _gain("halfcheetah-vel", "gru"),
         "ssm_gain": _gain("halfcheetah-vel", "ssm"),
+        "sparse_gain": _gain(SPARSE, "gru"),
         "gravity_gain": _gain("halfcheetah-gravity", "gru"),
         "gru_less_ssm": _rl2_difference("halfcheetah-vel", ("gru", 0), ("ssm", 0)),
         "later_shots": _rl2_difference("halfcheetah-vel", ("gru", 10), ("gru", 0)),
@@ -259,8 +261,8 @@ def _margin_table(names: Iterable[str]) -> str:
                     f"{margin.seconds / 60:.0f}",
                 )
             )
-    heads = "distribution|policy|zero action|multitask|oracle|margin|share|seeds|steps|minutes a cell"
-    return _markdown(heads, rows, left=2)
+    heads = "distribution|policy|zero action|multitask|oracle|margin|share|seeds|steps"
+    return _markdown(f"{heads}|minutes a cell", rows, left=2)
 
 
 def _gains_table(names: Iterable[str]) -> str:
@@ -396,9 +398,8 @@ def _over_classes(name: str, policy: str) -> str:
 
 def _sparse_gains() -> str:
     """Return what each number of shots adds to the return of rl2 on point_goal-sparse."""
-    name = "point_goal-sparse"
-    shots = [count for count in table_of(name).shots if count]
-    gains = [_rl2_difference(name, ("gru", count), ("gru", 0)) for count in shots]
+    shots = [count for count in table_of(SPARSE).shots if count]
+    gains = [_rl2_difference(SPARSE, ("gru", count), ("gru", 0)) for count in shots]
     return ", ".join(f"{gain} ({count})" for count, gain in zip(shots, gains, strict=True))
 
 

@@ -85,11 +85,10 @@ def differences_figure(dist: str, table: Comparison) -> Figure | None:
 
 def _interval_note(lines: Sequence[Difference]) -> str:
     """Return what the bars of these lines are."""
-    counts = sorted({len(line.seeds) for line in lines if line.seeds})
+    counts = sorted({len(line.seeds) for line in lines if len(line.seeds) > 1})
     kinds = []
-    if max(counts, default=0) > 1:
-        n = " or ".join(map(str, counts))
-        kinds.append(f"Student's t on differences of {n} seeds")
+    if counts:
+        kinds.append(f"Student's t on differences of {' or '.join(map(str, counts))} seeds")
     if any(not line.seeds and not math.isnan(line.estimate.low) for line in lines):
         kinds.append("Welch's where the two have different seeds")
     if not kinds:

@@ -133,6 +133,18 @@ def test_differences_are_seed_by_seed(table):
     assert difference_of(table, (GRU, 5), ((*SSM[:3], "hybrid"), 5)) is None
 
 
+@pytest.mark.parametrize(
+    ("least", "kinds"), [(0, ["Student's"]), (1, ["Student's", "Welch's"]), (2, ["Student's"])]
+)
+def test_the_title_names_every_kind_of_interval(least, kinds):
+    cells = expected_cells(learners=("maml", "multitask"), seeds=(0, 1, 2))
+    cells = [c for c in cells if c.learner == "maml" or c.seed >= least]
+    rows = [row for cell in cells for row in records_of(cell)]
+    figure = differences_figure(DIST, comparison_table(frame_of(rows), manifest_of(cells)))
+    title = figure.get_suptitle()
+    assert [kind for kind in ("Student's", "Welch's") if kind in title] == kinds
+
+
 @pytest.mark.parametrize("alone", [True, False])
 def test_rows_are_compared_with_the_control_of_their_policy_or_the_only_one(alone):
     cells = expected_cells(learners=("maml", "multitask"))
