@@ -194,8 +194,9 @@ def contenders(robot: str, peers: bool, policies: list[str]) -> list[Contender]:
     if find_spec("stable_baselines3") is None:
         chosen = [one for one in chosen if one[1] is not sb3_subproc]
     for name in policies:
-        for shared, label in ((True, f"{OURS}+{name}, shared"), (False, f"{OURS}+{name} per task")):
-            chosen.append((label, partial(ours_with_policy, name, shared), 1, 1))
+        for shared, whose in ((True, "shared"), (False, "per task")):
+            start = partial(ours_with_policy, name, shared)
+            chosen.append((f"{OURS}+{name}, {whose}", start, 1, 1))
     return [
         Contender(name, partial(start, robot), cores, processes)
         for name, start, cores, processes in chosen

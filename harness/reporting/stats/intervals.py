@@ -17,7 +17,7 @@ from scipy import special
 
 CONFIDENCE = 0.95
 FEW_SEEDS = 3
-"""Seeds that an oracle needs: fewer make a constant provisional, and choose it by luck."""
+"""Seeds that an oracle should have to be a measure for others."""
 POWER = 0.8
 """Probability with which ``detectable_difference`` is found."""
 REPLICATES = 5_000
