@@ -149,6 +149,8 @@ def page() -> str:
         "ml10_ssm": _over_classes("metaworld-ml10", "ssm"),
         "vel_gru": _gain("halfcheetah-vel", "gru"),
         "vel_ssm": _gain("halfcheetah-vel", "ssm"),
+        "imujoco_gru": _gain("imujoco-halfcheetah", "gru"),
+        "imujoco_ssm": _gain("imujoco-halfcheetah", "ssm"),
         "walker_gru": _gain("walker2d-vel", "gru"),
         "walker_ssm": _gain("walker2d-vel", "ssm"),
         "sparse_gain": _gain(SPARSE, "gru"),
@@ -157,6 +159,7 @@ def page() -> str:
         "vel_less": _rl2_difference("halfcheetah-vel", ("gru", 0), ("ssm", 0)),
         "gravity_less": _rl2_difference("halfcheetah-gravity", ("gru", 0), ("ssm", 0)),
         "walker_more": _rl2_difference("walker2d-vel", ("ssm", 0), ("gru", 0)),
+        "imujoco_more": _rl2_difference("imujoco-halfcheetah", ("ssm", 0), ("gru", 0)),
         "later_shots": _rl2_difference("halfcheetah-vel", ("gru", 10), ("gru", 0)),
         "sparse_shots": _sparse_gains(),
         "above_multitask": _above_multitask(
