@@ -17,7 +17,6 @@ from string import Template
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from tabulate import tabulate
 
 from harness.config import sweep_file
@@ -27,8 +26,8 @@ from harness.reporting.rebuild import load_tables, sources
 from harness.reporting.render.across import write_across_figures
 from harness.reporting.stats.across import CONSTANTS_FILE, Across, across
 from harness.reporting.stats.comparison import Comparison
-from harness.reporting.stats.intervals import FEW_SEEDS, Estimate, student
-from harness.reporting.stats.scores import ScoreMatrix, difference
+from harness.reporting.stats.intervals import Estimate, student
+from harness.reporting.stats.scores import ScoreMatrix, difference, of_row, seed_matrix
 from harness.reporting.store.manifest import Manifest
 from harness.reporting.text import short_count, span
 from harness.verify.findings import Verified
@@ -98,13 +97,11 @@ def constants(text: str) -> str:
     """
     changed = text
     for name in _published((*FAMILIES, *REDEFINED)):
-        frame = table_of(name).frame
-        oracles = frame[frame["learner"].str.startswith("oracle") & (frame["seeds"] > 0)]
-        if oracles.empty or table_of(name).has_success:
+        table = table_of(name)
+        if table.oracle is None or table.has_success:
             continue
-        # The better one of those with enough seeds, or else of those with the most.
-        oracles = oracles[oracles["seeds"] >= min(FEW_SEEDS, oracles["seeds"].max())]
-        best = oracles.loc[oracles["return_0"].idxmax()]
+        frame = table.frame
+        (_, best), *_ = of_row(frame, table.oracle).iterrows()
         zero = frame.set_index("policy").loc["zero-action"]
         measured = {
             "zero": (zero["return_0"], "zero-action", 1, 0.0),
@@ -243,13 +240,7 @@ def _by_seed(table: Comparison, policy: str, learner: str, shots: int = 0) -> Sc
     """Return the mean over tasks of each seed after some shots."""
     scores = table.seed_scores
     named = scores["learner"].str.partition(" ")[0] == learner  # settings may follow its name
-    return _means(scores[named & (scores["policy"] == policy) & (scores["shots"] == shots)])
-
-
-def _means(scores: pd.DataFrame) -> ScoreMatrix:
-    scores = scores.sort_values("seed")
-    values = scores["return"].to_numpy(np.float64)[:, np.newaxis]
-    return ScoreMatrix(values, tuple(scores["seed"]), ("mean over tasks",))
+    return seed_matrix(scores[named & (scores["policy"] == policy) & (scores["shots"] == shots)])
 
 
 def _margin_table(names: Iterable[str]) -> str:
@@ -467,7 +458,9 @@ def _adapters() -> str:
 def _hybrid_lead(table: Comparison) -> str:
     """Return by how much hybrid is above gradient after the most shots, paired by seed."""
     ends = table.seed_scores[table.seed_scores["shots"] == max(SHOTS)]
-    hybrid, gradient = (_means(ends[ends["adapter"] == name]) for name in ("hybrid", "gradient"))
+    hybrid, gradient = (
+        seed_matrix(ends[ends["adapter"] == name]) for name in ("hybrid", "gradient")
+    )
     return _shown(difference(hybrid, gradient))
 
 

@@ -89,15 +89,11 @@ class PointGoal(NumpyDynamics):
 
     def _reward(self, position: FloatArray, goal: FloatArray) -> FloatArray:
         """Return the reward [...] at points [..., 2]."""
-        distance = _distance(position, goal)
+        dx, dy = (position - goal)[..., 0], (position - goal)[..., 1]
+        distance: FloatArray = np.sqrt(dx * dx + dy * dy)
         if not self.sparse:
             return -distance
         return np.where(distance <= GOAL_RADIUS, 1.0 - distance, 0.0)
-
-
-def _distance(position: FloatArray, goal: FloatArray) -> FloatArray:
-    dx, dy = (position - goal)[..., 0], (position - goal)[..., 1]
-    return np.asarray(np.sqrt(dx * dx + dy * dy))
 
 
 def _on_circle(task: Task) -> Task:

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 import numpy as np
-import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -19,8 +18,8 @@ from harness.reporting.render.panels import add_legend, columns_of
 from harness.reporting.render.style import LineKey, Style, new_figure, styles_of
 from harness.reporting.render.tables import shot_label
 from harness.reporting.stats.comparison import FLAT, Comparison
-from harness.reporting.stats.intervals import Estimate, estimate_difference
-from harness.reporting.stats.scores import ROW_KEY, RowKey, of_row
+from harness.reporting.stats.intervals import Estimate
+from harness.reporting.stats.scores import ROW_KEY, RowKey, difference, of_row, seed_matrix
 from harness.reporting.store.manifest import Manifest
 from harness.reporting.text import printable, span
 from harness.types import REFERENCE
@@ -100,17 +99,15 @@ def difference_of(
     table: Comparison, first: tuple[RowKey, int], second: tuple[RowKey, int]
 ) -> Difference | None:
     """Return the difference in return of two rows after so many shots; None if one has none."""
-    x, y = (_by_seed(table, *side) for side in (first, second))
-    if x.empty or y.empty:
+    x, y = (
+        seed_matrix(of_row(table.seed_scores[table.seed_scores["shots"] == shots], row))
+        for row, shots in (first, second)
+    )
+    if not x.seeds or not y.seeds:
         return None
-    paired = list(x.index) == list(y.index)
-    value = estimate_difference(x.to_numpy()[:, None], y.to_numpy()[:, None], paired=paired)
-    return Difference(first[0], value, tuple((x - y).tolist()) if paired else ())
-
-
-def _by_seed(table: Comparison, row: RowKey, shots: int) -> pd.Series:
-    lines = of_row(table.seed_scores[table.seed_scores["shots"] == shots], row)
-    return lines.set_index("seed")["return"].sort_index()
+    paired = x.seeds == y.seeds
+    by_seed = tuple((x.values - y.values)[:, 0].tolist()) if paired else ()
+    return Difference(first[0], difference(x, y), by_seed)
 
 
 def _draw_differences(

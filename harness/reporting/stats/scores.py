@@ -134,6 +134,13 @@ def difference(first: ScoreMatrix, second: ScoreMatrix) -> Estimate:
     return estimate_difference(first.values, second.values, paired=paired)
 
 
+def seed_matrix(lines: pd.DataFrame) -> ScoreMatrix:
+    """Return the returns of one row at one number of shots, from a table's scores by seed."""
+    lines = lines.sort_values("seed")
+    values = lines["return"].to_numpy(np.float64)[:, np.newaxis]
+    return ScoreMatrix(values, tuple(lines["seed"]), ("mean over tasks",))
+
+
 class UnpairedError(ValueError):
     """Two rows were not scored on the same tasks, or one was not scored."""
 
