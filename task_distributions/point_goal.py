@@ -16,7 +16,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from scipy import ndimage
 
 from task_distributions.base import BoolArray, EnvSpec, FloatArray, Positive, Task
 from task_distributions.numpy_dynamics import NumpyDynamics
@@ -78,6 +77,8 @@ class PointGoal(NumpyDynamics):
         programming backwards in time: a point is worth the best within one step of it, of the mean
         reward there and what that point is worth.
         """
+        from scipy import ndimage  # a third of a second, which workers need not wait
+
         axis = LATTICE * np.arange(-LATTICE_SIZE, LATTICE_SIZE + 1)
         points = np.stack(np.meshgrid(axis, axis, indexing="ij"), axis=-1)
         reward = np.mean([self._reward(points, goal) for goal in self.parameters(tasks)], axis=0)
