@@ -41,7 +41,7 @@ FAMILIES = (
     *("ant-vel", "ant-dir", "ant-mass", "imujoco-ant"),
     *("metaworld-ml10", "metaworld-ml45"),
 )
-REDEFINED = ("halfcheetah-gravity-1",)
+REDEFINED = ("halfcheetah-gravity-1", "ant-mass-1")
 """Earlier versions of distributions, which stand in the margins alone."""
 SPARSE = "point_goal-sparse"
 EXTRA = ("point_goal", SPARSE)

@@ -41,6 +41,7 @@ ORDER = (
     "walker2d-vel",
     "imujoco-halfcheetah",
     "ant-dir",
+    "ant-mass-1",
     "ant-mass",
     "ant-vel",
     "imujoco-ant",
