@@ -41,6 +41,7 @@ _NOT_RENDERED = ("point_goal", "point_goal-sparse", "cartpole")
 def make_env(
     dist: str,
     *,
+    version: int | None = None,
     split: Split = "test",
     task: int = 0,
     render_mode: str | None = None,
@@ -50,6 +51,7 @@ def make_env(
 
     Args:
         dist: name of the distribution.
+        version: that of the id, which the settings must not change.
         split: ``train``, ``validation``, ``test`` or ``ood``.
         task: index into the split.
         render_mode: one of Gymnasium's, where the environment can be rendered.
@@ -58,7 +60,7 @@ def make_env(
     Raises:
         ValueError: there is no such split, task, setting or render mode.
     """
-    distribution = _load(dist, UNLIMITED, settings)
+    distribution = _load(dist, version, UNLIMITED, settings)
     (chosen,) = _tasks(distribution, split, [task])
     if render_mode is None:
         return distribution.make_env(chosen)
@@ -81,6 +83,7 @@ def make_vector_env(  # noqa: PLR0913 (Gymnasium passes them by name)
     dist: str,
     *,
     num_envs: int,
+    version: int | None = None,
     split: Split = "test",
     task: int | None = None,
     tasks: Sequence[int] | None = None,
@@ -94,6 +97,7 @@ def make_vector_env(  # noqa: PLR0913 (Gymnasium passes them by name)
     Args:
         dist: name of the distribution.
         num_envs: number of environments B.
+        version: that of the id, which the settings must not change.
         split: ``train``, ``validation``, ``test`` or ``ood``.
         task: index into the split of the task that all of them play.
         tasks: indices into the split; environment b plays ``tasks[b % len(tasks)]``. The whole
@@ -115,7 +119,7 @@ def make_vector_env(  # noqa: PLR0913 (Gymnasium passes them by name)
     if task is not None and tasks is not None:
         raise ValueError("give task or tasks, not both")
     horizon = UNLIMITED if max_episode_steps == -1 else max_episode_steps
-    distribution = _load(dist, horizon, settings)
+    distribution = _load(dist, version, horizon, settings)
     if task is not None:
         tasks = [task]
     elif tasks is None:
@@ -129,13 +133,21 @@ def make_vector_env(  # noqa: PLR0913 (Gymnasium passes them by name)
     return TaskVectorEnv(distribution, played, autoreset_mode, render_mode)
 
 
-def _load(dist: str, horizon: int | None, settings: dict[str, Any]) -> TaskDistribution:
+def _load(
+    dist: str, version: int | None, horizon: int | None, settings: dict[str, Any]
+) -> TaskDistribution:
     if "horizon" in settings:
         raise ValueError(
             f"pass max_episode_steps={settings['horizon']!r} instead of horizon: Gymnasium limits "
             "the episodes"
         )
-    return registry.load(dist, horizon=horizon, **settings)
+    loaded = registry.load(dist, horizon=horizon, **settings)
+    if version not in (None, loaded.version):
+        raise ValueError(
+            f"with these settings {loaded.name} has version {loaded.version}, not {version}: make "
+            f"its id, or task_distributions.env_spec({loaded.name!r}, ...) with these settings"
+        )
+    return loaded
 
 
 def _tasks(dist: TaskDistribution, split: Split, indices: Sequence[int]) -> list[Task]:
@@ -152,22 +164,23 @@ def _tasks(dist: TaskDistribution, split: Split, indices: Sequence[int]) -> list
     return [tasks[index] for index in indices]
 
 
-def env_spec(name: str) -> EnvSpec:
+def env_spec(name: str, **settings: Any) -> EnvSpec:
     """Return Gymnasium's specification of a distribution, for ``gymnasium.make`` and ``make_vec``.
 
     Args:
         name: a registered name, that of an entry point, ``module:factory`` or ``file.py:factory``.
+        settings: of the distribution.
 
     Raises:
-        ValueError: there is no such distribution.
+        ValueError: there is no such distribution or setting.
     """
-    dist = registry.load(name)
+    dist = registry.load(name, **settings)
     return EnvSpec(
         f"MetaRL/{dist.name}-v{dist.version}",
         entry_point=f"{__name__}:make_env",
         vector_entry_point=f"{__name__}:make_vector_env",
         max_episode_steps=dist.spec.horizon,
-        kwargs={"dist": name},
+        kwargs={"dist": name, **settings},
     )
 
 
@@ -189,5 +202,5 @@ def _register(name: str, version: int, **settings: Any) -> None:
         entry_point=f"{__name__}:{creator}",
         vector_entry_point=f"{__name__}:make_vector_env",
         max_episode_steps=_STEPS.get(name, _DEFAULT_STEPS),
-        kwargs={"dist": name, **settings},
+        kwargs={"dist": name, "version": version, **settings},
     )

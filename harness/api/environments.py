@@ -49,12 +49,11 @@ def make_vec(
 
 
 def _spec(name: str, options: dict[str, Any]) -> str | gymnasium.envs.registration.EnvSpec:
-    if not task_distributions.REGISTRY.is_built_in(name):
-        return task_distributions.env_spec(name)
     known = set(task_distributions.options(name)) - {"horizon"}
     settings = {key: value for key, value in options.items() if key in known}
-    dist = task_distributions.load(name, **settings)
-    return f"task_distributions:MetaRL/{dist.name}-v{dist.version}"
+    spec = task_distributions.env_spec(name, **settings)
+    registered = task_distributions.REGISTRY.is_built_in(name) and spec.id in gymnasium.registry
+    return f"task_distributions:{spec.id}" if registered else spec
 
 
 def register(family: Family, name: str, target: str | Callable[..., Any]) -> None:

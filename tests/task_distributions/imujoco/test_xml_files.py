@@ -7,11 +7,13 @@ import pickle
 import shutil
 from pathlib import Path
 
+import gymnasium
 import gymnasium.envs.mujoco
 import numpy as np
 import pytest
 from gymnasium.envs.mujoco.half_cheetah_v5 import HalfCheetahEnv
 
+import harness
 import task_distributions
 from tests.task_distributions.rounding import assert_within_rounding
 
@@ -50,6 +52,15 @@ def test_every_file_is_a_task(folder: Path):
     assert {task.version for task in train + test} == {dist.version} == {2}
     assert _load(str(folder)).tasks("test") == test
     assert pickle.loads(pickle.dumps(train)) == train
+
+
+def test_gymnasium_makes_them_under_their_version_alone(folder: Path):
+    env = harness.make("imujoco-halfcheetah", xml=folder)
+    assert (env.spec.id, env.unwrapped.task.version) == ("MetaRL/imujoco-halfcheetah-v2", 2)
+    assert harness.make_vec("imujoco-halfcheetah", 2, xml=folder).num_envs == 2
+    for make, more in ((gymnasium.make, ()), (gymnasium.make_vec, (2,))):
+        with pytest.raises(ValueError, match="version 2, not 1"):
+            make("task_distributions:MetaRL/imujoco-halfcheetah-v1", *more, xml=folder)
 
 
 def test_the_caption_identifies_the_files(folder: Path):
