@@ -77,6 +77,8 @@ def publish(run: Path, name: str, published_dir: Path, *, partial: bool = False)
             target.rename(replaced)
         staging.rename(target)
     finally:
+        if replaced.exists() and not target.exists():  # stopped between the two
+            replaced.rename(target)
         shutil.rmtree(staging, ignore_errors=True)
         shutil.rmtree(replaced, ignore_errors=True)
     sync_folder(published_dir)

@@ -116,6 +116,25 @@ def test_published_cells_are_dropped_by_name_and_all_are_kept_if_none_is_asked_f
     assert play.finished_cells(run) == {key for key in manifest.cells if key.endswith(".s0")}
 
 
+def test_only_what_is_not_published_yet_is_published(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    calls = []
+    monkeypatch.setattr(play, "publish", lambda *given, **_: calls.append(given))
+    file = Path("tiny.yaml")
+    file.write_text(SWEEP.format(seeds=[0, 1]))
+    sweep = sweep_file.load(file)
+    manifest = planning.plan(sweep.cells, (), sweep.values, {})
+    write_complete(manifest, play.PUBLISHED / "tiny")
+    play.begin(file)
+    assert play.play(file, commit=False) == 0
+    assert not calls
+    key = next(iter(manifest.cells))
+    state = CellState(status="ok", wall_seconds=2.0)  # played again, and killed before the end
+    CellFolder(play.RUNS / "tiny/cells" / key).write_state(state)
+    assert play.play(file, commit=False) == 0
+    assert len(calls) == 1
+
+
 @pytest.mark.parametrize(
     "folder",
     sorted(play.HERE.parents[1].glob("results/published/*/")),

@@ -21,6 +21,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from filecmp import cmpfiles
 from fnmatch import fnmatch
 from pathlib import Path
 
@@ -28,7 +29,7 @@ from harness.config import sweep_file
 from harness.errors import UsageError
 from harness.experiments.planning import completed, plan
 from harness.experiments.publishing import publish
-from harness.reporting.store.manifest import Manifest
+from harness.reporting.store.manifest import CELLS_DIR, STATE_FILE, Manifest
 from harness.zoo.building import build
 
 HERE = Path(__file__).parent
@@ -92,19 +93,14 @@ def play(
         replace: see ``begin``.
     """
     begin(file, replace)
+    publish_finished(file.stem, commit=commit)  # what another process was killed before it did
     command = next_command(file, only)
     if command is None:
         return 0
     with stopped_at_the_end(subprocess.Popen([sys.executable, "-m", *command])) as process:
-        done: set[str] = set()
         while True:
             code = process.poll()
-            finished = finished_cells(RUNS / file.stem)
-            if finished > done:
-                publish(RUNS / file.stem, file.stem, PUBLISHED, partial=True)
-                if commit:
-                    commit_published(file.stem, sorted(finished - done))
-                done = finished
+            publish_finished(file.stem, commit=commit)
             if code is not None:
                 return code
             time.sleep(POLL_SECONDS)
@@ -168,13 +164,23 @@ def finished_cells(run: Path) -> set[str]:
     return set()
 
 
+def publish_finished(name: str, *, commit: bool) -> None:
+    """Publish a run if cells of it have finished that are not published as they are."""
+    run = RUNS / name
+    states = {f"{CELLS_DIR}/{key}/{STATE_FILE}": key for key in finished_cells(run)}
+    published, *_ = cmpfiles(run, PUBLISHED / name, states, shallow=False)
+    fresh = sorted(states[file] for file in states.keys() - published)
+    if fresh:
+        publish(run, name, PUBLISHED, partial=True)
+        if commit:
+            commit_published(name, fresh)
+
+
 def commit_published(name: str, cells: Sequence[str]) -> None:
     """Commit the published folder of a sweep and the index of the zoo, and nothing else."""
     build(PUBLISHED).write(ZOO_INDEX)
     paths = ["--", str(PUBLISHED / name), str(ZOO_INDEX)]
     subprocess.run(["git", "add", *paths], check=True)
-    if not subprocess.run(["git", "diff", "--cached", "--quiet", *paths], check=False).returncode:
-        return  # they were published before, and the sweep goes on from there
     subject = f"Publish {len(cells)} more cells of {name}"
     message = f"{subject}\n\n" + "\n".join(cells)
     subprocess.run(["git", "commit", "-q", "-m", message, *paths], check=True)

@@ -6,7 +6,9 @@ import pandas as pd
 import pytest
 
 from harness.cli import publish, tables
+from harness.experiments import publishing
 from harness.reporting.rebuild import load_tables, rebuild
+from harness.reporting.store.checksums import changed_files
 from harness.reporting.store.manifest import CellState, Manifest
 from harness.reporting.store.records import RunFolder
 from tests.harness.reporting.synthetic_run import (
@@ -52,6 +54,23 @@ def test_a_published_run_says_what_its_cells_say(tmp_path):
     cells = {path.name for path in (run / "cells").iterdir()}
     assert {path.name for path in (target / "v1/cells").iterdir()} == cells
     assert publish.main([str(run), "v1", "--to", str(target)]) == 2
+
+
+def test_a_publication_that_is_stopped_keeps_the_one_before(tmp_path, monkeypatch):
+    run, target = make_swept_run(tmp_path / "run"), tmp_path / "published/v1"
+    publishing.publish(run, "v1", target.parent, partial=True)
+    rename = Path.rename
+
+    def stop(path, to):
+        if path.suffix == ".tmp":
+            raise SystemExit(4)
+        return rename(path, to)
+
+    monkeypatch.setattr(Path, "rename", stop)
+    with pytest.raises(SystemExit):
+        publishing.publish(run, "v1", target.parent, partial=True)
+    assert list(target.parent.iterdir()) == [target]
+    assert changed_files(target) == []
 
 
 @pytest.mark.parametrize("state", ["pending", "failed"])
