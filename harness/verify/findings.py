@@ -106,12 +106,16 @@ class Verified(Strict):
 
     @classmethod
     def of(cls, found: Verification) -> Verified:
-        """Return what is kept of a verification without anything wrong."""
-        git = git_revision()
+        """Return what is kept of a verification without anything wrong.
+
+        Without training again, what was trained again before on this kind of processor is kept.
+        """
+        git, before = git_revision(), cls.load(found.folder)
+        kept = before.retrained if before and before.cpu == machine()["cpu"] else {}
         return cls(
             fingerprint=fingerprint(found.folder),
             replays=found.replays,
-            retrained=found.retrained,
+            retrained=found.retrained or kept,
             cpu=machine()["cpu"],
             revision=git[0] if git else "",
         )

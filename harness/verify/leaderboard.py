@@ -95,7 +95,7 @@ def _rows(source: Source) -> Iterator[tuple[TableKey, tuple[Any, ...], list[str]
             score = "success" if part.has_success else "return"
             for row in rows_of(part.frame):
                 if row["learner"] != REFERENCE and row["seeds"]:
-                    shown = _order(row, score), *row_label(part, row)
+                    shown = _order(row, score), *row_label(row)
                     place = (source.found.division, _privileged(part, row), *shown)
                     cells = _cells(source, name, part, row, score)
                     head = f"{dist.versioned_name} ({score})"
@@ -116,9 +116,10 @@ def _privileged(part: Comparison, row: dict[str, Any]) -> bool:
 def _cells(
     source: Source, table: str, part: Comparison, row: dict[str, Any], score: str
 ) -> list[str]:
-    policy, detail = row_label(part, row)
+    policy, detail = row_label(row)
     note = ", observes the task" if _privileged(part, row) else ""
-    planned = sum(row[name] for name in ("seeds", "seeds_failed", "seeds_missing"))
+    ends = ("seeds", "seeds_failed", "seeds_missing", "seeds_stopped")
+    planned = sum(row.get(name, 0) for name in ends)
     seeds, all_seeds = count_text(row["seeds"]), count_text(planned)
     seeds = seeds if seeds == all_seeds else f"{seeds} of {all_seeds}"
     digits = 2 if score == "success" else 1

@@ -103,9 +103,8 @@ def _aligned(records: pd.DataFrame) -> pd.DataFrame:
 
 def _unequal(a: pd.Series, b: pd.Series) -> np.ndarray:
     """Return where two columns differ; NaN equals NaN."""
-    if a.name == REWARDS:  # records of an earlier version have none
-        pairs = zip(a, b, strict=True)
-        return np.array([len(x) > 0 and not np.array_equal(x, np.float32(y)) for x, y in pairs])
+    if a.name == REWARDS:
+        return np.array([not np.array_equal(x, np.float32(y)) for x, y in zip(a, b, strict=True)])
     return ~(a.eq(b) | (a.isna() & b.isna())).to_numpy()
 
 

@@ -61,7 +61,7 @@ def _parser() -> argparse.ArgumentParser:
         "with this version, or $METARL_ZOO, if not given",
     )
 
-    def add(name: str, text: str, **options: bool) -> argparse.ArgumentParser:
+    def add(name: str, text: str) -> argparse.ArgumentParser:
         return commands.add_parser(
             name, help=text, description=text, epilog=EXIT_CODES, parents=[of_zoo]
         )

@@ -41,7 +41,10 @@ def _metadata(entries: Mapping[str, Entry]) -> dict[str, Any]:
 
 def _results(entry: Entry) -> Iterator[dict[str, Any]]:
     task = {"type": "reinforcement-learning", "name": "meta-reinforcement-learning"}
-    dataset = {"name": f"{entry.task_dist}@{entry.version}", "type": entry.task_dist}
+    dataset = {
+        "name": f"{entry.task_dist.partition('@')[0]}@{entry.version}",
+        "type": entry.task_dist,
+    }
     metrics = [
         {
             "type": kind,
@@ -91,7 +94,7 @@ def _text(name: str, entry: Entry, address: str | None) -> str:
     )
     observes = (
         " It observes the task: begin with `policy.reset(task)`."
-        if entry.learner.partition(",")[0].partition(" ")[0] == "oracle"
+        if entry.learner.partition(" ")[0] == "oracle"
         else ""
     )
     return f"""# {name}

@@ -66,9 +66,13 @@ def changed_files(folder: Path) -> list[str] | None:
         return None
     found = checksums(folder)
     return [
-        *(f"{name} is missing" for name in listed.keys() - found.keys()),
-        *(f"{name} was added" for name in found.keys() - listed.keys()),
-        *(f"{n} was changed" for n in listed.keys() & found.keys() if listed[n] != found[n]),
+        *(f"{name} is missing" for name in sorted(listed.keys() - found.keys())),
+        *(f"{name} was added" for name in sorted(found.keys() - listed.keys())),
+        *(
+            f"{name} was changed"
+            for name in listed
+            if found.get(name, listed[name]) != listed[name]
+        ),
     ]
 
 

@@ -43,9 +43,13 @@ def run_path(results_dir: Path, name: str) -> Path:
 
 
 def find_run(run: str | Path) -> Path:
-    """Return the folder of a run that is given by its path, or by its name below ``results/``."""
+    """Return the folder of a run that is given by its path, or by its name below ``results/``.
+
+    A mere name that is nowhere yet is one below ``results/``.
+    """
     folder, named = Path(run), RESULTS / run
-    return named if not folder.exists() and named.is_dir() else folder
+    below = named.is_dir() or folder.parent == Path()
+    return named if below and not folder.exists() else folder
 
 
 def check_links(folder: Path) -> None:

@@ -52,9 +52,7 @@ def machine() -> dict[str, Any]:
 def elsewhere(cpu: object, packages: Mapping[str, str]) -> str:
     """Return how this machine differs from the one described; an empty text if it does not."""
     here = machine()
-    # Policies published before 2026-11-29 have the name of the processor alone.
-    same = cpu == here["cpu"] or here["cpu"].startswith(f"{cpu}, family ")
-    found = [] if same else [f"processor {cpu}, here {here['cpu']}"]
+    found = [] if cpu == here["cpu"] else [f"processor {cpu}, here {here['cpu']}"]
     for name in NUMERIC:
         then, now = packages.get(name), here["packages"][name]
         if then is not None and then != now:

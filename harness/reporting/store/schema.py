@@ -48,7 +48,7 @@ def _schema(fields: Mapping[str, type]) -> pa.Schema:
 
 
 REWARDS = "rewards"
-"""The one column of records that is a list, and that records of an earlier version lack."""
+"""The one column of records that is a list."""
 RECORD_SCHEMA = _schema(RECORD_FIELDS).append(pa.field(REWARDS, _REWARDS, nullable=False))
 
 
@@ -170,8 +170,6 @@ def read_parquet(path: Path, schema: pa.Schema | None = None) -> pa.Table:
             table = file.read()
     except (pa.ArrowException, OSError) as error:
         raise ArtefactError(f"{path}: not a readable parquet file ({error})") from error
-    if schema is RECORD_SCHEMA and REWARDS not in table.column_names:
-        table = table.append_column(schema.field(REWARDS), pa.array([[]] * len(table), _REWARDS))
     for name in schema.names if schema is not None else METRIC_FIELDS:
         if table.column(name).null_count:
             raise ArtefactError(f"{path}: column {name} holds nulls")
@@ -193,7 +191,7 @@ def _check_schema(path: Path, found: pa.Schema, schema: pa.Schema | None) -> Non
         good = good and all(t == pa.float64() for t in extra.values())
         wanted = {n: _ARROW[kind] for n, kind in METRIC_FIELDS.items()} | (extra if good else {})
     else:
-        wanted = {f.name: f.type for f in schema if f.name != REWARDS or REWARDS in names}
+        wanted = {f.name: f.type for f in schema}
     differing = sorted(n for n in wanted.keys() | names.keys() if wanted.get(n) != names.get(n))
     if differing:
         raise ArtefactError(

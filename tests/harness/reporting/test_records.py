@@ -86,15 +86,6 @@ def test_records_survive_the_round_trip(folder):
     ]
 
 
-def test_records_of_a_version_without_rewards_are_read(folder):
-    folder.write_records([dataclasses.replace(row, rewards=(1.0,)) for row in records_of(CELL)])
-    new = read_records(folder.path.parents[1])
-    pq.write_table(pq.read_table(folder.records).drop_columns("rewards"), folder.records)
-    old = read_records(folder.path.parents[1])
-    assert set(old["rewards"]) == {()}
-    assert old.drop(columns="rewards").equals(new.drop(columns="rewards"))
-
-
 def test_records_come_back_in_one_order_whatever_order_they_were_written_in(folder):
     folder.write_records(records_of(CELL))
     first = read_records(folder.path.parents[1])
@@ -377,8 +368,7 @@ def test_processors_are_told_apart_by_family_and_model(monkeypatch):
     here = provenance.machine() | {"cpu": "AMD EPYC, family 25 model 17"}
     monkeypatch.setattr(provenance, "machine", lambda: here)
     assert not provenance.elsewhere("AMD EPYC, family 25 model 17", here["packages"])
-    assert not provenance.elsewhere("AMD EPYC", here["packages"])  # an older record
-    for other in ("AMD EPYC, family 25 model 1", "AMD", "", None):
+    for other in ("AMD EPYC, family 25 model 1", "AMD EPYC", "", None):
         assert "processor" in provenance.elsewhere(other, here["packages"])
 
 

@@ -6,6 +6,9 @@ from pathlib import Path
 
 import gymnasium
 import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from markdown_it import MarkdownIt
 
@@ -22,6 +25,7 @@ from tests.harness.verify.verify_cases import (
     ALL,
     MAML,
     PROTOCOL,
+    RL2,
     cover_up,
     edit_manifest,
     found_in,
@@ -79,6 +83,14 @@ def test_a_run_by_the_rules_is_in_the_closed_division(folder):
 
     edit_manifest(folder, change)
     assert obstacles(folder) == ""
+    curve = folder / f"cells/{RL2}/curve.parquet"
+    frame, schema = pd.read_parquet(curve), pq.read_schema(curve)
+    for steps, told in (([4_990_000, 5_010_000], ""), ([5_000_000, 5_010_000], "at most 5000000")):
+        longer = pd.concat([frame.tail(1)] * 2).assign(iteration=[1, 2], env_steps=steps)
+        pq.write_table(pa.Table.from_pandas(longer, schema, preserve_index=False), curve)
+        assert told in obstacles(folder)
+        assert bool(told) == bool(obstacles(folder))
+    frame.to_parquet(curve)
     shutil.rmtree(folder / "cells/point_goal.gru.rl2.s3")
     told = obstacles(folder)
     assert "point_goal.gru.rl2.s3: it is pending" in told

@@ -53,7 +53,11 @@ def test_the_first_iterations_are_trained_again(folder):
     honest = verify(folder, ALL, np.random.default_rng(0), iterations=3)
     assert not honest.wrong
     assert honest.retrained == {key: 1 for key in honest.cells if "reference" not in key}
-    assert Verified.of(honest).retrained == honest.retrained
+    kept = Verified.of(honest)
+    assert kept.retrained == honest.retrained
+    kept.write(folder / "verified.json")
+    again = verify(folder, ALL, np.random.default_rng(0))
+    assert Verified.of(again).retrained == honest.retrained
     path = folder / "cells" / RL2 / "curve.parquet"
     frame = pd.read_parquet(path)
     schema = pq.read_schema(path)
@@ -124,6 +128,16 @@ def test_a_changed_return_is_found_by_checksum(folder):
 def test_a_changed_return_is_found_by_its_rewards(folder):
     def change(frame):
         frame.loc[frame["query_episode"] == 0, "return_"] += 0.1
+        return frame
+
+    edit_records(folder, RL2, change)
+    cover_up(folder)
+    assert "returns are not the sum of rewards" in found_in(folder)
+
+
+def test_records_without_rewards_are_found(folder):
+    def change(frame):
+        frame["rewards"] = [[] for _ in range(len(frame))]
         return frame
 
     edit_records(folder, RL2, change)
