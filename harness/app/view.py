@@ -113,7 +113,7 @@ def learning_figure(run: Path) -> Image.Image | None:
     if not curves:
         return None
     table, manifest = load_comparison(run)
-    figure = learning_curves(manifest.dist_name, table, manifest, curves)
+    figure = learning_curves(table, manifest, curves)
     if figure is None:
         return None
     out = io.BytesIO()

@@ -177,7 +177,8 @@ def _has_all_test_tasks(name: str, table: Comparison, manifest: Manifest) -> boo
     given = manifest.config.get("env", {})
     env = dataclasses.asdict(task_distributions.settings_class(name)()) if given else {}
     chosen = manifest.config.get("test_tasks") is not None
-    return table.split == "test" and not chosen and env == given
+    preview = manifest.config.get("evaluation", {}).get("protocol") == "quick"
+    return table.split == "test" and not chosen and not preview and env == given
 
 
 def _names(folders: Sequence[Path]) -> dict[str, Path]:
@@ -206,10 +207,11 @@ def _merge(
                 "again with the settings of the other"
             )
     cells = _cells(group)
-    references: dict[str, CellInfo] = {}
-    for name, part in group.items():
-        lines = part.manifest.references.items()
-        references = references or {f"{name}/{key}": cell for key, cell in lines}
+    lines = [
+        {f"{name}/{key}": cell for key, cell in part.manifest.references.items()}
+        for name, part in group.items()
+    ]
+    references = max(lines, key=lambda found: sum(cell.status == "ok" for cell in found.values()))
     info = source.manifest.distributions[0].model_copy(update={"name": dist})
     manifest = source.manifest.model_copy(
         update={"tables": {dist: info}, "cells": cells, "references": references}

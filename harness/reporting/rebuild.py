@@ -318,10 +318,10 @@ def with_settings(table: Comparison, manifest: Manifest) -> Comparison:
 def lost_in_training(
     manifest: Manifest, curves: Mapping[str, Sequence[Metrics]]
 ) -> dict[tuple[str, str], tuple[int, int]]:
-    """Return the invalid episodes and the skipped updates of all seeds by policy and learner."""
+    """Return the invalid episodes and skipped updates of the complete cells by row."""
     found: dict[tuple[str, str], tuple[int, int]] = {}
     for key, cell in manifest.cells.items():
-        curve, row = curves.get(key, ()), (cell.policy, cell.learner)
+        row, curve = (cell.policy, cell.learner), curves.get(key, ()) if cell.status == "ok" else ()
         invalid, skipped = found.get(row, (0, 0))
         invalid += sum(metrics.invalid_episodes for metrics in curve)
         found[row] = (invalid, skipped + sum(metrics.skipped for metrics in curve))

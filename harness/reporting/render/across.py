@@ -111,15 +111,12 @@ def across_to_csv(parts: Sequence[Across]) -> str:
     return to_csv_text(whole[["suite", *whole.columns.drop("suite")]])
 
 
-def write_across_figures(part: Across, folder: Path) -> tuple[Path, ...]:
+def write_across_figures(part: Across, folder: Path) -> None:
     """Write the aggregates and the performance profiles of a suite."""
-    if part.frame.empty:
-        return ()
-    with mpl.rc_context(SETTINGS):
-        return (
-            *save(aggregate_figure(part), folder / "aggregates"),
-            *save(profile_figure(part), folder / "performance_profiles"),
-        )
+    if not part.frame.empty:
+        with mpl.rc_context(SETTINGS):
+            save(aggregate_figure(part), folder / "aggregates")
+            save(profile_figure(part), folder / "performance_profiles")
 
 
 def aggregate_figure(part: Across) -> Figure:
@@ -177,10 +174,9 @@ def profile_figure(part: Across) -> Figure:
 
 
 def _note(part: Across) -> str:
-    fewest = min(len(values) for values in part.scores.values())
-    enough = all(values.size >= MANY for values in part.scores.values()) and fewest > 1
-    few = "one seed of a row, no intervals" if fewest < 2 else "too few runs for intervals"
-    bars = "bars: 95 % interval (stratified bootstrap)" if enough else few
+    enough = [len(values) > 1 and values.size >= MANY for values in part.scores.values()]
+    some = "" if all(enough) else f", of rows with two seeds and {MANY} runs"
+    bars = f"bars: 95 % interval (stratified bootstrap){some}" if any(enough) else "no intervals"
     return f"{_what(part)}; {bars}, dots: runs"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -20,7 +21,7 @@ from harness.reporting.render.paired import differences_figure, parameter_figure
 from harness.reporting.render.panels import RETURN, SUCCESS, Measure, Panels
 from harness.reporting.render.style import SETTINGS, LineKey, Style, save, styles_of
 from harness.reporting.render.success import class_success
-from harness.reporting.render.tables import shot_label
+from harness.reporting.render.tables import rows_of, shot_label
 from harness.reporting.stats.comparison import FLAT, Comparison
 from harness.reporting.stats.scores import of_row
 from harness.reporting.store.manifest import Manifest
@@ -38,16 +39,12 @@ def write_figures(
     manifest: Manifest,
     curves: Mapping[str, Sequence[Metrics]],
     folder: Path,
-) -> tuple[Path, ...]:
-    """Write every figure there is data for into ``folder``; return the paths."""
-    written: list[Path] = []
-    for dist in manifest.distributions:
-        suffix = f".{dist.name}" if len(manifest.distributions) > 1 else ""
-        with mpl.rc_context(SETTINGS):
-            for name, figure in _figures(dist.name, table, manifest, curves):
-                if figure is not None:
-                    written += save(figure, folder / f"{name}{suffix}")
-    return tuple(written)
+) -> None:
+    """Write every figure there is data for into ``folder``."""
+    with mpl.rc_context(SETTINGS):
+        for name, draw in _figures(table, manifest, curves):
+            if (drawn := draw()) is not None:
+                save(drawn, folder / name)
 
 
 def figure(
@@ -58,60 +55,58 @@ def figure(
     Raises:
         UsageError: there is none, or no data for it; names those that there are.
     """
-    dist = manifest.distributions[0].name
+    found = dict(_figures(table, manifest, curves))
     with mpl.rc_context(SETTINGS):
-        found = dict(_figures(dist, table, manifest, curves))
-    drawn = found.get(wanted)
-    if drawn is None:
-        names = ", ".join(name for name, each in found.items() if each is not None)
-        raise UsageError(f"no figure {wanted!r} can be drawn of this run; choose from: {names}")
+        drawn = found[wanted]() if wanted in found else None
+        if drawn is None:
+            names = ", ".join(name for name, draw in found.items() if draw() is not None)
+            raise UsageError(f"no figure {wanted!r} can be drawn of this run; choose from: {names}")
     return drawn
 
 
 def _figures(
-    dist: str, table: Comparison, manifest: Manifest, curves: Mapping[str, Sequence[Metrics]]
-) -> Iterator[tuple[str, Figure | None]]:
-    yield "learning_curves", learning_curves(dist, table, manifest, curves)
-    yield "validation_curves", validation_curves(dist, table, manifest, curves)
+    table: Comparison, manifest: Manifest, curves: Mapping[str, Sequence[Metrics]]
+) -> Iterator[tuple[str, Callable[[], Figure | None]]]:
+    """Yield the name of each figure, and what draws it or returns None without data."""
+    yield "learning_curves", partial(learning_curves, table, manifest, curves)
+    yield "validation_curves", partial(validation_curves, table, manifest, curves)
     for part in table.splits:
         suffix = "" if part is table else f".{part.split}"
-        yield f"adaptation_curve{suffix}", adaptation_curve(dist, part)
-        yield f"test_steps{suffix}", steps_curve(dist, part)
-        yield f"first_episodes{suffix}", first_episodes(dist, part)
-        yield f"task_parameter{suffix}", parameter_figure(dist, part, manifest)
-        yield f"differences{suffix}", differences_figure(dist, part)
+        yield f"adaptation_curve{suffix}", partial(adaptation_curve, part)
+        yield f"test_steps{suffix}", partial(steps_curve, part)
+        yield f"first_episodes{suffix}", partial(first_episodes, part)
+        yield f"task_parameter{suffix}", partial(parameter_figure, part, manifest)
+        yield f"differences{suffix}", partial(differences_figure, part)
         if part.has_success:
-            success = adaptation_curve(dist, part, SUCCESS)
-            yield f"success_curve{suffix}", success
-            yield f"class_success{suffix}", class_success(dist, part)
+            yield f"success_curve{suffix}", partial(adaptation_curve, part, SUCCESS)
+            yield f"class_success{suffix}", partial(class_success, part)
 
 
 def learning_curves(
-    dist: str, table: Comparison, manifest: Manifest, curves: Mapping[str, Sequence[Metrics]]
+    table: Comparison, manifest: Manifest, curves: Mapping[str, Sequence[Metrics]]
 ) -> Figure | None:
     """Draw return on the training tasks just drawn against environment steps of training.
 
     None without a curve.
     """
-    groups = dict(_curve_groups(dist, manifest, curves, _training_points))
+    groups = dict(_curve_groups(manifest, curves, _training_points))
     names = ("after adaptation", "before adaptation")
-    return _draw_curves(dist, table, groups, "return of training episodes", names)
+    return _draw_curves(table, groups, "return of training episodes", names)
 
 
 def validation_curves(
-    dist: str, table: Comparison, manifest: Manifest, curves: Mapping[str, Sequence[Metrics]]
+    table: Comparison, manifest: Manifest, curves: Mapping[str, Sequence[Metrics]]
 ) -> Figure | None:
     """Draw return on validation tasks, after the most shots, against environment steps of training.
 
     None if they were not scored while training.
     """
-    groups = dict(_curve_groups(dist, manifest, curves, _validation_points))
+    groups = dict(_curve_groups(manifest, curves, _validation_points))
     names = (shot_label(table.shots[-1]), "0 shots")
-    return _draw_curves(dist, table, groups, "return on validation tasks", names)
+    return _draw_curves(table, groups, "return on validation tasks", names)
 
 
 def _draw_curves(
-    dist: str,
     table: Comparison,
     groups: Mapping[LineKey, np.ndarray],
     label: str,
@@ -133,7 +128,7 @@ def _draw_curves(
         Line2D([], [], color="0.35", linestyle=style, label=text)
         for style, text in zip(("-", "--"), names, strict=True)
     ]
-    panels.finish(table, dist, note)
+    panels.finish(table, note)
     panels.add_legend(styles, extra if adapts else ())
     return panels.figure
 
@@ -155,7 +150,6 @@ def _draw_curve(axes: Axes, style: Style, points: np.ndarray) -> bool:
 
 
 def _curve_groups(
-    dist: str,
     manifest: Manifest,
     curves: Mapping[str, Sequence[Metrics]],
     points_of: Callable[[Sequence[Metrics]], list[Point]],
@@ -166,7 +160,7 @@ def _curve_groups(
     """
     groups: dict[LineKey, list[list[Point]]] = {}
     for key, state in manifest.cells.items():
-        if state.task_dist == dist and state.status != "failed":
+        if state.status != "failed":
             points = points_of(curves.get(key, ()))
             if points:
                 groups.setdefault((state.policy, state.learner), []).append(points)
@@ -184,9 +178,9 @@ def _validation_points(curve: Sequence[Metrics]) -> list[Point]:
     return [(steps, after, before) for steps, after, before in scored if after is not None]
 
 
-def adaptation_curve(dist: str, table: Comparison, measure: Measure = RETURN) -> Figure | None:
+def adaptation_curve(table: Comparison, measure: Measure = RETURN) -> Figure | None:
     """Draw a measure against shots, with every seed; None if only one shot count was scored."""
-    rows = _rows(dist, table)
+    rows = _rows(table)
     if len(table.shots) < 2 or not rows:
         return None
     moving = [row for row in rows if row["adapter"] not in FLAT]
@@ -202,17 +196,17 @@ def adaptation_curve(dist: str, table: Comparison, measure: Measure = RETURN) ->
         "shots (adaptation steps, each on new support episodes)",
         f"{measure.label} on {table.split} tasks",
     )
-    panels.finish(table, dist, interval_note(rows), measure)
+    panels.finish(table, interval_note(rows), measure)
     panels.add_legend(styles)
     return panels.figure
 
 
-def steps_curve(dist: str, table: Comparison) -> Figure | None:
+def steps_curve(table: Comparison) -> Figure | None:
     """Draw return against environment steps on the test task, one axis for every adapter.
 
     None if no row took any.
     """
-    rows = _rows(dist, table)
+    rows = _rows(table)
     names = [f"test_steps_{count}" for count in table.shots]
     moving = [row for row in rows if row["adapter"] not in FLAT and row[names[-1]] > 0]
     if not moving:
@@ -229,17 +223,17 @@ def steps_curve(dist: str, table: Comparison) -> Figure | None:
         "steps on the task (environment steps before it is scored)",
         f"return on {table.split} tasks",
     )
-    panels.finish(table, dist, interval_note(rows), RETURN)
+    panels.finish(table, interval_note(rows), RETURN)
     panels.add_legend(styles)
     return panels.figure
 
 
-def first_episodes(dist: str, table: Comparison) -> Figure | None:
+def first_episodes(table: Comparison) -> Figure | None:
     """Draw reward per step within an episode, before and after the first shots.
 
     None if the records do not hold rewards.
     """
-    rows = _rows(dist, table)
+    rows = _rows(table)
     if table.rewards.empty or not rows:
         return None
     keys = [_key(row) for row in rows]
@@ -256,7 +250,7 @@ def first_episodes(dist: str, table: Comparison) -> Figure | None:
             later |= count > 0
     panels.label("step (within the episode)", f"reward per step on {table.split} tasks")
     note = f"first query episode of each task, mean of {span([r['seeds'] for r in rows], 'seed')}"
-    panels.set_titles(table, dist, note)
+    panels.set_titles(table, note)
     names = [("-", "0 shots")]
     names += [("--", shot_label(table.shots[1]))] if later else []
     extra = [Line2D([], [], color="0.35", linestyle=line, label=text) for line, text in names]
@@ -264,10 +258,9 @@ def first_episodes(dist: str, table: Comparison) -> Figure | None:
     return panels.figure
 
 
-def _rows(dist: str, table: Comparison) -> list[dict[str, Any]]:
-    frame = table.frame[(table.frame["task_dist"] == dist) & (table.frame["seeds"] > 0)]
-    rows = frame[frame["learner"] != REFERENCE].to_dict("records")
-    return [{str(name): value for name, value in row.items()} for row in rows]
+def _rows(table: Comparison) -> list[dict[str, Any]]:
+    frame = table.frame[table.frame["seeds"] > 0]
+    return rows_of(frame[frame["learner"] != REFERENCE])
 
 
 def _key(row: Mapping[str, Any]) -> LineKey:

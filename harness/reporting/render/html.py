@@ -44,6 +44,7 @@ from harness.reporting.render.tables import (
     estimate_cell,
     grids,
     is_warning,
+    reference_heights,
     row_label,
     rows_of,
     shot_label,
@@ -178,7 +179,7 @@ def _facts(manifest: Manifest) -> Iterator[tuple[str, str]]:
     cells = manifest.cells.values()
     states = Counter(cell.status for cell in cells)
     yield "Cells", ", ".join(f"{count} {status}" for status, count in sorted(states.items()))
-    dists = (f"{dist.name}@{dist.version}" for dist in manifest.distributions)
+    dists = (dist.versioned_name for dist in manifest.distributions)
     yield "Task distributions", ", ".join(dict.fromkeys(dists))
     yield "Policies", ", ".join(dict.fromkeys(cell.policy for cell in cells))
     yield "Learners", ", ".join(dict.fromkeys(cell.learner for cell in cells))
@@ -210,13 +211,6 @@ def _section(key: str, part: Section) -> dict[str, Any]:
     }
 
 
-def _references(table: Comparison, dist: str, column: str, unit: float) -> dict[str, float]:
-    """Return the height of each reference line of a distribution."""
-    frame = table.frame
-    lines = frame[(frame["learner"] == REFERENCE) & (frame["task_dist"] == dist)]
-    return {str(row["policy"]): unit * row[f"{column}_0"] for row in rows_of(lines)}
-
-
 def _adaptation_charts(part: Section) -> Iterator[Chart]:
     """Yield return (and success) against shots with intervals, for every split."""
     if len(part.table.shots) < 2:
@@ -234,7 +228,7 @@ def _against_shots(
     competing = table.frame[(table.frame["learner"] != REFERENCE) & (table.frame["seeds"] > 0)]
     every = rows_of(competing)
     styles = styles_of([(row["policy"], row["learner"]) for row in every])
-    for dist, learner, rows in _panels(every):
+    for learner, rows in _panels(every):
         gap = min(0.012 * shots[-1], 0.5 / len(rows))
         lines = []
         for index, row in enumerate(rows):
@@ -244,7 +238,7 @@ def _against_shots(
                 for count in shots
             ]
             shift = gap * (index - (len(rows) - 1) / 2)
-            name = ", ".join(filter(None, row_label(table, row)))
+            name = ", ".join(filter(None, row_label(row)))
             texts = [_estimate_text(row, f"{column}_{count}", unit) for count in shots]
             tips = [
                 f"{name}: {text} after {shot_label(k)}"
@@ -254,13 +248,13 @@ def _against_shots(
             lines.append(_seed_dots(table, row, column, unit, style, shift))
             lines.append(Line(style.label, style.color, points, tips, ends, marker=style.marker))
         axes = Axes(
-            title=" ".join(filter(None, (dist, f"({learner})" * bool(learner), "by shots"))),
+            title=f"{table.task_dist} {learner}by shots",
             x_label="shots (adaptation steps, each on new support episodes)",
             y_label=f"{label} on {table.split} tasks",
             note="small dots: seeds; bars: 95 % intervals",
             x_ticks=shots,
         )
-        found = chart(axes, lines, _references(table, dist, column, unit))
+        found = chart(axes, lines, reference_heights(table, column, unit))
         yield from [found] if found else []
 
 
@@ -278,17 +272,13 @@ def _seed_dots(
     return Line(style.label, style.color, points, tips, marker=style.marker, joined=False)
 
 
-def _panels(
-    rows: Sequence[dict[str, Any]],
-) -> Iterator[tuple[str, str, list[dict[str, Any]]]]:
-    """Yield distribution, learner ('' for all) and rows of each chart."""
-    for dist in dict.fromkeys(row["task_dist"] for row in rows):
-        own = [row for row in rows if row["task_dist"] == dist]
-        if len({(row["policy"], row["learner"]) for row in own}) <= MAX_LINES:
-            yield dist, "", own
-            continue
-        for learner in dict.fromkeys(row["learner"] for row in own):
-            yield dist, learner, [row for row in own if row["learner"] == learner]
+def _panels(rows: Sequence[dict[str, Any]]) -> Iterator[tuple[str, list[dict[str, Any]]]]:
+    """Yield learner (in brackets; '' for all) and rows of each chart."""
+    if len({(row["policy"], row["learner"]) for row in rows}) <= MAX_LINES:
+        yield "", list(rows)
+        return
+    for learner in dict.fromkeys(row["learner"] for row in rows):
+        yield f"({learner}) ", [row for row in rows if row["learner"] == learner]
 
 
 def _estimate_text(row: Mapping[str, Any], name: str, unit: float) -> str:
@@ -310,7 +300,7 @@ def _learning_charts(part: Section) -> Iterator[Chart]:
         if cell.status != "failed" and part.curves.get(key)
     ]
     styles = styles_of([(entry["policy"], entry["learner"]) for entry in cells])
-    for dist, learner, shown in _panels(cells):
+    for learner, shown in _panels(cells):
         for tasks, series in (("training", _in_training), ("validation", _on_validation)):
             lines = [
                 line
@@ -323,14 +313,14 @@ def _learning_charts(part: Section) -> Iterator[Chart]:
             ]
             dashed = any(line.dashed for line in lines)
             axes = Axes(
-                title=" ".join(filter(None, (dist, f"({learner})" * bool(learner), "in training"))),
+                title=f"{part.table.task_dist} {learner}in training",
                 x_label="environment steps of training",
                 y_label=f"return on {tasks} tasks",
                 note="a line per seed" + "; dashed: before adaptation" * dashed,
                 x_text=EngFormatter(sep="").format_eng,
                 dots=False,
             )
-            found = chart(axes, lines, _references(part.table, dist, "return", 1.0))
+            found = chart(axes, lines, reference_heights(part.table, "return", 1.0))
             yield from [found] if found else []
 
 
@@ -383,9 +373,7 @@ def _task_rows(table: Comparison, manifest: Manifest) -> Iterator[dict[str, Any]
     """Yield label, grid and chart of every row: its return on each task by shots."""
     scores = table.task_scores
     names = sorted(set(scores["task"]), key=_natural)
-    parameters = {
-        dist: task_parameter(dist, table, manifest) for dist in dict.fromkeys(scores["task_dist"])
-    }
+    parameter = what, values = task_parameter(table, manifest)
     for row in rows_of(table.frame):
         own = of_row(scores, row)
         if own.empty:
@@ -393,8 +381,7 @@ def _task_rows(table: Comparison, manifest: Manifest) -> Iterator[dict[str, Any]
         means: pd.DataFrame = own.groupby(["task", "shots"])["return"].mean().unstack("shots")
         means = means.loc[names]
         digits = decimals(means.to_numpy().ravel().tolist())
-        label = ", ".join(filter(None, row_label(table, row)))
-        what, values = parameters[row["task_dist"]]
+        label = ", ".join(filter(None, row_label(row)))
         cells = [
             (
                 (str(name), ""),
@@ -412,9 +399,7 @@ def _task_rows(table: Comparison, manifest: Manifest) -> Iterator[dict[str, Any]
         yield {
             "label": label,
             "grid": Grid(title, header, tuple(cells)),
-            "chart": _task_chart(
-                label, table, means, task_parameter(row["task_dist"], table, manifest)
-            ),
+            "chart": _task_chart(label, table, means, parameter),
         }
 
 
@@ -485,7 +470,7 @@ def _invalid(sections: Sequence[Section]) -> Iterator[tuple[str, str]]:
         for table in part.table.splits:
             for row in rows_of(table.frame):
                 if row.get("invalid_episodes", 0) > 0:
-                    name = ", ".join(filter(None, row_label(table, row)))
+                    name = ", ".join(filter(None, row_label(row)))
                     count = f"{row['invalid_episodes']:.0f} invalid query episodes"
                     yield f"{name}, {table.split} tasks", count
 

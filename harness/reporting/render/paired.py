@@ -42,12 +42,12 @@ class Difference:
     """Differences of each seed; empty where the two have different seeds."""
 
 
-def differences_figure(dist: str, table: Comparison) -> Figure | None:
+def differences_figure(table: Comparison) -> Figure | None:
     """Draw gains from adaptation, and each row minus the control; None without.
 
     If several policies have a control, a row is compared with that of its own policy.
     """
-    rows = _rows(dist, table)
+    rows = _rows(table)
     last = table.shots[-1]
     adapting = [row for row in rows if row[3] not in FLAT] if last else []
     gains = [difference_of(table, (row, last), (row, 0)) for row in adapting]
@@ -77,7 +77,7 @@ def differences_figure(dist: str, table: Comparison) -> Figure | None:
         axes.set_title(title, loc="left")
         axes.set_xlabel("difference in return")
     note = _interval_note([line for _, lines in parts for line in lines])
-    text = printable(f"{dist}, {table.split} tasks: {note}")
+    text = printable(f"{table.task_dist}, {table.split} tasks: {note}")
     figure.suptitle(text, x=0.01, ha="left", fontsize=8.5, parse_math=False, wrap=True)
     return figure
 
@@ -132,13 +132,13 @@ def _draw_differences(
     axes.grid(True, axis="x", color="0.92", linewidth=0.7)
 
 
-def parameter_figure(dist: str, table: Comparison, manifest: Manifest) -> Figure | None:
+def parameter_figure(table: Comparison, manifest: Manifest) -> Figure | None:
     """Draw return against the task's parameter, before and after adaptation, a panel per row.
 
     None where tasks have no single continuous parameter or their definition is not installed.
     """
-    name, values = task_parameter(dist, table, manifest)
-    found = [row for row in _rows(dist, table) if row[3] not in FLAT]
+    name, values = task_parameter(table, manifest)
+    found = [row for row in _rows(table) if row[3] not in FLAT]
     rows = found[:MAX_PANELS]
     last = table.shots[-1]
     if not values or not rows or not last:
@@ -147,8 +147,8 @@ def parameter_figure(dist: str, table: Comparison, manifest: Manifest) -> Figure
     lines = -(-len(rows) // columns)
     figure = new_figure(2.4 * columns + 0.8, 2.1 * lines + 0.7)
     panels = figure.subplots(lines, columns, squeeze=False, sharex=True, sharey=True).ravel()
-    styles = styles_of([line_key(row) for row in _rows(dist, table)])
-    zero = (dist, "zero-action", REFERENCE, "none")
+    styles = styles_of([line_key(row) for row in _rows(table)])
+    zero = (table.task_dist, "zero-action", REFERENCE, "none")
     background = [(zero, *ZERO), *([(table.oracle, *ORACLE)] if table.oracle else [])]
     for axes, row in zip(panels, rows, strict=False):
         for other, _, line, gray in background:
@@ -174,9 +174,8 @@ def parameter_figure(dist: str, table: Comparison, manifest: Manifest) -> Figure
     seeds = span([counts[row] for row in rows], "seed")
     note = f"each {table.split} task, mean of {seeds}"
     note += f"; {len(rows)} of {len(found)} rows" if len(rows) < len(found) else ""
-    figure.suptitle(
-        printable(f"{dist}: {note}"), x=0.01, ha="left", fontsize=8.5, parse_math=False, wrap=True
-    )
+    text = printable(f"{table.task_dist}: {note}")
+    figure.suptitle(text, x=0.01, ha="left", fontsize=8.5, parse_math=False, wrap=True)
     return figure
 
 
@@ -195,14 +194,12 @@ def _draw_tasks(
     axes.grid(True, color="0.92", linewidth=0.7)
 
 
-def task_parameter(
-    dist: str, table: Comparison, manifest: Manifest
-) -> tuple[str, dict[str, float]]:
+def task_parameter(table: Comparison, manifest: Manifest) -> tuple[str, dict[str, float]]:
     """Return the name of the tasks' parameter and its value by task; no value if there is none.
 
     A goal on a plane has its angle as the parameter.
     """
-    info = next(info for info in manifest.distributions if info.name == dist)
+    (info,) = manifest.distributions
     found = None
     with contextlib.suppress(ImportError, ValueError):  # an extra or a plug-in is not installed
         found = task_distributions.load(info.versioned_name)
@@ -239,7 +236,7 @@ def line_key(row: RowKey) -> LineKey:
     return row[1], row[2]
 
 
-def _rows(dist: str, table: Comparison) -> list[RowKey]:
-    frame = table.frame[(table.frame["task_dist"] == dist) & (table.frame["seeds"] > 0)]
+def _rows(table: Comparison) -> list[RowKey]:
+    frame = table.frame[table.frame["seeds"] > 0]
     own = frame[frame["learner"] != REFERENCE]
     return [tuple(map(str, key)) for key in own[list(ROW_KEY)].itertuples(index=False, name=None)]

@@ -14,9 +14,9 @@ from matplotlib.text import Text
 from matplotlib.ticker import MaxNLocator
 
 from harness.reporting.render.style import LineKey, Style, new_figure, policy_colors
+from harness.reporting.render.tables import reference_heights
 from harness.reporting.stats.comparison import Comparison
 from harness.reporting.text import printable
-from harness.types import REFERENCE
 
 MAX_LINES = 8
 """More lines than this on one pair of axes cannot be told apart; each learner gets a panel."""
@@ -105,18 +105,18 @@ class Panels:
             axes.set_xlabel(x.partition(" (")[0])
         self.figure.supylabel(y, fontsize=8)
 
-    def finish(self, table: Comparison, dist: str, note: str, measure: Measure = RETURN) -> None:
+    def finish(self, table: Comparison, note: str, measure: Measure = RETURN) -> None:
         """Add titles and reference lines, which are named at the right of each row of panels."""
         drawn = [*self.axes, *([self.flat] if self.flat is not None else [])]
         columns = columns_of(len(drawn)) if self.split else len(drawn)
         for index, axes in enumerate(drawn):
             outer = index % columns == columns - 1
-            names = _draw_references(axes, table, dist, measure, named=outer or axes is drawn[-1])
+            names = _draw_references(axes, table, measure, named=outer or axes is drawn[-1])
             for label in names if not outer else ():
                 label.set_in_layout(False)  # it stands where the next panel would be
-        self.set_titles(table, dist, note)
+        self.set_titles(table, note)
 
-    def set_titles(self, table: Comparison, dist: str, note: str) -> None:
+    def set_titles(self, table: Comparison, note: str) -> None:
         """Write what is drawn above the figure, and in split panels the learner above each."""
         mark = " (INCOMPLETE)" if table.missing else ""
         if self.split:
@@ -124,7 +124,7 @@ class Panels:
                 axes.set_title(printable(learner), loc="left", parse_math=False)
         if self.flat is not None:
             self.flat.set_title(FLAT_TITLE, loc="left", fontsize=8, color="0.3")
-        text = printable(f"{dist}{mark}: {note}")
+        text = printable(f"{table.task_dist}{mark}: {note}")
         self.figure.suptitle(text, x=0.01, ha="left", fontsize=8.5, parse_math=False, wrap=True)
 
     def add_legend(self, styles: Mapping[LineKey, Style], extra: Sequence[Line2D] = ()) -> None:
@@ -173,14 +173,9 @@ def columns_of(panels: int) -> int:
     return 2 if panels == 4 else min(MAX_COLUMNS, panels)
 
 
-def _draw_references(
-    axes: Axes, table: Comparison, dist: str, measure: Measure, *, named: bool
-) -> list[Text]:
+def _draw_references(axes: Axes, table: Comparison, measure: Measure, *, named: bool) -> list[Text]:
     """Draw a dotted line for each reference; return the texts that name them at the right."""
-    frame = table.frame
-    lines = frame[(frame["learner"] == REFERENCE) & (frame["task_dist"] == dist)]
-    column = f"{measure.column}_0"
-    values = {str(row["policy"]): measure.unit * row[column] for row in lines.to_dict("records")}
+    values = reference_heights(table, measure.column, measure.unit)
     values = {name: value for name, value in values.items() if math.isfinite(value)}
     for value in values.values():
         axes.axhline(value, color="0.45", linestyle=":", linewidth=1.1, zorder=1)

@@ -144,9 +144,8 @@ def new_figure(width: float, height: float) -> Figure:
     return figure
 
 
-def save(figure: Figure, path: Path) -> tuple[Path, ...]:
+def save(figure: Figure, path: Path) -> None:
     """Write a figure as ``path`` with each of ``SUFFIXES``; equal figures give equal bytes."""
-    written = []
     figure.draw_without_rendering()
     figure.set_layout_engine("none")  # laid out once, for both formats
     for suffix in SUFFIXES:
@@ -155,7 +154,4 @@ def save(figure: Figure, path: Path) -> tuple[Path, ...]:
             metadata = {"CreationDate": None, "Creator": None, "Producer": None}
         with mpl.rc_context(SETTINGS):
             figure.savefig(out, format=suffix[1:], dpi=DPI, metadata=metadata)
-        target = path.with_name(path.name + suffix)
-        write_atomically(target, out.getvalue())
-        written.append(target)
-    return tuple(written)
+        write_atomically(path.with_name(path.name + suffix), out.getvalue())

@@ -8,9 +8,9 @@ from typing import Any, TypeAlias
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from harness.reporting.render.style import new_figure
 from harness.reporting.stats.comparison import CLASS, Comparison
 from harness.reporting.stats.scores import ROW_KEY, RowKey
 from harness.reporting.text import DASH, printable, span
@@ -22,23 +22,21 @@ DARK = 0.6
 """Squares with a higher rate are too dark for black text."""
 
 
-def class_success(dist: str, table: Comparison) -> Figure | None:
+def class_success(table: Comparison) -> Figure | None:
     """Draw the success rate (%) of every class at every shot count; None without classes."""
-    if table.classes.empty or not (table.classes["task_dist"] == dist).any():
+    lines = table.classes
+    if lines.empty:
         return None
-    lines = table.classes[table.classes["task_dist"] == dist]
     classes = list(dict.fromkeys(lines[CLASS]))
     columns = _columns(table, lines)
-    size = (2.6 + 0.52 * len(columns), 1.5 + 0.27 * len(classes))
-    figure = Figure(figsize=size, layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(2.6 + 0.52 * len(columns), 1.5 + 0.27 * len(classes))
     axes = figure.add_subplot()
     _draw_rates(axes, _rates(lines, classes, columns))
     axes.set_yticks(range(len(classes)), [printable(str(name)) for name in classes], fontsize=8)
     _label_columns(axes, columns)
     mark = " (INCOMPLETE)" if table.missing else ""
-    rows = table.frame[(table.frame["task_dist"] == dist) & (table.frame["seeds"] > 0)]
-    title = printable(f"{dist}: success rate (%) by {table.split} class{mark}")
+    rows = table.frame[table.frame["seeds"] > 0]
+    title = printable(f"{table.task_dist}: success rate (%) by {table.split} class{mark}")
     title += f"\neach square: {span(lines['goals'], 'goal')}, {span(rows['seeds'], 'seed')}"
     figure.suptitle(title, x=0.02, ha="left", fontsize=10, parse_math=False)
     return figure

@@ -79,7 +79,7 @@ def _return_grid(table: Comparison) -> Grid:
     for row in rows_of(table.frame):
         values = [estimate_cell(row, name, digits) for name in names]
         seeds = (count_text(row["seeds"]), _seed_note(row))
-        rows.append((row_label(table, row), *values, seeds))
+        rows.append((row_label(row), *values, seeds))
     return Grid("Return", (ROW_HEADER, *header, ("seeds", "")), tuple(rows))
 
 
@@ -88,7 +88,7 @@ def _rate_grid(
 ) -> Grid:
     header = [(shot_label(count), "") for count in shots]
     cells = (
-        (row_label(table, row), *(_percent_cell(row, f"{column}_{count}") for count in shots))
+        (row_label(row), *(_percent_cell(row, f"{column}_{count}") for count in shots))
         for row in rows
     )
     return Grid(title, (ROW_HEADER, *header), tuple(cells))
@@ -106,7 +106,7 @@ def _gain_grid(table: Comparison, competitors: Sequence[Row]) -> Grid:
         cells.append(_size_cell(row))
         cells.append((short_count(row[steps]), ""))
         cells.append((duration(row["wall_seconds"]), _invalid_text(row)))
-        rows.append((row_label(table, row), *cells))
+        rows.append((row_label(row), *cells))
     title = "Gain over 0 shots" if names else "Cost"
     return Grid(title, (ROW_HEADER, *header), tuple(rows))
 
@@ -118,7 +118,7 @@ def _curve_grid(table: Comparison, competitors: Sequence[Row]) -> Grid:
         steps = row["steps_to_line"]
         reached = "never" if steps == math.inf else short_count(steps)
         area = estimate_cell(row, "validation_area", digits)
-        rows.append((row_label(table, row), area, (reached, "")))
+        rows.append((row_label(row), area, (reached, "")))
     header: list[TextCell] = [("area under curve", ""), ("steps to exceed", "non-adaptive")]
     title = f"On validation tasks while training, {shot_label(table.shots[-1])}"
     return Grid(title, (ROW_HEADER, *header), tuple(rows))
@@ -131,7 +131,7 @@ def _estimate_grid(
     names = [f"{column}_{count}" for count in table.shots]
     digits = decimals(_numbers(rows, names))
     cells = (
-        (row_label(table, row), *(estimate_cell(row, name, digits, sign=sign) for name in names))
+        (row_label(row), *(estimate_cell(row, name, digits, sign=sign) for name in names))
         for row in rows
     )
     header = [(shot_label(count), "") for count in table.shots]
@@ -171,9 +171,7 @@ def _keys(table: Comparison) -> list[tuple[str, ...]]:
 
 
 def _improvement_grid(table: Comparison) -> Grid:
-    labels = {
-        key[1:]: row_label(table, dict(zip(ROW_KEY, key, strict=True))) for key in _keys(table)
-    }
+    labels = {key[1:]: row_label(dict(zip(ROW_KEY, key, strict=True))) for key in _keys(table)}
     return improvement_grid(table.improvement, labels, f"at {shot_label(table.shots[-1])}")
 
 
@@ -211,7 +209,7 @@ def _seed_grid(table: Comparison) -> Grid:
     rows, groups = [], dict(list(last.groupby(list(ROW_KEY))))
     for key in (key for key in _keys(table) if key in groups):
         by_seed = dict(zip(groups[key]["seed"], groups[key]["return"], strict=True))
-        label = row_label(table, dict(zip(ROW_KEY, key, strict=True)))
+        label = row_label(dict(zip(ROW_KEY, key, strict=True)))
         rows.append((label, *((_fixed(by_seed.get(seed), digits), "") for seed in seeds)))
     header = [(f"seed {seed}", "") for seed in seeds]
     title = f"Return of every seed at {shot_label(table.shots[-1])}"
@@ -228,7 +226,7 @@ def _class_grids(table: Comparison) -> Iterator[Grid]:
     for line in rows_of(table.classes):
         by_row[tuple(line[key] for key in ROW_KEY)][line[CLASS]] = line
     columns = [
-        (row_label(table, dict(zip(ROW_KEY, key, strict=True))), lines)
+        (row_label(dict(zip(ROW_KEY, key, strict=True))), lines)
         for key, lines in by_row.items()
         if lines
     ]
@@ -282,15 +280,19 @@ def rows_of(frame: pd.DataFrame) -> list[dict[str, Any]]:
     return [{str(key): value for key, value in row.items()} for row in frame.to_dict("records")]
 
 
-def row_label(table: Comparison, row: Row) -> TextCell:
+def reference_heights(table: Comparison, column: str, unit: float) -> dict[str, float]:
+    """Return the height of each reference line in a plot of ``unit`` times ``column``."""
+    lines = table.frame[table.frame["learner"] == REFERENCE]
+    return {str(row["policy"]): unit * row[f"{column}_0"] for row in rows_of(lines)}
+
+
+def row_label(row: Row) -> TextCell:
     """Return the first cell of a row: its policy, with learner and adapter as the detail."""
     policy, learner, adapter = (printable(str(row[key])) for key in ROW_KEY[1:])
     if row["learner"] == REFERENCE:
         detail = "reference, analytic" if adapter == "analytic" else "reference"
     else:
         detail = f"{learner}, {adapter}" if adapter else learner
-    if table.frame["task_dist"].nunique() > 1:
-        policy = f"{printable(str(row['task_dist']))}: {policy}"
     return policy, detail
 
 

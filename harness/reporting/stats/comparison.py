@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -47,6 +48,7 @@ CLASS = "class"
 class Comparison:
     """The table of a run as numbers, with title and caption."""
 
+    task_dist: str
     frame: pd.DataFrame
     """One row per (task_dist, policy, learner, adapter), reference lines last. ``return_K``,
     ``gain_K``, ``regret_K``, ``success_K`` and ``success_gain_K`` have columns ``_low`` and
@@ -73,7 +75,7 @@ class Comparison:
     query episodes."""
     rewards: pd.DataFrame = field(default_factory=pd.DataFrame)
     """One line per row, seed, shots and part of an episode: mean ``reward`` per step of the first
-    query episodes around ``step``. Empty for records that do not hold rewards."""
+    query episodes around ``step``."""
     improvement: pd.DataFrame = field(default_factory=pd.DataFrame)
     """One line per ordered pair of rows without privilege (``policy``, …, ``over_policy``, …):
     ``probability`` that the first beats the second after the most shots."""
@@ -155,6 +157,7 @@ def _split_table(records: pd.DataFrame, manifest: Manifest, split: str) -> Compa
     scored = set(competing["cell"])
     sd, detectable = _power(builder.competing, shots[-1])
     return Comparison(
+        task_dist=manifest.dist_name,
         frame=frame,
         shots=shots,
         num_tasks=records["task"].nunique(),
@@ -293,13 +296,12 @@ class _RowBuilder:
             paired = count in matrices and 0 in matrices
             value = difference(matrices[count], matrices[0]) if paired else NO_ESTIMATE
             row |= value.columns(f"gain_{count}")
-        oracle = None if self.oracle is None else self.scores[self.oracle]
-        for count in self.shots if oracle is not None else ():
-            compared = oracle is not None and row_key != self.oracle and count in matrices
-            value = NO_ESTIMATE
-            if compared and oracle is not None and count in oracle:
-                value = difference(oracle[count], matrices[count])
-            row |= value.columns(f"regret_{count}")
+        if (best := self.oracle) is not None:
+            oracle = self.scores[best]
+            for count in self.shots:
+                compared = row_key != best and count in matrices and count in oracle
+                value = difference(oracle[count], matrices[count]) if compared else NO_ESTIMATE
+                row |= value.columns(f"regret_{count}")
         return row
 
     def improvement(self) -> pd.DataFrame:
@@ -317,9 +319,7 @@ class _RowBuilder:
             dict(zip(ROW_KEY, first, strict=True))
             | {f"over_{name}": value for name, value in zip(ROW_KEY[1:], second[1:], strict=True)}
             | estimate_improvement(rows[first], rows[second]).columns("probability")
-            for first in rows
-            for second in rows
-            if first != second and first[0] == second[0]
+            for first, second in itertools.permutations(rows, 2)
         ]
         return pd.DataFrame(lines)
 
@@ -350,12 +350,12 @@ class _RowBuilder:
         for name in self.manifest.failed_references:
             names = dict(zip(ROW_KEY, (self.manifest.dist_name, name, REFERENCE, ""), strict=True))
             yield names | {"seeds": 0, "seeds_failed": 1}
-        for dist in self.manifest.distributions:
-            others = dist.other_references.get(self.split, {})
-            lines = dist.references if self.split == "test" else others
-            for name, constant in sorted(lines.items()):
-                names = dict(zip(ROW_KEY, (dist.name, name, REFERENCE, "analytic"), strict=True))
-                yield names | {f"return_{count}": constant for count in self.shots}
+        (dist,) = self.manifest.distributions
+        others = dist.other_references.get(self.split, {})
+        lines = dist.references if self.split == "test" else others
+        for name, constant in sorted(lines.items()):
+            names = dict(zip(ROW_KEY, (dist.name, name, REFERENCE, "analytic"), strict=True))
+            yield names | {f"return_{count}": constant for count in self.shots}
 
 
 def _insert_success(

@@ -59,7 +59,9 @@ def with_curves(
         own = [
             scored[key]
             for key, cell in manifest.cells.items()
-            if (cell.policy, cell.learner) == (policy, learner) and key in scored
+            if (cell.policy, cell.learner) == (policy, learner)
+            and key in scored
+            and cell.status == "ok"
         ]
         found = student(np.array([area(curve) for curve in own])) if own else NO_ESTIMATE
         steps = [] if line is None else [steps_above(curve, line) for curve in own]

@@ -48,14 +48,20 @@ class Estimate:
 NO_ESTIMATE = Estimate(math.nan)
 
 
+def common_tasks(values: Float[np.ndarray, "S T"]) -> Bool[np.ndarray, " T"]:
+    """Return which tasks have a valid episode of every seed that has any."""
+    alive = ~np.isnan(values).all(axis=1)
+    common: np.ndarray = ~np.isnan(values[alive]).any(axis=0)
+    return common
+
+
 def seed_means(values: Float[np.ndarray, "S T"]) -> Float[np.ndarray, " S"]:
     """Return the mean over tasks of each seed.
 
     A task that some seed has no valid episode of (NaN) is left out for all of them, so that the
     means are over the same tasks. A seed without any valid episode is NaN.
     """
-    alive = ~np.isnan(values).all(axis=1)
-    common = ~np.isnan(values[alive]).any(axis=0)
+    alive, common = ~np.isnan(values).all(axis=1), common_tasks(values)
     means: Array = np.full(len(values), math.nan)
     if common.any():
         means[alive] = values[alive][:, common].mean(axis=1)
@@ -97,7 +103,8 @@ def estimate_difference(
     """
     if paired:
         return estimate(first - second)
-    x, y = seed_means(first), seed_means(second)
+    common = common_tasks(first) & common_tasks(second)
+    x, y = seed_means(first[:, common]), seed_means(second[:, common])
     point = float(x.mean() - y.mean())
     if math.isnan(point) or min(len(x), len(y)) < 2 or not (np.ptp(x) or np.ptp(y)):
         return Estimate(point)

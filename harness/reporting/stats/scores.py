@@ -73,21 +73,20 @@ def usable_records(records: pd.DataFrame, manifest: Manifest) -> dict[str, pd.Da
 
 
 def check_same_grid(records: pd.DataFrame) -> None:
-    """Check that all cells of a distribution were scored on the same tasks, shots and episodes.
+    """Check that all cells were scored on the same tasks, shots and episodes.
 
     Reference lines must have the same tasks.
 
     Raises:
         ArtefactError: two cells differ, so their numbers cannot be compared.
     """
-    for name, group in records.groupby("task_dist"):
-        reference = group["learner"].eq(REFERENCE)
-        _check_equal(str(name), group[~reference], ["task", "shots", "query_episode"])
-        if not reference.all():
-            _check_equal(str(name), group, ["task"])
+    reference = records["learner"].eq(REFERENCE)
+    _check_equal(records[~reference], ["task", "shots", "query_episode"])
+    if not reference.all():
+        _check_equal(records, ["task"])
 
 
-def _check_equal(name: str, records: pd.DataFrame, keys: list[str]) -> None:
+def _check_equal(records: pd.DataFrame, keys: list[str]) -> None:
     grids = {
         cell: frozenset(part[keys].itertuples(index=False, name=None))
         for cell, part in records.groupby("cell")
@@ -101,7 +100,7 @@ def _check_equal(name: str, records: pd.DataFrame, keys: list[str]) -> None:
     for cell, grid in grids.items():
         if grid not in (largest, once) or grid != of_row[rows[cell]]:  # all seeds are alike in it
             raise ArtefactError(
-                f"cell {cell!r} of {name} was scored on {len(grid)} combinations of "
+                f"cell {cell!r} was scored on {len(grid)} combinations of "
                 f"({', '.join(keys)}), another cell on {len(largest)} different ones: "
                 "they cannot be compared"
             )

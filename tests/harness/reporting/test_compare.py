@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import io
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -13,6 +14,7 @@ from harness.cli import status
 from harness.errors import UsageError
 from harness.reporting.compare import compare
 from harness.reporting.rebuild import load_comparison
+from harness.reporting.store.files import find_run
 from harness.reporting.store.manifest import CellState, Manifest, config_hash
 from harness.reporting.store.records import RunFolder
 from harness.types import Cell
@@ -61,6 +63,8 @@ def test_a_run_is_found_by_its_name_below_results(tmp_path, monkeypatch):
     make_run(tmp_path / "results/one")
     assert compare(["one"]).frame.equals(compare([tmp_path / "results/one"]).frame)
     assert status.main(["one"]) == 0
+    assert find_run("two") == Path("results/two")  # where a mirror's copy would go
+    assert find_run("../two") == Path("../two")
     another_run(tmp_path / "one")  # a folder that exists wins
     assert "rl2" in set(compare(["one"]).frame.learner)
 
@@ -192,7 +196,14 @@ def test_distributions_that_only_one_run_has_keep_their_own_table(tmp_path):
     assert found.across == ()  # one has no constants
 
 
-@pytest.mark.parametrize("change", [{"env": {"horizon": 10}}, {"test_tasks": [0, 1, 2, 3]}])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"env": {"horizon": 10}},
+        {"test_tasks": [0, 1, 2, 3]},
+        {"evaluation": {"protocol": "quick"}},
+    ],
+)
 def test_scores_on_other_tasks_are_not_normalised(tmp_path, change):
     one = make_run(tmp_path / "one").path
     dir_, vel = (renamed(one, tmp_path / name, name) for name in ("ant-dir", "ant-vel"))

@@ -158,7 +158,7 @@ def test_the_official_protocol_is_not_called_a_preview(tmp_path):
 
 
 def test_the_map_of_classes_says_how_little_a_square_rests_on(table):
-    figure = class_success(DIST, table)
+    figure = class_success(table)
     assert f"each square: {GOALS} goals, 1 seed" in figure.get_suptitle()
 
 

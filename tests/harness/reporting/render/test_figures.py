@@ -61,7 +61,7 @@ def test_seeds_of_different_length_and_nan_returns_can_be_drawn(table, run):
     curve = curve_of(CELLS[0])
     curve[1] = dataclasses.replace(curve[1], post_return=float("nan"))
     curves = {CELLS[0].id: curve[:2], CELLS[1].id: curve_of(CELLS[1])}
-    figure = learning_curves(DIST, table, Manifest.load(run), curves)
+    figure = learning_curves(table, Manifest.load(run), curves)
     figure.draw_without_rendering()
     mean = next(line for line in figure.axes[0].lines if line.get_linewidth() == 1.5)
     assert len(mean.get_xdata()) == 2
@@ -71,15 +71,15 @@ def test_scores_on_validation_tasks_are_drawn_where_they_were_made(table, run):
     curve = curve_of(CELLS[0])
     curve[0] = dataclasses.replace(curve[0], validation={"return_0": -9.0, "return_5": -4.0})
     curve[2] = dataclasses.replace(curve[2], validation={"return_0": -8.0, "return_5": -2.0})
-    figure = validation_curves(DIST, table, Manifest.load(run), {CELLS[0].id: curve})
+    figure = validation_curves(table, Manifest.load(run), {CELLS[0].id: curve})
     lines = [ln.get_xydata().ravel().tolist() for ln in figure.axes[0].lines[:2]]
     assert lines == [[10_000, -4, 30_000, -2], [10_000, -9, 30_000, -8]]
     assert "validation" in figure.axes[0].get_ylabel()
-    assert validation_curves(DIST, table, Manifest.load(run), {}) is None
+    assert validation_curves(table, Manifest.load(run), {}) is None
 
 
 def test_every_seed_is_a_dot_beside_its_interval(table, run):
-    figure = adaptation_curve(DIST, table)
+    figure = adaptation_curve(table)
     dots = [line for line in figure.axes[0].lines if line.get_marker() == "."]
     drawn = sorted(y for line in dots for y in line.get_ydata())
     assert drawn == pytest.approx(sorted(table.seed_scores["return"]))
@@ -89,7 +89,7 @@ def test_every_seed_is_a_dot_beside_its_interval(table, run):
 
 def test_without_shots_there_is_no_adaptation_curve(tmp_path):
     table, _ = load_comparison(make_run(tmp_path / "run", shots=(0,)).path)
-    assert adaptation_curve(DIST, table) is None
+    assert adaptation_curve(table) is None
 
 
 def test_rows_that_do_not_adapt_are_drawn_once_beside_the_others():
@@ -100,7 +100,7 @@ def test_rows_that_do_not_adapt_are_drawn_once_beside_the_others():
         for row in records_of(cell)
     ]
     manifest = manifest_of(cells)
-    figure = adaptation_curve(DIST, comparison_table(frame_of(rows), manifest))
+    figure = adaptation_curve(comparison_table(frame_of(rows), manifest))
     main, flat = figure.axes
     for axes, rows_drawn, shots in ((main, 2, 3), (flat, 2, 1)):
         assert len(axes.containers) == rows_drawn
@@ -108,7 +108,7 @@ def test_rows_that_do_not_adapt_are_drawn_once_beside_the_others():
 
 
 def test_the_axis_of_steps_holds_what_the_support_episodes_took(table, run):
-    figure = steps_curve(DIST, table)
+    figure = steps_curve(table)
     lines = [bar.lines[0].get_xdata().tolist() for bar in figure.axes[0].containers]
     assert lines == [[0, 400, 2000]] * 2
 
@@ -119,11 +119,11 @@ def test_rewards_are_drawn_over_the_steps_of_the_first_episodes(table, run):
         for cell in CELLS
         for row in records_of(cell)
     ]
-    figure = first_episodes(DIST, comparison_table(frame_of(rows), manifest_of(CELLS)))
+    figure = first_episodes(comparison_table(frame_of(rows), manifest_of(CELLS)))
     lines = [(ln.get_linestyle(), *ln.get_xydata().ravel()) for ln in figure.axes[0].lines]
     # 100 steps in two parts; solid before, dashed after the first shot.
     assert lines == [("-", 25, 1, 75, 3), ("--", 25, 2, 75, 3)] * 2
-    assert first_episodes(DIST, table) is None  # its records hold none
+    assert first_episodes(table) is None  # its records hold none
 
 
 def test_differences_are_seed_by_seed(table):
@@ -140,7 +140,7 @@ def test_the_title_names_every_kind_of_interval(least, kinds):
     cells = expected_cells(learners=("maml", "multitask"), seeds=(0, 1, 2))
     cells = [c for c in cells if c.learner == "maml" or c.seed >= least]
     rows = [row for cell in cells for row in records_of(cell)]
-    figure = differences_figure(DIST, comparison_table(frame_of(rows), manifest_of(cells)))
+    figure = differences_figure(comparison_table(frame_of(rows), manifest_of(cells)))
     title = figure.get_suptitle()
     assert [kind for kind in ("Student's", "Welch's") if kind in title] == kinds
 
@@ -152,7 +152,7 @@ def test_rows_are_compared_with_the_control_of_their_policy_or_the_only_one(alon
         cells = [c for c in cells if (c.policy, c.learner) != ("ssm", "multitask")]
     rows = [row for cell in cells for row in records_of(cell)]
     table = comparison_table(frame_of(rows), manifest_of(cells))
-    axes = differences_figure(DIST, table).axes[-1]
+    axes = differences_figure(table).axes[-1]
     assert axes.get_title(loc="left").endswith("gru multitask" if alone else "same policy")
     assert [text.get_text() for text in axes.get_yticklabels()] == ["ssm, maml", "gru, maml"]
 
@@ -167,19 +167,19 @@ def test_return_is_drawn_over_the_parameter_of_each_task(tmp_path):
     ]
     manifest = manifest_of(cells)
     table = comparison_table(frame_of(rows), manifest)
-    name, values = task_parameter(DIST, table, manifest)
+    name, values = task_parameter(table, manifest)
     assert "angle" in name
     for task in tasks:
         place = task.param("goal_x"), task.param("goal_y")
         assert (np.cos(values[task.name]), np.sin(values[task.name])) == pytest.approx(place)
-    figure = parameter_figure(DIST, table, manifest)
+    figure = parameter_figure(table, manifest)
     before, after = (line for line in figure.axes[0].lines if line.get_marker() == "o")
     assert before.get_xdata().tolist() == sorted(values.values())
     assert (after.get_ydata() - before.get_ydata()) == pytest.approx([5] * 4)
     # Of another version, the tasks are not known here.
     other = manifest_of(cells, version=9)
-    assert task_parameter(DIST, table, other) == ("", {})
-    assert parameter_figure(DIST, table, other) is None
+    assert task_parameter(table, other) == ("", {})
+    assert parameter_figure(table, other) is None
 
 
 @pytest.mark.parametrize(("learners", "panels"), [(4, 1), (5, 5)])

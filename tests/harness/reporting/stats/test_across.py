@@ -123,7 +123,7 @@ def table_of(scores, measure="return"):
         for shots in (0, 1)
     ]  # fmt: skip
     return Comparison(
-        pd.DataFrame(), (0, 1), 1, "test", {}, (), seed_scores=pd.DataFrame(lines),
+        "d", pd.DataFrame(), (0, 1), 1, "test", {}, (), seed_scores=pd.DataFrame(lines),
         privileged=frozenset({("d", "gru", "oracle", "none")}),
     )  # fmt: skip
 

@@ -62,6 +62,10 @@ def test_rows_have_the_area_of_their_seeds_and_the_median_steps():
     assert ssm["validation_area"] == pytest.approx(-15.25)
     assert ssm["validation_area_low"] < ssm["validation_area"] < ssm["validation_area_high"]
     assert (gru["steps_to_line"], ssm["steps_to_line"]) == (100, 301)
+    last = next(cell.id for cell in cells if (cell.policy, cell.seed) == ("ssm", 2))
+    failed = manifest.cells[last].model_copy(update={"status": "failed"})
+    fewer = manifest.model_copy(update={"cells": {**manifest.cells, last: failed}})
+    assert row_of(with_curves(table, fewer, curves), "ssm")["steps_to_line"] == 300.5
     (grid,) = [grid for grid in grids(found) if "validation tasks" in grid.title]
     assert [cells[-1][0] for cells in grid.rows] == ["301", "100"]
     unknown = with_curves(table, manifest_of(cells), curves)

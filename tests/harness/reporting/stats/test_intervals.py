@@ -140,6 +140,13 @@ def test_tasks_without_a_valid_episode_are_left_out():
     assert np.isnan(estimate(np.array([[1.0], [1.0], [np.nan]])).point)
 
 
+def test_a_difference_is_over_the_tasks_that_both_rows_have():
+    tasks = np.array([[0.0, -100.0, -200.0]] * 3)
+    less = np.where(tasks < -150, np.nan, tasks)
+    assert estimate_difference(less, tasks[:2], paired=False).point == 0.0
+    assert estimate_difference(less, tasks, paired=True).point == 0.0
+
+
 @given(st.integers(2, 6), st.integers(2, 6), st.integers(0, 99))
 @settings(max_examples=30, deadline=None)
 def test_unpaired_differences_are_welchs(sx, sy, seed):
