@@ -145,7 +145,11 @@ def _reference_table(dist: TaskDistribution) -> Iterator[str]:
     yield from ("", f"| {' | '.join(lines)} |", "|" + "---:|" * len(lines))
     yield f"| {' | '.join('–' if v is None else number(v) for v in lines.values())} |"
     if dist.spec.has_success:
-        yield f"\nSuccess rate of both: {np.mean([r.success for r in records]):.0%}."
+        rates = {
+            row: np.mean([r.success for r in records if r.policy == row])
+            for row in dict.fromkeys(r.policy for r in records)
+        }
+        yield f"\nSuccess rate: {', '.join(f'{row} {rate:.1%}' for row, rate in rates.items())}."
 
 
 def _normalisation(version: str) -> Iterator[str]:

@@ -38,7 +38,7 @@ commands:
   tables   write the tables of a run again, from its records
   compare  put several runs in one table
   report   write one HTML page about one run or several
-  status   show how far runs are
+  status   show how far a run is
   publish  copy a finished run to results/published
   verify   check published results and submissions, by replays too
   check    test a component of your own against what the harness relies on

@@ -38,7 +38,7 @@ OWN = (
     *("train", "evaluation", "execution", "envs_per_job", "min_jobs"),
 )
 """Settings of a run that have flags of their own here, or none."""
-_CHOICES = ", ".join(NAMES["agent"]())
+_CHOICES = ", ".join(name for name in NAMES["agent"]() if name != "object")  # that is for Python
 _DESCRIPTION = f"""examples:
   {PROG} my_agent.py:MyAgent --task-dist ant-vel --few-shot 1 5 10 --label mine
   {PROG} ppo_ant_vel.zip --task-dist ant-vel
@@ -47,7 +47,7 @@ _DESCRIPTION = f"""examples:
 Score agents by the common protocol: the same tasks, seeds, support and query episodes and records
 as the policies of harness.run. Each AGENT is a name ({_CHOICES}),
 module:factory, path/file.py:factory, LABEL=NAME, or a saved file: .zip of Stable-Baselines3,
-.pt or .pt2 of torch, .safetensors or .npz of this harness.
+.pt, .pth or .pt2 of torch, .safetensors or .npz of this harness.
 {PROG.replace("score", "run")} --resume NAME continues an interrupted run."""
 
 

@@ -21,10 +21,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _main(argv: list[str]) -> int:
     options = _parser().parse_args(argv)
-    if options.resume:
+    named = options.resume and options.file.suffix not in (".yaml", ".yml")
+    if named:
         options.file = find_run(options.file)
-    elsewhere = options.mirror and options.resume and options.file.suffix not in (".yaml", ".yml")
-    if options.file.is_dir() or elsewhere:
+    if options.file.is_dir() or (named and options.mirror):
         return _resume(options)
     sweep = sweep_file.load(options.file)
     if options.dry_run:
@@ -94,7 +94,7 @@ def _parser() -> argparse.ArgumentParser:
     again.add_argument(
         "--extend",
         action="store_true",
-        help="the same with a file that adds cells: more seeds, policies, values of an axis",
+        help="the same with a file that adds cells (seeds, policies, values of an axis) or budget",
     )
     parser.add_argument(
         "--only",

@@ -32,8 +32,8 @@ def _main(argv: Sequence[str] | None) -> int:
     parser.add_argument(
         "--against",
         metavar="ROW",
-        help="also print how every other row differs from this one, paired by seed and task; words "
-        'that identify the row, e.g. "gru maml"',
+        help="also print how every other row differs from this one, by seed if both have the same; "
+        'words that identify the row, e.g. "gru maml"',
     )
     given = parser.parse_args(argv)
     # First: a row that does not exist is refused before anything is written.

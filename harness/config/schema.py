@@ -1,7 +1,8 @@
 """The settings of a run: what every run has, and the components it is made of.
 
 Policies, learners, adapters and distributions own their settings (components.py). Settings are
-merged in this order: default < preset < recipe of the distribution < YAML < command line.
+merged in this order: default < preset < recipe of the distribution < environment variable
+(IMUJOCO_XML_DIR) < YAML < command line.
 """
 
 from __future__ import annotations
@@ -194,11 +195,11 @@ class RunConfig:
     train_tasks: Indices | None = None
     """Indices into the fixed list of training tasks; all if not given."""
     test_tasks: Indices | None = None
-    """Indices into the fixed list of test tasks; all if not given."""
+    """Indices into the fixed list of test tasks; those of the protocol if not given."""
     envs_per_job: Positive = 100
     """Environments that one job steps as a batch; the number of workers does not change it."""
     min_jobs: Positive = 4
-    """Split fewer environments into this many jobs all the same, so that workers can share them."""
+    """Least jobs of an iteration (at most one a task), so that workers can share them."""
     train: TrainConfig = field(default_factory=TrainConfig)
     evaluation: EvalConfig = field(default_factory=EvalConfig)
     execution: ExecutionConfig = field(default_factory=ExecutionConfig)

@@ -43,8 +43,9 @@ class TuneConfig:
     max_concurrent: Positive | None = None
     """Cells at once; as many as the cluster has room for if not given."""
     workers_per_cell: Count | None = None
-    """Rollout actors per cell; the CPUs shared out if not given. 0: everything in the cell's own
-    process on one CPU, which costs least, but nothing notices a hung environment."""
+    """Rollout actors per cell; if not given, 0 with as many cells as CPUs or asha, else all CPUs.
+    0: everything in the cell's own process on one CPU, which costs least, but nothing notices a
+    hung environment."""
     num_samples: Positive = 1
     """Draws from the random spaces."""
     seed: Count = 0

@@ -71,6 +71,8 @@ def checked(request: parser.Run) -> RunConfig:
         UsageError: a setting was given that a run of RLlib does not have.
     """
     config, given = request.config, request.given
+    if request.pretrained:
+        raise UsageError("--pretrained: score policies beside it with python -m harness.run")
     policy, *others = config.policy.values()
     if others or policy.kind != NETWORK:
         raise UsageError(f"--policy: RLlib's recurrent module is an LSTM; choose {NETWORK}")
@@ -83,10 +85,8 @@ def checked(request: parser.Run) -> RunConfig:
         default = type(learner.settings)()
         for name in LACKING:
             if getattr(learner.settings, name) != getattr(default, name):
-                flag = f"--{label}.{name.replace('_', '-')}"
-                raise UsageError(
-                    f"{flag}: RLlib's PPO has no such setting; leave it at {getattr(default, name)}"
-                )
+                flag, wanted = f"--{label}.{name.replace('_', '-')}", getattr(default, name)
+                raise UsageError(f"{flag}: RLlib's PPO has no such setting; it has to be {wanted}")
     if open_distribution(config.task_dist, config.env).spec.discrete:
         raise UsageError(
             f"--task-dist: {config.task_dist} has discrete actions, and this reference supports "

@@ -277,6 +277,7 @@ def test_a_run_of_rllib_is_a_complete_run():
         (("--learner", "rl2", "--rl2.task-coef", "1"), "--rl2.task-coef"),
         (("--learner", "multitask", "--multitask.baseline", "linear"), "--multitask.baseline"),
         (("--resume", "x"), "--resume"),
+        (("--pretrained", "point_goal/gru/rl2"), "--pretrained"),
     ],
 )
 def test_unsupported_settings_are_refused(flags, word, capsys):
