@@ -22,11 +22,11 @@ from tabulate import tabulate
 from harness.config import sweep_file
 from harness.config.sweep_file import PlannedCell
 from harness.reporting.compare import compare
-from harness.reporting.rebuild import load_tables, sources
+from harness.reporting.rebuild import load_tables
 from harness.reporting.render.across import write_across_figures
 from harness.reporting.stats.across import CONSTANTS_FILE, Across, across
 from harness.reporting.stats.comparison import Comparison
-from harness.reporting.stats.intervals import Estimate, student
+from harness.reporting.stats.intervals import Estimate, estimate, student
 from harness.reporting.stats.scores import ScoreMatrix, difference, of_row, seed_matrix
 from harness.reporting.store.manifest import Manifest
 from harness.reporting.text import short_count, span
@@ -167,14 +167,9 @@ def page() -> str:
 
 
 @functools.cache
-def tables_of(name: str) -> tuple[Comparison, ...]:
-    """Return the tables of a published folder."""
-    return tuple(load_tables(PUBLISHED / name))
-
-
 def table_of(name: str) -> Comparison:
     """Return the one table of a published folder."""
-    (table,) = tables_of(name)
+    (table,) = load_tables(PUBLISHED / name)
     return table
 
 
@@ -212,15 +207,17 @@ def margins(table: Comparison) -> Iterator[Margin]:
     for policy in dict.fromkeys(table.seed_scores["policy"]):
         oracle, multitask = (_by_seed(table, policy, name) for name in ("oracle", "multitask"))
         if oracle.seeds and multitask.seeds:
+            pair = frame["learner"].str.match("(oracle|multitask)( |$)")
+            own = frame[(frame["policy"] == policy) & pair]
             yield Margin(
                 policy=policy,
                 zero=zero,
-                multitask=multitask.values.mean(),
-                oracle=oracle.values.mean(),
+                multitask=estimate(multitask.values).point,
+                oracle=estimate(oracle.values).point,
                 difference=difference(oracle, multitask),
                 seeds=min(len(oracle.seeds), len(multitask.seeds)),
-                steps=frame.loc[frame["policy"] == policy, "train_env_steps"].max(),
-                seconds=frame.loc[frame["policy"] == policy, "wall_seconds"].mean(),
+                steps=own["train_env_steps"].max(),
+                seconds=own["wall_seconds"].mean(),
             )
 
 
@@ -237,8 +234,8 @@ def margin_lines(version: str) -> Iterator[str]:
 
 
 def _by_seed(table: Comparison, policy: str, learner: str, shots: int = 0) -> ScoreMatrix:
-    """Return the mean over tasks of each seed after some shots."""
-    scores = table.seed_scores
+    """Return the returns by seed and task after some shots; of two such rows is an error."""
+    scores = table.task_scores
     named = scores["learner"].str.partition(" ")[0] == learner  # settings may follow its name
     return seed_matrix(scores[named & (scores["policy"] == policy) & (scores["shots"] == shots)])
 
@@ -457,7 +454,7 @@ def _adapters() -> str:
 
 def _hybrid_lead(table: Comparison) -> str:
     """Return by how much hybrid is above gradient after the most shots, paired by seed."""
-    ends = table.seed_scores[table.seed_scores["shots"] == max(SHOTS)]
+    ends = table.task_scores[table.task_scores["shots"] == max(SHOTS)]
     hybrid, gradient = (
         seed_matrix(ends[ends["adapter"] == name]) for name in ("hybrid", "gradient")
     )
@@ -472,10 +469,10 @@ def _off_policy() -> dict[str, str]:
 
 
 def _sections(name: str) -> Iterator[str]:
-    for source, table in zip(sources(PUBLISHED / name), tables_of(name), strict=True):
-        yield f"### {source.manifest.distributions[0].name}\n"
-        for part in table.splits:
-            yield from _section(name, part, f" on {part.split} tasks" * bool(table.others))
+    table = table_of(name)
+    yield f"### {table.task_dist}\n"
+    for part in table.splits:
+        yield from _section(name, part, f" on {part.split} tasks" * bool(table.others))
 
 
 def _section(name: str, table: Comparison, where: str) -> Iterator[str]:
@@ -525,7 +522,7 @@ def _coverage() -> str:
             row = f"{one.cell.policy} {one.cell.learner}"
             planned.setdefault(row, []).append(one.key in done)
         rows[name] = {row: f"{sum(cells)}/{len(cells)}" for row, cells in planned.items()}
-    heads = list(rows[FAMILIES[0]])
+    heads = list(dict.fromkeys(head for row in rows.values() for head in row))
     lines = [(name, *(row.get(head, "–") for head in heads)) for name, row in rows.items()]
     return _markdown("|".join(["distribution", *heads]), lines)
 

@@ -18,7 +18,7 @@ from harness.reporting.render.panels import add_legend, columns_of
 from harness.reporting.render.style import LineKey, Style, new_figure, styles_of
 from harness.reporting.render.tables import shot_label
 from harness.reporting.stats.comparison import FLAT, Comparison
-from harness.reporting.stats.intervals import Estimate
+from harness.reporting.stats.intervals import Estimate, seed_means
 from harness.reporting.stats.scores import ROW_KEY, RowKey, difference, of_row, seed_matrix
 from harness.reporting.store.manifest import Manifest
 from harness.reporting.text import printable, span
@@ -61,8 +61,8 @@ def differences_figure(table: Comparison) -> Figure | None:
     shots = shot_label(last)
     against = " ".join(only[1:3]) if only else f"{CONTROL}, same policy"
     parts = [
-        (f"{shots} minus 0 shots", [part for part in gains if part is not None]),
-        (printable(f"{shots} minus {against}"), [part for part in rivals if part]),
+        (f"{shots} minus 0 shots", gains),
+        (printable(f"{shots} minus {against}"), rivals),
     ]
     parts = [(title, lines) for title, lines in parts if lines]
     if not parts:
@@ -97,16 +97,13 @@ def _interval_note(lines: Sequence[Difference]) -> str:
 
 def difference_of(
     table: Comparison, first: tuple[RowKey, int], second: tuple[RowKey, int]
-) -> Difference | None:
-    """Return the difference in return of two rows after so many shots; None if one has none."""
+) -> Difference:
+    """Return the difference in return of two rows after so many shots."""
     x, y = (
-        seed_matrix(of_row(table.seed_scores[table.seed_scores["shots"] == shots], row))
+        seed_matrix(of_row(table.task_scores[table.task_scores["shots"] == shots], row))
         for row, shots in (first, second)
     )
-    if not x.seeds or not y.seeds:
-        return None
-    paired = x.seeds == y.seeds
-    by_seed = tuple((x.values - y.values)[:, 0].tolist()) if paired else ()
+    by_seed = tuple(seed_means(x.values - y.values).tolist()) if x.seeds == y.seeds else ()
     return Difference(first[0], difference(x, y), by_seed)
 
 

@@ -134,10 +134,13 @@ def difference(first: ScoreMatrix, second: ScoreMatrix) -> Estimate:
 
 
 def seed_matrix(lines: pd.DataFrame) -> ScoreMatrix:
-    """Return the returns of one row at one number of shots, from a table's scores by seed."""
-    lines = lines.sort_values("seed")
-    values = lines["return"].to_numpy(np.float64)[:, np.newaxis]
-    return ScoreMatrix(values, tuple(lines["seed"]), ("mean over tasks",))
+    """Return the returns of one row at one number of shots, from a table's scores by task.
+
+    Raises:
+        ValueError: they are of several rows.
+    """
+    values = lines.pivot(index="seed", columns="task", values="return")
+    return ScoreMatrix(values.to_numpy(np.float64), tuple(values.index), tuple(values.columns))
 
 
 class UnpairedError(ValueError):
