@@ -302,21 +302,18 @@ def _content(place: str) -> bytes:
 
 
 @contextlib.contextmanager
-def blamed(
-    name: str, missing: str = "", passing: tuple[type[Exception], ...] = ()
-) -> Iterator[None]:
+def blamed(name: str, missing: str = "") -> Iterator[None]:
     """Turn whatever the code of a plug-in raises into a ``PluginError`` of one line.
 
     Args:
         name: what the message calls the plug-in.
         missing: remedy where a module is missing.
-        passing: errors that are raised as they are.
     """
     try:
         yield
+    except PluginError:
+        raise
     except (Exception, SystemExit) as error:
-        if isinstance(error, (PluginError, *passing)):
-            raise
         text = " ".join(str(error).split())
         remedy = f"; {missing}" if missing and isinstance(error, ModuleNotFoundError) else ""
         where = _where(error, name.rpartition(":")[0] or name)
@@ -461,7 +458,11 @@ def check_settings(name: str, cls: type[Any]) -> None:
     for field in dataclasses.fields(cls):
         if field.default is field.default_factory is dataclasses.MISSING:
             raise PluginError(f"{name}: {cls.__name__}.{field.name} needs a default")
-    if reason := _invalid_default(cls):
+        if field.name == "kind":
+            raise PluginError(f"{name}: {cls.__name__}.kind: a reserved name: rename it")
+    with blamed(f"{name}: {cls.__name__}"):
+        reason = _invalid_default(cls)
+    if reason:
         raise PluginError(f"{name}: {cls.__name__} does not accept its own defaults: {reason}")
 
 

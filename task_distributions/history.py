@@ -88,7 +88,7 @@ class HistoryObservation(gymnasium.vector.VectorWrapper):  # type: ignore[misc] 
             for b in np.flatnonzero(self._over).tolist():
                 row = self._action[b], (self._reward[b], 0.0)
                 final[b] = np.concatenate([final[b], *row]).astype(final[b].dtype)
-            infos, self._boundary = {**infos, "final_obs": final}, self._over
+            infos, self._boundary = {**infos, "final_obs": final}, self._over.copy()
         return self._append(obs, self._boundary), reward, terminated, truncated, infos
 
     def _encode(self, actions: Any) -> NDArray[np.float64]:

@@ -117,7 +117,10 @@ class GuardedAgent:
             AgentError: the agent returned no such actions.
         """
         given = self._call("act", obs if self.batched else obs[0])
-        actions = np.asarray(given)
+        try:
+            actions = np.asarray(given)
+        except (ValueError, TypeError, RuntimeError) as error:  # ragged, or a tensor with gradients
+            raise AgentError(f"act returned what is no array: {error}") from error
         if not self.batched:
             actions = actions[np.newaxis]
         shape = (len(obs), self._spec.action_dim)

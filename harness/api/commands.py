@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from harness.api.runs import Run
 from harness.config import precedence, validation
 from harness.config.components import fields, settings_class
-from harness.config.schema import SECTIONS
+from harness.config.schema import SECTIONS, RunConfig
 from harness.config.scoring import EvaluateConfig
 from harness.config.sweep_file import planned_cells
 from harness.console.listener import RunListener
@@ -124,6 +124,8 @@ def score(agent: Any, task_dist: str, *, label: str | None = None, **settings: A
         CellsFailedError: an agent failed; ``run`` has the others.
         RunInterruptedError: it was stopped.
     """
+    if label is not None and isinstance(agent, Mapping):
+        raise UsageError("label: has no effect on a mapping of agents, whose keys are the labels")
     agents = dict(agent) if isinstance(agent, Mapping) else {label or _label(agent): agent}
     factories = {name: _factory(each) for name, each in agents.items() if not _given_by_name(each)}
     chosen = {name: _part(each) for name, each in agents.items()}
@@ -195,7 +197,7 @@ def _sectioned(
 ) -> dict[str, Any]:
     """Return ``settings`` with those of ``sections`` and the distribution in their sections."""
     nested: dict[str, Any] = {}
-    homes = {name: "env" for name in env}
+    homes = {name: "env" for name in env if name not in fields(RunConfig)}
     homes |= {name: section for section in sections for name in fields(SECTIONS[section])}
     for name, value in settings.items():
         value = list(value) if isinstance(value, range) else value

@@ -10,6 +10,7 @@ import gymnasium
 import task_distributions
 from harness.config.plugins import REGISTRIES
 from harness.errors import UsageError
+from metarl_plugins import LABEL
 from task_distributions import Split
 
 Family = Literal["task_dist", "policy", "learner", "adapter", "agent"]
@@ -74,6 +75,8 @@ def register(family: Family, name: str, target: str | Callable[..., Any]) -> Non
     if family not in REGISTRIES:
         raise UsageError(f"there is no family {family!r}; choose from: {', '.join(REGISTRIES)}")
     registry = REGISTRIES[family]
+    if not LABEL.fullmatch(name):
+        raise UsageError(f"{name!r} is no name: letters, digits, '_', '-' and '+' are allowed")
     if registry.is_built_in(name):
         raise UsageError(f"{name!r} is a {family} of this project: choose another name")
     if not isinstance(target, str):

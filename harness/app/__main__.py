@@ -64,7 +64,7 @@ def _main(argv: Sequence[str] | None) -> int:
             theme=THEME,
             css=CSS,
         )
-    except OSError as error:
+    except (OSError, OverflowError) as error:
         raise UsageError(f"--port {args.port}: {error}. Choose another port") from error
     serve_reports(server)
     sys.stdout.write(f"open http://{HOST}:{args.port} (Ctrl-C to quit)\n")

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import HarnessError, UsageError, report
-from harness.reporting.store.files import write_atomically
+from harness.reporting.store.files import find_run, write_atomically
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -59,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         description="Film a test task of an evaluate run, before and after adaptation.",
         epilog="exit codes: 0 complete, 2 bad input, 5 a file was refused",
     )
-    parser.add_argument("run", type=Path, help="folder of the run")
+    parser.add_argument("run", type=find_run, help="name or folder of the run")
     parser.add_argument("--task", type=int, required=True, help="index of the test task")
     args = parser.parse_args(argv)
     try:

@@ -9,6 +9,7 @@ from fastapi import FastAPI, Query
 from fastapi.responses import HTMLResponse
 
 from harness.app import view
+from metarl_plugins import PluginError
 
 
 def serve_reports(server: FastAPI) -> None:
@@ -21,5 +22,5 @@ def _report(run: Annotated[list[str], Query()]) -> HTMLResponse:
     alone = {"Content-Security-Policy": "sandbox allow-scripts allow-popups"}
     try:
         return HTMLResponse(view.report_page(run), headers=alone)
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, PluginError) as error:
         return HTMLResponse(f"<p>{html.escape(view.error_sentence(error))}</p>", 422, alone)

@@ -44,6 +44,10 @@ def _main(argv: Sequence[str] | None) -> int:
     if not __debug__:
         raise UsageError("python -O skips assertions: run it without -O")
     family = given.family or family_of(given.name)
+    try:
+        REGISTRIES[family].load(split(given.name)[1])
+    except ValueError as error:
+        raise UsageError(str(error)) from error
     verdicts = list(_printed(SUITES[family](given.name)))
     failed = [verdict for verdict in verdicts if verdict.outcome == "failed"]
     sys.stdout.write(

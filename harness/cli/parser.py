@@ -188,7 +188,7 @@ def run_flags(config: RunConfig) -> list[Flag]:
     for name, cls in SECTIONS.items():
         defaults = getattr(config, name)
         own += flags.of_class(cls, name, path=(name,), defaults=defaults, omit=FOR_AGENTS)
-    own += _env_flags(config, {name for flag in own for name in flag.names})
+    own += env_flags(config, {name for flag in own for name in flag.names})
     components: list[Flag] = []
     for family in ("policy", "learner"):
         for label, part in getattr(config, family).items():
@@ -197,7 +197,7 @@ def run_flags(config: RunConfig) -> list[Flag]:
     return [*own, *components, *flags.shared(components)]
 
 
-def _env_flags(config: RunConfig, taken: set[str]) -> list[Flag]:
+def env_flags(config: RunConfig, taken: set[str]) -> list[Flag]:
     """Return the flags of the distribution: ``--SETTING``, and ``--LABEL.SETTING`` as well.
 
     A setting whose name is in ``taken`` by a flag of every run has the second one alone.
@@ -409,7 +409,7 @@ def _parse_resume(argv: Sequence[str], name: str) -> Resume:
     parsed = flags.read(known, argv, prog=PROG, description=_RUN, unknown=explain)
     execution = {path[1]: value for path, value in parsed.values.items() if path[0] == "execution"}
     checked = validation.typed(ExecutionConfig, execution | {"name": name}, parsed.origins)
-    validation.check_execution(checked, {("execution", "name"): "--resume"})
+    validation.check_execution(checked, parsed.origins | {("execution", "name"): "--resume"})
     more, _ = split_flags(parsed, {})
     more.pop("execution", None)
     return Resume(name, execution, precedence.prepared(more, parsed.origins))
@@ -468,7 +468,7 @@ def _scoring(
         }
     for path, value in parsed.values.items():
         if len(path) == 1:
-            values[path[0]] = aliases.environment(value) if path[0] == "task_dist" else value
+            values[path[0]] = value
         else:
             values["execution"] = {**values.get("execution", {}), path[1]: value}
     return values, parsed.origins
@@ -480,12 +480,13 @@ def _from_document(name: str | None, cls: type) -> dict[str, Any]:
     if not document.values:
         return {}
     precedence.resolve(document.values, lines_of(document))
-    known = set(fields(cls)) - {"execution"}
+    known = set(fields(cls))
     top = {
         key: document.values[key] for key in ("task_dist", "test_tasks") if key in document.values
     }
-    top["task_dist"] = aliases.environment(top.get("task_dist"))
-    found = {**document.values.get("evaluation", {}), **top}
+    found = {**(document.values.get("evaluation") or {}), **top}
+    if document.values.get("execution"):
+        found["execution"] = document.values["execution"]
     return {key: value for key, value in found.items() if key in known and value is not None}
 
 
@@ -496,6 +497,8 @@ def _checked(cls: type, values: dict[str, Any], origins: dict[KeyPath, str]) -> 
     config = validation.typed(cls, values | {"checkpoint": str(checkpoint)}, origins)
     if config.task_dist is not None:
         validation.check_kind("env", config.task_dist, ("task_dist",), origins)
+    if config.adapter is not None:
+        validation.check_kind("adapter", config.adapter, ("adapter",), origins)
     validation.check_execution(config.execution, origins)
     return config
 

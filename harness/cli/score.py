@@ -16,6 +16,7 @@ from harness.cli.parser import (
     NOT_WHEN_SCORING,
     choice_flags,
     document_of,
+    env_flags,
     given_layer,
     lines_of,
     split_flags,
@@ -111,7 +112,7 @@ def parse(argv: Sequence[str]) -> Score:
     found: dict[KeyPath, str] = {**origins, **parsed.origins, **named}
     config = precedence.resolve([document.values, layer], found, overrides=overrides)
     for label, part in config.agent.items():
-        if getattr(part.settings, "path", "") is None:
+        if part.kind in SUFFIXES.values() and part.settings.path is None:
             raise UsageError(f"--{label}.path is missing: name the file that {part.kind} loads")
     return Score(config, given_layer([document.values, layer], overrides, config))
 
@@ -143,8 +144,6 @@ def score_flags(config: RunConfig) -> list[Flag]:
     """Return every flag with the agents and defaults of ``config``."""
     own = [*_choices(config), *_special()]
     own += flags.of_class(RunConfig, "run", defaults=config, omit=OWN)
-    group = f"task distribution {config.label}"
-    own += flags.of_class(type(config.env), group, path=("env",), defaults=config.env)
     evaluation = flags.of_class(
         EvalConfig,
         "evaluation",
@@ -164,7 +163,9 @@ def score_flags(config: RunConfig) -> list[Flag]:
         for label, part in config.agent.items()
         for flag in flags.of_component("agent", label, part)
     ]
-    return [*own, *evaluation, *execution, *components, *flags.shared(components)]
+    own += [*evaluation, *execution]
+    own += env_flags(config, {name for flag in own for name in flag.names})
+    return [*own, *components, *flags.shared(components)]
 
 
 def _choices(config: RunConfig | None = None) -> list[Flag]:

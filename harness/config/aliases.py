@@ -83,7 +83,7 @@ def mode(name: str) -> dict[str, Any]:
 def config_file(name: str) -> Path:
     """Return the file that ``--config`` names: a path, or a built-in one without its suffix."""
     built_in = BUILT_IN / f"{name}.yaml"
-    if not Path(name).exists() and Path(name).name == name and built_in.is_file():
+    if not Path(name).is_file() and Path(name).name == name and built_in.is_file():
         return built_in
     return Path(name)
 

@@ -185,7 +185,7 @@ def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> Layer:
     """Return nested settings with ``above`` laid over ``below``.
 
     A choice of policies or learners replaces the one below it; a label in both keeps the settings
-    from below that ``above`` does not give.
+    from below that ``above`` does not give. A section without content changes nothing.
     """
     result = dict(below)
     for key, value in above.items():
@@ -202,7 +202,7 @@ def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> Layer:
             result[key] = {**old, **value} if same else value
         elif isinstance(value, dict) and isinstance(old, dict):
             result[key] = merged(old, value)
-        else:
+        elif not (value is None and isinstance(old, dict)):
             result[key] = value
     return result
 

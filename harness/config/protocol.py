@@ -40,8 +40,12 @@ PROTOCOLS: dict[str, Protocol] = {
 
 
 def has_classes(dist: TaskDistribution) -> bool:
-    """Return whether protocols apply: Meta-World's classes are what tells success too."""
-    return dist.spec.has_success
+    """Return whether protocols apply: tasks report success and are named ``class/number``."""
+    return dist.spec.has_success and all(
+        task.class_name and task.name.rpartition("/")[2].isdecimal()
+        for split in task_distributions.SPLITS
+        for task in dist.tasks(split)
+    )
 
 
 def with_classes() -> tuple[str, ...]:

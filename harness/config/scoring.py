@@ -55,8 +55,9 @@ class EvaluateConfig:
     """Task lists to score, each in its own table."""
     deterministic: bool | None = None
     """Query episodes take the mean action; support episodes always sample."""
-    adapter: Literal["gradient", "memory", "memory+gradient", "hybrid", "ppo"] | None = None
-    """How the policy adapts, if not as in its run."""
+    adapter: str | None = None
+    """How the policy adapts, if not as in its run: gradient, memory, memory+gradient, hybrid, ppo,
+    or an adapter from outside."""
     execution: ExecutionConfig = field(default_factory=ExecutionConfig)
 
     def applied_to(self, stored: RunConfig) -> RunConfig:
@@ -74,8 +75,8 @@ class EvaluateConfig:
             *("few_shot", "zero_shot", "episodes_per_shot", "query_episodes", "deterministic"),
             *("protocol", "splits"),
         )
-        if "few_shot" in given:
-            given.setdefault("zero_shot", False)
+        if "few_shot" in given and given.setdefault("zero_shot", False):
+            raise UsageError("few_shot and zero_shot contradict each other: give one")
         if self.test_tasks is not None:
             tasks = self.test_tasks
             given = {"protocol": "all", "splits": ("test",)} | given

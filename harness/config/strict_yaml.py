@@ -20,7 +20,7 @@ MAX_BYTES = 1_000_000
 
 _INTEGER = re.compile(r"[-+]?(0|[1-9][0-9]*)")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
-_LEADING_ZERO = re.compile(r"[-+]?0[0-9_]+")
+_LEADING_ZERO = re.compile(r"[-+]?0[0-9]+")
 _WORDS: dict[str, bool | None] = {
     "": None,
     "~": None,

@@ -21,6 +21,7 @@ from harness.config.schema import STRICT, Count, LargeCount, Positive, RunConfig
 from harness.config.sweep_space import Axis
 from harness.config.validation import KeyPath
 from harness.errors import UsageError
+from harness.reporting.store.files import NAME, safe_name
 from harness.reporting.store.manifest import config_hash
 from harness.types import Cell
 from metarl_plugins import choose_from
@@ -32,8 +33,6 @@ EXECUTION = (
     *("job_timeout", "tensorboard", "wandb", "trackio"),
 )
 """Settings of section execution that a sweep's base may give."""
-
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,127}")
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -126,6 +125,10 @@ def planned_cells(
     own = {key: value for key, value in given.items() if key != "match_params"}
     planned = []
     for cell in config.cells:
+        try:
+            safe_name(cell.id, "name of a cell")
+        except ValueError as error:
+            raise UsageError(f"{error}s of its parts, as --policy LABEL=NAME") from error
         one = config.one_cell(cell.policy, cell.learner, cell.seed)
         chosen = {
             **{
@@ -155,7 +158,7 @@ def expand(document: strict_yaml.Document, source: str) -> Sweep:
             raise UsageError(f"{lines[key,]}: unknown section {key!r}{choices}")
     base, tune_values = (_section(values, lines, name, source) for name in ("base", "tune"))
     grids = sweep_space.grids(values.get("sweep"), lines, source)
-    tune = _tune(tune_values, lines, [axis for grid in grids for axis in grid], source)
+    tune = _tune(tune_values, lines, [axis for grid in grids for axis in grid])
     cells: list[PlannedCell] = []
     seen: dict[str, PlannedCell] = {}
     for grid in grids:
@@ -189,9 +192,7 @@ def _below(lines: Mapping[KeyPath, str], section: str) -> dict[KeyPath, str]:
     }
 
 
-def _tune(
-    given: dict[str, Any], lines: Mapping[KeyPath, str], swept: Sequence[Axis], source: str
-) -> TuneConfig:
+def _tune(given: dict[str, Any], lines: Mapping[KeyPath, str], swept: Sequence[Axis]) -> TuneConfig:
     origins = _below(lines, "tune")
     tune: TuneConfig = validation.typed(TuneConfig, given, origins)
     random = any(axis.draw for axis in swept)
@@ -341,7 +342,7 @@ def named(cells: Sequence[PlannedCell]) -> tuple[PlannedCell, ...]:
     often = Counter(keys)
     named = []
     for planned, key in zip(cells, keys, strict=True):
-        if often[key] > 1 or not _NAME.fullmatch(key):
+        if often[key] > 1 or not NAME.fullmatch(key):
             key = f"{planned.cell.id}.{config_hash(config_as_dict(planned.config))[:12]}"
         named.append(dataclasses.replace(planned, key=key))
     return tuple(named)

@@ -35,7 +35,7 @@ from harness.errors import UsageError
 from harness.meta import adapters, learners
 from harness.meta.rollouts.inputs import Goals
 from harness.types import AGENT, REFERENCE
-from metarl_plugins import LABEL, PluginError, choose_from, nearest
+from metarl_plugins import LABEL, PluginError, choose_from, label_of, nearest
 from task_distributions import Split, TaskDistribution
 
 KeyPath = tuple[str, ...]
@@ -74,6 +74,10 @@ def build(settings: Mapping[str, Any], origins: Origins) -> RunConfig:
             raise UsageError(f"{origin_of((key,), origins)}: unknown key {key!r}{where}")
     task_dist = settings["task_dist"]
     check_kind("env", task_dist, ("task_dist",), origins)
+    if not re.fullmatch(rf"{LABEL.pattern}(@\d+)?", label := label_of(task_dist)):
+        raise UsageError(
+            f"{origin_of(('task_dist',), origins)}: {label!r} cannot name a folder: give LABEL=NAME"
+        )
     chosen = {
         family: {
             label: _component(family, given, (family, label), origins)
@@ -361,7 +365,11 @@ def _check_adapter(config: RunConfig, origins: Origins) -> None:
 
 def _unused(family: Family, part: Component, config: RunConfig) -> Mapping[str, str]:
     """Return the settings of a component that have no effect in this run, with the reason."""
-    unused: dict[str, str] = dict(getattr(part.settings, "unused", dict)())
+    variants = [part.settings]
+    if hasattr(part.settings, "resolved_for"):
+        variants = [part.settings.resolved_for(policy.kind) for policy in config.policy.values()]
+    first, *others = (dict(getattr(settings, "unused", dict)()) for settings in variants)
+    unused = {key: why for key, why in first.items() if all(key in other for other in others)}
     if family == "learner":
         dist = open_distribution(config.task_dist, config.env)
         if dist.spec.discrete:
@@ -385,6 +393,9 @@ def _check_effect(config: RunConfig, origins: Origins) -> None:
                 if origin.startswith("--") or (origin and changed):
                     raise UsageError(f"{origin}: has no effect: {reason}")
     _check_adapter_settings(config, origins)
+    if config.train.env_steps is None and config.train.meta_iterations is None:
+        origin = origin_of(("train", "env_steps"), origins)
+        raise UsageError(f"{origin}: training needs an end: give env_steps or meta_iterations")
     origin = origins.get(("execution", "eval_tasks"), "")
     if config.execution.eval_every == "never" and origin.startswith("--"):
         raise UsageError(f"{origin}: has no effect without --eval-every: leave one out")
@@ -396,9 +407,6 @@ def _check_effect(config: RunConfig, origins: Origins) -> None:
     origin = origins.get(("evaluation", "episodes_per_shot"), "")
     if config.evaluation.zero_shot and origin.startswith("--"):
         raise UsageError(f"{origin}: has no effect with zero_shot: leave one out")
-    if config.execution.backend == "local" and ("execution", "num_workers") in origins:
-        origin = origins["execution", "num_workers"]
-        raise UsageError(f"{origin}: has no effect with backend local: leave one out")
 
 
 def _check_adapter_settings(config: RunConfig, origins: Origins) -> None:
@@ -417,11 +425,17 @@ def _check_adapter_settings(config: RunConfig, origins: Origins) -> None:
 
 
 def check_execution(execution: ExecutionConfig, origins: Origins) -> None:
-    """Refuse a run name that is not a plain folder name, and a cluster without Ray.
+    """Refuse a run name that is not a plain folder name, and settings of Ray without it.
 
     Raises:
         UsageError: names the setting.
     """
+    for setting in ("num_workers", "job_timeout", "start_timeout"):
+        flag = origins.get(("execution", setting), "")
+        # A file that lists every setting may list the time limits.
+        counts = flag if setting == "num_workers" else flag.startswith("--")
+        if execution.backend == "local" and counts:
+            raise UsageError(f"{flag}: has no effect with backend local: leave one out")
     name, origin = execution.name, origin_of(("execution", "name"), origins)
     if name is not None and (not _RUN_NAME.fullmatch(name) or name in _RESERVED_NAMES):
         raise UsageError(
@@ -435,6 +449,25 @@ def check_execution(execution: ExecutionConfig, origins: Origins) -> None:
         )
 
 
+def _check_learners(config: RunConfig, dist: TaskDistribution, origins: Origins) -> None:
+    """Refuse learners that cannot learn this distribution."""
+    for label, part in config.learner.items():
+        spec = learners.spec(part.kind)
+        reason = spec.refuses_discrete
+        if not dist.tasks("train"):
+            raise UsageError(f"{config.task_dist}: {dist.name} has no training tasks")
+        if spec.feeds_task and not Goals.of_distribution(dist).dim:
+            raise UsageError(
+                f"{origin_of(('learner',), origins)}: learner {label!r} observes the task, and the "
+                f"tasks of {dist.name} have no parameters. Choose another learner"
+            )
+        if dist.spec.discrete and reason:
+            raise UsageError(
+                f"{origin_of(('learner',), origins)}: learner {label!r} cannot learn {dist.name}, "
+                f"whose actions are discrete: {reason}. Choose another learner"
+            )
+
+
 def _check_tasks(config: RunConfig, origins: Origins) -> None:
     """Check the distribution's settings, the protocol and the indices; opens the distribution."""
     try:
@@ -444,13 +477,7 @@ def _check_tasks(config: RunConfig, origins: Origins) -> None:
         given = [name for name in given if name.startswith("--") or ":" in name] or given
         named = ", ".join(given) or config.task_dist
         raise UsageError(f"{named}: {error}") from error
-    for label, part in config.learner.items():
-        reason = learners.spec(part.kind).refuses_discrete
-        if dist.spec.discrete and reason:
-            raise UsageError(
-                f"{origin_of(('learner',), origins)}: learner {label!r} cannot learn {dist.name}, "
-                f"whose actions are discrete: {reason}. Choose another learner"
-            )
+    _check_learners(config, dist, origins)
     _check_protocol(config, dist, origins)
     for split in config.evaluation.splits:
         if not dist.tasks(split):

@@ -43,20 +43,14 @@ class CellScorer:
         """Score an agent at every requested number of shots, one task a job."""
         return self.score(Request(RequestKind.AGENT, source), self.config.envs_per_job, on_done)[0]
 
-    def reference(self, on_done: OnDone) -> tuple[list[EvalRecord], float]:
+    def reference(self, on_done: OnDone) -> list[EvalRecord]:
         """Score the reference lines on the same tasks and seeds.
-
-        Returns the records, and the environment steps per second that all workers together reach
-        without a policy.
 
         Raises:
             DivergedError: no episode of a reference line was valid.
         """
         request = Request(RequestKind.REFERENCE, None)
-        records, receipts = self.score(request, self.config.evaluation.query_episodes, on_done)
-        physics = sum(receipt.seconds["physics"] for receipt in receipts)
-        steps = sum(record.length_steps for record in records)
-        return records, steps / physics * self.backend.num_workers
+        return self.score(request, self.config.evaluation.query_episodes, on_done)[0]
 
     def jobs(self, phase: str, episodes: int) -> list[Job]:
         """Return the work of a scoring phase with at most ``episodes`` environments per task."""

@@ -80,7 +80,7 @@ class LearnerHost:
             raise
         except Exception as error:
             place = f"iteration {iteration} of {self._cell.id}"
-            raise JobError(place, self._cell, f"{type(error).__name__}: {error}") from error
+            raise JobError.of(place, error) from error
         self._seconds += time.perf_counter() - began
         return LearnerStep(request, done, int(self._state.env_steps), self._seconds)
 

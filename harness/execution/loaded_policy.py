@@ -71,6 +71,13 @@ class LoadedPolicy:
         return self._setup.dist
 
     @property
+    def _tasks(self) -> tuple[Task]:
+        """The task being played; any other where the policy does not observe it."""
+        if self._task is None and self._setup.inputs.goals is not None:
+            raise AgentError("it observes the task: begin with reset(task)")
+        return (self._task or self._setup.dist.tasks("train")[0],)
+
+    @property
     def adaptation(self) -> Adaptation:
         """How a shot changes it: by ``adapt``, by memory, or not at all."""
         if self._adapter.steps_per_shot:
@@ -139,8 +146,8 @@ class LoadedPolicy:
             actor = replace(actor, context=actor.context.first_episodes(num_episodes))
         sample = not (query and self._deterministic)
         noise = self.noise(num_episodes) if sample else None
-        tasks = (self._task,) if self._task is not None else (self._setup.dist.tasks("train")[0],)
-        self._playing = Playing(actor, spec, tasks, num_episodes, noise)
+        self._playing = Playing(actor, spec, self._tasks, num_episodes, noise)
+        self._played: Episodes | None = None
         self._over: NDArray[np.bool_] = np.zeros(num_episodes, np.bool_)
         self._sampled: list[tuple[NDArray[Any], NDArray[Any]]] = []
 
@@ -197,9 +204,8 @@ class LoadedPolicy:
             invalid=invalid[np.newaxis],
             lengths=episodes.mask.sum(1, dtype=np.float64)[np.newaxis],
         )
-        setup, actor = self._setup, self._actor
-        tasks = (self._task or setup.dist.tasks("train")[0],)
-        batch = prepare([grid], actor, tasks, setup.estimator(self._snapshot))
+        actor, estimator = self._actor, self._setup.estimator(self._snapshot)
+        batch = prepare([grid], actor, self._tasks, estimator)
         shot = Shot(batch, self._batches, [self._rng])
         params = self._adapter.adapt(actor.policy, actor.params, shot)
         self._batches = (*self._batches, batch)
@@ -210,7 +216,9 @@ class LoadedPolicy:
         """Keep the memory of support episodes where the adapter carries it on."""
         playing, self._playing = self._playing, None
         if playing is not None and not self._query and self._adapter.carries_memory:
-            self._actor = replace(self._actor, context=playing.context)
+            done = self._played
+            context = playing.context if done is None else playing.context_after(done)
+            self._actor = replace(self._actor, context=context)
 
     # --- whole episodes --------------------------------------------------------------------------
 
@@ -224,6 +232,7 @@ class LoadedPolicy:
         self._task = task
         before = self.snapshot()
         played = play_episodes(self.dist, task, agent, list(seeds), query, Clock())
+        self._played = played  # invalid episodes leave no memory
         if query:
             self.restore(before)
         return TaskEpisodes.of(played)

@@ -30,20 +30,13 @@ from harness.types import Cell
 class JobError(RuntimeError):
     """A job or a learner raised an error: names it, and how to reproduce the error."""
 
-    def __init__(self, place: object, cell: Cell, cause: str) -> None:
-        super().__init__(
-            f"{place} failed: {cause}\nreproduce it in this process: the same command with "
-            f"--backend local --policy {cell.policy} --learner {cell.learner} --seed {cell.seed}"
+    @classmethod
+    def of(cls, place: object, error: Exception) -> JobError:
+        """Return what is raised of ``error`` at ``place``."""
+        return cls(
+            f"{place} failed: {type(error).__name__}: {error}\n"
+            "reproduce it in this process: the same command with --backend local"
         )
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _rebuild, (str(self),)
-
-
-def _rebuild(message: str) -> JobError:
-    error = JobError.__new__(JobError)
-    RuntimeError.__init__(error, message)
-    return error
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +78,7 @@ class Worker:
         except (AgentError, DivergedError):
             raise
         except Exception as error:
-            raise JobError(job, job.cell, f"{type(error).__name__}: {error}") from error
+            raise JobError.of(job, error) from error
         clock.add("total", began)
         return Receipt(clock.seconds), result
 

@@ -131,7 +131,7 @@ class CellQueue:
     def _state(self, key: str) -> CellState:
         return self.folder.cell(key).read_state()
 
-    def reported(self, key: str, report: Mapping[str, Any]) -> None:
+    def reported(self, report: Mapping[str, Any]) -> None:
         """Pass on the events that a cell's process reported."""
         for name, arguments in report.get("events", ()):
             getattr(self.listener, name)(*arguments)

@@ -35,14 +35,14 @@ def claim(planned: Sequence[PlannedCell], run: Path) -> None:
     except (ValueError, TypeError, KeyError) as error:
         raise UsageError(f"{owner} is damaged: give another --ckpt-dir") from error
     present = [path for path in present if path.exists()]
+    if before not in (None, run) and being_played(before):
+        raise UsageError(f"--ckpt-dir {folder} is being written by {before}: give another one")
     if before != run and present:
         if before is None:
             raise UsageError(
                 f"--ckpt-dir {folder} has checkpoints of an unknown run: move them, or give "
                 "another folder"
             )
-        if being_played(before):
-            raise UsageError(f"--ckpt-dir {folder} is being written by {before}: give another one")
         aside = _unused(folder / before.name)
         aside.mkdir()
         for path in present:

@@ -159,10 +159,8 @@ def _gain(folder: Path, steps: int) -> Gain:
 
 
 def _online(config: AdaptConfig, folder: Path, listener: RunListener) -> Gain:
-    try:
-        folder.mkdir(parents=True)
-    except FileExistsError as error:
-        raise UsageError(f"--name: {folder} exists already; give another name") from error
+    if folder.exists():
+        raise UsageError(f"--name: {folder} exists already; give another name")
     cell, stored = checkpoint_cell(config.checkpoint, config.task_dist)
     listener.started(RunProgress(folder.name, {cell.id: CellProgress("running")}))
     try:
@@ -171,6 +169,7 @@ def _online(config: AdaptConfig, folder: Path, listener: RunListener) -> Gain:
     finally:
         listener.closed()
     before, after = (np.mean(values, axis=1) for values in (pre, post))
+    folder.mkdir(parents=True)
     return Gain.of(before, after, config.adapt_steps, online=True)
 
 

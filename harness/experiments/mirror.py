@@ -35,6 +35,7 @@ class Mirror:
             self._files, root = fsspec.core.url_to_fs(address)
         except (ImportError, ValueError) as error:
             raise UsageError(f"--mirror {address}: {error}") from error
+        self._files.auto_mkdir = True  # of a folder on disk; object stores have none
         self._root = f"{root.rstrip('/')}/{safe_name(name, 'run name')}/"
         self._copied: dict[str, tuple[int, int]] = {}
 
@@ -56,6 +57,11 @@ class Mirror:
             raise UsageError(
                 f"--mirror {self.address}: {self.name} is there already. "
                 "Continue with --resume or pick another --name"
+            )
+        if folder.exists() and _is_ahead(stored, folder):
+            raise UsageError(
+                f"--mirror {self.address}: {self.name} went on elsewhere. Move {folder} away to "
+                "continue from there"
             )
 
     def _stored(self) -> list[str]:
@@ -86,7 +92,7 @@ class Mirror:
                 stat = path.stat()
                 stamp = stat.st_size, stat.st_mtime_ns
                 if self._copied.get(name) != stamp:
-                    self._files.put(str(path), self._root + name)
+                    self._files.put([str(path)], [self._root + name])  # a list is no pattern
                     self._copied[name] = stamp
             except FileNotFoundError:
                 if path.exists():  # else it was pruned or renamed in between
@@ -132,6 +138,19 @@ def mirrored(address: str | None, folder: RunFolder) -> Iterator[None]:
         over.set()
         thread.join()
         copy()
+
+
+def _is_ahead(stored: list[str], folder: Path) -> bool:
+    """Return whether a copy has results or later checkpoints that the folder lacks."""
+    here = {path.relative_to(folder).as_posix() for path in folder.glob("cells/*/**/*")}
+    for name in stored:
+        beside = name.rpartition("/")[0] + "/"
+        last = max((path for path in here if path.startswith(beside)), default="")
+        if name not in here and name.endswith("/records.parquet"):
+            return True
+        if "/checkpoints/" in name and name > last:
+            return True
+    return False
 
 
 def _order(path: Path) -> tuple[bool, bool, str]:

@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from harness.config import plugins, validation
+from harness.config import aliases, plugins, validation
 from harness.config.components import Component, fields
 from harness.config.distributions import open_distribution
 from harness.config.protocol import scored
@@ -59,10 +59,8 @@ def checkpoint_cell(path: Path, task_dist: str | None = None) -> tuple[Cell, Run
         raise UsageError(f"{path}: {error}") from error
     except (KeyError, TypeError, ValueError) as error:
         raise checkpoint.CheckpointError(f"{path} does not name its cell: {error}") from error
-    if task_dist is not None and split(task_dist)[1] not in (
-        cell.task_dist,
-        split(config.task_dist)[1],
-    ):
+    known = (cell.task_dist, split(config.task_dist)[1])
+    if task_dist is not None and split(aliases.environment(task_dist))[1] not in known:
         raise UsageError(
             f"{path} was trained on {cell.task_dist}, not on {task_dist}: leave one of the two out"
         )

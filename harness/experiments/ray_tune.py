@@ -203,7 +203,7 @@ class _TrialCallbacks(tune.Callback):  # type: ignore[misc]
     def on_trial_result(
         self, iteration: int, trials: Any, trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
-        self._queue.reported(_key(trial), result)
+        self._queue.reported(result)
 
     def on_trial_recover(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
         self._queue.died(_key(trial), _cause(trial))

@@ -266,11 +266,11 @@ def play(planned: Sequence[PlannedCell], options: RunOptions, listener: RunListe
             check_socket_path(options.address)
             check_workers(options.scheduling.workers_per_cell, where, cpus)
         described = plan(planned, options.command, options.given, options.stored())
-        checkpoint_folder.claim(planned, run_path(options.storage, options.name))
+        place = _place(options)
+        checkpoint_folder.claim(planned, place)
         try:
             folder, manifest = _open(described, planned, options)
         except OSError as error:
-            place = options.storage / options.name
             raise SurroundingsError(f"{place} cannot be written: {error}") from error
         stack.enter_context(alone(folder.path))
         stack.enter_context(mirrored(options.mirror, folder))
@@ -329,6 +329,14 @@ def _copy_sources(config: RunConfig, folder: Path) -> None:
             target = folder / f"{hashlib.sha256(content).hexdigest()[:12]}-{target.name}"
         folder.mkdir(exist_ok=True)
         write_atomically(target, content)
+
+
+def _place(options: RunOptions) -> Path:
+    """Return where the run is; for a new one, where nothing is yet."""
+    path = run_path(options.storage, options.name)
+    if not (options.resume or options.extend):
+        RunFolder.check_free(path)
+    return path
 
 
 def _open(

@@ -193,7 +193,7 @@ class _Trial:
         """Score the reference lines; return the wall seconds."""
         began = time.perf_counter()
         self.listener.cell_started(self.spec.key, 0)
-        records, _ = self._scorer().reference(self._evaluating)
+        records = self._scorer().reference(self._evaluating)
         self._write(records)
         return time.perf_counter() - began
 

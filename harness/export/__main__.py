@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from harness.errors import EXIT_CODES, run_command
+from harness.reporting.store.files import find_run
 
 PROG = "python -m harness.export"
 
@@ -25,7 +26,7 @@ def _main(argv: Sequence[str] | None) -> int:
         "actions and rewards.",
         epilog=EXIT_CODES,
     )
-    parser.add_argument("run", type=Path, help="folder of the run, e.g. results/my-run")
+    parser.add_argument("run", type=find_run, help="name or folder of the run")
     target = parser.add_mutually_exclusive_group(required=True)
     target.add_argument("--parquet", type=Path, metavar="FILE", help="a row per episode")
     target.add_argument("--minari", metavar="NAME", help="a Minari data set (extra minari)")

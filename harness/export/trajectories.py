@@ -57,7 +57,9 @@ class Export:
             if key not in self.manifest.cells:
                 known = ", ".join(self.manifest.cells)
                 raise UsageError(f"{run} has no cell {key!r}; choose from: {known}")
-        chosen = list(cells) or list(self.manifest.ids("ok"))
+            if self.manifest.cells[key].status != "ok":
+                raise UsageError(f"{key} is {self.manifest.cells[key].status}: it has no scores")
+        chosen = list(dict.fromkeys(cells)) or list(self.manifest.ids("ok"))
         self.skipped = [key for key in chosen if not cells and not self._playable(key)]
         self.cells = [key for key in chosen if key not in self.skipped]
         if not self.cells:

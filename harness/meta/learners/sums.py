@@ -59,13 +59,8 @@ def sum_over_jobs(payload: Any) -> Generator[Request, list[Any], PartialGradient
 def tree_sum(answers: Sequence[PartialGradient[L]]) -> PartialGradient[L]:
     """Sum answers in job order along a tree of fixed shape."""
     while len(answers) > FAN_IN:
-        answers = [add(*group) for group in groups(answers)]
+        answers = [add(*answers[at : at + FAN_IN]) for at in range(0, len(answers), FAN_IN)]
     return add(*answers)
-
-
-def groups(values: Sequence[Any]) -> list[Sequence[Any]]:
-    """Return ``values`` in groups of ``FAN_IN`` neighbours; the last may be smaller."""
-    return [values[first : first + FAN_IN] for first in range(0, len(values), FAN_IN)]
 
 
 def add(*answers: PartialGradient[L]) -> PartialGradient[L]:

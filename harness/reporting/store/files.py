@@ -10,7 +10,7 @@ from harness.errors import ArtefactError, UsageError
 
 RESULTS = Path("results")
 """Folder of the runs, in the working directory."""
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,127}")
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,127}")
 
 
 def safe_name(name: str, what: str) -> str:
@@ -21,8 +21,8 @@ def safe_name(name: str, what: str) -> str:
     """
     if not NAME.fullmatch(name):
         raise ValueError(
-            f"bad {what} {name!r}: allowed are letters, digits, '.', '_', '@' and '-', starting "
-            "with a letter or digit, at most 128 of them. Choose another name"
+            f"bad {what} {name!r}: allowed are letters, digits, '.', '_', '@', '+' and '-', "
+            "starting with a letter or digit, at most 128 of them. Choose another name"
         )
     return name
 

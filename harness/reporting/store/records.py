@@ -130,6 +130,14 @@ class RunFolder:
 
     path: Path
 
+    @staticmethod
+    def check_free(path: Path) -> None:
+        """Raise UsageError if a new run cannot be at ``path``, because something is there."""
+        if path.exists() and not path.is_dir():
+            raise UsageError(f"{path} is a file. Choose another --name")
+        if path.is_dir() and any(path.iterdir()):
+            raise UsageError(f"{path} is not empty. Continue with --resume or pick another --name")
+
     @classmethod
     def create(cls, path: Path) -> RunFolder:
         """Make the folder of a new run.
@@ -137,10 +145,7 @@ class RunFolder:
         Raises:
             UsageError: the folder contains something already.
         """
-        if path.exists() and not path.is_dir():
-            raise UsageError(f"{path} is a file. Choose another --name")
-        if path.is_dir() and any(path.iterdir()):
-            raise UsageError(f"{path} is not empty. Continue with --resume or pick another --name")
+        cls.check_free(path)
         try:
             (path / CELLS_DIR).mkdir(parents=True)
         except OSError as error:

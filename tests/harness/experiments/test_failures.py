@@ -71,7 +71,7 @@ def test_an_error_names_the_tasks_and_the_way_to_see_it_again():
     reason = cell_states()["raises"].reason
     for part in ("FloatingPointError: <boom>", "train tasks", "point_goal.mlp.raises.s5"):
         assert part in reason
-    assert "--backend local --policy mlp --learner raises --seed 5" in reason
+    assert "the same command with --backend local" in reason
 
 
 def test_one_nan_gradient_is_skipped_and_counted():
@@ -95,7 +95,7 @@ def test_failing_reference_lines_are_failed_rows_and_cost_no_cell(monkeypatch, c
     (reason,) = set(failed.values())
     assert reason.startswith("error: reference")
     assert "FloatingPointError: <boom>" in reason
-    assert "--backend local --policy mlp --learner maml --seed 0" in reason
+    assert "the same command with --backend local" in reason
     assert list(events("x").kind) == ["cell_failed"]
     assert "FAILED: 2 of 3 cells and reference lines" in capsys.readouterr().out
     assert status.main(["results/x"]) == 0

@@ -55,6 +55,33 @@ def test_the_copy_is_the_run_and_no_more(workplace):
     assert len(list(Path("results/x").rglob("*.safetensors"))) == 2, "older ones are pruned"
 
 
+@pytest.mark.parametrize("prefix", ["", "file://"])
+def test_a_folder_on_disk_takes_a_copy_whatever_the_files_are_called(tmp_path, prefix):
+    run = tmp_path / "proj [v2]" / "run"
+    for name in ("run.json", "cells/c/state.json", "figures/test_tasks-[0.1]/plot.png"):
+        path = run / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(name)
+    mirror.Mirror(f"{prefix}{tmp_path}/store", "run").copy(run)
+    copies = {path.relative_to(tmp_path / "store/run") for path in tmp_path.glob("store/**/*.*")}
+    assert copies == {path.relative_to(run) for path in run.rglob("*.*")}
+
+
+@pytest.mark.parametrize("newer", ["records.parquet", "checkpoints/iteration-000002.safetensors"])
+def test_a_run_that_went_on_elsewhere_is_not_overwritten_by_an_older_folder(tmp_path, newer):
+    here, there = tmp_path / "here/run", tmp_path / "there/run"
+    for folder, names in ((here, ()), (there, (newer,))):
+        for name in ("checkpoints/iteration-000001.safetensors", *names):
+            path = folder / "cells/c" / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(b"")
+    copy = mirror.Mirror(str(tmp_path / "store"), "run")
+    copy.copy(there)
+    with pytest.raises(UsageError, match="went on elsewhere"):
+        copy.open(here, resume=True)
+    copy.open(there, resume=True)
+
+
 def test_a_run_is_continued_elsewhere_from_its_copy(workplace, monkeypatch):
     assert played_locally("whole", epochs=4) == 0
 

@@ -49,7 +49,7 @@ def play(monkeypatch, text, *argv, on_report=lambda queue, key, values: None):
             played.extend([key] if key in queue.planned else [])
 
             def report(values, key=key, last=last):
-                queue.reported(key, values)
+                queue.reported(values)
                 last.update(values)
                 on_report(queue, key, values)
 

@@ -209,7 +209,7 @@ def test_a_policy_that_stands_still_scores_as_zero_action_does(start, learner):
     handle._set_weights(still)
     runner = CellRunner(build_setup(cell, config), config, backend)
     scored = runner.evaluate(handle, lambda done, jobs: None)
-    lines, _ = runner.scorer.reference(lambda done, jobs: None)
+    lines = runner.scorer.reference(lambda done, jobs: None)
     zero = {(r.task, r.query_episode): r.return_ for r in lines if r.policy == "zero-action"}
     assert {r.shots for r in scored} == {0, 1, 2}
     assert len(scored) == 3 * 3 * 2
