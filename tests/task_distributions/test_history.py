@@ -23,6 +23,15 @@ def _make(name: str, mode: AutoresetMode):
     )
 
 
+def test_a_reset_begins_an_episode_after_an_autoreset_too():
+    envs = HistoryObservation(_make("point_goal", AutoresetMode.SAME_STEP))
+    envs.reset(seed=0)
+    for _ in range(HORIZON):
+        last = envs.step(np.zeros((3, 2), np.float32))[0]
+    assert last[:, -1].tolist() == [1, 1, 1]
+    assert envs.reset(seed=1)[0][:, -1].tolist() == [1, 1, 1]
+
+
 @pytest.mark.parametrize("mode", list(AutoresetMode))
 @pytest.mark.parametrize("name", ["point_goal", "cartpole"])
 def test_the_layout_is_that_of_the_policies(name: str, mode: AutoresetMode):

@@ -11,6 +11,7 @@ from harness.cli.parser import load_config, parse
 from harness.config.scoring import AdaptConfig, EvaluateConfig
 from harness.errors import UsageError
 from harness.meta.rollouts.inputs import Goals
+from harness.reporting.store.files import safe_name
 
 REFUSED = [
     # argv, and values that the message must name
@@ -26,6 +27,11 @@ REFUSED = [
     (["--seed"], ["--seed"]),
     (["--seed", "0", "--seeds", "1"], ["--seeds", "--seed"]),
     (["--few-shot", "1", "--zero-shot"], ["--few-shot", "--zero-shot"]),
+    (
+        ["--policy", "transformer", "--learner", "rl2", "--rl2.burn-in", "10"],
+        ["--rl2.burn-in", "whole sequences"],
+    ),
+    (["--backend", "local", "--job-timeout", "5"], ["--job-timeout"]),
     (["--few-shot", "-1"], ["--few-shot", "-1"]),
     (["--few-shot", "1,5"], ["--few-shot", "1,5"]),
     (["--epochs", "-3"], ["--epochs", "-3"]),
@@ -170,6 +176,16 @@ def test_a_setting_without_a_label_reaches_every_component_that_has_it():
     )
     assert [part.settings.gamma for part in config.learner.values()] == [0.5, 0.5]
     assert [part.settings.clip for part in config.learner.values()] == [0.3, 0.1]
+
+
+def test_every_label_names_a_folder(tmp_path):
+    config = load_config(["--policy", "a+b=mlp"])
+    for cell in config.cells:
+        assert safe_name(cell.id, "cell") == cell.id
+    source = "from task_distributions.point_goal import point_goal as build"
+    (tmp_path / "задачи.py").write_text(source)
+    with pytest.raises(UsageError, match="LABEL=NAME"):
+        load_config(["--task-dist", f"{tmp_path}/задачи.py:build"])
 
 
 def test_labels_make_variants_of_one_policy():

@@ -180,6 +180,7 @@ BAD = {
     "a missing factory": (["mine.py:Yours"], "Yours"),
     "a missing model": (["sb3", "--sb3.path", "none.zip"], "--sb3.path"),
     "no model": (["sb3"], "--sb3.path is missing"),
+    "a number without effect": (["random", "--num-workers", "2"], "--num-workers"),
     "too many labels": (["random", "--label", "a", "b"], "--label"),
     "one label twice": (["mine.py:Mine", "mine.py:Mine"], "'Mine'"),
     "a setting of another agent": (["random", "--value", "1"], "--value"),

@@ -89,6 +89,15 @@ def test_a_higher_choice_keeps_settings_of_the_labels_it_shares(tmp_path):
     assert other.policy["gru"].settings.hidden_dim != 9, "another kind has settings of its own"
 
 
+def test_a_section_without_content_changes_nothing(tmp_path):
+    file = tmp_path / "a.yaml"
+    file.write_text("preset: smoke\nevaluation:\ntrain:\n")
+    assert load_config(["--config", str(file)]) == load_config(["--preset", "smoke"])
+    file.write_text("train: {env_steps: ~}\n")
+    with pytest.raises(UsageError, match="env_steps"):
+        load_config(["--config", str(file)])
+
+
 def test_iterations_replace_a_budget_in_steps_from_below():
     config = load_config(["--preset", "smoke", "--epochs", "3"])
     assert (config.train.env_steps, config.train.meta_iterations) == (None, 3)

@@ -9,7 +9,7 @@ from harness.cli import parser
 from harness.cli.parser import load_config, parse
 from harness.config import validation
 from harness.config.presets import PRESETS
-from harness.config.protocol import first_goals, scored
+from harness.config.protocol import first_goals, has_classes, scored
 from harness.errors import UsageError
 from harness.execution.cell import CellRunner
 from harness.execution.cell_setup import build_setup
@@ -27,6 +27,28 @@ def lucky(monkeypatch):
         task_distributions.REGISTRY, "lucky", "tests.harness.meta.lucky_classes:lucky"
     )
     return ["--task-dist", "lucky"]
+
+
+@pytest.mark.parametrize("name", ["f'{split}/goal-{t.index}'", "t.name"])
+def test_tasks_that_report_success_need_no_classes(tmp_path, name):
+    source = tmp_path / "reaching.py"
+    source.write_text(
+        "from dataclasses import replace\n"
+        "import task_distributions\n"
+        "from task_distributions.point_goal import PointGoalSettings\n"
+        "def reaching(settings: PointGoalSettings):\n"
+        "    dist = task_distributions.load('point_goal', settings)\n"
+        "    lists = {\n"
+        f"        split: tuple(replace(t, name={name}) for t in tasks)\n"
+        "        for split, tasks in dist.task_lists.items()\n"
+        "    }\n"
+        "    spec = replace(dist.spec, has_success=True)\n"
+        "    return replace(dist, name='reaching', spec=spec, task_lists=lists)\n"
+    )
+    config = load_config(["--task-dist", f"{source}:reaching"])
+    dist = task_distributions.load(f"{source}:reaching")
+    assert not has_classes(dist)
+    assert len(scored(config)["test"]) == len(dist.tasks("test"))
 
 
 def test_the_first_goals_of_every_class_are_taken_by_number_not_by_place():

@@ -8,9 +8,9 @@ import pytest
 from harness.agents import AgentError, AgentSource
 from harness.config.schema import EvalConfig
 from harness.conformance.learners import make_setup
-from harness.execution import scoring
+from harness.execution import loaded_policy, scoring
 from harness.execution.jobs import Job
-from harness.execution.loaded_policy import LoadedPolicy
+from harness.execution.loaded_policy import LoadedPolicy, TaskFedPolicy
 from harness.meta import learners
 from harness.meta.meta_episode import SeedStream
 from harness.meta.rollouts.episode_loop import Clock
@@ -72,6 +72,34 @@ def test_our_own_policy_as_an_agent_scores_the_same_to_the_last_bit(learner, pol
     assert plain(theirs) == plain(ours)
     if dist == "point_goal":
         assert len({row.return_ for row in ours}) == 3 * 2
+
+
+def test_a_policy_that_observes_the_task_does_not_act_without_it():
+    policy = TaskFedPolicy(*scored("oracle", "mlp", task_dist="point_goal"))
+    task = policy.dist.tasks("test")[0]
+    obs = np.zeros(policy.dist.spec.obs_dim)
+    with pytest.raises(AgentError, match="observes the task"):
+        policy.act(obs)
+    policy.reset(task)
+    assert policy.act(obs).shape == (2,)
+
+
+def test_an_invalid_support_episode_leaves_no_memory(monkeypatch):
+    policy = LoadedPolicy(*scored("rl2", "gru", task_dist="point_goal"))
+    task = policy.dist.tasks("test")[0]
+    play = loaded_policy.play_episodes
+
+    def unstable(*given):
+        episodes = play(*given)
+        return dataclasses.replace(episodes, invalid=np.array([[True, False]]))
+
+    untouched = policy.snapshot()[0].context
+    monkeypatch.setattr(loaded_policy, "play_episodes", unstable)
+    policy.adapt(policy.play(task, [0, 1], query=False))
+    memory = policy.snapshot()[0].context.action
+    assert (memory[0, 0] == 0).all()
+    assert (memory[0, 1] != 0).any()
+    assert untouched is None
 
 
 def test_memory_of_one_episode_is_not_that_of_five():

@@ -132,6 +132,12 @@ def test_a_missing_record_is_found(run, tmp_path):
     assert not (tmp_path / "x.parquet").exists()
 
 
+def key_of(path):
+    """The cell in an export of one cell."""
+    (key,) = set(pd.read_parquet(path)["cell"])
+    return key
+
+
 def test_cells_without_a_policy_are_left_out(run, tmp_path, capsys):
     copy = shutil.copytree(run, tmp_path / "copy")
     (copy / "cells/point_goal.gru.maml.s4/policy.safetensors").unlink()
@@ -139,6 +145,9 @@ def test_cells_without_a_policy_are_left_out(run, tmp_path, capsys):
     assert main([str(copy), "--parquet", str(path)]) == 0
     assert "left out point_goal.gru.maml.s4" in capsys.readouterr().err
     assert set(pd.read_parquet(path)["learner"]) == {"rl2"}
+    twice = ["--cells", *[key_of(path)] * 2]
+    assert main([str(copy), "--parquet", str(tmp_path / "twice.parquet"), *twice]) == 0
+    assert len(pd.read_parquet(tmp_path / "twice.parquet")) == len(pd.read_parquet(path))
     for words in (["--cells", "point_goal.gru.maml.s4"], ["--cells", "x"], []):
         assert main([str(copy), "--parquet", str(path), *words]) == ExitCode.BAD_INPUT
 
