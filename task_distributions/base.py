@@ -69,7 +69,8 @@ class EnvSpec:
     horizon: int
     """Control steps after which an episode is truncated."""
     has_success: bool = False
-    """Steps report success (Meta-World); otherwise success is always ``False``."""
+    """Steps report success; otherwise it is always ``False``. If tasks are named ``class/number``
+    as well, as in Meta-World, protocols choose goals of every class."""
     discrete: bool = False
     """An action is one of ``action_dim`` choices. The ordinary Gymnasium environment takes its
     index; a batched one takes rows of scores (or one-hot rows) and plays the largest."""
