@@ -31,6 +31,8 @@ EPISODES = {"episodes_per_shot": 10, "query_episodes": 5}
 """Episodes of the closed division; Meta-World has those of its official protocol."""
 ENV_STEPS, META_WORLD_ENV_STEPS = 5_000_000, 10_000_000
 """Most environment steps of training in the closed division."""
+OVERSHOOT = 1.1
+"""How far the last iteration may go, as a multiple of them."""
 
 Line = Annotated[str, Field(min_length=1, max_length=300)]
 
@@ -118,8 +120,9 @@ def _protocol_obstacles(cell: OpenCell, config: RunConfig) -> Iterator[str]:
         yield f"it was not scored after {', '.join(map(str, SHOTS))} shots"
     limit = META_WORLD_ENV_STEPS if classes else ENV_STEPS
     curve = cell.folder.read_curve()
-    if len(curve) > 1 and curve[-2].env_steps >= limit:  # the last iteration may pass it
-        yield f"it was trained for {curve[-1].env_steps} environment steps; at most {limit}"
+    before, end = (curve[-n].env_steps if len(curve) >= n else 0 for n in (2, 1))
+    if before >= limit or end > OVERSHOOT * limit:  # the last iteration may pass the limit
+        yield f"it was trained for {end} environment steps; at most {limit}"
 
 
 def _seed_obstacles(cells: Iterable[CellInfo]) -> Iterator[str]:
