@@ -99,7 +99,7 @@ def _environment(config: RunConfig) -> gymnasium.Env:
     """Return the environment of the first task, which the data set can recover."""
     settings = {k: v for k, v in settings_as_dict(config.env).items() if v is not None}
     horizon = settings.pop("horizon", None)
-    spec = task_distributions.env_spec(config.task_dist)
+    spec = task_distributions.env_spec(config.task_dist, **settings)
     if horizon is not None:
         spec = dataclasses.replace(spec, max_episode_steps=horizon)
-    return gymnasium.make(spec, split="test", task=0, **settings)
+    return gymnasium.make(spec, split="test", task=0)
