@@ -207,7 +207,7 @@ def margins(table: Comparison) -> Iterator[Margin]:
     for policy in dict.fromkeys(table.seed_scores["policy"]):
         oracle, multitask = (_by_seed(table, policy, name) for name in ("oracle", "multitask"))
         if oracle.seeds and multitask.seeds:
-            pair = frame["learner"].str.match("(oracle|multitask)( |$)")
+            pair = frame["learner"].str.partition(" ")[0].isin(["oracle", "multitask"])
             own = frame[(frame["policy"] == policy) & pair]
             yield Margin(
                 policy=policy,

@@ -7,7 +7,8 @@ import re
 from pathlib import Path
 
 import task_distributions
-from metarl_plugins import PluginError, label_of
+from harness.app.view import REFUSED
+from metarl_plugins import label_of
 
 DOCS = Path(__file__).parents[2] / "docs"
 """The documentation of a clone; an installed package has none."""
@@ -27,6 +28,6 @@ def card(task_dist: str) -> str:
         return re.sub(r"(?<!!)\[([^]]*)\]\([^)]*\)", r"\1", text)  # links to other pages
     try:
         factory = task_distributions.REGISTRY.load(task_dist)
-    except (ValueError, OSError, PluginError):  # the form says what is wrong with the name
+    except REFUSED:  # the form says what is wrong with the name
         return ""
     return f"# {name}\n\n{inspect.getdoc(factory) or ''}"

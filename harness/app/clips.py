@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.errors import HarnessError, UsageError, report
 from harness.reporting.store.files import find_run, write_atomically
+from metarl_plugins import PluginError
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -67,7 +68,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         render_clips(args.run, args.task)
     except HarnessError as error:
         return report(error)
-    except (ValueError, OSError, ImportError) as error:
+    except (ValueError, OSError, ImportError, PluginError) as error:
         return report(UsageError(str(error)))
     return 0
 

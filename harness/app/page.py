@@ -25,7 +25,6 @@ from harness.cli.flags import Flag
 from harness.config.components import NAMES
 from harness.config.presets import PRESETS
 from harness.meta import learners
-from metarl_plugins import PluginError
 
 REFRESH_SECONDS = 1.0
 """Time between updates from the run folders."""
@@ -109,7 +108,7 @@ def _train_tab(page: gr.Blocks, state: AppState) -> list[Any]:
     def lay_out(typed: str, *chosen: Any) -> None:
         try:
             groups = forms.settings(dict(zip(forms.CHOICES, chosen, strict=True)))
-        except (ValueError, OSError, PluginError) as error:
+        except view.REFUSED as error:
             gr.HTML(html.escape(view.error_sentence(error)), elem_classes="message")
             return
         values = json.loads(typed)
@@ -225,7 +224,7 @@ def _load(path: str) -> tuple[str, Any, str]:
     """Return the summary of a checkpoint, its test tasks, and the card of its distribution."""
     try:
         loaded = forms.load(path)
-    except (ValueError, OSError, PluginError) as error:
+    except view.REFUSED as error:
         message = f'<span class="message">{html.escape(view.error_sentence(error))}</span>'
         return message, gr.Dropdown(choices=[], value=None), ""
     tasks = list(loaded.tasks)
@@ -330,7 +329,7 @@ def _start(start: Callable[..., list[str]], *values: Any) -> tuple[Any, ...]:
     """Call ``start``; return the error message, the status and the command line."""
     try:
         command = forms.shell(start(*values))
-    except (ValueError, OSError, PluginError) as error:
+    except view.REFUSED as error:
         return html.escape(view.error_sentence(error)), gr.skip(), gr.skip()
     return "", gr.Textbox("Starting.", visible=True), gr.Code(command, visible=True)
 
@@ -381,7 +380,7 @@ def _refresh_training(state: AppState, before: Shown, now: Shown) -> list[Any]:
     resume = gr.Button(visible=view.resumable(process))
     try:
         cells, figure = view.cells_table(run), view.learning_figure(run)
-    except (ValueError, OSError, PluginError) as error:
+    except view.REFUSED as error:
         message = html.escape(view.error_sentence(error))
         return [status, resume, gr.HTML(message, visible=True), gr.skip(), gr.skip()]
     over = bool(cells) and not process.running

@@ -9,7 +9,6 @@ from fastapi import FastAPI, Query
 from fastapi.responses import HTMLResponse
 
 from harness.app import view
-from metarl_plugins import PluginError
 
 
 def serve_reports(server: FastAPI) -> None:
@@ -22,5 +21,5 @@ def _report(run: Annotated[list[str], Query()]) -> HTMLResponse:
     alone = {"Content-Security-Policy": "sandbox allow-scripts allow-popups"}
     try:
         return HTMLResponse(view.report_page(run), headers=alone)
-    except (ValueError, OSError, PluginError) as error:
+    except view.REFUSED as error:
         return HTMLResponse(f"<p>{html.escape(view.error_sentence(error))}</p>", 422, alone)

@@ -26,9 +26,12 @@ from harness.reporting.store.manifest import RUN_FILE, Manifest
 from harness.reporting.store.records import read_curves
 from harness.reporting.text import short_count
 from harness.zoo.weights import CLONE
+from metarl_plugins import PluginError
 
 TERMINATED = (STOPPED, -signal.SIGTERM)
 """Exit codes of a process that was stopped before or after its training."""
+REFUSED = (ValueError, OSError, PluginError)
+"""What bad input raises; the page shows its message."""
 REPORT = "/report"
 """Path of reports on the page's server."""
 HEADER = ("cell", "status", "iteration", "env steps", "steps/s", "return", "time left")

@@ -128,7 +128,7 @@ def planned_cells(
         try:
             safe_name(cell.id, "name of a cell")
         except ValueError as error:
-            raise UsageError(f"{error}s of its parts, as --policy LABEL=NAME") from error
+            raise UsageError(f"{error}: give shorter labels, as --policy LABEL=NAME") from error
         one = config.one_cell(cell.policy, cell.learner, cell.seed)
         chosen = {
             **{

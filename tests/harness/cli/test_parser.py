@@ -1,5 +1,6 @@
 """The command line: what it accepts, what it refuses, and with which exit code."""
 
+import dataclasses
 import subprocess
 import sys
 
@@ -9,6 +10,7 @@ from harness.cli import main as metarl
 from harness.cli import parser, run
 from harness.cli.parser import load_config, parse
 from harness.config.scoring import AdaptConfig, EvaluateConfig
+from harness.config.sweep_file import planned_cells
 from harness.errors import UsageError
 from harness.meta.rollouts.inputs import Goals
 from harness.reporting.store.files import safe_name
@@ -184,6 +186,9 @@ def test_every_label_names_a_folder(tmp_path):
         assert safe_name(cell.id, "cell") == cell.id
     source = "from task_distributions.point_goal import point_goal as build"
     (tmp_path / "задачи.py").write_text(source)
+    long = load_config(["--policy", f"{'p' * 50}=mlp", "--learner", f"{'l' * 50}=maml"])
+    with pytest.raises(UsageError, match="shorter labels"):
+        planned_cells(dataclasses.replace(long, task_dist=f"{'d' * 50}=point_goal"), {})
     with pytest.raises(UsageError, match="LABEL=NAME"):
         load_config(["--task-dist", f"{tmp_path}/задачи.py:build"])
 
