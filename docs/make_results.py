@@ -159,6 +159,8 @@ def page() -> str:
         "imujoco_more": _rl2_difference("imujoco-halfcheetah", ("ssm", 0), ("gru", 0)),
         "later_shots": _rl2_difference("halfcheetah-vel", ("gru", 10), ("gru", 0)),
         "sparse_shots": _sparse_gains(),
+        "walker_oracle": _score("walker2d-vel", "gru", "oracle", 0),
+        "vel_finetune": _score("halfcheetah-vel", "gru", "finetune", 10),
         "above_multitask": _above_multitask(
             study("out_of_distribution")[0].others[0], "pretrained-gru", "pretrained-mlp"
         ),
@@ -378,6 +380,11 @@ def _rl2_difference(name: str, row: tuple[str, int], other: tuple[str, int]) -> 
     table = table_of(name)
     own, others = (_by_seed(table, policy, "rl2", shots) for policy, shots in (row, other))
     return _shown(difference(own, others))
+
+
+def _score(name: str, policy: str, learner: str, shots: int) -> str:
+    """Return the return of a row after some shots."""
+    return _shown(estimate(_by_seed(table_of(name), policy, learner, shots).values))
 
 
 def _gain(name: str, policy: str) -> str:
