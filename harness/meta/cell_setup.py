@@ -150,7 +150,7 @@ class CellSetup:
             snapshot.normalizer,
             1.0 if self.dist.spec.discrete else self.settings.action_scale,
             self.inputs,
-            snapshot.reward_unit(self.settings.gamma),
+            snapshot.reward_unit(self.settings.gamma, self.dist.spec.horizon),
         )
 
     def estimator(self, snapshot: PolicySnapshot) -> AdvantageEstimator:

@@ -159,7 +159,8 @@ class SequenceEnv(gymnasium.Env):  # type: ignore[misc]  # gymnasium is untyped 
         normalized: np.ndarray = np.clip((obs.astype(np.float32) - mean) / std, -CLIP, CLIP)
         if not self._context:
             return normalized
-        reward = np.clip(self._reward / state.reward_unit(self._gamma), -CLIP, CLIP)
+        unit = state.reward_unit(self._gamma, self._spec.horizon)
+        reward = np.clip(self._reward / unit, -CLIP, CLIP)
         return np.concatenate([normalized, self._action, (reward, begins)], dtype=np.float32)
 
 

@@ -30,6 +30,9 @@ Positive = Annotated[float, Gt(0)]
 NonNegative = Annotated[float, Ge(0)]
 Unit = Annotated[float, Ge(0), Le(1)]
 
+ROUNDING = 1e-12
+"""Variances of less than this part of the mean square count as zero."""
+
 
 class DivergedError(RuntimeError):
     """Training or adaptation arrived at something that is not a number: the cell has failed."""
@@ -96,16 +99,18 @@ class PolicySnapshot:
     """[1, ...]"""
     normalizer: Normalizer
     return_scale: float = 1.0
-    """Running standard deviation of the discounted return, the value head's unit."""
+    """Running standard deviation of the discounted return, the value head's unit; 1 before any two
+    returns differ."""
     env_steps: int = 0
     """Environment steps of training behind it."""
 
-    def reward_unit(self, gamma: float) -> float:
+    def reward_unit(self, gamma: float, horizon: int) -> float:
         """Return what rewards are divided by before they are fed to the policy.
 
-        It is the standard deviation of a reward that persists for ``1 / (1 - gamma)`` steps.
+        A reward of one unit that persists for ``1 / (1 - gamma)`` steps, or an episode if that is
+        shorter, has about the return ``return_scale``.
         """
-        return self.return_scale * max(1.0 - gamma, 1e-2)
+        return self.return_scale * max(1.0 - gamma, 1.0 / horizon)
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +134,14 @@ class ScalarMoments:
     def of(cls, values: np.ndarray | Tensor) -> ScalarMoments:
         """Return the moments of ``values``, of one dimension."""
         return cls(float(len(values)), float(values.sum()), float((values * values).sum()))
+
+    def deviation(self) -> float:
+        """Return the standard deviation; 1 before any two numbers differ."""
+        if not self.count:
+            return 1.0
+        variance = self.square / self.count - (self.total / self.count) ** 2
+        # A sparse reward that was never seen would leave its rounding error, or nothing at all.
+        return 1.0 if variance <= ROUNDING * self.square / self.count else variance**0.5
 
     def __add__(self, other: ScalarMoments) -> ScalarMoments:
         return ScalarMoments(

@@ -54,12 +54,10 @@ class LearnerState:
 
     def snapshot(self) -> PolicySnapshot:
         """Return the policy at the meta-parameters, unchanged by later updates."""
-        count, total, square = self.returns.count, self.returns.total, self.returns.square
-        variance = square / count - (total / count) ** 2 if count else 1.0
         identity = Normalizer.identity(len(self.moments.total))
         normalizer = self.moments.normalizer() if self.normalize_obs else identity
         return PolicySnapshot(
-            clone(self.params), normalizer, max(variance, 1e-8) ** 0.5, self.env_steps
+            clone(self.params), normalizer, self.returns.deviation(), self.env_steps
         )
 
     def accepts(self, gradient_norm: float) -> bool:
