@@ -1,4 +1,4 @@
-"""The scale of rewards: of the returns that values are predicted in, and of what policies are fed."""
+"""The scales of returns, which values are predicted in, and of the rewards that are fed."""
 
 import math
 
