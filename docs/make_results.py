@@ -11,7 +11,7 @@ import functools
 import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from string import Template
 from typing import Any
@@ -396,7 +396,8 @@ def _over_classes(name: str, policy: str) -> str:
     """Return the success of rl2 on test classes after the most shots, in per cent, over classes."""
     classes = table_of(name).classes
     own = classes[(classes["policy"] == policy) & (classes["learner"] == "rl2")]
-    return _shown(student(100.0 * own[f"success_{max(SHOTS)}"].to_numpy(np.float64)))
+    found = student(100.0 * own[f"success_{max(SHOTS)}"].to_numpy(np.float64))
+    return _shown(replace(found, low=max(found.low, 0.0)))
 
 
 def _sparse_gains() -> str:

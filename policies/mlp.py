@@ -1,6 +1,6 @@
 """The memoryless control: hidden tanh layers, no state.
 
-y = tanh(W u + b), on top of the encoder's own tanh layer (the 64 x 64 policy of arXiv 1703.03400).
+y = tanh(W u + b), on top of the encoder's own tanh layer.
 """
 
 from __future__ import annotations

@@ -123,8 +123,9 @@ def point_goal(settings: PointGoalSettings = PointGoalSettings()) -> PointGoal:
 def point_goal_sparse(settings: PointGoalSettings = PointGoalSettings()) -> PointGoal:
     """Search half of the unit circle for a hidden goal, with a reward only near it.
 
-    This is PEARL's sparse point robot (arXiv 1903.08254): one episode is too short to search the
-    whole half circle. Tasks out of distribution have their goals on the other half.
+    After PEARL's sparse point robot (arXiv 1903.08254), whose training sees a dense reward; here it
+    is sparse there too. One episode is too short to search the whole half circle. Tasks out of
+    distribution have their goals on the other half.
     """
     upper, lower = {"angle": (0.0, math.pi)}, {"angle": (math.pi, 2.0 * math.pi)}
     drawn = draw_tasks("point_goal-sparse", 1, upper, [lower])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -109,8 +109,12 @@ class AgentCoordinator:
             actions = self.run_step_all(observations)
             observations, rewards, *ends = env.step(np.stack(actions))
             terminated = np.asarray(ends[0], dtype=bool).reshape(-1)
-            gymnasium_api = len(ends) == 3
-            truncated = np.asarray(ends[1], bool) if gymnasium_api else np.zeros_like(terminated)
+            if len(ends) == 3:
+                truncated = np.asarray(ends[1], bool)
+            else:
+                cut = ends[1].get("truncated", False) if isinstance(ends[1], Mapping) else False
+                truncated = terminated & np.asarray(cut, bool)
+                terminated = terminated & ~truncated
             step += 1
             for row, agent in enumerate(self.agents.values()):
                 if done[row]:

@@ -9,9 +9,8 @@ from pathlib import Path
 
 from harness.errors import UsageError
 from harness.reporting.rebuild import TableSource, sources
-from harness.reporting.stats.comparison import success_rate
-from harness.reporting.stats.intervals import Estimate, estimate
-from harness.reporting.stats.scores import ScoreMatrix, scores, usable_records
+from harness.reporting.stats.intervals import Estimate, estimate, estimate_rate
+from harness.reporting.stats.scores import ScoreMatrix, scores, success_scores, usable_records
 from harness.reporting.store.checksums import sha256_of
 from harness.reporting.store.manifest import CELLS_DIR, RUN_FILE, CellInfo, Manifest
 from harness.reporting.store.records import POLICY_FILE
@@ -48,9 +47,10 @@ def _entries(run: Path, source: TableSource) -> Iterator[tuple[str, Entry]]:
     split, records = next(iter(usable_records(source.records, manifest).items()))
     (dist,) = manifest.tables.values()
     returns = scores(records, "return_")
-    rates = scores(records, "success") if dist.has_success else {}
+    rates = success_scores(records, split) if dist.has_success else {}
     for row, matrices in returns.items():
         task_dist, policy, learner, adapter = row
+        rated = rates.get(row, {})
         cells = _complete(manifest, policy, learner)
         weights = _weights(run, cells, matrices)
         if learner in (REFERENCE, AGENT) or not weights:
@@ -74,7 +74,7 @@ def _entries(run: Path, source: TableSource) -> Iterator[tuple[str, Entry]]:
                 episodes_per_shot=evaluation["episodes_per_shot"],
                 query_episodes=evaluation["query_episodes"],
                 returns=_scores({k: estimate(m.values) for k, m in matrices.items()}),
-                success=_scores({k: success_rate(m, split) for k, m in rates.get(row, {}).items()}),
+                success=_scores({k: estimate_rate(m.values) for k, m in rated.items()}),
                 num_seeds=len(first.seeds),
                 num_params=round(costs["num_params"].max().mean()),
                 train_env_steps=round(costs["train_env_steps"].max().mean()),

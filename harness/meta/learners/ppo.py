@@ -98,7 +98,8 @@ class PPOSettings:
     """Begin truncation at a random step in every iteration, so that stretches differ and some
     cross the boundary between episodes."""
     burn_in: Annotated[int, Ge(0)] = 0
-    """Steps before each truncated stretch that only bring its memory up to date."""
+    """Steps before each truncated stretch that bring its memory up to date; the gradient goes
+    through them, but the loss is not of them."""
     clip: Positive = 0.2
     """Likelihood-ratio clip."""
     gamma: Unit = 0.97
@@ -312,10 +313,13 @@ class PPOLearner(SequenceLearner):
                 state.adam_step(gradient)
         return self._finished(state, reports, info)
 
-    def _set_learning_rate(self, state: LearnerState) -> None:
+    def _falling(self, state: LearnerState) -> float:
+        """Return the factor of the step size: 1, and to 0 in the end."""
         done = self.setup.budget.fraction_done(state.iteration, state.env_steps)
-        falling = FINAL_PART if self.settings.target_kl else 1.0
-        rate = state.learning_rate * min(1.0, (1.0 - done) / falling)
+        return min(1.0, (1.0 - done) / (FINAL_PART if self.settings.target_kl else 1.0))
+
+    def _set_learning_rate(self, state: LearnerState) -> None:
+        rate = state.learning_rate * self._falling(state)
         for group in state.optimizer.param_groups:
             group["lr"] = rate
 
@@ -324,9 +328,10 @@ class PPOLearner(SequenceLearner):
     ) -> IterationInfo:
         target, rate = self.settings.target_kl, state.learning_rate
         kl = info.get("kl", target)  # without a valid episode there is none, and no change
-        if target and kl > 2 * target and rate > RATE_RANGE[0]:
+        adapts = target and self._falling(state) == 1.0  # or it would make up for the fall
+        if adapts and kl > 2 * target and rate > RATE_RANGE[0]:
             state.learning_rate = max(rate / RATE_FACTOR, RATE_RANGE[0])
-        elif target and kl < target / 2 and rate < RATE_RANGE[1]:
+        elif adapts and kl < target / 2 and rate < RATE_RANGE[1]:
             state.learning_rate = min(rate * RATE_FACTOR, RATE_RANGE[1])
         info["learning_rate"] = float(state.optimizer.param_groups[0]["lr"])
         if "log_std" in state.params:

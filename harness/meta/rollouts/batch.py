@@ -175,7 +175,7 @@ class Stretches:
     phase: int = 0
     """Steps before the first cut, less than ``length``; 0 for ``length``."""
     burn_in: int = 0
-    """Steps before a stretch that update its memory and count nowhere else."""
+    """Steps before a stretch that update its memory; losses are not of them."""
 
 
 @torch.no_grad()

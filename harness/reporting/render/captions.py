@@ -195,7 +195,7 @@ def _power(table: Comparison) -> Iterator[str]:
         f"What could have been seen: the standard deviation between seeds is "
         f"{table.seed_sd:.{digits}f} (pooled over rows), so a difference of "
         f"{table.detectable:.{digits}f} between two rows is found with a probability of "
-        f"{POWER:.0%} (two-sided t test at 5%)."
+        f"{POWER:.0%} (two-sided t test at 5%, paired by seed)."
     )
 
 

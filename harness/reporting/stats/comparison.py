@@ -31,6 +31,7 @@ from harness.reporting.stats.scores import (
     difference,
     of_row,
     scores,
+    success_scores,
     usable_records,
 )
 from harness.reporting.store.manifest import Manifest
@@ -150,8 +151,8 @@ def _split_table(records: pd.DataFrame, manifest: Manifest, split: str) -> Compa
     frame = pd.DataFrame([*builder.competitors(), *builder.references()])
     classes, seeds = pd.DataFrame(), _by_seed(builder.competing, "return")
     if bool(records["success"].any()) or any(dist.has_success for dist in manifest.distributions):
-        rates = scores(records, "success")
-        frame = _insert_success(frame, rates, shots, split)
+        rates = success_scores(records, split)
+        frame = _insert_success(frame, rates, shots)
         classes = class_table(records, frame, shots)
         seeds = seeds.merge(_by_seed({key: rates[key] for key in builder.competing}, "success"))
     scored = set(competing["cell"])
@@ -358,9 +359,7 @@ class _RowBuilder:
             yield names | {f"return_{count}": constant for count in self.shots}
 
 
-def _insert_success(
-    frame: pd.DataFrame, rates: Scores, shots: Sequence[int], split: str
-) -> pd.DataFrame:
+def _insert_success(frame: pd.DataFrame, rates: Scores, shots: Sequence[int]) -> pd.DataFrame:
     """Return ``frame`` with success rates in [0, 1] after the returns."""
     rows = []
     for row_key in frame[list(ROW_KEY)].itertuples(index=False, name=None):
@@ -368,7 +367,7 @@ def _insert_success(
         row: dict[str, float] = {}
         for count in shots:
             value = matrices.get(min(matrices) if row_key[2] == REFERENCE and matrices else count)
-            found = NO_ESTIMATE if value is None else success_rate(value, split)
+            found = NO_ESTIMATE if value is None else estimate_rate(value.values)
             # Reference lines are not trained: another seed of theirs is no other training.
             found = Estimate(found.point) if row_key[2] == REFERENCE else found
             row |= found.columns(f"success_{count}")
@@ -380,13 +379,6 @@ def _insert_success(
     position = list(frame.columns).index(f"return_{shots[-1]}_high") + 1
     left, right = frame.iloc[:, :position], frame.iloc[:, position:]
     return pd.concat([left, pd.DataFrame(rows, index=frame.index), right], axis=1)
-
-
-def success_rate(matrix: ScoreMatrix, split: str) -> Estimate:
-    """Estimate the success rate on tasks of ``split``; their classes, if any, are clusters."""
-    # Without classes, the part of a name before the slash is the split.
-    classes = [class_of(task) for task in matrix.tasks]
-    return estimate_rate(matrix.values, ["" if name == split else name for name in classes])
 
 
 def class_table(records: pd.DataFrame, table: pd.DataFrame, shots: Sequence[int]) -> pd.DataFrame:

@@ -7,7 +7,7 @@ nothing about another training run. Array letters: S seeds, T tasks.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -114,35 +114,22 @@ def estimate_difference(
     return Estimate(point, float(interval.low), float(interval.high))
 
 
-def estimate_rate(values: Float[np.ndarray, "S T"], classes: Sequence[str]) -> Estimate:
-    """Return a rate in [0, 1], with the tasks clustered by class.
+def estimate_rate(values: Float[np.ndarray, "S C"]) -> Estimate:
+    """Return a rate in [0, 1], the mean over classes, then over seeds.
 
-    The point is the mean over the tasks of a class, then over classes, then over seeds. The
-    interval is Student's over seeds, cut to [0, 1]. Where all seeds agree (mostly at 0 or 1), it is
-    Wilson's with one trial per class: tasks of a class succeed or fail together.
+    The interval is Student's over seeds, cut to [0, 1]. Where all seeds agree (mostly at 0 or 1),
+    it is Wilson's with one trial per class: tasks of a class succeed or fail together.
 
     Args:
-        values: rate by seed and task; NaN without a valid episode.
-        classes: class of each task; tasks that have none are a class each.
+        values: rate by seed and class; NaN without a valid episode.
     """
-    means = class_means(values, classes)
-    found = estimate(means)
-    if math.isnan(found.point) or len(means) < 2:
+    found = estimate(values)
+    if math.isnan(found.point) or len(values) < 2:
         return found
     if math.isnan(found.low):
-        trials = int((~np.isnan(means).all(axis=0)).sum())
+        trials = int((~np.isnan(values).all(axis=0)).sum())
         return Estimate(found.point, *wilson(found.point, trials))
     return Estimate(found.point, max(found.low, 0.0), min(found.high, 1.0))
-
-
-def class_means(
-    values: Float[np.ndarray, "S T"], classes: Sequence[str]
-) -> Float[np.ndarray, "S C"]:
-    """Return the mean over the tasks of each class; tasks of class '' are a class each."""
-    names = [name or f"/{index}" for index, name in enumerate(classes)]
-    _, places = np.unique(names, return_inverse=True)
-    columns = [seed_means(values[:, places == place]) for place in range(places.max() + 1)]
-    return np.stack(columns, axis=1)
 
 
 def wilson(rate: float, trials: int) -> tuple[float, float]:
@@ -157,7 +144,10 @@ def wilson(rate: float, trials: int) -> tuple[float, float]:
 
 
 def detectable_difference(sd: float, seeds: int) -> float:
-    """Return the difference between two rows that a two-sided t test finds with ``POWER``.
+    """Return the difference between two rows that a two-sided paired t test finds with ``POWER``.
+
+    That is the test of ``estimate_difference`` for rows of the same seeds. The scores of a seed in
+    both rows are taken as independent.
 
     Args:
         sd: standard deviation between seeds, of either row.
@@ -165,10 +155,9 @@ def detectable_difference(sd: float, seeds: int) -> float:
     """
     if seeds < 2 or not math.isfinite(sd):
         return math.nan
-    freedom = 2 * (seeds - 1)
-    critical = special.stdtrit(freedom, (1 + CONFIDENCE) / 2)
+    critical = special.stdtrit(seeds - 1, (1 + CONFIDENCE) / 2)
     # The noncentrality at which the statistic exceeds its critical value so often.
-    shift = special.nctdtrinc(freedom, 1 - POWER, critical)
+    shift = special.nctdtrinc(seeds - 1, 1 - POWER, critical)
     return float(sd * shift * math.sqrt(2 / seeds))
 
 

@@ -17,6 +17,7 @@ from harness.reporting.stats.intervals import Array, Estimate, estimate_differen
 from harness.reporting.store.manifest import Manifest
 from harness.reporting.store.schema import UNIQUE
 from harness.types import REFERENCE
+from task_distributions.base import class_of
 
 ROW_KEY = ("task_dist", "policy", "learner", "adapter")
 """Columns that identify one row of a table."""
@@ -32,6 +33,7 @@ class ScoreMatrix:
     """[S, T]; NaN if a task has no valid episode."""
     seeds: tuple[int, ...]
     tasks: tuple[str, ...]
+    """Names of the tasks, or of classes of tasks."""
 
     @property
     def by_seed(self) -> Array:
@@ -119,6 +121,26 @@ def scores(records: pd.DataFrame, column: str) -> Scores:
         matrix = ScoreMatrix(part.to_numpy(np.float64), seeds, tuple(map(str, part.columns)))
         found.setdefault(row, {})[shots] = matrix
     return found
+
+
+def success_scores(records: pd.DataFrame, split: str) -> Scores:
+    """Return success rates as ``scores`` does, by class where the tasks of ``split`` have classes.
+
+    A class counts once, however many of its tasks were scored.
+    """
+    found = scores(records, "success")
+    return {
+        row: {shots: _by_class(matrix, split) for shots, matrix in matrices.items()}
+        for row, matrices in found.items()
+    }
+
+
+def _by_class(matrix: ScoreMatrix, split: str) -> ScoreMatrix:
+    # Without classes, the part of a name before the slash is the split.
+    names = [task if class_of(task) in ("", split) else class_of(task) for task in matrix.tasks]
+    classes, places = np.unique(names, return_inverse=True)
+    means = [seed_means(matrix.values[:, places == place]) for place in range(len(classes))]
+    return ScoreMatrix(np.stack(means, axis=1), matrix.seeds, tuple(map(str, classes)))
 
 
 def difference(first: ScoreMatrix, second: ScoreMatrix) -> Estimate:

@@ -224,6 +224,28 @@ def test_agents_share_a_module_in_sequence_but_not_between_threads():
         play("threads", shared=True)
 
 
+def test_four_values_say_in_info_that_a_row_was_truncated():
+    class Batched:
+        """Both rows end in their first step, the second by truncation."""
+
+        def reset(self):
+            return np.zeros((2, 2), np.float32)
+
+        def step(self, actions):
+            info = {"truncated": np.array([False, True])}
+            return np.ones((2, 2), np.float32), np.ones(2), np.ones(2, bool), info
+
+    ends = []
+
+    coordinator = AgentCoordinator()
+    for name in ("first", "second"):
+        agent = adaptation_agent()
+        agent.observe = lambda *step: ends.append(step[3:])
+        coordinator.register_agent(agent, name)
+    assert coordinator.run_episodes(Batched()) == {"first": [1.0], "second": [1.0]}
+    assert ends == [(True, False), (False, True)]
+
+
 @pytest.mark.parametrize("kind", ["gymnasium", "four values"])
 def test_one_batched_environment_for_all_agents(kind):
     class Batched:

@@ -46,11 +46,20 @@ def test_the_target_changes_once_at_a_step_that_the_seed_decides(dist):
     np.testing.assert_array_equal(_targets(dist, [7, 7])[:, 0], targets[:, 7])
 
 
-def test_the_best_fixed_speed_is_the_median_of_both_targets(dist):
-    tasks = dist.tasks("test")
-    targets = np.array([[task.params[0][1], task.params[1][1]] for task in tasks])
-    fixed = [-200 * np.abs(targets - v).mean() for v in np.linspace(0, 3, 3001)]
-    assert dist.non_adaptive_return(tasks) == pytest.approx(max(fixed), abs=0.1)
+@pytest.mark.parametrize("horizon", [40, 200])
+def test_the_line_is_the_best_common_speed_at_every_step(horizon):
+    """By drawing the steps of the change, which a horizon of 40 ends before."""
+    dist = task_distributions.load("halfcheetah-vel-switch", horizon=horizon)
+    tasks = dist.tasks("validation")[:10]
+    before, after = (np.array([task.params[i][1] for task in tasks]) for i in (0, 1))
+    switch_at = np.random.default_rng(0).integers(50, 151, (4000, 1))
+    changed = (np.arange(horizon) >= switch_at).mean(axis=0)
+    speeds = np.linspace(0, 3, 601)[:, np.newaxis]
+    errors = [np.abs(speeds - targets).mean(axis=1) for targets in (before, after)]
+    mean = np.outer(errors[0], 1 - changed) + np.outer(errors[1], changed)
+    line = dist.non_adaptive_return(tasks)
+    assert line == pytest.approx(-mean.min(axis=0).sum(), abs=0.3)
+    assert line > -mean.sum(axis=1).min() + 0.5 or horizon == 40  # what one speed can reach
 
 
 def test_a_copied_environment_changes_its_target_at_the_same_step():
