@@ -247,7 +247,7 @@ def ant_mass_1(settings: LocomotionSettings = LocomotionSettings()) -> Locomotio
     """Run along x as fast as possible with heavier or lighter bodies.
 
     Scaling all masses alike is much like changing the strength of the motors: knowing the task was
-    worth nothing (oracle 606, multitask 602 after about 1.5 M steps of one seed).
+    worth nothing (-80 [-522, 363] after 3 M steps, three seeds).
     """
     family = Family(ANT, "mass_scale", forward(control_cost=0.5, bonus=1.0), scale_mass)
     formula = "reward v_x + 1 - 0.5|a|^2, mass and inertia x U[0.5, 1.5]"
