@@ -270,6 +270,11 @@ class LoopedEnvs(BatchedTaskEnv):
         super().__init__(spec, [env.task for env in envs[::episodes_per_task]], episodes_per_task)
         self._envs = envs
 
+    def close(self) -> None:
+        """Close every environment."""
+        for env in self._envs:
+            env.close()
+
     def _start(self, rows: IndexArray, rngs: Sequence[np.random.Generator]) -> FloatArray:
         for b, rng in zip(rows.tolist(), rngs, strict=True):
             env = self._envs[b]

@@ -141,10 +141,10 @@ class GuardedAgent:
 
     def _one_hot(self, choice: NDArray[Any]) -> NDArray[np.float64]:
         count = self._spec.action_dim
-        valid = choice.dtype.kind in "iu" and bool(((choice >= 0) & (choice < count)).all())
-        if not valid:
+        known = (choice >= 0) & (choice < count)
+        if choice.dtype.kind not in "iu" or not (known | self._over).all():
             raise AgentError(f"act returned {choice.tolist()}, not integers from 0 to {count - 1}")
-        return np.asarray(np.eye(count)[choice])
+        return np.asarray(np.eye(count)[np.where(known, choice, 0)])
 
     def observe(
         self,

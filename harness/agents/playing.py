@@ -17,7 +17,7 @@ from harness import seeding
 from harness.agents.guard import GuardedAgent, TimeLimits, watching
 from harness.agents.protocol import Adaptation, AgentError, TaskEpisodes
 from harness.meta.meta_episode import MetaEpisodePlan, SeedStream
-from harness.meta.rollouts.episode_loop import Clock, run_episodes
+from harness.meta.rollouts.episode_loop import Clock, batch, run_episodes
 from harness.types import TASK_SHOWN, Episodes, MetaEpisodes
 from task_distributions import Task, TaskDistribution
 from task_distributions.base import BatchedEnv, EnvSpec, StepBatch
@@ -204,7 +204,6 @@ def play_episodes(
     on_act: Callable[[int], None] = lambda step: None,
 ) -> Episodes:
     """Play an episode per seed side by side; ``on_act`` is called with the number of each step."""
-    env = _Tap(dist.make_batch([task], len(seeds)))
     obs = actions = np.zeros(0)
 
     def act(step: int, grid: NDArray[Any]) -> tuple[NDArray[Any], None]:
@@ -221,7 +220,9 @@ def play_episodes(
         flags = last.terminated.copy(), last.truncated.copy()
         agent.observe(obs, actions, last.reward.copy(), *flags)
 
-    return run_episodes(env, act, seeds, action_scale=1.0, clock=clock, on_step=on_step)
+    with batch(dist, [task], len(seeds)) as made:
+        env = _Tap(made)
+        return run_episodes(env, act, seeds, action_scale=1.0, clock=clock, on_step=on_step)
 
 
 @dataclass(slots=True)

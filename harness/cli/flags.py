@@ -7,6 +7,7 @@ chosen component that has it.
 from __future__ import annotations
 
 import argparse
+import re
 import shutil
 import types
 import typing
@@ -21,6 +22,8 @@ from harness.config.components import Component, docs, fields
 from harness.config.validation import KeyPath, plain_words, suggestion
 from harness.errors import UsageError
 
+NEGATIVE = re.compile(r"^-(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?$")
+"""Numbers behind a flag that argparse would take for flags."""
 METAVARS = {"int": "N", "float": "X", "str": "TEXT", "Path": "PATH"}
 
 
@@ -188,6 +191,7 @@ def _parser(
             prog, max_help_position=30, width=width
         ),
     )
+    parser._negative_number_matcher = NEGATIVE
     groups: dict[str, Any] = {}
     known: dict[str, Flag] = {}
     taken: set[str] = set()

@@ -486,7 +486,11 @@ def _from_document(name: str | None, cls: type) -> dict[str, Any]:
     }
     found = {**(document.values.get("evaluation") or {}), **top}
     if document.values.get("execution"):
-        found["execution"] = document.values["execution"]
+        found["execution"] = {
+            key: value
+            for key, value in document.values["execution"].items()
+            if key not in NOT_WHEN_SCORING
+        }
     return {key: value for key, value in found.items() if key in known and value is not None}
 
 

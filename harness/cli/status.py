@@ -22,6 +22,11 @@ from harness.reporting.store.manifest import Manifest
 from harness.reporting.store.records import read_events
 
 EVENTS_SHOWN = 5
+STATES = {
+    True: "being played",
+    False: "no process plays it (on this machine)",
+    None: "another user's: whether it is being played is unknown",
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -39,9 +44,9 @@ def _main(argv: Sequence[str] | None) -> int:
     run: Path = parser.parse_args(argv).run
     progress = RunProgress.of(Manifest.load(run), run)
     played = being_played(run)
-    if not played:
+    if played is False:
         progress.interrupt()
-    state = "being played" if played else "no process plays it (on this machine)"
+    state = STATES[played]
     console().print(render(progress, state, list(_notes(run, progress))))
     return 0
 

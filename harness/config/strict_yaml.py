@@ -28,6 +28,8 @@ _WORDS: dict[str, bool | None] = {
     "true": True,
     "false": False,
 }
+MAX_DIGITS = 1000
+"""Of an integer; Python refuses to read some thousands."""
 _STANDARD_TAG = "tag:yaml.org,2002:"
 
 
@@ -67,6 +69,8 @@ def parse(text: str, source: str) -> Document:
         mark = error.problem_mark or error.context_mark
         where = f"{source}:{mark.line + 1}" if mark else source
         raise UsageError(f"{where}: not valid YAML: {error.problem or error.context}") from error
+    except RecursionError as error:
+        raise UsageError(f"{source}: nested too deeply") from error
     except yaml.YAMLError as error:
         raise UsageError(f"{source}: not valid YAML: {error}") from error
     lines: dict[KeyPath, str] = {}
@@ -121,7 +125,7 @@ def _scalar(node: yaml.ScalarNode, where: str) -> Any:
             f"{where}: {text} may be read as octal: write {int(text)} for the number, "
             f'"{text}" for the text'
         )
-    if _INTEGER.fullmatch(text):
+    if _INTEGER.fullmatch(text) and len(text) < MAX_DIGITS:
         return int(text)
     if _FLOAT.fullmatch(text):
         return float(text)

@@ -343,7 +343,8 @@ def named(cells: Sequence[PlannedCell]) -> tuple[PlannedCell, ...]:
     named = []
     for planned, key in zip(cells, keys, strict=True):
         if often[key] > 1 or not NAME.fullmatch(key):
-            key = f"{planned.cell.id}.{config_hash(config_as_dict(planned.config))[:12]}"
+            # Names of folders have 128 characters at most.
+            key = f"{planned.cell.id[:115]}.{config_hash(config_as_dict(planned.config))[:12]}"
         named.append(dataclasses.replace(planned, key=key))
     return tuple(named)
 

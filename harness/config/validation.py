@@ -477,6 +477,14 @@ def _check_tasks(config: RunConfig, origins: Origins) -> None:
         given = [name for name in given if name.startswith("--") or ":" in name] or given
         named = ", ".join(given) or config.task_dist
         raise UsageError(f"{named}: {error}") from error
+    for split in task_distributions.SPLITS:
+        names = [task.name for task in dist.tasks(split)]
+        if len(set(names)) < len(names):
+            raise UsageError(f"{config.task_dist}: two {split} tasks have the same name")
+        if any(task.version != dist.version for task in dist.tasks(split)):
+            raise UsageError(
+                f"{config.task_dist}: its {split} tasks are not of version {dist.version}"
+            )
     _check_learners(config, dist, origins)
     _check_protocol(config, dist, origins)
     for split in config.evaluation.splits:

@@ -163,7 +163,7 @@ class LiveDisplay(ProgressListener):
     def render(self) -> RenderableType:
         """Return the whole display as it stands."""
         size = self._console.size
-        taken = sum(math.ceil((len(note) + 2) / size.width) for note in self._notes)
+        taken = sum(math.ceil((len(note) + 2) / max(1, size.width)) for note in self._notes)
         rows = max(3, size.height - FRAME_LINES - taken)
         elapsed = f"{duration(self.progress.elapsed)} elapsed"
         return render(self.progress, elapsed, tuple(self._notes), rows)

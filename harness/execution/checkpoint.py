@@ -29,7 +29,7 @@ from harness.meta import learners
 from harness.meta.cell_setup import CellSetup
 from harness.meta.learners.base import REPLAY, Learner, PolicySnapshot, State
 from harness.reporting.store.files import write_atomically
-from harness.reporting.store.records import POLICY_FILE
+from harness.reporting.store.records import POLICY_FILE, checkpoints_in
 from harness.types import Cell
 from policies.base import Params
 
@@ -195,14 +195,19 @@ def path_of(folder: Path, iteration: int) -> Path:
 
 
 def latest(folder: Path, on_damaged: Callable[[Path, str], None]) -> tuple[Path, Checkpoint] | None:
-    """Return the newest readable checkpoint in ``folder``.
+    """Return the newest undamaged checkpoint in ``folder``.
 
     Damaged ones are reported to ``on_damaged`` and renamed to ``.damaged``.
+
+    Raises:
+        OSError: the disk does not give it, which says nothing about the checkpoint.
     """
-    for path in sorted(folder.glob("iteration-*.safetensors"), reverse=True):
+    for path in reversed(checkpoints_in(folder)):
         try:
             return path, read(path)
         except CheckpointError as error:
+            if isinstance(error.__cause__, OSError):
+                raise error.__cause__ from error
             on_damaged(path, str(error))
             path.rename(path.with_suffix(".damaged"))
     return None
@@ -210,5 +215,5 @@ def latest(folder: Path, on_damaged: Callable[[Path, str], None]) -> tuple[Path,
 
 def prune(folder: Path, keep: int) -> None:
     """Delete all but the newest ``keep`` checkpoints."""
-    for path in sorted(folder.glob("iteration-*.safetensors"))[:-keep]:
+    for path in checkpoints_in(folder)[:-keep]:
         path.unlink()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import torch
 
 from harness.config.plugins import blame
 from harness.config.schema import RunConfig
+from harness.errors import ArtefactError
 from harness.execution import checkpoint as checkpoints
 from harness.execution.backend import LearnerStep
 from harness.execution.cell_setup import build_setup
@@ -52,7 +54,19 @@ class LearnerHost:
         if checkpoint is None:
             self._state = fresh
         else:
-            self._state = checkpoints.restore(checkpoint, self._learner)
+            with self._blamed("load"):
+                self._state = checkpoints.restore(checkpoint, self._learner)
+
+    @contextmanager
+    def _blamed(self, method: str) -> Iterator[None]:
+        """Raise errors of the state's ``method`` as those of the cell."""
+        try:
+            yield
+        except (*UNCHANGED, ArtefactError):
+            raise
+        except Exception as error:
+            assert self._cell is not None
+            raise JobError.of(f"{method} of {self._cell.id}", error) from error
 
     def advance(self, *results: Any) -> LearnerStep:
         """Begin an iteration (no results), or answer its last request; return what comes next.
@@ -75,12 +89,16 @@ class LearnerHost:
                 request = self._iteration.send(list(results))
         except StopIteration as stop:
             self._iteration, done = None, stop.value
-            check_policy(self._state.snapshot(), self._state.iteration)
         except DivergedError:
             raise
         except Exception as error:
             place = f"iteration {iteration} of {self._cell.id}"
             raise JobError.of(place, error) from error
+        if request is None:
+            if not isinstance(done, IterationInfo):
+                given = type(done).__name__
+                raise JobError(f"{self._cell.id}: iterate returned {given}, not IterationInfo")
+            self.snapshot()
         self._seconds += time.perf_counter() - began
         return LearnerStep(request, done, int(self._state.env_steps), self._seconds)
 
@@ -94,12 +112,14 @@ class LearnerHost:
 
     def snapshot(self) -> PolicySnapshot:
         """Return the policy at the meta-parameters; raises like ``advance``."""
-        snapshot: PolicySnapshot = self._state.snapshot()
-        check_policy(snapshot, self._state.iteration)
+        with self._blamed("snapshot"):
+            snapshot: PolicySnapshot = self._state.snapshot()
+            check_policy(snapshot, self._state.iteration)
         return snapshot
 
     def save(self, path: Path, run: dict[str, Any]) -> None:
         """Write a checkpoint and delete all but the newest two."""
-        tensors, meta = self._state.save()
+        with self._blamed("save"):
+            tensors, meta = self._state.save()
         checkpoints.write(path, checkpoints.Checkpoint(tensors, meta, run))
         checkpoints.prune(path.parent, keep=2)

@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from harness.config.schema import RunConfig
 from harness.execution.backend import Handle, Work
 from harness.execution.learner_host import LearnerHost
@@ -20,6 +22,7 @@ class LocalBackend:
 
     def __init__(self, config: RunConfig) -> None:
         self._config = config
+        self._threads = torch.get_num_threads()
         self._worker = Worker(config)
 
     def run(
@@ -48,4 +51,5 @@ class LocalBackend:
         return host
 
     def close(self) -> None:
-        """Do nothing: no process was started."""
+        """Give the threads back: no process was started."""
+        torch.set_num_threads(self._threads)

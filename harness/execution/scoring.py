@@ -18,7 +18,7 @@ from harness.meta.cell_setup import CellSetup
 from harness.meta.learners.base import PolicySnapshot
 from harness.meta.learners.critic import acting_params
 from harness.meta.meta_episode import MetaEpisodePlan, MetaEpisodeRunner, SeedStream
-from harness.meta.rollouts.episode_loop import Act, Clock, run_episodes
+from harness.meta.rollouts.episode_loop import Act, Clock, batch, run_episodes
 from harness.types import REFERENCE, REFERENCE_LINES, Cell, Episodes, EvalRecord, MetaEpisodes
 from policies.params import num_params
 from task_distributions import EnvSpec, Task, TaskDistribution
@@ -182,10 +182,10 @@ def reference(
     rows: list[EvalRecord] = []
     acts: tuple[Act, ...] = (zero, uniform)
     for name, act, count in zip(REFERENCE_LINES, acts, counts, strict=True):
-        env = dist.make_batch(tasks, count)
         phase = f"evaluate/{job.split}"
         seeds = SeedStream.of_query(job.cell.seed, phase, job.seed_keys, count).episode_seeds()
-        episodes = run_episodes(env, act, seeds, action_scale=1.0, clock=clock)
+        with batch(dist, tasks, count) as env:
+            episodes = run_episodes(env, act, seeds, action_scale=1.0, clock=clock)
         for n, task in enumerate(tasks):
             rows += Row(policy=name, learner=REFERENCE).records(job, task, episodes, n)
     return rows

@@ -163,7 +163,8 @@ class CellQueue:
             return
         self.running.discard(key)
         state = self._state(key)
-        if state.status == "running" and result and not self.stop_file.exists():
+        judged = self.tune.scheduler != "none" and not self.stop_file.exists()
+        if state.status == "running" and result and judged:
             iterations, steps = result.get("iteration", 0), result.get("env_steps", 0)
             if math.isfinite(result.get(self.tune.metric, 0.0)):
                 done = f"{iterations} iterations, {steps} environment steps"

@@ -20,11 +20,16 @@ def claim(planned: Sequence[PlannedCell], run: Path) -> None:
     Those of an earlier run are moved into a folder with that run's name.
 
     Raises:
-        UsageError: another process is writing there, or nobody knows whose the checkpoints are.
+        UsageError: another process is writing there, nobody knows whose the checkpoints are, or
+            one of them is to be scored.
     """
     folder = planned[0].config.execution.ckpt_dir
-    if folder is None:
+    scored = [cell.checkpoint for cell in planned if cell.checkpoint]
+    if folder is None or len(scored) == len(planned):
         return
+    inside = [path for path in scored if folder.resolve() in path.resolve().parents]
+    if inside:
+        raise UsageError(f"--ckpt-dir {folder} has {inside[0]}, which is to be scored: move it")
     owner, run = folder / OWNER, run.resolve()
     keys = [] if len(planned) == 1 else [cell.key for cell in planned]
     present = [*folder.glob("step_*.npz"), *folder.glob("latest.npz")]

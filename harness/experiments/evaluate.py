@@ -71,7 +71,7 @@ def planned_scoring(config: EvaluateConfig) -> PlannedCell:
     given = settings_as_dict(config)
     changed = {path: name for path, name in CHANGEABLE.items() if given.get(name) is not None}
     check(chosen, {path: f"--{name.replace('_', '-')}" for path, name in changed.items()})
-    return PlannedCell(cell.id, cell, chosen, given, {}, config.checkpoint)
+    return PlannedCell(cell.id, cell, chosen, given, {}, config.checkpoint.absolute())
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -162,6 +162,7 @@ def _online(config: AdaptConfig, folder: Path, listener: RunListener) -> Gain:
     if folder.exists():
         raise UsageError(f"--name: {folder} exists already; give another name")
     cell, stored = checkpoint_cell(config.checkpoint, config.task_dist)
+    folder.mkdir(parents=True)
     listener.started(RunProgress(folder.name, {cell.id: CellProgress("running")}))
     try:
         on_done = partial(listener.evaluating, cell.id)
@@ -169,7 +170,6 @@ def _online(config: AdaptConfig, folder: Path, listener: RunListener) -> Gain:
     finally:
         listener.closed()
     before, after = (np.mean(values, axis=1) for values in (pre, post))
-    folder.mkdir(parents=True)
     return Gain.of(before, after, config.adapt_steps, online=True)
 
 

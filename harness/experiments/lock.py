@@ -35,8 +35,11 @@ def alone(folder: Path, seconds: float = SECONDS) -> Iterator[None]:
         lock.release()
 
 
-def being_played(folder: Path) -> bool:
-    """Return whether a process on this machine plays the run."""
+def being_played(folder: Path) -> bool | None:
+    """Return whether a process on this machine plays the run; None if its lock is not ours to try.
+
+    It may be another user's, or on a disk that is read-only.
+    """
     if not (folder / LOCK).exists():
         return False
     try:
@@ -44,3 +47,5 @@ def being_played(folder: Path) -> bool:
             return False
     except Timeout:
         return True
+    except OSError:
+        return None

@@ -8,6 +8,7 @@ copy on another machine.
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import shutil
 import threading
@@ -18,7 +19,7 @@ import fsspec
 
 from harness.errors import UsageError
 from harness.reporting.store.files import safe_name
-from harness.reporting.store.manifest import RUN_FILE, STATE_FILE
+from harness.reporting.store.manifest import RUN_FILE, STATE_FILE, Manifest
 from harness.reporting.store.records import RunFolder
 
 LOGGER = logging.getLogger("harness")
@@ -45,6 +46,10 @@ class Mirror:
         Raises:
             UsageError: there is another run of that name, or the address does not answer.
         """
+        copy, place = Path(self._root).absolute(), folder.absolute()
+        local = "file" in self._files.protocol
+        if local and (copy == place or copy in place.parents or place in copy.parents):
+            raise UsageError(f"--mirror {self.address}: it is the run's own folder, or in it")
         try:
             stored = self._stored()
             if stored and resume and not folder.exists():
@@ -58,11 +63,21 @@ class Mirror:
                 f"--mirror {self.address}: {self.name} is there already. "
                 "Continue with --resume or pick another --name"
             )
+        if RUN_FILE in stored and folder.exists() and self._is_another(folder):
+            raise UsageError(
+                f"--mirror {self.address}: {self.name} there is a copy of another run. "
+                "Give another address"
+            )
         if folder.exists() and _is_ahead(stored, folder):
             raise UsageError(
                 f"--mirror {self.address}: {self.name} went on elsewhere. Move {folder} away to "
                 "continue from there"
             )
+
+    def _is_another(self, folder: Path) -> bool:
+        """Return whether the copy is of another run than that in ``folder``."""
+        there = json.loads(self._files.cat_file(self._root + RUN_FILE)).get("created")
+        return bool(there != Manifest.load(folder).created)
 
     def _stored(self) -> list[str]:
         """Return the paths below the root of the copy."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -207,6 +208,8 @@ def describe_distribution(config: RunConfig) -> DistInfo:
     """Return a run's task distribution as tables cite it."""
     dist = open_distribution(config.task_dist, config.env)
     lines = {split: dist.non_adaptive_return(tasks) for split, tasks in scored(config).items()}
+    if not all(math.isfinite(line) for line in lines.values() if line is not None):
+        raise UsageError(f"{config.task_dist}: its non_adaptive_return is not finite")
     known: dict[str, dict[str, float]] = {
         split: {"non-adaptive": line} for split, line in lines.items() if line is not None
     }

@@ -11,7 +11,7 @@ from harness.config import plugins
 from harness.errors import UsageError
 from harness.execution import checkpoint
 from harness.reporting.rebuild import CELL_CONFIG, exit_code, load_tables, rebuild
-from harness.reporting.store.checksums import sha256_of, write_checksums
+from harness.reporting.store.checksums import SUBMISSION_FILE, sha256_of, write_checksums
 from harness.reporting.store.files import remove_temporaries, run_path, sync_folder
 from harness.reporting.store.manifest import (
     CELLS_DIR,
@@ -72,6 +72,8 @@ def publish(run: Path, name: str, published_dir: Path, *, partial: bool = False)
         left_out = _copy(run, staging)
         rebuild(staging)
         remove_temporaries(staging)
+        if (target / SUBMISSION_FILE).exists():  # written by hand
+            shutil.copy2(target / SUBMISSION_FILE, staging)
         write_checksums(staging)
         if target.exists():
             target.rename(replaced)

@@ -9,6 +9,8 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import hashlib
+import shutil
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import TypeAdapter
 from rich.console import Console, Group
+from rich.markup import escape
 
 import metarl_plugins
 from harness import agents
@@ -34,6 +37,7 @@ from harness.errors import (
     crash,
 )
 from harness.execution.backend import START_TIMEOUT, LostError
+from harness.execution.checkpoint import CheckpointError
 from harness.execution.interrupt import InterruptedRunError, StopRequest
 from harness.execution.preflight import (
     available_cpus,
@@ -121,7 +125,7 @@ class RunOptions:
             storage=execution.storage or RESULTS,
             backend=execution.backend,
             address=execution.address,
-            mirror=execution.mirror,
+            mirror=_absolute(execution.mirror),
             scheduling=scheduling,
             **more,
         )
@@ -130,6 +134,11 @@ class RunOptions:
         """Return the options that ``resume`` needs again, as ``run.json`` holds them."""
         tune = TypeAdapter(TuneConfig).dump_python(self.scheduling, mode="json")
         return {**tune, "backend": self.backend, "address": self.address, "mirror": self.mirror}
+
+
+def _absolute(address: str | None) -> str | None:
+    """Return the address of a mirror wherever the run is continued."""
+    return str(Path(address).absolute()) if address and "://" not in address else address
 
 
 def run_experiment(
@@ -258,7 +267,7 @@ def play(planned: Sequence[PlannedCell], options: RunOptions, listener: RunListe
     with contextlib.ExitStack() as stack:
         cluster = None
         where, cpus = "this machine", available_cpus()
-        if options.address is not None and options.backend == "ray":
+        if options.backend == "ray" and (options.address is not None or _ray_is_up()):
             timeout = planned[0].config.execution.start_timeout
             cluster = stack.enter_context(_cluster(options.address, timeout))
             where, cpus = "the cluster", cluster.cpus
@@ -314,6 +323,11 @@ def _check_agents(planned: Sequence[PlannedCell]) -> None:
             raise UsageError(f"{cell.cell.policy}: {error}") from error
 
 
+def _ray_is_up() -> bool:
+    """Return whether the caller has started Ray in this process."""
+    return "ray" in sys.modules and bool(sys.modules["ray"].is_initialized())
+
+
 def _cluster(address: str | None, timeout: float = START_TIMEOUT) -> Cluster:
     # Imported here: bad input need not pay for importing ray.
     from harness.experiments.ray_tune import Cluster
@@ -349,7 +363,11 @@ def _open(
         Mirror(options.mirror, options.name).open(path, resume=again)
     if not again:
         folder = RunFolder.create(path)
-        described.save(path)
+        try:
+            described.save(path)
+        except OSError:
+            shutil.rmtree(path)  # or its name would be taken by nothing
+            raise
         for cell in planned:
             _copy_sources(cell.config, path / PLUGINS_DIR)
         return folder, described
@@ -389,16 +407,19 @@ def _play_queue(queue: CellQueue, options: RunOptions, cpus: int) -> bool:
     listener.note(f"writing to {queue.folder.path}")
     waiting = (queue.planned[key] for key in queue.waiting if key in queue.planned)
     for path in {cell.checkpoint for cell in waiting if cell.checkpoint}:
-        for note in changed_components(path):
-            listener.note(note)
+        with contextlib.suppress(CheckpointError):  # the cell will fail alone
+            for note in changed_components(path):
+                listener.note(note)
     try:
         if here or one_by_one:
             _one_by_one(queue, options.start_backend or start_backend, 0 if here else workers)
         else:
             from harness.experiments import ray_tune
 
+            # Only in a worker can an agent that hangs be interrupted: Tune plays in a thread.
+            agent = any(cell.config.agent for cell in queue.planned.values())
             with _cluster(None), StopRequest(queue.request_stop):
-                ray_tune.play(queue, at_once, workers, cpus)
+                ray_tune.play(queue, at_once, max(workers, int(agent)), cpus)
     except (InterruptedRunError, KeyboardInterrupt, SystemExit):
         # While Ray starts, its own handler turns SIGTERM into SystemExit.
         queue.request_stop("interrupted")
@@ -458,9 +479,9 @@ def _conclude(queue: CellQueue, seconds: float, *, quiet: bool) -> ExitCode:
     out, manifest = Console(quiet=True) if quiet else console(), Manifest.load(folder)
     if manifest.ids("pending", "running") and not any(folder.glob("cells/*/records.parquet")):
         again = "continue with --resume" if manifest.resumable else "it cannot be resumed"
-        out.print(f"nothing complete yet in {folder}; {again}")
+        out.print(f"nothing complete yet in {folder}; {again}", markup=False)
         return ExitCode.INTERRUPTED
     tables = rebuild(folder)
     out.print(Group(*(to_rich(table) for table in tables)))
-    out.print(f"[dim]{folder} · {seconds:.0f} s[/dim]", highlight=False)
+    out.print(f"[dim]{escape(str(folder))} · {seconds:.0f} s[/dim]", highlight=False)
     return queue.exit_code()

@@ -219,6 +219,8 @@ class _Trial:
 
     def _attempt(self) -> float:
         checkpoint, first, wall = self.spec.checkpoint, 0, 0.0
+        if checkpoint and not checkpoint.is_file():
+            raise FileNotFoundError(f"{checkpoint}, which is to be scored, is gone")
         latest = None if checkpoint else self._latest(self.folder) or self._shared()
         if latest:
             checkpoint, saved = latest

@@ -17,7 +17,7 @@ from harness import seeding
 from harness.meta.adapters.base import Adapter, Shot
 from harness.meta.rollouts.actor import Actor, Context, rollout
 from harness.meta.rollouts.batch import AdvantageEstimator, Batch, prepare
-from harness.meta.rollouts.episode_loop import Clock, draw_noise
+from harness.meta.rollouts.episode_loop import Clock, batch, draw_noise
 from harness.types import Episodes, MetaEpisodes
 from policies.base import Params
 from task_distributions import EnvSpec, Task, TaskDistribution
@@ -209,8 +209,8 @@ class MetaEpisodeRunner:
         self, tasks: Sequence[Task], actor: Actor, seeds: SeedStream, clock: Clock
     ) -> tuple[Episodes, Context]:
         began = time.perf_counter()
-        env = self.dist.make_batch(tasks, seeds.episodes)
-        noise = seeds.noise(self.dist.spec) if seeds.sample else None
-        episode_seeds = seeds.episode_seeds()
-        clock.add("physics", began)
-        return rollout(env, actor, episode_seeds, noise, clock)
+        with batch(self.dist, tasks, seeds.episodes) as env:
+            noise = seeds.noise(self.dist.spec) if seeds.sample else None
+            episode_seeds = seeds.episode_seeds()
+            clock.add("physics", began)
+            return rollout(env, actor, episode_seeds, noise, clock)

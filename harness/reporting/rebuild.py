@@ -129,7 +129,7 @@ def rebuild(run: Path) -> list[Comparison]:
     shutil.rmtree(figures, ignore_errors=True)
     for source, part in zip(found, sections, strict=True):
         folder = figures / folder_name(source.name) if len(found) > 1 else figures
-        folder.mkdir(parents=True)
+        folder.mkdir(parents=True, exist_ok=True)
         write_figures(part.table, part.manifest, part.curves, folder)
     for name, text in _texts(run, sections).items():
         if text:

@@ -45,6 +45,7 @@ from harness.execution.backend import Handle, LearnerStep, LostError, Work
 from harness.execution.cell_setup import build_setup
 from harness.execution.divergence import check_policy
 from harness.execution.local import LocalBackend
+from harness.execution.ray.backend import start
 from harness.execution.worker import Receipt
 from harness.meta import learners
 from harness.meta.cell_setup import CellSetup
@@ -296,5 +297,4 @@ def _init_ray() -> None:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     logging.getLogger("ray.rllib").setLevel(logging.ERROR)
     # RLlib runs in this process: Ray has no work to distribute.
-    quiet = {"log_to_driver": False, "logging_level": "ERROR"}
-    ray.init(address="local", include_dashboard=False, num_cpus=1, **quiet)
+    start(num_cpus=1, log_to_driver=False, logging_level="ERROR")

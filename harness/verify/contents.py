@@ -40,6 +40,8 @@ from task_distributions import TaskDistribution
 EPISODE = ("policy", "split", "task_index", "task", "shots", "query_episode")
 """Columns of records that the protocol fixes."""
 AGENT_ADAPTERS = ("none", "memory", "adapt", TASK_SHOWN)
+PLACES = ("execution", "pretrained")
+"""Sections of settings whose paths name no code."""
 ROUNDING = 1e-4
 """Largest share of an episode's absolute rewards by which its return may miss their sum."""
 
@@ -58,7 +60,8 @@ def check_folder(folder: Path, manifest: Manifest, found: Findings, *, run_code:
     else:
         found.compare("every file has the sha256 that it was published with", changed)
     found.compare("tables and report are those of the records", list(_tables(folder)))
-    planned = planned_keys(manifest) if run_code or not _names_code(manifest.given) else set()
+    settings = {key: value for key, value in manifest.given.items() if key not in PLACES}
+    planned = planned_keys(manifest) if run_code or not _names_code(settings) else set()
     missing = [
         f"{key} was planned, and is not in the run" for key in planned - manifest.cells.keys()
     ]
@@ -84,7 +87,8 @@ def _tables(folder: Path) -> Iterator[str]:
 
 def _unplaced(text: str) -> str:
     """Return a table without the place of its folder, which commands to play cells again name."""
-    return re.sub(r"--config \S*?cells/", "--config cells/", text)
+    place = r"--config (?:'[^'\n]*?cells/([^'\n]*)'|\S*?cells/(\S*))"
+    return re.sub(place, lambda found: f"--config cells/{found[1] or found[2]}", text)
 
 
 def planned_keys(manifest: Manifest) -> set[str]:
@@ -92,12 +96,12 @@ def planned_keys(manifest: Manifest) -> set[str]:
     given = dict(manifest.given)
     if "harness.rllib" in manifest.command[:3] or "checkpoint" in given or not given:
         return set()
-    for label, part in (given.get("agent") or {}).items():
-        known = [info for info in manifest.cells.values() if info.policy == label]
-        lost = {name for info in known for name in _model_settings(info, label)}
-        own = {name: value for name, value in part.items() if name not in lost}
-        given["agent"] = {**given["agent"], label: own}
     try:
+        for label, part in (given.get("agent") or {}).items():
+            known = [info for info in manifest.cells.values() if info.policy == label]
+            lost = {name for info in known for name in _model_settings(info, label)}
+            own = {name: value for name, value in part.items() if name not in lost}
+            given["agent"] = {**given["agent"], label: own}
         if given.keys() <= set(sweep_file.SECTIONS):
             text = yaml.safe_dump(given, sort_keys=False)
             cells = list(sweep_file.expand(strict_yaml.parse(text, "run.json"), "run.json").cells)
@@ -109,12 +113,12 @@ def planned_keys(manifest: Manifest) -> set[str]:
 
 
 def _names_code(given: Any) -> bool:
-    """Return whether settings may name a file or a module, as ``place:factory``."""
+    """Return whether settings may name a file or a module: ``place:factory``, or a path."""
     if isinstance(given, Mapping):
-        return any(_names_code(value) for key, value in given.items() if key != "execution")
+        return any(map(_names_code, (*given.keys(), *given.values())))
     if isinstance(given, list):
         return any(map(_names_code, given))
-    return isinstance(given, str) and ":" in given
+    return isinstance(given, str) and (":" in given or "/" in given or given.endswith(".py"))
 
 
 def _model_settings(info: CellInfo, label: str) -> list[str]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import metarl_plugins
-from harness.config import plugins
+from harness.config import plugins, validation
 from harness.config.components import AUTO
 from harness.config.distributions import open_distribution
 from harness.config.schema import RunConfig
@@ -151,7 +151,11 @@ def _configuration(
     except (PluginError, UsageError) as error:
         return None, str(error), ""
     try:
-        return config_from_dict(values), "", ""
+        config = config_from_dict(values)
+        validation.check(config, {})
+        return config, "", ""
+    except UsageError as error:
+        return None, "", f"not a run of this version: {error}"
     except (PluginError, ImportError) as error:
         return None, str(error), ""
     except ValueError as error:

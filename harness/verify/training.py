@@ -49,7 +49,9 @@ def retrain(cell: OpenCell, iterations: int, elsewhere: str, found: Findings) ->
 
 
 def _differences(recorded: Sequence[Metrics], played: Sequence[Metrics]) -> Iterator[str]:
-    for then, now in zip(recorded, played, strict=True):
+    if len(played) < len(recorded):
+        yield f"trained again, there are {len(played)} iterations, not {len(recorded)}"
+    for then, now in zip(recorded, played, strict=False):
         for name in REPEATED:
             a, b = (_text(getattr(metrics, name)) for metrics in (then, now))
             if a != b:

@@ -58,6 +58,7 @@ class Zoo:
         if given is None:
             return cls(Index.read(PACKAGED), str(CLONE) if CLONE.is_dir() else BLOBS)
         place = str(given).rstrip("/")
+        place = place if "://" in place else os.path.expanduser(place)
         content = _read(place, INDEX_FILE, MAX_BYTES)
         return cls(Index.parse(content, f"{place}/{INDEX_FILE}"), place)
 

@@ -6,7 +6,8 @@ Array letters: N tasks, E episodes per task, B = N·E, T horizon, O observation,
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -14,6 +15,7 @@ from jaxtyping import Float
 
 from harness.types import Episodes
 from policies import heads
+from task_distributions import Task, TaskDistribution
 from task_distributions.base import BatchedEnv, EnvSpec
 
 Act = Callable[[int, Float[np.ndarray, "N E O"]], tuple[np.ndarray, np.ndarray | None]]
@@ -33,6 +35,18 @@ class Clock:
         now = time.perf_counter()
         self.seconds[stage] = self.seconds.get(stage, 0.0) + now - since
         return now
+
+
+@contextmanager
+def batch(
+    dist: TaskDistribution, tasks: Sequence[Task], episodes_per_task: int
+) -> Iterator[BatchedEnv]:
+    """Make a batch of environments, and close it in the end if it has a ``close``."""
+    env = dist.make_batch(tasks, episodes_per_task)
+    try:
+        yield env
+    finally:
+        getattr(env, "close", lambda: None)()
 
 
 def draw_noise(

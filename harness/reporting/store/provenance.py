@@ -110,4 +110,6 @@ def _cpu_model() -> str:
         }
         if {"model name", "cpu family", "model"} <= found.keys():
             return f"{found['model name']}, family {found['cpu family']} model {found['model']}"
+        if {"CPU implementer", "CPU part"} <= found.keys():  # ARM has no name there
+            return f"ARM, implementer {found['CPU implementer']} part {found['CPU part']}"
     return platform.processor() or platform.machine()

@@ -34,6 +34,12 @@ POLICY_FILE = "policy.safetensors"
 """Inference-only checkpoint of a published cell: training cannot continue from it."""
 
 
+def checkpoints_in(folder: Path) -> list[Path]:
+    """Return the checkpoints in a folder, the newest last."""
+    found = folder.glob("iteration-*.safetensors")
+    return sorted(found, key=lambda path: (len(path.name), path.name))  # of more digits, too
+
+
 @dataclass(frozen=True, slots=True)
 class CellFolder:
     """``cells/<key>/``: everything one cell leaves behind."""
@@ -53,7 +59,7 @@ class CellFolder:
     @property
     def policy(self) -> Path | None:
         """The newest file with the cell's trained policy, if there is one."""
-        written = sorted(self.checkpoints.glob("iteration-*.safetensors"))
+        written = checkpoints_in(self.checkpoints)
         published = self.path / POLICY_FILE
         return next(reversed(written), published if published.is_file() else None)
 

@@ -182,13 +182,16 @@ def test_an_agent_of_one_episode_plays_as_a_batched_one_does(agent):
         np.testing.assert_array_equal(left.obs, right.obs)
 
 
-def test_finished_rows_are_marked_until_the_batch_is_over():
+@pytest.mark.parametrize("form", ["scores", "choices"])
+def test_finished_rows_are_marked_until_the_batch_is_over(form):
     flags = []
 
     class Watcher:
         def act(self, obs):
             over = flags[-1][0] if flags else np.zeros(len(obs), np.bool_)
             scores = np.eye(2)[np.where(np.arange(len(obs)) == 0, 0, len(flags) % 2)]
+            if form == "choices":
+                return np.where(over, -7, scores.argmax(axis=1))
             return np.where(over[:, None], np.nan, scores)  # nobody minds what they answer
 
         def observe(self, obs, action, reward, terminated, truncated):

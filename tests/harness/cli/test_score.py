@@ -12,6 +12,7 @@ import yaml
 
 from harness.cli import main, score
 from harness.errors import UsageError
+from harness.execution.preflight import available_cpus
 from harness.reporting.store.manifest import Manifest
 from harness.reporting.store.records import read_records
 
@@ -185,6 +186,7 @@ BAD = {
     "one label twice": (["mine.py:Mine", "mine.py:Mine"], "'Mine'"),
     "a setting of another agent": (["random", "--value", "1"], "--value"),
     "a wrong setting": (["constant", "--constant.value", "2"], "--constant.value"),
+    "a wrong negative one": (["constant", "--constant.value", "-2e0"], "at least -1"),
     "a class without act": (["random", "mine.py:Actionless"], "Actionless: "),
     "a factory of no agents": (["mine.py:nothing"], "NoneType"),
     "an adapter": (["random", "--adapter", "gradient"], "--adapter"),
@@ -233,3 +235,18 @@ def test_on_ray_an_agent_that_hangs_fails_its_own_row_and_the_records_are_the_sa
     mine = records()[lambda frame: frame.policy == "Mine"].drop(columns=drop)
     here = records("here")[lambda frame: frame.policy == "Mine"].drop(columns=drop)
     pd.testing.assert_frame_equal(mine.reset_index(drop=True), here.reset_index(drop=True))
+
+
+@pytest.mark.slow
+@pytest.mark.ray
+@pytest.mark.faults
+def test_agents_that_hang_are_interrupted_where_cells_are_played_side_by_side(place):
+    (place / "hangs.py").write_text(
+        "import time\n\nclass Hangs:\n    def act(self, obs):\n        time.sleep(100)\n"
+    )
+    seeds = [str(seed) for seed in range(available_cpus())]
+    argv = ("hangs.py:Hangs", "--seed", *seeds, "--act-timeout", "3")
+    assert scored(*argv, backend=("--start-timeout", "600")) == 3
+    states = Manifest.load(place / "results/x").cells.values()
+    assert len(states) == len(seeds)
+    assert all(state.reason.endswith("act took longer than 3 s") for state in states)

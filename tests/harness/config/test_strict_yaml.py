@@ -1,5 +1,7 @@
 """The YAML traps: each is read as a person means it, or refused with file and line."""
 
+import math
+
 import pytest
 
 from harness.config.strict_yaml import parse
@@ -27,6 +29,7 @@ from harness.errors import UsageError
         ('"010"', "010"),
         ("'true'", "true"),
         ("[1, 2e0, x]", [1, 2.0, "x"]),
+        ("9" * 5000, math.inf),
     ],
 )
 def test_scalars(text, value):
@@ -51,6 +54,7 @@ def test_scalars(text, value):
         ("a: 1\n---\nb: 2\n", r"f:.*not valid YAML"),
         ("? [a, b]\n: 1\n", r"f:1: a key"),
         ("a: \x00\n", r"f.*not valid YAML"),
+        ("a: " + "[" * 2000 + "]" * 2000, r"f: nested too deeply"),
     ],
 )
 def test_refused(text, said):

@@ -11,6 +11,7 @@ from harness.config import precedence, strict_yaml, sweep_file
 from harness.config.schema import config_as_dict
 from harness.errors import UsageError
 from harness.experiments.planning import recorded, write_cell_config
+from harness.reporting.store.files import NAME
 from harness.reporting.store.manifest import config_hash
 
 POINT = """
@@ -213,3 +214,20 @@ def test_asha_has_validation_tasks_scored_at_every_rung(tmp_path):
     assert [planned.config.execution.eval_every for planned in sweep.cells] == [5000]
     file.write_text(f"{text}5k, metric: post_return}}\n")
     assert [cell.config.execution.eval_every for cell in sweep_file.load(file).cells] == ["auto"]
+
+
+def test_keys_of_long_labels_fit_into_names_of_folders():
+    policy, learner = "p" * 48, "l" * 48
+    text = f"""
+base:
+  task_dist: halfcheetah-vel-switch
+  policy: {{{policy}: {{kind: gru}}}}
+  learner: {{{learner}: {{kind: rl2}}}}
+sweep:
+  learner.{learner}.gamma: [0.9, 0.95]
+"""
+    found = sweep_file.expand(strict_yaml.parse(text, "f"), "f").cells
+    keys = {cell.key for cell in found}
+    assert len(keys) == 2
+    assert max(map(len, keys)) <= 128
+    assert all(NAME.fullmatch(key) for key in keys)

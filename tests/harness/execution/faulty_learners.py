@@ -29,6 +29,9 @@ NAMES = (
     "nan-once",
     "nan-always",
     "disk-full",
+    "breaks-snapshot",
+    "breaks-save",
+    "returns-nothing",
     "eats-once",
     "eats-always",
     "first-job-last",
@@ -87,9 +90,13 @@ class FaultyState(LearnerState):
     def snapshot(self):
         if not self.iterating and self.name == "learner-dies-before-evaluation" and once(self.name):
             die()
+        if not self.iterating and self.iteration and self.name == "breaks-snapshot":
+            raise KeyError("<boom>")
         return super().snapshot()
 
     def save(self):
+        if self.name == "breaks-save":
+            raise AttributeError("<boom>")
         if self.name == "disk-full":
             raise OSError(28, "No space left on device")
         return super().save()
@@ -147,7 +154,7 @@ class Faulty(MAMLLearner):
                 result = yield inner.send(result)
         except StopIteration as stop:
             state.iterating = False
-            return stop.value
+            return None if self.name == "returns-nothing" else stop.value
 
 
 @dataclass(frozen=True)

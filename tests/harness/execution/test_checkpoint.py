@@ -210,6 +210,19 @@ def test_damaged_ones_are_set_aside_and_the_previous_one_is_used(tmp_path):
     checkpoints.latest(tmp_path, lambda *_: pytest.fail("reported twice"))
 
 
+def test_what_the_disk_does_not_give_is_not_set_aside(tmp_path, monkeypatch):
+    fill(tmp_path, 1, 2)
+    before = sorted(tmp_path.iterdir())
+
+    def stale(path):
+        raise OSError(116, "Stale file handle")
+
+    monkeypatch.setattr(checkpoints, "_load", stale)
+    with pytest.raises(OSError, match="Stale"):
+        checkpoints.latest(tmp_path, lambda *_: pytest.fail("none is damaged"))
+    assert sorted(tmp_path.iterdir()) == before
+
+
 def test_nothing_is_found_where_there_is_nothing(tmp_path):
     assert checkpoints.latest(tmp_path / "absent", lambda *_: None) is None
 
@@ -218,6 +231,11 @@ def test_pruning_keeps_the_newest_two(tmp_path):
     fill(tmp_path, 1, 2, 3, 10)
     checkpoints.prune(tmp_path, keep=2)
     assert sorted(tmp_path.iterdir()) == [checkpoints.path_of(tmp_path, n) for n in (3, 10)]
+    fill(tmp_path, 999_990, 1_000_000)
+    checkpoints.prune(tmp_path, keep=2)
+    kept = {checkpoints.path_of(tmp_path, n) for n in (999_990, 1_000_000)}
+    assert set(tmp_path.iterdir()) == kept
+    assert checkpoints.latest(tmp_path, lambda *_: None)[0].stem == "iteration-1000000"
 
 
 def test_a_crash_while_writing_leaves_the_previous_one_readable(path, monkeypatch):

@@ -50,6 +50,18 @@ def test_train_leaves_npz_checkpoints_where_the_flag_says(place):
     assert sorted(path.name for path in (place / "c").glob("[!.]*")) == cells
 
 
+def test_scoring_leaves_a_folder_of_checkpoints_alone(place):
+    before = sorted((place / "checkpoints").iterdir())
+    Path("file.yaml").write_text("execution: {ckpt_dir: checkpoints, backend: local}")
+    latest = "checkpoints/latest.npz"
+    argv = ["--checkpoint", latest, "--episodes", "1", "--config", "file.yaml", "--name", "kept"]
+    assert run.main(["eval", *argv]) == 0
+    assert sorted((place / "checkpoints").iterdir()) == before
+    argv = [*SIZES, "--epochs", "1", "--pretrained", latest, "--name", "mixed"]
+    assert run.main([*argv, "--ckpt-dir", "checkpoints"]) == 2
+    assert sorted((place / "checkpoints").iterdir()) == before
+
+
 def test_eval_of_either_kind_scores_the_same_and_without_adaptation(place):
     (source,) = (place / "results/t").glob("cells/*/checkpoints/iteration-000002.safetensors")
     for name, path in (("e1", "checkpoints/latest.npz"), ("e2", str(source))):

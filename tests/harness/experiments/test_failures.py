@@ -30,6 +30,9 @@ def cell_states(name="x"):
         ("nan-always", "diverged: "),
         ("raises", "error: "),
         ("disk-full", "disk: "),
+        ("breaks-snapshot", "error: snapshot of point_goal.mlp.breaks-snapshot.s0 failed: KeyErr"),
+        ("breaks-save", "error: save of point_goal.mlp.breaks-save.s0 failed: AttributeError"),
+        ("returns-nothing", "error: point_goal.mlp.returns-nothing.s0: iterate returned NoneType"),
     ],
 )
 def test_one_failed_cell_leaves_the_others_alone(fault, reason, capsys):

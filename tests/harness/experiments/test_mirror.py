@@ -1,5 +1,6 @@
 """``--mirror``: a copy of the run, in an object store, that another machine can go on from."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -189,6 +190,25 @@ def test_a_copy_of_another_run_is_not_written_over(workplace, capsys):
     assert "Continue with --resume or pick another --name" in capsys.readouterr().err
     assert copied("x") == {"run.json": b"{}"}
     assert not Path("results/x").exists(), "another run was fetched"
+
+
+def test_a_copy_of_another_run_is_not_written_over_by_a_resumed_one_either(workplace, capsys):
+    assert played_locally("x", "--mirror", "memory://runs", epochs=1) == 0
+    there = copied("x")
+    Path("results/x").rename("results/y")
+    assert played_locally("x", "--seed", "1", epochs=1) == 0
+    created = json.loads(Path("results/x/run.json").read_text())
+    created["created"] = "2020-01-01T00:00:00+00:00"
+    Path("results/x/run.json").write_text(json.dumps(created))
+    assert played_locally("x", "--resume", "--mirror", "memory://runs") == 2
+    assert "a copy of another run" in capsys.readouterr().err
+    assert copied("x") == there
+
+
+@pytest.mark.parametrize("place", ["results", "results/x", "results/x/cells"])
+def test_a_run_is_not_copied_into_itself(workplace, place):
+    assert played_locally("x", "--mirror", place, epochs=1) == 2
+    assert not Path("results/x").exists()
 
 
 @pytest.mark.parametrize("name", ["../out", "a/../../out"])

@@ -6,6 +6,7 @@ import pytest
 
 from harness.cli import run
 from harness.execution import checkpoint
+from harness.experiments import run as runs
 from tests.harness.execution.execution_cases import (
     assert_same,
     manifest,
@@ -77,6 +78,24 @@ def test_a_scored_checkpoint_may_be_deleted():
     assert played_locally("second", "--pretrained", file) == 0
     Path(file).unlink()
     assert played_locally("second", "--resume", "--seeds", "1") == 0
+
+
+def test_a_checkpoint_that_is_gone_costs_its_own_row_alone(monkeypatch):
+    assert played_locally("first", epochs=1) == 0
+    (file,) = newest("first", 0)
+    planned = runs.plan
+
+    def gone(*arguments):
+        Path(file).unlink(missing_ok=True)
+        return planned(*arguments)
+
+    monkeypatch.setattr(runs, "plan", gone)
+    assert played_locally("second", "--pretrained", file) == 3
+    states = manifest("second").cells
+    assert {key: state.status for key, state in states.items()} == {
+        "point_goal.mlp.maml.s0": "ok",
+        "point_goal.pretrained-mlp.maml.s0": "failed",
+    }
 
 
 def newest(run, seed):

@@ -144,7 +144,8 @@ def test_failed_and_stopped_cells_are_told_and_in_no_number(monkeypatch):
         if report.get("iteration") == 2:
             raise SystemExit if key == first else RuntimeError("its process died")
 
-    code, played = play(monkeypatch, RATES, on_report=end)
+    judged = RATES + "tune: {scheduler: asha, grace_env_steps: 1000}\n"
+    code, played = play(monkeypatch, judged, on_report=end)
     assert (code, played) == (3, [first, second])
     assert state(first).status == "stopped"
     assert "after 2 iterations, 256 environment steps" in state(first).reason
@@ -160,7 +161,18 @@ def test_failed_and_stopped_cells_are_told_and_in_no_number(monkeypatch):
     assert list(rows.seeds_stopped) == [1, 0]
     assert list(rows.seeds_failed) == [0, 1]
     # Failed cells are played again; stopped ones are over.
-    assert play(monkeypatch, RATES, "--resume") == (0, [second])
+    assert play(monkeypatch, judged, "--resume") == (0, [second])
+
+
+def test_without_a_scheduler_no_cell_is_over_before_its_end(monkeypatch):
+    def end(queue, key, report):
+        if report.get("iteration") == 2:
+            raise SystemExit
+
+    assert play(monkeypatch, RATES, on_report=end)[0] == 4
+    first, second = (f"point_goal.mlp.maml.s0.inner_lr-{rate}" for rate in ("0.1", "0.2"))
+    assert {state(key).status for key in (first, second)} == {"running"}
+    assert play(monkeypatch, RATES, "--resume") == (0, [first, second])
 
 
 @pytest.mark.parametrize("lost", ["0.2", ""], ids=["one", "all"])

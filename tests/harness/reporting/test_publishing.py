@@ -101,12 +101,14 @@ def test_the_finished_cells_of_a_run_are_published_as_they_come(tmp_path):
     assert publish.main([str(run.path), "v1", *argv]) == 0
     assert load_tables(target / "v1")[0].missing == tuple(names[2:])
     assert not (target / "v1/cells" / names[2]).exists()
+    (target / "v1/submission.yaml").write_text("who: me\n")
     cell = run.cell(names[2])
     cell.create()
     cell.write_records(records_of(expected_cells()[2]))
     cell.write_state(CellState(status="ok"))
     assert publish.main([str(run.path), "v1", *argv]) == 0
     assert load_tables(target / "v1")[0].missing == tuple(names[3:])
+    assert (target / "v1/submission.yaml").read_text() == "who: me\n"
     assert [path.name for path in target.iterdir()] == ["v1"]
 
     other = make_run(tmp_path / "other").path

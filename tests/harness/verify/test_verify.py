@@ -14,6 +14,7 @@ from harness.execution import checkpoint
 from harness.reporting.store.checksums import changed_files
 from harness.reporting.store.manifest import CellState
 from harness.reporting.store.records import CellFolder
+from harness.verify.contents import _unplaced
 from harness.verify.findings import Verified
 from harness.verify.replay import same_mean
 from harness.verify.verification import verify
@@ -102,6 +103,45 @@ def test_without_replays_no_code_of_the_folder_runs(scored):
     assert not found.wrong
     assert not marker.exists()
     assert any("plug-ins" in text for text in found.cells[key].unverified)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"task_dist": "EVIL"},
+        {"agent": ["EVIL"]},
+    ],
+    ids=str,
+)
+def test_settings_as_given_run_no_code(folder, tmp_path, given):
+    evil = tmp_path / "evil.py"
+    evil.write_text("import pathlib; pathlib.Path(__file__).with_name('imported').touch()")
+    values = json.loads(json.dumps(given).replace("EVIL", str(evil)))
+    edit_manifest(folder, lambda run: run["given"].update(values))
+    verify(folder, 0, np.random.default_rng(0))
+    assert not (tmp_path / "imported").exists()
+
+
+def test_settings_that_fit_no_task_are_found(folder):
+    def change(run):
+        for cell in (*run["cells"].values(), *run["references"].values()):
+            cell["config"]["test_tasks"] = [9999]
+
+    edit_manifest(folder, change)
+    assert "not a run of this version" in found_in(folder)
+
+
+@pytest.mark.parametrize(
+    ("stored", "same"),
+    [
+        ("--config 'my runs/x/cells/a.s0/cell.yaml' --backend", True),
+        ("--config /elsewhere/cells/a.s0/cell.yaml --backend", True),
+        ("--config cells/b.s0/cell.yaml --backend", False),
+    ],
+)
+def test_commands_to_play_again_may_name_another_place(stored, same):
+    here = _unplaced("--config results/x/cells/a.s0/cell.yaml --backend")
+    assert (_unplaced(stored) == here) is same
 
 
 def test_code_that_is_not_on_record_does_not_run(scored, tmp_path):
