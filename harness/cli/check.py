@@ -104,7 +104,3 @@ def _fits(family: str, name: str) -> bool:
     except PluginError:
         return False
     return True
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -45,7 +44,3 @@ def _main(argv: Sequence[str] | None) -> int:
     texts = (*map(to_rich, found.tables.values()), *map(across_to_rich, found.across))
     console().print(Group(*texts))
     return found.exit_code
-
-
-if __name__ == "__main__":
-    sys.exit(main())

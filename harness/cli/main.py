@@ -24,7 +24,7 @@ COMMANDS = {
     "check": "harness.cli.check",
     "zoo": "harness.zoo.__main__",
     "export": "harness.export.__main__",
-    "rllib": "harness.rllib.command",
+    "rllib": "harness.rllib.__main__",
     "app": "harness.app.__main__",
 }
 """Command -> the module whose ``main`` runs it."""

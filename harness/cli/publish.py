@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -50,7 +49,3 @@ def _lines(published: Published) -> list[str]:
         lines.append(f"  {file}  {size / 1e3:.1f} kB")
     lines += [f"  left out: policy of {cell}" for cell in published.left_out]
     return lines
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -65,7 +65,3 @@ def _resume(request: parser.Resume) -> int:
         more=request.more,
         **execution,
     )
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -180,7 +180,3 @@ def _special() -> list[Flag]:
         flag("label", tuple[str, ...], "What tables call the agents, one label for each."),
         flag("config", str, "YAML file of settings, such as a cell's own; flags win."),
     ]
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -7,7 +7,6 @@ What a cell has done since its last checkpoint is in no file yet: iterations lag
 from __future__ import annotations
 
 import argparse
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -62,7 +61,3 @@ def _notes(run: Path, progress: RunProgress) -> Iterator[str]:
     written = [path.stat().st_mtime for path in run.glob("cells/*/curve.parquet")]
     if any(not cell.finished for cell in progress.cells.values()) and written:
         yield f"last checkpoint {duration(time.time() - max(written))} ago"
-
-
-if __name__ == "__main__":
-    sys.exit(main())

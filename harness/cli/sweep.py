@@ -112,7 +112,3 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--dry-run", action="store_true", help="list the cells and end")
     return parser
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -45,7 +45,3 @@ def _main(argv: Sequence[str] | None) -> int:
         sys.stderr.write(f"note: records were made elsewhere ({differs})\n")
     console().print(Group(*(to_rich(table) for table in tables)), grids_to_rich(beside))
     return exit_code(tables)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -29,7 +29,7 @@ from harness.meta.rollouts.normalizer import Normalizer
 from harness.meta.rollouts.trajectories import inputs_along, pack
 from harness.reporting.store.manifest import Manifest
 from harness.reporting.store.records import read_curves, read_records
-from harness.rllib import command, run
+from harness.rllib import __main__ as command
 from harness.rllib.sequence_env import SequenceEnv, SequenceSource, assignments
 from harness.rllib.weights import from_rllib, to_rllib
 
@@ -294,7 +294,9 @@ def test_an_interrupted_run_does_not_offer_to_resume(monkeypatch, capsys, when):
 
     # No Ray is needed: what is scored before the first cell needs no learner.
     at_start = when == "starting"
-    monkeypatch.setattr(run, "_start", interrupted if at_start else lambda c, *_: LocalBackend(c))
+    monkeypatch.setattr(
+        command, "_start", interrupted if at_start else lambda c, *_: LocalBackend(c)
+    )
     monkeypatch.setattr(_Trial, "_reference" if when == "at once" else "_attempt", interrupted)
     argv = ["--task-dist", "point_goal", "--horizon", "8", *SIZES, "--name", "x"]
     assert command.main(argv) == 4

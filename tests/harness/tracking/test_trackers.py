@@ -19,8 +19,7 @@ from harness.cli import run, sweep
 from harness.execution import local, preflight
 from harness.reporting.store.manifest import Manifest
 from harness.reporting.store.records import CellFolder, read_curves
-from harness.rllib import command
-from harness.rllib import run as rllib_run
+from harness.rllib import __main__ as rllib
 from harness.tracking import trackers
 from tests.harness.execution.execution_cases import SIZES, Listener, events, played_locally, trained
 
@@ -133,8 +132,8 @@ def test_a_missing_package_is_refused_before_a_folder_is_made(monkeypatch, capsy
     Path("s.yaml").write_text(f"base: {settings}\nsweep: {{policy: [mlp]}}\n")
     assert sweep.main(["s.yaml"]) == 2
     assert "pip install wandb" in capsys.readouterr().err
-    monkeypatch.setattr(rllib_run, "run_reference", lambda *_, **__: 0)
-    assert command.main(["--task-dist", "point_goal", "--no-tensorboard", "--wandb"]) == 2
+    monkeypatch.setattr(rllib, "run_reference", lambda *_, **__: 0)
+    assert rllib.main(["--task-dist", "point_goal", "--no-tensorboard", "--wandb"]) == 2
     assert "pip install wandb" in capsys.readouterr().err
     assert not Path("results").exists()
 
