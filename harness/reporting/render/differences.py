@@ -11,22 +11,19 @@ from harness.reporting.rebuild import sources
 from harness.reporting.render.tables import (
     ROW_HEADER,
     Grid,
-    TextCell,
     decimals,
     estimate_cell,
     shot_label,
 )
-from harness.reporting.stats.intervals import Estimate
 from harness.reporting.stats.scores import (
     ROW_KEY,
     RowKey,
-    UnpairedError,
-    row_difference,
+    check_same_grid,
+    difference,
+    scores,
     usable_records,
 )
 from harness.types import REFERENCE
-
-UNPAIRED: TextCell = ("not the same", "tasks")
 
 
 def differences(folder: Path, against: str) -> list[Grid]:
@@ -38,11 +35,12 @@ def differences(folder: Path, against: str) -> list[Grid]:
 
     Raises:
         UsageError: no table has exactly one such row, or there is no run.
-        ArtefactError: a file of the run is malformed.
+        ArtefactError: a file of the run is malformed, or its rows cannot be compared.
     """
     found, labels = [], set()
     for source in sources(folder):
         for split, part in usable_records(source.records, source.manifest).items():
+            check_same_grid(part)
             rows = _rows(part)
             labels |= {_label(row) for row in rows}
             matches = [row for row in rows if set(against.split()) <= set(_label(row).split())]
@@ -70,14 +68,18 @@ def _label(row: RowKey) -> str:
 
 def _grid(name: str, records: pd.DataFrame, rows: list[RowKey], base: RowKey) -> Grid:
     shots = sorted({int(count) for count in records.loc[records["learner"] != REFERENCE, "shots"]})
+    found = scores(records, "return_")
     by_row = {
-        row: [_difference(records, row, base, count) for count in shots]
+        row: [difference(found[row][count], found[base][count]) for count in shots]
         for row in rows
         if row != base and row[0] == base[0]
     }
-    digits = decimals([value.point for values in by_row.values() for value in values if value])
+    digits = decimals([value.point for values in by_row.values() for value in values])
     cells = tuple(
-        ((row[1], ", ".join(filter(None, row[2:]))), *(_cell(value, digits) for value in values))
+        (
+            (row[1], ", ".join(filter(None, row[2:]))),
+            *(estimate_cell(v.columns("return"), "return", digits, sign=True) for v in values),
+        )
         for row, values in by_row.items()
     )
     title = (
@@ -85,16 +87,3 @@ def _grid(name: str, records: pd.DataFrame, rows: list[RowKey], base: RowKey) ->
         "differences of each seed (Welch's where the seeds differ)"
     )
     return Grid(title, (ROW_HEADER, *((shot_label(count), "") for count in shots)), cells)
-
-
-def _difference(records: pd.DataFrame, row: RowKey, base: RowKey, shots: int) -> Estimate | None:
-    try:
-        return row_difference(records, row, base, shots=(shots, shots))
-    except UnpairedError:
-        return None
-
-
-def _cell(value: Estimate | None, digits: int) -> TextCell:
-    if value is None:
-        return UNPAIRED
-    return estimate_cell(value.columns("difference"), "difference", digits, sign=True)

@@ -147,10 +147,10 @@ def difference(first: ScoreMatrix, second: ScoreMatrix) -> Estimate:
     """Estimate ``first`` minus ``second``: paired if they have the same seeds, else Welch's.
 
     Raises:
-        UnpairedError: they were not scored on the same tasks.
+        ValueError: they were not scored on the same tasks.
     """
     if first.tasks != second.tasks:
-        raise UnpairedError("scored on different tasks")
+        raise ValueError("scored on different tasks")
     paired = first.seeds == second.seeds
     return estimate_difference(first.values, second.values, paired=paired)
 
@@ -163,26 +163,3 @@ def seed_matrix(lines: pd.DataFrame) -> ScoreMatrix:
     """
     values = lines.pivot(index="seed", columns="task", values="return")
     return ScoreMatrix(values.to_numpy(np.float64), tuple(values.index), tuple(values.columns))
-
-
-class UnpairedError(ValueError):
-    """Two rows were not scored on the same tasks, or one was not scored."""
-
-
-def row_difference(
-    records: pd.DataFrame, first: RowKey, second: RowKey, *, shots: tuple[int, int]
-) -> Estimate:
-    """Estimate ``first`` after ``shots[0]`` minus ``second`` after ``shots[1]``.
-
-    Seed by seed where the two have the same seeds, else by Welch's interval. They may be the same.
-
-    Raises:
-        UnpairedError: a row has no such records, or the two have different tasks.
-    """
-    both = []
-    for row, count in zip((first, second), shots, strict=True):
-        own = of_row(records[records["shots"] == count], row)
-        if own.empty:
-            raise UnpairedError(f"no records of {row} after {count} shots")
-        both.append(scores(own, "return_")[row][count])
-    return difference(*both)

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from harness.reporting.stats.scores import UnpairedError, row_difference, success_scores
+from harness.reporting.stats.scores import difference, scores, success_scores
 from harness.reporting.store.records import read_records
 from tests.harness.reporting.synthetic_run import DIST
 
@@ -12,19 +12,17 @@ from tests.harness.reporting.synthetic_run import DIST
 def test_difference_of_two_rows(run):
     records = read_records(run)
     ssm, gru = ((DIST, policy, "maml", "gradient") for policy in ("ssm", "gru"))
-    result = row_difference(records, gru, ssm, shots=(5, 5))
-    assert result.point == pytest.approx(8)
-    assert row_difference(records, ssm, ssm, shots=(1, 0)).point == pytest.approx(1)
-    with pytest.raises(UnpairedError):
-        row_difference(records, gru, ssm, shots=(3, 0))
+    found = scores(records, "return_")
+    assert difference(found[gru][5], found[ssm][5]).point == pytest.approx(8)
+    assert difference(found[ssm][1], found[ssm][0]).point == pytest.approx(1)
     # Seeds 0.5 apart: with one seed fewer on a side, their spread is no longer subtracted.
-    uneven = records[(records["policy"] == "ssm") | (records["seed"] < 2)]
-    result = row_difference(uneven, gru, ssm, shots=(1, 1))
+    uneven = scores(records[(records["policy"] == "ssm") | (records["seed"] < 2)], "return_")
+    result = difference(uneven[gru][1], uneven[ssm][1])
     assert result.point == pytest.approx(0 - 0.25)
     assert result.high - result.low > 1
-    other = records[(records["policy"] == "ssm") | (records["task_index"] < 2)]
-    with pytest.raises(UnpairedError):
-        row_difference(other, gru, ssm, shots=(1, 1))
+    less = scores(records[records["task_index"] < 2], "return_")
+    with pytest.raises(ValueError, match="different tasks"):
+        difference(less[gru][1], found[ssm][1])
 
 
 def test_a_class_counts_once_however_many_of_its_tasks_were_scored():
