@@ -39,6 +39,7 @@ __all__ = [
     "Registry",
     "blamed",
     "check_settings",
+    "check_spec",
     "choose_from",
     "files_of",
     "label_of",
@@ -445,6 +446,18 @@ def settings_of(name: str, factory: Callable[..., Any], keywords: Iterable[str] 
         called = ", ".join(given) or "settings"
         raise PluginError(f"{name}: cannot be called with ({called}): {error}") from error
     return cls
+
+
+def check_spec(name: str, found: Any, cls: type[Any]) -> None:
+    """Refuse what a name stands for unless it is a ``cls``, whose ``settings`` are usable.
+
+    Raises:
+        PluginError: it is not.
+    """
+    if not isinstance(found, cls):
+        kind = type(found).__name__
+        raise PluginError(f"{name}: is a {kind}, but must be a {cls.__module__}.{cls.__name__}")
+    check_settings(name, found.settings)
 
 
 def check_settings(name: str, cls: type[Any]) -> None:

@@ -143,25 +143,6 @@ def having(family: Family, setting: str) -> list[str]:
     return found
 
 
-def match_params(
-    component: Component, count: int, *, obs_dim: int, action_dim: int, discrete: bool
-) -> Component:
-    """Return the policy component with the width whose parameter count is nearest ``count``.
-
-    Raises:
-        ValueError: no width comes near.
-    """
-    settings = policies.match_params(
-        component.kind,
-        count,
-        obs_dim=obs_dim,
-        action_dim=action_dim,
-        discrete=discrete,
-        settings=component.settings,
-    )
-    return Component(component.kind, settings)
-
-
 def selection(value: Any) -> dict[str, dict[str, Any]]:
     """Return a choice of components as ``{label: {"kind": ..., setting: ...}}``.
 

@@ -15,7 +15,7 @@ import metarl_plugins
 import policies
 import task_distributions
 from harness.config import aliases, validation
-from harness.config.components import AUTO, fields, match_params, selection, settings_class
+from harness.config.components import AUTO, fields, selection, settings_class
 from harness.config.distributions import open_distribution
 from harness.config.presets import PRESETS, Layer
 from harness.config.protocol import EVERY_TASK, PROTOCOLS
@@ -247,13 +247,15 @@ def _match_params(config: RunConfig, count: Any, origins: Origins) -> RunConfig:
     sized = {}
     for label, part in config.policy.items():
         try:
-            sized[label] = match_params(
-                part,
+            settings = policies.match_params(
+                part.kind,
                 number,
                 obs_dim=spec.obs_dim,
                 action_dim=spec.action_dim,
                 discrete=spec.discrete,
+                settings=part.settings,
             )
         except ValueError as error:
             raise UsageError(f"{origin}: {label}: {error}") from error
+        sized[label] = dataclasses.replace(part, settings=settings)
     return dataclasses.replace(config, policy=sized)

@@ -49,23 +49,32 @@ class ProgressListener:
     def started(self, progress: RunProgress) -> None:
         """Take over the run's progress."""
         self.progress, progress.clock = progress, self.clock
-        progress.started()
+        progress.began = self.clock()
 
     def cell_started(self, key: str, first_iteration: int) -> None:
-        """Record that a cell begins."""
-        self.progress.cell_started(key, first_iteration)
+        """Record that a cell begins or goes on."""
+        cell = self.progress.cell(key)
+        cell.status, cell.iteration, cell.jobs, cell.reason = "running", first_iteration, 0, ""
 
     def iteration(self, key: str, metrics: Metrics) -> None:
         """Record one iteration."""
-        self.progress.iteration(key, metrics)
+        self.progress.cell(key).add(metrics)
 
     def evaluating(self, key: str, jobs_done: int, jobs: int) -> None:
         """Record how far an evaluation is."""
-        self.progress.evaluating(key, jobs_done, jobs)
+        cell = self.progress.cell(key)
+        cell.jobs_done, cell.jobs = jobs_done, jobs
 
     def cell_finished(self, key: str, status: str, reason: str = "") -> None:
         """Record how a cell ended."""
-        self.progress.cell_finished(key, status, reason)
+        cell = self.progress.cell(key)
+        cell.status, cell.reason = status, reason
+
+    def note(self, text: str) -> None:
+        """Show nothing."""
+
+    def closed(self) -> None:
+        """Show nothing."""
 
 
 class PlainLog(ProgressListener):

@@ -19,7 +19,7 @@ SECONDS = 0.5
 
 def make_listener() -> RunListener:
     """Return a progress bar in a notebook, and a listener that shows nothing elsewhere."""
-    return NotebookBar() if in_notebook() else Silent()
+    return NotebookBar() if in_notebook() else ProgressListener()
 
 
 def in_notebook() -> bool:
@@ -29,17 +29,7 @@ def in_notebook() -> bool:
     return type(shell).__name__ == "ZMQInteractiveShell"
 
 
-class Silent(ProgressListener):
-    """Keeps the progress and shows nothing."""
-
-    def note(self, text: str) -> None:
-        """Show nothing."""
-
-    def closed(self) -> None:
-        """Show nothing."""
-
-
-class NotebookBar(Silent):
+class NotebookBar(ProgressListener):
     """One line of HTML that is updated in place."""
 
     def __init__(self) -> None:

@@ -67,7 +67,7 @@ class CellProgress:
 
 @dataclass(slots=True)
 class RunProgress:
-    """All cells of a run, by key; a listener that keeps them up to date."""
+    """All cells of a run, by key."""
 
     name: str
     cells: dict[str, CellProgress] = field(default_factory=dict)
@@ -103,29 +103,6 @@ class RunProgress:
     def cell(self, key: str) -> CellProgress:
         """Return the progress of a cell or of a table's reference lines."""
         return self.references[key] if key in self.references else self.cells[key]
-
-    def started(self) -> None:
-        """Start the clock."""
-        self.began = self.clock()
-
-    def cell_started(self, key: str, first_iteration: int) -> None:
-        """Record that a cell begins or goes on."""
-        cell = self.cell(key)
-        cell.status, cell.iteration, cell.jobs, cell.reason = "running", first_iteration, 0, ""
-
-    def iteration(self, key: str, metrics: Metrics) -> None:
-        """Record one iteration."""
-        self.cell(key).add(metrics)
-
-    def evaluating(self, key: str, jobs_done: int, jobs: int) -> None:
-        """Record how far an evaluation is."""
-        cell = self.cell(key)
-        cell.jobs_done, cell.jobs = jobs_done, jobs
-
-    def cell_finished(self, key: str, status: str, reason: str = "") -> None:
-        """Record how a cell ended."""
-        cell = self.cell(key)
-        cell.status, cell.reason = status, reason
 
     def interrupt(self) -> None:
         """Record that no process plays the run: what was being played waits for ``--resume``."""

@@ -155,10 +155,8 @@ class _Trial:
         state = CellState(status="running", revision=self.spec.revision, cpu="; ".join(cpus))
         self.folder.write_state(state)
         try:
-            if self.spec.references:
-                spent = self._reference()
-            else:
-                spent = self._agent() if self.spec.config.agent else self._train_and_score()
+            untrained = self.spec.references or self.spec.config.agent
+            spent = self._score() if untrained else self._train_and_score()
             ended: dict[str, Any] = {"status": "ok"}
         except CAUGHT as error:
             reason, spent = reason_of(error), time.perf_counter() - began
@@ -182,27 +180,18 @@ class _Trial:
             facts |= {"iteration": done, "cause": error.cause}
         return facts
 
-    def _runner(self) -> CellRunner:
-        setup = build_setup(self.spec.cell, self.spec.config)
-        return CellRunner(setup, self.spec.config, self.backend)
-
-    def _scorer(self) -> CellScorer:
-        return CellScorer(self.spec.cell, self.spec.config, self.backend)
-
-    def _reference(self) -> float:
-        """Score the reference lines; return the wall seconds."""
+    def _score(self) -> float:
+        """Score the reference lines or an agent; return the wall seconds."""
         began = time.perf_counter()
-        self.listener.cell_started(self.spec.key, 0)
-        records = self._scorer().reference(self._evaluating)
+        scorer = CellScorer(self.spec.cell, self.spec.config, self.backend)
+        if self.spec.references:
+            self.listener.cell_started(self.spec.key, 0)
+            records = scorer.reference(self._evaluating)
+        else:
+            source = agent_source(self.spec.config, self.spec.factory)
+            self.listener.cell_started(self.spec.key, 0)
+            records = scorer.agent(source, self._evaluating)
         self._write(records)
-        return time.perf_counter() - began
-
-    def _agent(self) -> float:
-        """Score an agent; return the wall seconds."""
-        began = time.perf_counter()
-        source = agent_source(self.spec.config, self.spec.factory)
-        self.listener.cell_started(self.spec.key, 0)
-        self._write(self._scorer().agent(source, self._evaluating))
         return time.perf_counter() - began
 
     def _train_and_score(self) -> float:
@@ -225,7 +214,8 @@ class _Trial:
         if latest:
             checkpoint, saved = latest
             first, wall = int(saved.learner["iteration"]), float(saved.run["wall_seconds"])
-        runner = self._runner()
+        setup = build_setup(self.spec.cell, self.spec.config)
+        runner = CellRunner(setup, self.spec.config, self.backend)
         # Absolute: the learner may have another working directory.
         learner = self.backend.start_learner(self.spec.cell, checkpoint and checkpoint.resolve())
         self.listener.cell_started(self.spec.key, first)

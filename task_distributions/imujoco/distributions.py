@@ -45,6 +45,7 @@ from task_distributions.locomotion.distributions import (
     ANT_RECIPE,
     HORIZON,
     Locomotion,
+    LocomotionSettings,
     locomotion,
 )
 from task_distributions.locomotion.envs import Family
@@ -53,7 +54,6 @@ from task_distributions.task_lists import TaskLists, resolve_horizon
 
 __all__ = [
     "RECIPES",
-    "IMuJoCoAntSettings",
     "IMuJoCoSettings",
     "Member",
     "VariantFamily",
@@ -78,14 +78,6 @@ class IMuJoCoSettings:
         # Workers have other working directories.
         if self.xml is not None:
             object.__setattr__(self, "xml", str(Path(self.xml).expanduser().absolute()))
-
-
-@dataclass(frozen=True)
-class IMuJoCoAntSettings:
-    """Settings of ``imujoco-ant``."""
-
-    horizon: Positive | None = None
-    """Control steps per episode; 200 if not given."""
 
 
 @dataclass(frozen=True)
@@ -154,7 +146,10 @@ def imujoco_halfcheetah(settings: IMuJoCoSettings = IMuJoCoSettings()) -> Locomo
     return _distribution(name, version, HALFCHEETAH_ANATOMY, published, reward, formula, horizon)
 
 
-def imujoco_ant(settings: IMuJoCoAntSettings = IMuJoCoAntSettings()) -> Locomotion:
+_DEFAULTS = LocomotionSettings()
+
+
+def imujoco_ant(settings: LocomotionSettings = _DEFAULTS) -> Locomotion:
     """Run along x as fast as possible on Ants with one changed part, which differs between tasks.
 
     The recipe of ``imujoco-halfcheetah`` on the Ant: ours, since iMuJoCo has none.

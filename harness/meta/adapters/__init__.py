@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from metarl_plugins import PluginError, Registry, check_settings
+from metarl_plugins import Registry, check_spec
 
 if TYPE_CHECKING:  # names() must answer without the second that importing torch takes
     from harness.meta.adapters.base import Adapter, AdapterSpec
@@ -15,9 +15,9 @@ REGISTRY = Registry(
     "adapter",
     "metarl_harness.adapters",
     {
-        "none": "harness.meta.adapters.none:NONE",
+        "none": "harness.meta.adapters.unchanged:NONE",
         "gradient": "harness.meta.adapters.gradient:GRADIENT",
-        "memory": "harness.meta.adapters.memory:MEMORY",
+        "memory": "harness.meta.adapters.unchanged:MEMORY",
         "memory+gradient": "harness.meta.adapters.gradient:MEMORY_AND_GRADIENT",
         "hybrid": "harness.meta.adapters.hybrid:HYBRID",
         "ppo": "harness.meta.adapters.ppo:PPO",
@@ -40,19 +40,10 @@ def spec(name: str) -> AdapterSpec:
     """
     found: AdapterSpec = REGISTRY.load(name)
     if not REGISTRY.is_built_in(name):
-        _check(name, found)
+        from harness.meta.adapters import base
+
+        check_spec(name, found, base.AdapterSpec)
     return found
-
-
-def _check(name: str, found: object) -> None:
-    from harness.meta.adapters.base import AdapterSpec
-
-    if not isinstance(found, AdapterSpec):
-        kind = type(found).__name__
-        raise PluginError(
-            f"{name}: is a {kind}, but must be a harness.meta.adapters.base.AdapterSpec"
-        )
-    check_settings(name, found.settings)
 
 
 def settings_class(name: str) -> type:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from metarl_plugins import PluginError, Registry, check_settings
+from metarl_plugins import Registry, check_spec
 
 if TYPE_CHECKING:  # names() must answer without the second that importing torch takes
     from harness.meta.cell_setup import CellSetup, LearnerSpec
@@ -42,17 +42,10 @@ def spec(name: str) -> LearnerSpec:
     """
     found: LearnerSpec = REGISTRY.load(name)
     if not REGISTRY.is_built_in(name):
-        _check(name, found)
+        from harness.meta import cell_setup
+
+        check_spec(name, found, cell_setup.LearnerSpec)
     return found
-
-
-def _check(name: str, found: object) -> None:
-    from harness.meta.cell_setup import LearnerSpec
-
-    if not isinstance(found, LearnerSpec):
-        kind = type(found).__name__
-        raise PluginError(f"{name}: is a {kind}, but must be a harness.meta.cell_setup.LearnerSpec")
-    check_settings(name, found.settings)
 
 
 def build(setup: CellSetup) -> Learner[Any]:

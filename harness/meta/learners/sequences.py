@@ -9,8 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
-from harness.meta.adapters.memory import MemoryAdapter
-from harness.meta.adapters.none import NoAdapter
+from harness.meta.adapters.unchanged import MEMORY_ADAPTER, NO_ADAPTER
 from harness.meta.cell_setup import CellSetup
 from harness.meta.learners.base import JobContext, PolicySnapshot
 from harness.meta.meta_episode import MetaEpisodePlan, MetaEpisodeRunner
@@ -94,7 +93,7 @@ class SequenceLearner:
             shots=last,
             episodes=self.envs_per_task,
         )
-        carrier = MemoryAdapter() if last else NoAdapter()
+        carrier = MEMORY_ADAPTER if last else NO_ADAPTER
         runner = MetaEpisodeRunner(setup.dist, carrier, setup.estimator(policy))
         episodes = runner.run(tasks, actor, plan, clock).episodes
         return actor, (*episodes.support, episodes.query[last])

@@ -52,14 +52,16 @@ def _split_grids(table: Comparison) -> Iterator[Grid]:
     yield _return_grid(table)
     if table.has_success:
         measured = [row for row in rows_of(table.frame) if row["adapter"] != "analytic"]
-        yield _rate_grid("Success rate (%)", table, measured, "success", table.shots)
+        yield _estimate_grid(
+            "Success rate (%)", measured, "success", table.shots, unit=100, digits=1
+        )
     if competitors:
         yield _gain_grid(table, competitors)
         if "validation_area" in table.frame:
             yield _curve_grid(table, competitors)
         if "gap_0" in table.frame:
             title = "Return minus return on test tasks, paired by seed"
-            yield _estimate_grid(title, table, competitors, "gap", sign=True)
+            yield _estimate_grid(title, competitors, "gap", table.shots, sign=True)
         if table.oracle is not None:
             yield _regret_grid(table, competitors)
         if not table.improvement.empty:
@@ -68,7 +70,9 @@ def _split_grids(table: Comparison) -> Iterator[Grid]:
             yield _seed_grid(table)
         if table.has_success and gains:
             title = "Gain in success rate (percentage points)"
-            yield _rate_grid(title, table, competitors, "success_gain", gains)
+            yield _estimate_grid(
+                title, competitors, "success_gain", gains, unit=100, digits=1, sign=True
+            )
 
 
 def _return_grid(table: Comparison) -> Grid:
@@ -81,17 +85,6 @@ def _return_grid(table: Comparison) -> Grid:
         seeds = (count_text(row["seeds"]), _seed_note(row))
         rows.append((row_label(row), *values, seeds))
     return Grid("Return", (ROW_HEADER, *header, ("seeds", "")), tuple(rows))
-
-
-def _rate_grid(
-    title: str, table: Comparison, rows: Sequence[Row], column: str, shots: Sequence[int]
-) -> Grid:
-    header = [(shot_label(count), "") for count in shots]
-    cells = (
-        (row_label(row), *(_percent_cell(row, f"{column}_{count}") for count in shots))
-        for row in rows
-    )
-    return Grid(title, (ROW_HEADER, *header), tuple(cells))
 
 
 def _gain_grid(table: Comparison, competitors: Sequence[Row]) -> Grid:
@@ -125,16 +118,24 @@ def _curve_grid(table: Comparison, competitors: Sequence[Row]) -> Grid:
 
 
 def _estimate_grid(
-    title: str, table: Comparison, rows: Sequence[Row], column: str, *, sign: bool = False
+    title: str,
+    rows: Sequence[Row],
+    column: str,
+    shots: Sequence[int],
+    *,
+    unit: float = 1.0,
+    digits: int | None = None,
+    sign: bool = False,
 ) -> Grid:
-    """Return an estimate of each row at every number of shots."""
-    names = [f"{column}_{count}" for count in table.shots]
-    digits = decimals(_numbers(rows, names))
-    cells = (
-        (row_label(row), *(estimate_cell(row, name, digits, sign=sign) for name in names))
-        for row in rows
-    )
-    header = [(shot_label(count), "") for count in table.shots]
+    """Return ``unit`` times an estimate of each row at every number of shots."""
+    names = [f"{column}_{count}" for count in shots]
+    places = decimals(_numbers(rows, names)) if digits is None else digits
+    cells = []
+    for row in rows:
+        scaled = {key: unit * row[key] for name in names for key in _ends(name)}
+        texts = (estimate_cell(scaled, name, places, sign=sign) for name in names)
+        cells.append((row_label(row), *texts))
+    header = [(shot_label(count), "") for count in shots]
     return Grid(title, (ROW_HEADER, *header), tuple(cells))
 
 
@@ -162,7 +163,7 @@ def _size_cell(row: Row) -> TextCell:
 def _regret_grid(table: Comparison, competitors: Sequence[Row]) -> Grid:
     rows = [row for row in competitors if tuple(row[key] for key in ROW_KEY) != table.oracle]
     oracle = printable(" ".join(filter(None, (table.oracle or ())[1:3])))
-    return _estimate_grid(f"Regret to {oracle}", table, rows, "regret")
+    return _estimate_grid(f"Regret to {oracle}", rows, "regret", table.shots)
 
 
 def _keys(table: Comparison) -> list[tuple[str, ...]]:
@@ -267,7 +268,12 @@ def _class_grid(table: Comparison, label: TextCell, lines: Mapping[str, Row]) ->
 
 def _numbers(rows: Sequence[Row], names: Sequence[str]) -> list[float]:
     """Return the estimates ``names`` of ``rows`` and the ends of their intervals."""
-    return [row[f"{name}{end}"] for row in rows for name in names for end in ("", "_low", "_high")]
+    return [row[key] for row in rows for name in names for key in _ends(name)]
+
+
+def _ends(name: str) -> tuple[str, str, str]:
+    """Return the columns of an estimate and of the ends of its interval."""
+    return name, f"{name}_low", f"{name}_high"
 
 
 def is_warning(paragraph: str) -> bool:
@@ -309,7 +315,7 @@ def decimals(values: Sequence[float]) -> int:
 
 def estimate_cell(row: Row, name: str, digits: int, sign: bool = False) -> TextCell:
     """Return the point estimate ``name`` of a row, with its interval in brackets."""
-    point, low, high = (row[key] for key in (name, f"{name}_low", f"{name}_high"))
+    point, low, high = (row[key] for key in _ends(name))
     if not is_number(point):
         return DASH, ""
     text = f"{point:{'+' if sign else ''}.{digits}f}"
@@ -323,11 +329,6 @@ def estimate_cell(row: Row, name: str, digits: int, sign: bool = False) -> TextC
 def count_text(value: Any) -> str:
     """Return a count without decimals; a dash if there is none."""
     return f"{round(value)}" if is_number(value) else DASH
-
-
-def _percent_cell(row: Row, name: str) -> TextCell:
-    percent = {key: 100 * row[key] for key in (name, f"{name}_low", f"{name}_high")}
-    return estimate_cell(percent, name, 1, sign="gain" in name)
 
 
 def _seed_note(row: Row) -> str:

@@ -7,7 +7,7 @@ import logging
 import pytest
 from rich.console import Console
 
-from harness.console.display import LOGGER, LiveDisplay, PlainLog, make_progress
+from harness.console.display import LOGGER, LiveDisplay, PlainLog, ProgressListener, make_progress
 from harness.console.live_table import duration, render, score
 from harness.console.progress_state import CellProgress, RunProgress
 from harness.types import Metrics
@@ -29,6 +29,13 @@ def metrics(iteration, seconds_each=2.0):
 
 def run_of(*keys, iterations=10):
     return RunProgress("my-run", {key: CellProgress(iterations=iterations) for key in keys})
+
+
+def following(*keys):
+    """Return a listener that shows nothing, and the progress that it keeps up to date."""
+    listener = ProgressListener()
+    listener.started(run_of(*keys))
+    return listener, listener.progress
 
 
 def play_ssm(listener, clock, iterations=10):
@@ -66,25 +73,25 @@ def row(text, key):
 
 
 def test_time_left_follows_what_was_seen(clock):
-    progress = run_of(SSM, GRU)
+    listener, progress = following(SSM, GRU)
     assert progress.seconds_left is None
-    play_ssm(progress, clock, iterations=4)
+    play_ssm(listener, clock, iterations=4)
     assert progress.cells[SSM].seconds_left == pytest.approx(6 * 2)
     assert progress.seconds_left == pytest.approx(16 * 2)  # gru is expected to go at ssm's pace
-    play_ssm(progress, clock)
+    play_ssm(listener, clock)
     assert progress.seconds_left == pytest.approx(10 * 2)
     assert progress.cells[SSM].seconds_left == 0
-    progress.cell_finished(GRU, "failed", "diverged")
+    listener.cell_finished(GRU, "failed", "diverged")
     assert progress.seconds_left == 0
 
 
 def test_cells_side_by_side_share_the_time_that_is_left():
-    progress = run_of("done", "busy", "other", *(f"left-{n}" for n in range(4)))
+    listener, progress = following("done", "busy", "other", *(f"left-{n}" for n in range(4)))
     progress.cells["done"] = CellProgress("ok", wall_seconds=20.0)
     for key in ("busy", "other"):
-        progress.cell_started(key, 0)
+        listener.cell_started(key, 0)
     for iteration in range(1, 6):
-        progress.iteration("busy", metrics(iteration))
+        listener.iteration("busy", metrics(iteration))
     assert progress.cells["busy"].steps_per_second == 40_000
     # Usually 20 s a cell: 10 s of busy, all of other and of four more, two at a time.
     assert progress.seconds_left == (10 + 20 + 4 * 20) / 2
@@ -92,11 +99,11 @@ def test_cells_side_by_side_share_the_time_that_is_left():
 
 
 def test_the_speed_of_a_resumed_cell_is_not_that_of_the_iterations_before():
-    progress = run_of(SSM)
-    progress.cell_started(SSM, 6)
-    progress.iteration(SSM, metrics(7))
+    listener, progress = following(SSM)
+    listener.cell_started(SSM, 6)
+    listener.iteration(SSM, metrics(7))
     assert progress.cells[SSM].steps_per_second is None
-    progress.iteration(SSM, metrics(8))
+    listener.iteration(SSM, metrics(8))
     assert progress.cells[SSM].steps_per_second == pytest.approx(40_000)
 
 

@@ -9,7 +9,7 @@ import torch
 from harness.conformance.learners import make_setup
 from harness.meta.adapters.base import Shot
 from harness.meta.adapters.gradient import GradientAdapter
-from harness.meta.adapters.none import NoAdapter
+from harness.meta.adapters.unchanged import NO_ADAPTER
 from harness.meta.meta_episode import MetaEpisodePlan, MetaEpisodeRunner, Outcome
 from harness.meta.rollouts.actor import Actor, rollout
 from harness.meta.rollouts.batch import AdvantageEstimator
@@ -163,7 +163,7 @@ def test_another_place_in_the_seed_tree_is_another_draw(played, change):
 
 
 def test_without_adaptation_every_number_of_shots_is_the_same():
-    outcome, actor = play(adapter=NoAdapter())
+    outcome, actor = play(adapter=NO_ADAPTER)
     assert outcome.episodes.support == ()
     query = outcome.episodes.query
     assert_same(query[0], query[1])

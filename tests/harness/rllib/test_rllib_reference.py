@@ -297,7 +297,7 @@ def test_an_interrupted_run_does_not_offer_to_resume(monkeypatch, capsys, when):
     monkeypatch.setattr(
         command, "_start", interrupted if at_start else lambda c, *_: LocalBackend(c)
     )
-    monkeypatch.setattr(_Trial, "_reference" if when == "at once" else "_attempt", interrupted)
+    monkeypatch.setattr(_Trial, "_score" if when == "at once" else "_attempt", interrupted)
     argv = ["--task-dist", "point_goal", "--horizon", "8", *SIZES, "--name", "x"]
     assert command.main(argv) == 4
     shown = capsys.readouterr()
