@@ -110,9 +110,10 @@ def load_comparison(run: Path) -> tuple[Comparison, Manifest]:
 
 def exit_code(tables: Sequence[Comparison]) -> ExitCode:
     """Return the code of a run with these tables: cells missing, cells failed, or complete."""
-    codes = {table.exit_code for table in tables}
-    order = (ExitCode.INTERRUPTED, ExitCode.CELLS_FAILED)
-    return next((code for code in order if code in codes), ExitCode.COMPLETE)
+    if any(table.missing for table in tables):
+        return ExitCode.INTERRUPTED
+    failed = any(table.failed for table in tables)
+    return ExitCode.CELLS_FAILED if failed else ExitCode.COMPLETE
 
 
 def rebuild(run: Path) -> list[Comparison]:

@@ -14,7 +14,7 @@ from rich.text import Text
 
 from harness.reporting.render.formats import grids_to_markdown, grids_to_rich, to_csv_text
 from harness.reporting.render.panels import add_legend
-from harness.reporting.render.style import SETTINGS, new_figure, save, styles_of
+from harness.reporting.render.style import SETTINGS, headline, new_figure, plain, save, styles_of
 from harness.reporting.render.tables import (
     ROW_HEADER,
     Grid,
@@ -131,8 +131,7 @@ def aggregate_figure(part: Across) -> Figure:
             style = styles[row["policy"], row["learner"]]
             point, low, high = (row[f"{name}{end}"] for end in ("", "_low", "_high"))
             bars = np.maximum(np.nan_to_num([[point - low], [high - point]]), 0)
-            look = {"color": style.color, "marker": style.marker}
-            axes.errorbar([point], [place], xerr=bars, capsize=2, markersize=5, **look)
+            axes.errorbar([point], [place], xerr=bars, capsize=2, markersize=5, **style.look)
             if name != "optimality_gap":
                 runs = part.scores[tuple(row[key] for key in ROW_KEY[1:])].ravel()
                 axes.plot(
@@ -145,12 +144,11 @@ def aggregate_figure(part: Across) -> Figure:
                 )
         axes.set_title(title, loc="left")
         axes.set_xlabel("normalised score" if name != "optimality_gap" else "lower is better")
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.grid(True, axis="x", color="0.92", linewidth=0.7)
+        plain(axes, "x")
     labels = [printable(f"{row['policy']}, {row['learner']}") for row in rows]
     panels[0].set_yticks(range(len(rows)), labels)
     panels[0].set_ylim(len(rows) - 0.4, -0.6)
-    figure.suptitle(_note(part), x=0.01, ha="left", fontsize=8.5, parse_math=False, wrap=True)
+    headline(figure, _note(part))
     return figure
 
 
@@ -160,16 +158,14 @@ def profile_figure(part: Across) -> Figure:
     figure = new_figure(4.8, 3.2)
     axes = figure.add_subplot()
     for (policy, learner, _), profile in part.profiles.items():
-        style = styles[policy, learner]
-        look = {"color": style.color, "marker": style.marker, "markevery": 10}
-        axes.step(THRESHOLDS, profile, where="post", linewidth=1.3, markersize=4, **look)
+        look = styles[policy, learner].look | {"markevery": 10, "markersize": 4}
+        axes.step(THRESHOLDS, profile, where="post", linewidth=1.3, **look)
     axes.set_xlabel("normalised score τ")
     axes.set_ylabel("fraction of runs above τ")
     axes.set_ylim(-0.02, 1.02)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(True, color="0.92", linewidth=0.7)
+    plain(axes)
     add_legend(figure, [style.handle() for style in styles.values()])
-    figure.suptitle(_what(part), x=0.01, ha="left", fontsize=8.5, parse_math=False, wrap=True)
+    headline(figure, _what(part))
     return figure
 
 

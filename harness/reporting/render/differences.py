@@ -16,10 +16,10 @@ from harness.reporting.render.tables import (
     shot_label,
 )
 from harness.reporting.stats.scores import (
-    ROW_KEY,
     RowKey,
     check_same_grid,
     difference,
+    row_keys,
     scores,
     usable_records,
 )
@@ -58,8 +58,7 @@ def differences(folder: Path, against: str) -> list[Grid]:
 
 def _rows(records: pd.DataFrame) -> list[RowKey]:
     competing = records[records["learner"] != REFERENCE]
-    keys = competing[list(ROW_KEY)].drop_duplicates()
-    return [tuple(map(str, key)) for key in keys.itertuples(index=False, name=None)]
+    return list(dict.fromkeys(row_keys(competing)))
 
 
 def _label(row: RowKey) -> str:

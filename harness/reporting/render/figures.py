@@ -136,12 +136,12 @@ def _draw_curves(
 def _draw_curve(axes: Axes, style: Style, points: np.ndarray) -> bool:
     """Draw the line after adaptation, and dashed the one before if it differs; return that."""
     x, post, pre = np.moveaxis(points, -1, 0)
-    look: dict[str, Any] = {"color": style.color, "marker": style.marker}
     every = max(1, x.shape[1] // 8)
     for line in range(len(post)) if len(post) > 1 else ():
         axes.plot(x[line], post[line], color=style.color, linewidth=0.5, alpha=0.45)
     mean = x.mean(axis=0)
-    axes.plot(mean, post.mean(axis=0), linewidth=1.5, markersize=4, markevery=every, **look)
+    look = style.look | {"markersize": 4, "markevery": every}
+    axes.plot(mean, post.mean(axis=0), linewidth=1.5, **look)
     height = np.nanmax(post) - np.nanmin(post)
     if not np.nanmean(np.abs(pre - post)) > VISIBLE * height:
         return False
@@ -244,8 +244,7 @@ def first_episodes(table: Comparison) -> Figure | None:
         for count, line in zip(shots, ("-", "--"), strict=False):
             part = of_row(table.rewards[table.rewards["shots"] == count], row)
             means = part.groupby("step")["reward"].mean()
-            look: dict[str, Any] = {"color": styles[_key(row)].color, "linestyle": line}
-            look |= {"marker": styles[_key(row)].marker, "markevery": 4, "markersize": 4}
+            look = styles[_key(row)].look | {"linestyle": line, "markevery": 4, "markersize": 4}
             panels.by_learner[row["learner"]].plot(means.index, means, linewidth=1.4, **look)
             later |= count > 0
     panels.label("step (within the episode)", f"reward per step on {table.split} tasks")
@@ -285,8 +284,7 @@ def _draw_row(
     """Draw one row: mean and interval at each place, and a dot for each seed."""
     y, bars = _bars(row, list(places), measure)
     x = list(places.values())
-    look: dict[str, Any] = {"color": style.color, "marker": style.marker}
-    axes.errorbar(x, y, bars, capsize=2, linewidth=1.4, markersize=4.5, **look)
+    axes.errorbar(x, y, bars, capsize=2, linewidth=1.4, markersize=4.5, **style.look)
     # Beside the bar, whatever the scale of the axis.
     beside = offset_copy(axes.transData, axes.get_figure(root=True), x=5, units="points")
     for count, place in places.items():

@@ -15,11 +15,18 @@ from matplotlib.lines import Line2D
 
 import task_distributions
 from harness.reporting.render.panels import add_legend, columns_of
-from harness.reporting.render.style import LineKey, Style, new_figure, styles_of
+from harness.reporting.render.style import LineKey, Style, headline, new_figure, plain, styles_of
 from harness.reporting.render.tables import shot_label
 from harness.reporting.stats.comparison import FLAT, Comparison
 from harness.reporting.stats.intervals import Estimate, seed_means
-from harness.reporting.stats.scores import ROW_KEY, RowKey, difference, of_row, seed_matrix
+from harness.reporting.stats.scores import (
+    ROW_KEY,
+    RowKey,
+    difference,
+    of_row,
+    row_keys,
+    seed_matrix,
+)
 from harness.reporting.store.manifest import Manifest
 from harness.reporting.text import printable, span
 from harness.types import REFERENCE
@@ -78,7 +85,7 @@ def differences_figure(table: Comparison) -> Figure | None:
         axes.set_xlabel("difference in return")
     note = _interval_note([line for _, lines in parts for line in lines])
     text = printable(f"{table.task_dist}, {table.split} tasks: {note}")
-    figure.suptitle(text, x=0.01, ha="left", fontsize=8.5, parse_math=False, wrap=True)
+    headline(figure, text)
     return figure
 
 
@@ -116,8 +123,7 @@ def _draw_differences(
         value = line.estimate
         ends = [[value.point - value.low], [value.high - value.point]]
         bars = np.maximum(np.nan_to_num(ends), 0)
-        look: dict[str, Any] = {"color": style.color, "marker": style.marker}
-        axes.errorbar([value.point], [place], xerr=bars, capsize=2, markersize=5, **look)
+        axes.errorbar([value.point], [place], xerr=bars, capsize=2, markersize=5, **style.look)
         height = [place + 0.22] * len(line.seeds)
         axes.plot(line.seeds, height, ".", color=style.color, alpha=0.55, markersize=4)
     names = [", ".join(line.row[1:3]) for line in lines]
@@ -125,8 +131,7 @@ def _draw_differences(
     for text in axes.get_yticklabels():
         text.set_parse_math(False)
     axes.set_ylim(len(lines) - 0.4, -0.6)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(True, axis="x", color="0.92", linewidth=0.7)
+    plain(axes, "x")
 
 
 def parameter_figure(table: Comparison, manifest: Manifest) -> Figure | None:
@@ -172,7 +177,7 @@ def parameter_figure(table: Comparison, manifest: Manifest) -> Figure | None:
     note = f"each {table.split} task, mean of {seeds}"
     note += f"; {len(rows)} of {len(found)} rows" if len(rows) < len(found) else ""
     text = printable(f"{table.task_dist}: {note}")
-    figure.suptitle(text, x=0.01, ha="left", fontsize=8.5, parse_math=False, wrap=True)
+    headline(figure, text)
     return figure
 
 
@@ -187,8 +192,7 @@ def _draw_tasks(
         look: dict[str, Any] = {"color": style.color, "markerfacecolor": inside}
         axes.plot(x, y, style.marker, markersize=3.5, **look)
     axes.set_title(printable(f"{row[1]}, {row[2]}"), loc="left", parse_math=False)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(True, color="0.92", linewidth=0.7)
+    plain(axes)
 
 
 def task_parameter(table: Comparison, manifest: Manifest) -> tuple[str, dict[str, float]]:
@@ -236,4 +240,4 @@ def line_key(row: RowKey) -> LineKey:
 def _rows(table: Comparison) -> list[RowKey]:
     frame = table.frame[table.frame["seeds"] > 0]
     own = frame[frame["learner"] != REFERENCE]
-    return [tuple(map(str, key)) for key in own[list(ROW_KEY)].itertuples(index=False, name=None)]
+    return row_keys(own)

@@ -13,7 +13,14 @@ from matplotlib.lines import Line2D
 from matplotlib.text import Text
 from matplotlib.ticker import MaxNLocator
 
-from harness.reporting.render.style import LineKey, Style, new_figure, policy_colors
+from harness.reporting.render.style import (
+    LineKey,
+    Style,
+    headline,
+    new_figure,
+    plain,
+    policy_colors,
+)
 from harness.reporting.render.tables import reference_heights
 from harness.reporting.stats.comparison import Comparison
 from harness.reporting.text import printable
@@ -75,9 +82,8 @@ class Panels:
             panel = figure.add_subplot(
                 grid[divmod(index, len(narrow))], sharex=None if last else first, sharey=first
             )
-            panel.grid(True, color="0.92", linewidth=0.7)
+            plain(panel)
             panel.set_axisbelow(True)
-            panel.spines[["top", "right"]].set_visible(False)
             panel.yaxis.set_major_locator(MaxNLocator(8))
             axes.append(panel)
         own = axes[:count]
@@ -125,7 +131,7 @@ class Panels:
         if self.flat is not None:
             self.flat.set_title(FLAT_TITLE, loc="left", fontsize=8, color="0.3")
         text = printable(f"{table.task_dist}{mark}: {note}")
-        self.figure.suptitle(text, x=0.01, ha="left", fontsize=8.5, parse_math=False, wrap=True)
+        headline(self.figure, text)
 
     def add_legend(self, styles: Mapping[LineKey, Style], extra: Sequence[Line2D] = ()) -> None:
         """Add a legend below the figure.

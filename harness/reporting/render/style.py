@@ -7,9 +7,9 @@ import io
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
-import matplotlib as mpl
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
@@ -65,10 +65,14 @@ class Style:
     color: str
     marker: str
 
+    @property
+    def look(self) -> dict[str, Any]:
+        """Color and marker, as matplotlib takes them."""
+        return {"color": self.color, "marker": self.marker}
+
     def handle(self, **changes: Any) -> Line2D:
         """Return the legend entry."""
-        look: dict[str, Any] = {"color": self.color, "marker": self.marker, "label": self.label}
-        return Line2D([], [], markersize=5, **(look | changes))
+        return Line2D([], [], markersize=5, **(self.look | {"label": self.label} | changes))
 
 
 def assign(names: Iterable[str], fixed: Mapping[str, str], others: Sequence[str]) -> dict[str, str]:
@@ -144,14 +148,27 @@ def new_figure(width: float, height: float) -> Figure:
     return figure
 
 
+def plain(axes: Axes, axis: Literal["both", "x", "y"] = "both") -> None:
+    """Leave out the frame's upper and right side, and draw light grid lines."""
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(True, axis=axis, color="0.92", linewidth=0.7)
+
+
+def headline(figure: Figure, text: str) -> None:
+    """Write what is drawn above the figure."""
+    figure.suptitle(text, x=0.01, ha="left", fontsize=8.5, parse_math=False, wrap=True)
+
+
 def save(figure: Figure, path: Path) -> None:
-    """Write a figure as ``path`` with each of ``SUFFIXES``; equal figures give equal bytes."""
+    """Write a figure as ``path`` with each of ``SUFFIXES``; equal figures give equal bytes.
+
+    They are drawn with ``SETTINGS`` around this call.
+    """
     figure.draw_without_rendering()
     figure.set_layout_engine("none")  # laid out once, for both formats
     for suffix in SUFFIXES:
         out, metadata = io.BytesIO(), {"Software": None} if suffix == ".png" else {}
         if suffix == ".pdf":
             metadata = {"CreationDate": None, "Creator": None, "Producer": None}
-        with mpl.rc_context(SETTINGS):
-            figure.savefig(out, format=suffix[1:], dpi=DPI, metadata=metadata)
+        figure.savefig(out, format=suffix[1:], dpi=DPI, metadata=metadata)
         write_atomically(path.with_name(path.name + suffix), out.getvalue())

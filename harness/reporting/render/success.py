@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from harness.reporting.render.style import new_figure
 from harness.reporting.stats.comparison import CLASS, Comparison
-from harness.reporting.stats.scores import ROW_KEY, RowKey
+from harness.reporting.stats.scores import ROW_KEY, RowKey, row_keys
 from harness.reporting.text import DASH, printable, span
 from harness.types import REFERENCE
 
@@ -44,11 +44,10 @@ def class_success(table: Comparison) -> Figure | None:
 
 def _columns(table: Comparison, lines: pd.DataFrame) -> list[Column]:
     """Return the columns in the table's order; a reference line has one for all shot counts."""
-    present = set(lines[list(ROW_KEY)].itertuples(index=False, name=None))
-    order = table.frame[list(ROW_KEY)].itertuples(index=False, name=None)
+    present = set(row_keys(lines))
     return [
         (row, count)
-        for row in map(tuple, order)
+        for row in row_keys(table.frame)
         if row in present
         for count in (table.shots[:1] if row[2] == REFERENCE else table.shots)
     ]

@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 import pandas as pd
 
 from harness.reporting.stats.comparison import CLASS, Comparison
-from harness.reporting.stats.scores import ROW_KEY
+from harness.reporting.stats.scores import ROW_KEY, RowKey, row_keys
 from harness.reporting.text import DASH, duration, is_number, printable, short_count
 from harness.types import AGENT, REFERENCE
 
@@ -166,13 +166,10 @@ def _regret_grid(table: Comparison, competitors: Sequence[Row]) -> Grid:
     return _estimate_grid(f"Regret to {oracle}", rows, "regret", table.shots)
 
 
-def _keys(table: Comparison) -> list[tuple[str, ...]]:
-    """Return the keys of all rows in the table's order."""
-    return list(table.frame[list(ROW_KEY)].itertuples(index=False, name=None))
-
-
 def _improvement_grid(table: Comparison) -> Grid:
-    labels = {key[1:]: row_label(dict(zip(ROW_KEY, key, strict=True))) for key in _keys(table)}
+    labels = {
+        key[1:]: row_label(dict(zip(ROW_KEY, key, strict=True))) for key in row_keys(table.frame)
+    }
     return improvement_grid(table.improvement, labels, f"at {shot_label(table.shots[-1])}")
 
 
@@ -208,7 +205,7 @@ def _seed_grid(table: Comparison) -> Grid:
     digits = decimals(last["return"].tolist())
     seeds = sorted(set(last["seed"]))
     rows, groups = [], dict(list(last.groupby(list(ROW_KEY))))
-    for key in (key for key in _keys(table) if key in groups):
+    for key in (key for key in row_keys(table.frame) if key in groups):
         by_seed = dict(zip(groups[key]["seed"], groups[key]["return"], strict=True))
         label = row_label(dict(zip(ROW_KEY, key, strict=True)))
         rows.append((label, *((_fixed(by_seed.get(seed), digits), "") for seed in seeds)))
@@ -221,9 +218,7 @@ def _class_grids(table: Comparison) -> Iterator[Grid]:
     """Yield success by class after the most shots, then one full grid per row of the table."""
     if table.classes.empty:
         return
-    by_row: dict[tuple[str, ...], dict[str, Row]] = {
-        tuple(key): {} for key in table.frame[list(ROW_KEY)].itertuples(index=False, name=None)
-    }
+    by_row: dict[RowKey, dict[str, Row]] = {key: {} for key in row_keys(table.frame)}
     for line in rows_of(table.classes):
         by_row[tuple(line[key] for key in ROW_KEY)][line[CLASS]] = line
     columns = [

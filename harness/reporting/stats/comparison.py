@@ -30,6 +30,7 @@ from harness.reporting.stats.scores import (
     check_same_grid,
     difference,
     of_row,
+    row_keys,
     scores,
     success_scores,
     usable_records,
@@ -97,13 +98,6 @@ class Comparison:
         return (self, *self.others)
 
     @property
-    def exit_code(self) -> int:
-        """0 if complete, 4 if cells are missing (``--resume`` continues), 3 if cells failed."""
-        if self.missing:
-            return 4
-        return 3 if self.failed else 0
-
-    @property
     def has_success(self) -> bool:
         """Whether the tasks define success."""
         return "success_0" in self.frame.columns
@@ -128,7 +122,7 @@ def _with_gap(table: Comparison, test: pd.DataFrame, ood: pd.DataFrame) -> Compa
     """Return the ``ood`` table with ``gap_K``: its return minus that on ``test``, seed by seed."""
     inside, outside = scores(test, "return_"), scores(ood, "return_")
     rows = []
-    for row_key in table.frame[list(ROW_KEY)].itertuples(index=False, name=None):
+    for row_key in row_keys(table.frame):
         row: dict[str, float] = {}
         line = row_key[2] == REFERENCE  # the same at every shot count, and not trained
         for count in table.shots:
@@ -362,7 +356,7 @@ class _RowBuilder:
 def _insert_success(frame: pd.DataFrame, rates: Scores, shots: Sequence[int]) -> pd.DataFrame:
     """Return ``frame`` with success rates in [0, 1] after the returns."""
     rows = []
-    for row_key in frame[list(ROW_KEY)].itertuples(index=False, name=None):
+    for row_key in row_keys(frame):
         matrices = rates.get(row_key, {})
         row: dict[str, float] = {}
         for count in shots:
@@ -393,7 +387,7 @@ def class_table(records: pd.DataFrame, table: pd.DataFrame, shots: Sequence[int]
     for name in dict.fromkeys(classes.sort_values()):
         part = records[classes == name]
         rates, returns = scores(part, "success"), scores(part, "return_")
-        for row_key in table[list(ROW_KEY)].itertuples(index=False, name=None):
+        for row_key in row_keys(table):
             if row_key in rates:
                 line = {CLASS: name} | dict(zip(ROW_KEY, row_key, strict=True))
                 line["goals"] = len(next(iter(rates[row_key].values())).tasks)

@@ -41,6 +41,11 @@ class ScoreMatrix:
         return seed_means(self.values)
 
 
+def row_keys(frame: pd.DataFrame) -> list[RowKey]:
+    """Return the key of the row of a table that each line of ``frame`` is about."""
+    return list(frame[list(ROW_KEY)].itertuples(index=False, name=None))
+
+
 def of_row(frame: pd.DataFrame, row: RowKey | Mapping[str, Any]) -> pd.DataFrame:
     """Return the lines of ``frame`` about one row of a table, given by its key or its columns."""
     names = row if isinstance(row, Mapping) else dict(zip(ROW_KEY, row, strict=True))
@@ -97,7 +102,7 @@ def _check_equal(records: pd.DataFrame, keys: list[str]) -> None:
     # Where nothing is left to chance one episode is played: the others would repeat it.
     once = frozenset(row for row in largest if "query_episode" not in keys or row[-1] == 0)
     first = records.groupby("cell")[list(ROW_KEY)].first()
-    rows = dict(zip(first.index, first.itertuples(index=False, name=None), strict=True))
+    rows = dict(zip(first.index, row_keys(first), strict=True))
     of_row = {rows[cell]: grid for cell, grid in grids.items()}
     for cell, grid in grids.items():
         if grid not in (largest, once) or grid != of_row[rows[cell]]:  # all seeds are alike in it

@@ -7,7 +7,7 @@ import pytest
 
 from harness.cli import publish, tables
 from harness.experiments import publishing
-from harness.reporting.rebuild import load_tables, rebuild
+from harness.reporting.rebuild import exit_code, load_tables, rebuild
 from harness.reporting.store.checksums import changed_files
 from harness.reporting.store.manifest import CellState, Manifest
 from harness.reporting.store.records import RunFolder
@@ -29,7 +29,7 @@ def test_settings_that_vary_name_the_rows_and_are_columns_of_the_csv(tmp_path):
     assert list(frame.learner) == ["maml inner_lr=0.1"] * 2 + ["maml inner_lr=0.2"] * 2
     assert list(frame["adapt.inner_lr"]) == [0.1, 0.1, 0.2, 0.2]
     assert list(frame.seeds) == [3] * 4
-    assert table.exit_code == 0
+    assert exit_code([table]) == 0
 
 
 def test_cells_that_are_scored_differently_share_no_table(tmp_path):

@@ -10,7 +10,13 @@ from harness.cli import publish, tables
 from harness.execution import checkpoint
 from harness.execution.checkpoint import Checkpoint
 from harness.experiments.publishing import MAX_POLICY_BYTES
-from harness.reporting.rebuild import load_comparison, load_tables, rebuild, with_settings
+from harness.reporting.rebuild import (
+    exit_code,
+    load_comparison,
+    load_tables,
+    rebuild,
+    with_settings,
+)
 from harness.reporting.render.formats import to_markdown
 from harness.reporting.store.manifest import CellState, Manifest, varied
 from harness.reporting.store.records import RunFolder
@@ -208,7 +214,7 @@ def test_publish_copies_a_complete_run_and_never_overwrites(tmp_path, capsys):
     assert "table.csv" in output
     text = to_markdown(load_comparison(folder.path)[0])
     assert (target / "v1" / "table.md").read_text() == text
-    assert load_comparison(target / "v1")[0].exit_code == 0
+    assert exit_code([load_comparison(target / "v1")[0]]) == 0
     assert publish.main([str(folder.path), "v1", "--to", str(target)]) == 2
     assert "never overwritten" in capsys.readouterr().err
     # A run that is continued from a published folder has no other checkpoint.
