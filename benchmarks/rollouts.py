@@ -113,6 +113,7 @@ def ours_with_policy(policy_name: str, shared: bool, robot: str) -> Running:
     import policies
     from harness.meta.rollouts.actor import Actor, rollout
     from harness.meta.rollouts.episode_loop import Clock, draw_noise
+    from harness.meta.rollouts.inputs import Inputs
     from harness.meta.rollouts.normalizer import Normalizer
     from policies.params import repeat
     from task_distributions import load
@@ -122,7 +123,7 @@ def ours_with_policy(policy_name: str, shared: bool, robot: str) -> Running:
     spec, tasks, episodes = dist.spec, dist.tasks("train")[:8], OUR_SIMULATIONS // 8
     policy = policies.build(policy_name, obs_dim=spec.obs_dim, action_dim=spec.action_dim)
     params = repeat(policy.init_params(0), 1 if shared else len(tasks))
-    actor = Actor(policy, params, Normalizer.identity(spec.obs_dim), action_scale=0.1)
+    actor = Actor(policy, params, Normalizer.identity(spec.obs_dim), 0.1, Inputs(spec))
     generators = [np.random.default_rng(task.index) for task in tasks]
     seeds = list(range(OUR_SIMULATIONS))
 

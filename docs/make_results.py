@@ -142,8 +142,8 @@ def page() -> str:
         "outside_elsewhere": _outside_elsewhere(),
         "adapters": _adapters(),
         "hybrid_lead": _hybrid_lead(study("adaptation")[-1]),
-        "ml10_gru": _over_classes("metaworld-ml10", "gru"),
-        "ml10_ssm": _over_classes("metaworld-ml10", "ssm"),
+        "ml10_gru": _over_classes("gru"),
+        "ml10_ssm": _over_classes("ssm"),
         "vel_gru": _gain("halfcheetah-vel", "gru"),
         "vel_ssm": _gain("halfcheetah-vel", "ssm"),
         "imujoco_gru": _gain("imujoco-halfcheetah", "gru"),
@@ -392,9 +392,9 @@ def _gain(name: str, policy: str) -> str:
     return _above_multitask(table_of(name), policy, "mlp", max(SHOTS))
 
 
-def _over_classes(name: str, policy: str) -> str:
-    """Return the success of rl2 on test classes after the most shots, in per cent, over classes."""
-    classes = table_of(name).classes
+def _over_classes(policy: str) -> str:
+    """Return the success of rl2 on ML10's test classes after the most shots, in per cent."""
+    classes = table_of("metaworld-ml10").classes
     own = classes[(classes["policy"] == policy) & (classes["learner"] == "rl2")]
     found = student(100.0 * own[f"success_{max(SHOTS)}"].to_numpy(np.float64))
     return _shown(replace(found, low=max(found.low, 0.0)))

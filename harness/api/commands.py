@@ -16,12 +16,10 @@ from harness.config import precedence, validation
 from harness.config.components import fields, settings_class
 from harness.config.schema import SECTIONS, RunConfig
 from harness.config.scoring import EvaluateConfig
-from harness.config.sweep_file import planned_cells
-from harness.console.listener import RunListener
+from harness.config.sweep_file import PlannedCell, planned_cells
 from harness.console.notebook import make_listener
 from harness.errors import CellsFailedError, ExitCode, RunInterruptedError, UsageError
 from harness.execution.loaded_policy import LoadedPolicy
-from harness.execution.preflight import preflight
 from harness.experiments.evaluate import planned_scoring
 from harness.experiments.planning import pretrained_cells
 from harness.experiments.run import RunOptions, play
@@ -67,13 +65,12 @@ def train(
     """
     layer = _layer(settings, task_dist=task_dist, policy=policy, learner=learner, adapter=adapter)
     config = precedence.resolve(layer, _origins(layer))
-    preflight(config.execution)
     options = RunOptions.of_execution(
         config.execution, config.label, command=("harness.train",), given=layer, quiet=True
     )
     planned = planned_cells(config, layer)
     planned += pretrained_cells([checkpoint_path(given) for given in pretrained], config)
-    return _played(options, lambda listener: play(planned, options, listener))
+    return _played(planned, options)
 
 
 def evaluate(policy: str | Path | LoadedPolicy, **settings: Any) -> Run:
@@ -96,7 +93,6 @@ def evaluate(policy: str | Path | LoadedPolicy, **settings: Any) -> Run:
         raise UsageError("this policy was not loaded from a file: give the checkpoint")
     values = {"checkpoint": str(path), **_sectioned(settings, ("execution",))}
     config = validation.typed(EvaluateConfig, values, _origins(values))
-    preflight(config.execution)
     planned = planned_scoring(config)
     options = RunOptions.of_execution(
         config.execution,
@@ -105,7 +101,7 @@ def evaluate(policy: str | Path | LoadedPolicy, **settings: Any) -> Run:
         given=planned.given,
         quiet=True,
     )
-    return _played(options, lambda listener: play([planned], options, listener))
+    return _played([planned], options)
 
 
 def score(agent: Any, task_dist: str, *, label: str | None = None, **settings: Any) -> Run:
@@ -131,7 +127,6 @@ def score(agent: Any, task_dist: str, *, label: str | None = None, **settings: A
     chosen = {name: _part(each) for name, each in agents.items()}
     layer = _layer(settings, task_dist=task_dist, agent=chosen)
     config = precedence.resolve(layer, _origins(layer))
-    preflight(config.execution)
     options = RunOptions.of_execution(
         config.execution,
         f"score-{config.label}",
@@ -143,7 +138,7 @@ def score(agent: Any, task_dist: str, *, label: str | None = None, **settings: A
         dataclasses.replace(cell, factory=factories.get(cell.cell.policy))
         for cell in planned_cells(config, layer)
     ]
-    return _played(options, lambda listener: play(planned, options, listener))
+    return _played(planned, options)
 
 
 def compare(runs: Sequence[str | Path | Run]) -> RunComparison:
@@ -160,8 +155,8 @@ def compare(runs: Sequence[str | Path | Run]) -> RunComparison:
     return compare_runs([run.path if isinstance(run, Run) else run for run in runs])
 
 
-def _played(options: RunOptions, call: Callable[[RunListener], int]) -> Run:
-    code = call(make_listener())
+def _played(planned: Sequence[PlannedCell], options: RunOptions) -> Run:
+    code = play(planned, options, make_listener())
     run = Run(run_path(options.storage, options.name))
     if code == ExitCode.CELLS_FAILED:
         reasons = "; ".join(f"{key}: {reason}" for key, reason in run.failures.items())

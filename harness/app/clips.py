@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import HarnessError, UsageError, report
+from harness.reporting.render.tables import shot_label
 from harness.reporting.store.files import find_run, write_atomically
 from metarl_plugins import PluginError
 
@@ -142,9 +143,8 @@ def _add_title(image: Image.Image, episode: ScoredEpisode, step: int) -> Image.I
 
     whole = Image.new("RGB", (image.width, image.height + TITLE_HEIGHT), "white")
     whole.paste(image, (0, TITLE_HEIGHT))
-    shots = f"{episode.shots} shot{'' if episode.shots == 1 else 's'}"
     return_ = float(episode.rewards[:step].sum())
-    text = f"after {shots}    step {step}    return so far {return_:.1f}"
+    text = f"after {shot_label(episode.shots)}    step {step}    return so far {return_:.1f}"
     ImageDraw.Draw(whole).text((6, 5), text, "black", ImageFont.load_default(14))
     return whole
 

@@ -16,12 +16,13 @@ from PIL import Image
 
 from harness.app.clips import Clip, clips_folder
 from harness.app.run_process import STOPPED, RunProcess
-from harness.console.live_table import duration, score
+from harness.console.live_table import clock_time, score
 from harness.console.progress_state import CellProgress, RunProgress
 from harness.errors import ExitCode
 from harness.reporting.compare import compare
 from harness.reporting.rebuild import load_comparison, report
 from harness.reporting.render.figures import learning_curves
+from harness.reporting.render.tables import shot_label
 from harness.reporting.store.manifest import RUN_FILE, Manifest
 from harness.reporting.store.records import read_curves
 from harness.reporting.text import short_count
@@ -45,7 +46,7 @@ def error_sentence(error: Exception) -> str:
 
 def status(process: RunProcess) -> str:
     """Return the status line of a run: running, or how it ended."""
-    time, name, code = duration(process.seconds), process.folder.name, process.exit_code
+    time, name, code = clock_time(process.seconds), process.folder.name, process.exit_code
     if process.running:
         return f"{'Stopping' if process.stopping else 'Running'} ({time}): {name}"
     if code == ExitCode.COMPLETE:
@@ -92,7 +93,7 @@ def _row(key: str, cell: CellProgress) -> tuple[str, ...]:
     returns = ""
     if cell.pre_return is not None and cell.post_return is not None:
         returns = f"{score(cell.pre_return)} → {score(cell.post_return)}"
-    left = "" if cell.seconds_left is None else duration(cell.seconds_left)
+    left = "" if cell.seconds_left is None else clock_time(cell.seconds_left)
     status = f"{cell.status}: {cell.reason}" if cell.reason else cell.status
     iteration = f"{cell.iteration} / {cell.iterations}"
     name = " ".join(key.rsplit(".", 3)[1:])  # without the distribution, which all cells share
@@ -135,8 +136,7 @@ def films(run: Path, task_index: int) -> str:
 
 
 def _film(folder: Path, task: str, clip: Clip) -> str:
-    shots = "1 shot" if clip.shots == 1 else f"{clip.shots} shots"
-    when = f"After {shots}" if clip.shots else "Before adaptation"
+    when = f"After {shot_label(clip.shots)}" if clip.shots else "Before adaptation"
     speed = f", shown at {clip.speed:.1f}× speed" if clip.speed > 1.05 else ""
     text = html.escape(f"{when}: {task}, return {score(clip.return_)}{speed}")
     source = f"/gradio_api/file={html.escape(str((folder / clip.file).absolute()))}"

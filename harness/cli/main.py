@@ -11,41 +11,32 @@ from collections.abc import Sequence
 
 from metarl_plugins import choose_from
 
-COMMANDS = {
-    "run": "harness.cli.run",
-    "score": "harness.cli.score",
-    "sweep": "harness.cli.sweep",
-    "tables": "harness.cli.tables",
-    "compare": "harness.cli.compare",
-    "report": "harness.reporting.__main__",
-    "status": "harness.cli.status",
-    "publish": "harness.cli.publish",
-    "verify": "harness.verify.__main__",
-    "check": "harness.cli.check",
-    "zoo": "harness.zoo.__main__",
-    "export": "harness.export.__main__",
-    "rllib": "harness.rllib.__main__",
-    "app": "harness.app.__main__",
-}
+_COMMANDS = (
+    ("run", "cli.run", "meta-train policies and compare them; score, adapt or export a checkpoint"),
+    ("score", "cli.score", "score any agent on the same tasks, in a row of its own"),
+    ("sweep", "cli.sweep", "play every cell of a sweep file"),
+    ("tables", "cli.tables", "write the tables of a run again, from its records"),
+    ("compare", "cli.compare", "put several runs in one table"),
+    ("report", "reporting.__main__", "write one HTML page about one run or several"),
+    ("status", "cli.status", "show how far a run is"),
+    ("publish", "cli.publish", "copy a finished run to results/published"),
+    ("verify", "verify.__main__", "check published results and submissions, by replays too"),
+    ("check", "cli.check", "test a component of your own against what the harness relies on"),
+    ("zoo", "zoo.__main__", "list, fetch and share published policies by name"),
+    ("export", "export.__main__", "write the trajectories behind the records of a run"),
+    ("rllib", "rllib.__main__", "train RLlib's PPO + LSTM as a reference"),
+    ("app", "app.__main__", "open the page in the browser"),
+)
+"""Command, the module whose ``main`` runs it, and what it does."""
+
+COMMANDS = {name: f"harness.{module}" for name, module, _ in _COMMANDS}
 """Command -> the module whose ``main`` runs it."""
 
-USAGE = """usage: metarl COMMAND [--FLAG VALUE ...]
+_LINES = "\n".join(f"  {name:<8} {text}" for name, _, text in _COMMANDS)
+USAGE = f"""usage: metarl COMMAND [--FLAG VALUE ...]
 
 commands:
-  run      meta-train policies and compare them; score, adapt or export a checkpoint
-  score    score any agent on the same tasks, in a row of its own
-  sweep    play every cell of a sweep file
-  tables   write the tables of a run again, from its records
-  compare  put several runs in one table
-  report   write one HTML page about one run or several
-  status   show how far a run is
-  publish  copy a finished run to results/published
-  verify   check published results and submissions, by replays too
-  check    test a component of your own against what the harness relies on
-  zoo      list, fetch and share published policies by name
-  export   write the trajectories behind the records of a run
-  rllib    train RLlib's PPO + LSTM as a reference
-  app      open the page in the browser
+{_LINES}
 
 metarl COMMAND --help lists the flags of a command. Exit codes: 0 complete, 2 bad input,
 3 some cells failed, 4 interrupted (resumable), 5 a file was refused, 70 internal error.

@@ -19,7 +19,6 @@ from harness.config.components import (
     Family,
     fields,
     having,
-    kinds_with,
 )
 from harness.config.distributions import open_distribution
 from harness.config.presets import Layer
@@ -249,13 +248,16 @@ def choice_flags(config: RunConfig | None = None) -> list[Flag]:
     return [flag(name, hint, text, current.get(name)) for name, hint, text in texts]
 
 
-def _special(name: str, hint: Any, text: str) -> Flag:
+def special_flag(name: str, hint: Any, text: str) -> Flag:
+    """Return a flag that is no setting of a run."""
     return Flag((name.replace("_", "-"),), (("special", name),), hint, text, "run")
 
 
 _SPECIAL: list[Flag] = [
-    _special("config", str, f"YAML file of settings, or a built-in one ({_BUILT_IN}); flags win."),
-    _special(
+    special_flag(
+        "config", str, f"YAML file of settings, or a built-in one ({_BUILT_IN}); flags win."
+    ),
+    special_flag(
         "resume",
         str,
         "Continue the run of this name below results/; --seeds adds seeds, --env-steps trains on.",
@@ -267,17 +269,17 @@ _SPECIAL: list[Flag] = [
         "Choose each policy's hidden_dim so that it has about N parameters (e.g. 100k).",
         "run",
     ),
-    _special(
+    special_flag(
         "pretrained",
         tuple[Path, ...],
         "Also score these checkpoints, or policies of the zoo, each in a row of its own.",
     ),
-    _special("mode", str, f"Settings by name: {', '.join(aliases.MODES)}."),
-    _special("episodes", Positive, "With --mode: training episodes; sets --env-steps."),
-    _special(
+    special_flag("mode", str, f"Settings by name: {', '.join(aliases.MODES)}."),
+    special_flag("episodes", Positive, "With --mode: training episodes; sets --env-steps."),
+    special_flag(
         "adaptation_mode", Literal["standard", "hybrid"], "Sets --adapter: gradient, or hybrid."
     ),
-    _special("benchmark_mode", bool, "Always on; accepted for compatibility."),
+    special_flag("benchmark_mode", bool, "Always on; accepted for compatibility."),
 ]
 
 
@@ -359,7 +361,8 @@ def _explain(config: RunConfig) -> Callable[[str], str | None]:
                         return validation.no_setting(family, part.kind, setting)
             chosen = "; ".join(f"{name}: {', '.join(parts)}" for name, parts in families.items())
             return f"{label!r} is not chosen in this run ({chosen}). Choose it, or leave this out"
-        if kinds := kinds_with(setting):
+        own: tuple[Family, ...] = ("policy", "learner", "adapter")
+        if kinds := [kind for family in own for kind in having(family, setting)]:
             return f"a setting of {', '.join(kinds)}; this run has none of them"
         if dists := having("env", setting):
             return f"{config.task_dist} has no such setting; it is for {' and '.join(dists)}"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +13,13 @@ from harness.cli import flags
 from harness.cli.flags import Flag
 from harness.cli.parser import (
     NOT_WHEN_SCORING,
+    Run,
     choice_flags,
     document_of,
     env_flags,
     given_layer,
     lines_of,
+    special_flag,
     split_flags,
 )
 from harness.config import precedence
@@ -52,15 +53,6 @@ module:factory, path/file.py:factory, LABEL=NAME, or a saved file: .zip of Stabl
 {PROG.replace("score", "run")} --resume NAME continues an interrupted run."""
 
 
-@dataclass(frozen=True, slots=True)
-class Score:
-    """The agents to score, and how."""
-
-    config: RunConfig
-    given: Layer
-    """The settings that the file and the flags gave, nested as in YAML."""
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Score the agents that ``argv`` names; return the exit code."""
     given = list(sys.argv[1:] if argv is None else argv)
@@ -84,7 +76,7 @@ def _main(argv: list[str]) -> int:
     return play(planned_cells(config, given), options, make_progress())
 
 
-def parse(argv: Sequence[str]) -> Score:
+def parse(argv: Sequence[str]) -> Run:
     """Read the command line.
 
     Raises:
@@ -93,7 +85,7 @@ def parse(argv: Sequence[str]) -> Score:
     """
     count = next((n for n, word in enumerate(argv) if word.startswith("-")), len(argv))
     names, rest = list(argv[:count]), list(argv[count:])
-    selected = flags.select([*_special(), *_choices()], rest)
+    selected = flags.select([*_SPECIAL, *_choices()], rest)
     special = {path[1]: v for path, v in selected.values.items() if path[0] == "special"}
     document = document_of(special.get("config"))
     origins = lines_of(document)
@@ -114,10 +106,10 @@ def parse(argv: Sequence[str]) -> Score:
     for label, part in config.agent.items():
         if part.kind in SUFFIXES.values() and part.settings.path is None:
             raise UsageError(f"--{label}.path is missing: name the file that {part.kind} loads")
-    return Score(config, given_layer([document.values, layer], overrides, config))
+    return Run(config, given_layer([document.values, layer], overrides, config))
 
 
-def chosen(names: Sequence[str], labels: Sequence[str] = ()) -> Layer:
+def chosen(names: Sequence[str], labels: Sequence[str]) -> Layer:
     """Return the choice of agents that names, or the paths of saved ones, stand for.
 
     Raises:
@@ -142,7 +134,7 @@ def chosen(names: Sequence[str], labels: Sequence[str] = ()) -> Layer:
 
 def score_flags(config: RunConfig) -> list[Flag]:
     """Return every flag with the agents and defaults of ``config``."""
-    own = [*_choices(config), *_special()]
+    own = [*_choices(config), *_SPECIAL]
     own += flags.of_class(RunConfig, "run", defaults=config, omit=OWN)
     evaluation = flags.of_class(
         EvalConfig,
@@ -172,11 +164,7 @@ def _choices(config: RunConfig | None = None) -> list[Flag]:
     return [flag for flag in choice_flags(config) if flag.paths[0][0] not in TRAINING]
 
 
-def _special() -> list[Flag]:
-    def flag(name: str, hint: Any, text: str) -> Flag:
-        return Flag((name,), (("special", name),), hint, text, "run")
-
-    return [
-        flag("label", tuple[str, ...], "What tables call the agents, one label for each."),
-        flag("config", str, "YAML file of settings, such as a cell's own; flags win."),
-    ]
+_SPECIAL: list[Flag] = [
+    special_flag("label", tuple[str, ...], "What tables call the agents, one label for each."),
+    special_flag("config", str, "YAML file of settings, such as a cell's own; flags win."),
+]

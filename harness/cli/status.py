@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from harness.console.live_table import duration, render
+from harness.console.live_table import clock_time, render
 from harness.console.progress_state import RunProgress
 from harness.errors import EXIT_CODES, run_command
 from harness.experiments.lock import being_played
@@ -60,4 +60,4 @@ def _notes(run: Path, progress: RunProgress) -> Iterator[str]:
         yield f"{event.get('time')} {fields}"[:300]
     written = [path.stat().st_mtime for path in run.glob("cells/*/curve.parquet")]
     if any(not cell.finished for cell in progress.cells.values()) and written:
-        yield f"last checkpoint {duration(time.time() - max(written))} ago"
+        yield f"last checkpoint {clock_time(time.time() - max(written))} ago"

@@ -127,12 +127,6 @@ def type_adapter(cls: Any) -> TypeAdapter[Any]:
     return TypeAdapter(cls)
 
 
-def kinds_with(setting: str) -> list[str]:
-    """Return the policies, learners and adapters that have a setting of this name."""
-    families: tuple[Family, ...] = ("policy", "learner", "adapter")
-    return [kind for family in families for kind in having(family, setting)]
-
-
 def having(family: Family, setting: str) -> list[str]:
     """Return the components of a family that have a setting of this name."""
     found = []

@@ -55,7 +55,7 @@ def names_in(config: RunConfig) -> Iterator[tuple[str, str]]:
             yield key, name
 
 
-def recorded(config: RunConfig) -> dict[str, dict[str, dict[str, str]]]:
+def origins_in(config: RunConfig) -> dict[str, dict[str, dict[str, str]]]:
     """Return where the components come from that are not built in, and the sha256 of saved agents.
 
     JSON values.

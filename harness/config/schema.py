@@ -265,6 +265,6 @@ def config_as_dict(config: RunConfig) -> dict[str, Any]:
     plain["env"] = settings_as_dict(config.env)
     for name in SECTIONS:
         plain[name] = settings_as_dict(getattr(config, name))
-    if outside := plugins.recorded(config):
+    if outside := plugins.origins_in(config):
         plain["plugins"] = outside
     return plain

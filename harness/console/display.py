@@ -12,7 +12,7 @@ from rich.live import Live
 from rich.logging import RichHandler
 
 from harness.console.listener import RunListener
-from harness.console.live_table import duration, line, outlook, render
+from harness.console.live_table import clock_time, line, outlook, render
 from harness.console.progress_state import Clock, RunProgress
 from harness.types import Metrics
 
@@ -126,7 +126,7 @@ class PlainLog(ProgressListener):
 
     def closed(self) -> None:
         """Log how long it took."""
-        elapsed = duration(self.progress.elapsed)
+        elapsed = clock_time(self.progress.elapsed)
         LOGGER.info("%s: over after %s", self.progress.name, elapsed)
 
 
@@ -174,5 +174,5 @@ class LiveDisplay(ProgressListener):
         size = self._console.size
         taken = sum(math.ceil((len(note) + 2) / max(1, size.width)) for note in self._notes)
         rows = max(3, size.height - FRAME_LINES - taken)
-        elapsed = f"{duration(self.progress.elapsed)} elapsed"
+        elapsed = f"{clock_time(self.progress.elapsed)} elapsed"
         return render(self.progress, elapsed, tuple(self._notes), rows)

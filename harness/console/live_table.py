@@ -21,7 +21,7 @@ def score(value: float | None) -> str:
     return DASH if value is None else f"{value:.1f}"
 
 
-def duration(seconds: float | None) -> str:
+def clock_time(seconds: float | None) -> str:
     """Return a length of time as ``m:ss`` or ``h:mm:ss``."""
     if seconds is None:
         return DASH
@@ -34,7 +34,7 @@ def outlook(progress: RunProgress) -> str:
     """Return the counts of a run, with speed and time left while cells are left."""
     if not progress.played or all(cell.finished for cell in progress.cells.values()):
         return progress.summary()
-    left = f"{duration(progress.seconds_left)} left"
+    left = f"{clock_time(progress.seconds_left)} left"
     return f"{progress.summary()}; {short_count(progress.steps_per_second)} steps/s, {left}"
 
 
@@ -47,7 +47,7 @@ def line(cell: CellProgress) -> str:
     return (
         f"iteration {cell.iteration}/{cell.iterations}, {short_count(cell.env_steps)} env steps at "
         f"{short_count(cell.steps_per_second)}/s, return {score(cell.pre_return)} -> "
-        f"{score(cell.post_return)}{_validation(cell)}, left {duration(cell.seconds_left)}"
+        f"{score(cell.post_return)}{_validation(cell)}, left {clock_time(cell.seconds_left)}"
     )
 
 
@@ -98,7 +98,7 @@ def _table(cells: Sequence[tuple[str, CellProgress]]) -> Table:
             score(cell.pre_return),
             score(cell.post_return),
             score(cell.validation),
-            duration(cell.seconds_left) if running else cell.status,
+            clock_time(cell.seconds_left) if running else cell.status,
             style=STYLES.get(cell.status),
         )
     return table

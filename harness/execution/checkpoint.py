@@ -35,6 +35,8 @@ from policies.base import Params
 
 FORMAT = 3
 METADATA_KEY = "checkpoint"
+KEPT = 2
+"""Checkpoints that stay in a cell's folder."""
 POLICY_TENSORS = ("params/", "obs/")
 """Prefixes of the tensors that acting needs: the policy's and the observation normaliser's."""
 
@@ -141,7 +143,7 @@ def stored_cell(path: Path, saved: Checkpoint) -> tuple[Cell, RunConfig]:
         raise UsageError(f"{error}{hint}") from error
 
 
-def load_policy(path: Path) -> tuple[CellSetup, PolicySnapshot]:
+def load_snapshot(path: Path) -> tuple[CellSetup, PolicySnapshot]:
     """Return the cell that ``path`` was trained on and the trained policy, ready to act.
 
     Raises:
@@ -213,7 +215,9 @@ def latest(folder: Path, on_damaged: Callable[[Path, str], None]) -> tuple[Path,
     return None
 
 
-def prune(folder: Path, keep: int) -> None:
-    """Delete all but the newest ``keep`` checkpoints."""
-    for path in checkpoints_in(folder)[:-keep]:
-        path.unlink()
+def save(path: Path, state: State, run: dict[str, Any]) -> None:
+    """Write a learner's state as a checkpoint and delete all but the newest ``KEPT`` beside it."""
+    tensors, meta = state.save()
+    write(path, Checkpoint(tensors, meta, run))
+    for old in checkpoints_in(path.parent)[:-KEPT]:
+        old.unlink()

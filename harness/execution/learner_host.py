@@ -120,6 +120,4 @@ class LearnerHost:
     def save(self, path: Path, run: dict[str, Any]) -> None:
         """Write a checkpoint and delete all but the newest two."""
         with self._blamed("save"):
-            tensors, meta = self._state.save()
-        checkpoints.write(path, checkpoints.Checkpoint(tensors, meta, run))
-        checkpoints.prune(path.parent, keep=2)
+            checkpoints.save(path, self._state, run)

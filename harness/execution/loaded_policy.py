@@ -270,7 +270,7 @@ def load_policy(path: str | Path, *, deterministic: bool = True) -> LoadedPolicy
     Raises:
         CheckpointError: the file is not a whole checkpoint.
     """
-    setup, snapshot = checkpoint.load_policy(Path(path))
+    setup, snapshot = checkpoint.load_snapshot(Path(path))
     kind = LoadedPolicy if setup.inputs.goals is None else TaskFedPolicy
     return kind(setup, snapshot, deterministic=deterministic, path=Path(path))
 

@@ -8,14 +8,10 @@ from importlib.util import find_spec
 
 from harness.config.schema import ExecutionConfig
 from harness.errors import SurroundingsError, UsageError
+from harness.reporting.store.provenance import available_cpus
 
 MAX_SOCKET_PATH = 103
 """Longest path of a socket on every system that Ray runs on; Linux allows 107 characters."""
-
-
-def available_cpus() -> int:
-    """Return the CPUs this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def preflight(execution: ExecutionConfig) -> None:

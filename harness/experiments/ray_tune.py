@@ -92,7 +92,7 @@ def play(queue: CellQueue, at_once: int, workers: int, cpus: int) -> None:
         trainable,
         tune_config=tune.TuneConfig(
             search_alg=_CellSearcher(queue, workers, queued),
-            scheduler=_scheduler(queue.tune),
+            scheduler=None if queue.tune.scheduler == "none" else _Asha(queue.tune),
             num_samples=len(queue.waiting),
             reuse_actors=True,
         ),
@@ -125,12 +125,6 @@ def _trial(config: dict[str, Any]) -> None:
         backend = trial.start_backend(spec.config, RunFolder(spec.run), listener)
         stack.callback(backend.close)
         trial.play_cell(spec, backend, listener, stop)
-
-
-def _scheduler(config: TuneConfig) -> Any:
-    if config.scheduler == "none":
-        return None
-    return _Asha(config)
 
 
 class _Asha(AsyncHyperBandScheduler):  # type: ignore[misc]

@@ -40,7 +40,6 @@ from harness.execution.backend import START_TIMEOUT, LostError
 from harness.execution.checkpoint import CheckpointError
 from harness.execution.interrupt import InterruptedRunError, StopRequest
 from harness.execution.preflight import (
-    available_cpus,
     check_socket_path,
     check_tracking,
     check_workers,
@@ -76,7 +75,7 @@ from harness.reporting.store.files import (
 )
 from harness.reporting.store.json_io import brief
 from harness.reporting.store.manifest import PLUGINS_DIR, RUN_FILE, CellState, Manifest
-from harness.reporting.store.provenance import elsewhere
+from harness.reporting.store.provenance import available_cpus, elsewhere
 from harness.reporting.store.records import RunFolder
 
 if TYPE_CHECKING:
@@ -278,7 +277,7 @@ def play(planned: Sequence[PlannedCell], options: RunOptions, listener: RunListe
         place = _place(options)
         checkpoint_folder.claim(planned, place)
         try:
-            folder, manifest = _open(described, planned, options)
+            folder, manifest = _open(described, planned, options, place)
         except OSError as error:
             raise SurroundingsError(f"{place} cannot be written: {error}") from error
         stack.enter_context(alone(folder.path))
@@ -354,10 +353,9 @@ def _place(options: RunOptions) -> Path:
 
 
 def _open(
-    described: Manifest, planned: Sequence[PlannedCell], options: RunOptions
+    described: Manifest, planned: Sequence[PlannedCell], options: RunOptions, path: Path
 ) -> tuple[RunFolder, Manifest]:
-    """Create the folder of the run, or open the one to continue; return it with its manifest."""
-    path = run_path(options.storage, options.name)
+    """Create the run's folder at ``path``, or open the one there; return it with its manifest."""
     again = options.resume or options.extend
     if options.mirror is not None:
         Mirror(options.mirror, options.name).open(path, resume=again)

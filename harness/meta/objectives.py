@@ -71,13 +71,11 @@ def gae(
     return discounted_returns(delta, gamma * lam * goes_on)
 
 
-def normalized(
-    x: Float[Tensor, "N E T"], mask: Bool[Tensor, "N E T"], eps: float = 1e-8
-) -> Float[Tensor, "N E T"]:
+def normalized(x: Float[Tensor, "N E T"], mask: Bool[Tensor, "N E T"]) -> Float[Tensor, "N E T"]:
     """Return ``x`` with mean 0 and standard deviation 1 over the masked steps of each task."""
     mean = masked_mean(x, mask)[:, None, None]
     std = masked_mean((x - mean).square(), mask).sqrt()[:, None, None]
-    return torch.where(mask, (x - mean) / (std + eps), 0)
+    return torch.where(mask, (x - mean) / (std + 1e-8), 0)
 
 
 def linear_baseline(

@@ -176,9 +176,7 @@ class RllibLearner:
 
     def save(self, path: Path, run: dict[str, Any]) -> None:
         """Write the trained policy under our names, without RLlib's optimiser."""
-        tensors, meta = self._state.save()
-        checkpoints.write(path, checkpoints.Checkpoint(tensors, meta, run))
-        checkpoints.prune(path.parent, keep=2)
+        checkpoints.save(path, self._state, run)
 
     def stop(self) -> None:
         """Stop the algorithm and remove the folder it created in the home directory."""

@@ -74,7 +74,7 @@ def leaderboard(repository: Path) -> str:
         lines = [row for _, row in sorted(rows, key=lambda pair: pair[0])]
         align = ["left"] * 2 + ["right"] * 6 + ["left"] * 2
         table = tabulate(lines, HEADER, tablefmt="pipe", colalign=align, disable_numparse=True)
-        parts += [f"## {text(name)}", text(f"{protocol}. {-tasks} test tasks."), table]
+        parts += [f"## {escaped(name)}", escaped(f"{protocol}. {-tasks} test tasks."), table]
     return "\n\n".join([*parts, "## Sources", "\n".join(map(_described, sources))])
 
 
@@ -128,10 +128,10 @@ def _cells(
         for n in SHOTS
     ]
     return [
-        *(f"{text(policy)} {text(f'({detail}{note})')}", source.found.division),
-        *(text(value.strip()) for value in scores),
+        *(f"{escaped(policy)} {escaped(f'({detail}{note})')}", source.found.division),
+        *(escaped(value.strip()) for value in scores),
         *(seeds, short_count(row["num_params"]), short_count(row["train_env_steps"])),
-        f"[{text(source.path.name)}](#sources)",
+        f"[{escaped(source.path.name)}](#sources)",
         _how(source, table, row),
     ]
 
@@ -149,20 +149,20 @@ def _how(source: Source, table: str, row: dict[str, Any]) -> str:
     for how, words in (("bits", "bit for bit"), ("statistics", "on average")):
         count = sum(replays.get(key) == how for key in keys)
         parts += [f"{count} of {len(keys)} seeds replayed {words}"] if count else []
-    return text("; ".join(parts))
+    return escaped("; ".join(parts))
 
 
 def _described(source: Source) -> str:
     """Return one item of the list of sources."""
     given = source.submission
-    folder = f"[{text(source.path.name)}](../{source.path.as_posix()}/table.md)"
+    folder = f"[{escaped(source.path.name)}](../{source.path.as_posix()}/table.md)"
     if given is None:
         return f"- {folder}: this project; {source.found.division}"
     link = str(given.link).replace("<", "%3C").replace(">", "%3E")
-    said = f". Declared: {text(given.declared)}" if given.declared else ""
-    return f"- {folder}: [{text(given.who)}](<{link}>); {given.division}{said}"
+    said = f". Declared: {escaped(given.declared)}" if given.declared else ""
+    return f"- {folder}: [{escaped(given.who)}](<{link}>); {given.division}{said}"
 
 
-def text(value: str) -> str:
+def escaped(value: str) -> str:
     """Return text that Markdown shows as it is, whatever it holds."""
     return _MARKS.sub(r"\\\1", " ".join(printable(value).split()))

@@ -23,11 +23,11 @@ from harness.config.schema import RunConfig
 from harness.errors import SurroundingsError, UsageError, shadows
 from harness.execution.backend import START_TIMEOUT, Handle, LearnerStep, LostError, Work
 from harness.execution.learner_host import LearnerHost
-from harness.execution.preflight import available_cpus
 from harness.execution.ray import calls, serialization
 from harness.execution.ray.pool import WorkerPool
 from harness.execution.ray.scheduler import JobScheduler
 from harness.execution.worker import Receipt
+from harness.reporting.store.provenance import available_cpus
 from harness.types import Cell
 
 Notify = Callable[[str, dict[str, Any]], None]
@@ -67,7 +67,7 @@ class RayBackend:
         """Run the jobs on whichever workers are free; data stays where it was collected."""
         scheduler = JobScheduler(self.pool, work, self._config.execution, self._report, on_done)
         completed = scheduler.run()
-        return [job.receipt for job in completed], [job.result for job in completed]
+        return [receipt for receipt, _ in completed], [result for _, result in completed]
 
     def fetch(self, handles: Sequence[Handle]) -> list[Any]:
         """Return the values behind the references.

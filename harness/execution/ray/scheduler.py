@@ -40,14 +40,6 @@ class PendingCall:
     """Finite once the worker has reached this job."""
 
 
-@dataclass(frozen=True, slots=True)
-class CompletedJob:
-    """A job that is done."""
-
-    receipt: Receipt
-    result: Handle
-
-
 class JobScheduler:
     """One pass over the jobs of ``work``."""
 
@@ -71,12 +63,12 @@ class JobScheduler:
         self._pending: dict[int, deque[PendingCall]] = {}
         """Calls of every busy worker, in the order in which it answers them."""
         self._attempts = [0] * len(work.jobs)
-        self._completed: dict[int, CompletedJob] = {}
+        self._completed: dict[int, tuple[Receipt, Handle]] = {}
         self._last_active = time.monotonic()
         self._notified = False
 
-    def run(self) -> list[CompletedJob]:
-        """Complete every job; return them in job order."""
+    def run(self) -> list[tuple[Receipt, Handle]]:
+        """Complete every job; return receipts and results in job order."""
         try:
             while len(self._completed) < len(self._work.jobs):
                 self._submit()
@@ -141,7 +133,7 @@ class JobScheduler:
             raise
         call = self._pop_call(worker)
         self._pool.set_data_owner(self._work.jobs[call.index], worker)
-        self._completed[call.index] = CompletedJob(receipt, call.result)
+        self._completed[call.index] = receipt, call.result
         if self._on_done:
             self._on_done(len(self._completed))
 

@@ -59,10 +59,12 @@ class GradientAdapter:
 
     def adapt(self, policy: Policy, params: Params, shot: Shot) -> Params:
         """Return the parameters [N, ...] after one more shot, without a graph."""
-        batch = shot.batch
-        leaves = clone(repeat(params, batch.x.shape[0]), requires_grad=True)
-        loss = inner_loss(batch.forward(policy, leaves), batch)
-        return clone(self.step(leaves, loss, order=0))
+        leaves = clone(repeat(params, shot.batch.x.shape[0]), requires_grad=True)
+        return clone(self.step(leaves, self.loss(policy, leaves, shot), order=0))
+
+    def loss(self, policy: Policy, params: Params, shot: Shot) -> Float[Tensor, " N"]:
+        """Return what the step of one shot minimises, per task."""
+        return inner_loss(shot.batch.forward(policy, params), shot.batch)
 
     def step(self, params: Params, loss: Float[Tensor, " N"], *, order: int) -> Params:
         """Return the parameters after one gradient step on ``loss``.

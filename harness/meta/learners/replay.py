@@ -114,7 +114,6 @@ def sample(
         count: B.
         steps: W.
     """
-    assert actor.inputs is not None
     steps = min(steps, kept.rewards.shape[1])
     length = kept.length.numpy()
     places = length + steps - 1  # where a stretch may begin

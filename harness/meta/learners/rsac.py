@@ -151,11 +151,6 @@ class RSACState(LearnerState):
 
 
 @dataclass(frozen=True, slots=True)
-class SequencesRequest:
-    """Payload that asks for the sequences that a job has played."""
-
-
-@dataclass(frozen=True, slots=True)
 class RSACLosses(Losses):
     """Numbers of one optimiser step, or sums of them."""
 
@@ -196,7 +191,7 @@ class RSACLearner(SequenceLearner):
         """Collect and keep it, then take optimiser steps on samples of all that is kept."""
         s, before = self.settings, state.env_steps
         reports: list[CollectReport] = yield Request(RequestKind.COLLECT, state.snapshot())
-        played: list[Sequences] = yield Request(RequestKind.COMPUTE, SequencesRequest())
+        played: list[Sequences] = yield Request(RequestKind.COMPUTE, None)
         kept = Sequences.joined([*([state.kept] if state.kept else []), *played])
         rows = max(s.replay_steps // kept.rewards.shape[1], sum(map(len, played)), 1)
         state.kept = kept.where(slice(-rows, None))
@@ -287,7 +282,7 @@ class RSACLearner(SequenceLearner):
         report = CollectReport.on(blocks, policy, self.settings.gamma)
         return Sequences.of(blocks, actor, features), report
 
-    def compute(self, data: Sequences, payload: SequencesRequest, clock: Clock) -> Sequences:
+    def compute(self, data: Sequences, payload: None, clock: Clock) -> Sequences:
         """Return the sequences of one job."""
         return data
 

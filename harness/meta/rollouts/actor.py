@@ -48,8 +48,8 @@ class Actor:
     normalizer: Normalizer
     action_scale: float
     """The environment receives the policy's action times this."""
-    inputs: Inputs | None = None
-    """Assembles the policy's input; the observation alone if ``None``."""
+    inputs: Inputs
+    """Assembles the policy's input."""
     reward_unit: float = 1.0
     """Rewards are divided by this before they are fed to the policy."""
     context: Context | None = None
@@ -106,9 +106,8 @@ class Playing:
         self._actor, self._noise = actor, noise
         self._before = actor.context or actor.fresh_context(len(tasks), episodes)
         self._now = self._acted = _Step.of(self._before)
-        inputs = actor.inputs or Inputs(spec)
-        self.feeds_history = inputs.history
-        self._inputs = StepInputs(inputs, actor.normalizer, tasks, self._now.reward)
+        self.feeds_history = actor.inputs.history
+        self._inputs = StepInputs(actor.inputs, actor.normalizer, tasks, self._now.reward)
         self._continues = torch.zeros(len(tasks), episodes, 1, dtype=torch.bool)
         self._resets = torch.full_like(self._continues, actor.context is None)
         self._sampler = heads.sampler(actor.params.get("log_std"))

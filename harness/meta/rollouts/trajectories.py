@@ -124,8 +124,6 @@ def _assembled(
     obs = extended(played.obs)
     index = slot.unsqueeze(-1).expand(*slot.shape, obs.shape[-1])
     obs = obs.scatter(2, index, played.last_obs.unsqueeze(2))
-    if actor.inputs is None:
-        return obs
     past = None
     if actor.inputs.history:
         sent = (played.actions * actor.action_scale).clamp(-1.0, 1.0)

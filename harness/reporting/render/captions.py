@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from harness.reporting.render.tables import decimals, shot_label
+from harness.reporting.render.tables import decimals, oracle_name, shot_label
 from harness.reporting.stats.comparison import Comparison
 from harness.reporting.stats.intervals import CONFIDENCE, MANY, POWER
 from harness.reporting.store.manifest import Manifest
@@ -146,7 +146,7 @@ def _statistics(table: Comparison) -> Iterator[str]:
         )
     if table.oracle is not None:
         yield (
-            f"Regret: return of {row_name(table)} minus return of the row, after as many shots, "
+            f"Regret: return of {oracle_name(table)} minus return of the row, after as many shots, "
             "seed by seed where both have the same seeds (else Welch's interval)."
         )
     if not table.improvement.empty:
@@ -167,11 +167,6 @@ def _statistics(table: Comparison) -> Iterator[str]:
             "In training: such episodes, which nothing is learned from. Skipped: updates whose "
             "gradient was not finite."
         )
-
-
-def row_name(table: Comparison) -> str:
-    """Return the oracle's row as text, e.g. ``gru oracle``."""
-    return " ".join(filter(None, table.oracle[1:3])) if table.oracle is not None else ""
 
 
 def _seeds(counts: list[int]) -> str:
@@ -203,7 +198,6 @@ def _provenance(manifest: Manifest) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in manifest.packages.items())
     code = "an unknown git revision"
     if manifest.git is not None:
-        dirty = " with uncommitted changes" if manifest.git.dirty else ""
-        code = f"git revision {manifest.git.revision[:12]}{dirty}"
+        code = f"git revision {manifest.git.short}"
     config = f"configuration {manifest.config_hash[:12]}"
     return f"Created {manifest.created} by {code}, {config}; {versions}."

@@ -290,8 +290,8 @@ def _draw_row(
     for count, place in places.items():
         dots = _seed_values(table, row, count, measure)
         if len(dots) > 1:
-            look = {"color": style.color, "alpha": 0.6, "markersize": 4, "transform": beside}
-            axes.plot([place] * len(dots), dots, ".", **look)
+            look: dict[str, Any] = {"alpha": 0.6, "markersize": 4, "transform": beside}
+            axes.plot([place] * len(dots), dots, ".", color=style.color, **look)
 
 
 def _draw_flat(

@@ -53,7 +53,7 @@ from harness.reporting.stats.across import Across
 from harness.reporting.stats.comparison import Comparison
 from harness.reporting.stats.scores import of_row
 from harness.reporting.store.manifest import Manifest
-from harness.reporting.text import DASH, duration, printable, short_count
+from harness.reporting.text import DASH, duration, printable, short_count, span
 from harness.types import REFERENCE, Metrics
 
 FOLDER = Path(__file__).parent
@@ -185,10 +185,7 @@ def _facts(manifest: Manifest) -> Iterator[tuple[str, str]]:
     yield "Learners", ", ".join(dict.fromkeys(cell.learner for cell in cells))
     yield "Seeds", ", ".join(map(str, manifest.seeds))
     yield "Created", manifest.created
-    code = "unknown"
-    if manifest.git is not None:
-        code = manifest.git.revision[:12] + " with uncommitted changes" * manifest.git.dirty
-    yield "Git revision", code
+    yield "Git revision", "unknown" if manifest.git is None else manifest.git.short
     yield "Configuration", manifest.config_hash[:12]
     yield "Command", shlex.join(manifest.command)
 
@@ -392,10 +389,8 @@ def _task_rows(table: Comparison, manifest: Manifest) -> Iterator[dict[str, Any]
         ]
         shown = [what] * bool(values) + [shot_label(int(count)) for count in means.columns]
         header = (("task", ""), *((text, "") for text in shown))
-        seeds = own["seed"].nunique()
-        title = (
-            f"{label}: return on each {table.split} task, mean of {seeds} seed{'s' * (seeds > 1)}"
-        )
+        seeds = span([own["seed"].nunique()], "seed")
+        title = f"{label}: return on each {table.split} task, mean of {seeds}"
         yield {
             "label": label,
             "grid": Grid(title, header, tuple(cells)),

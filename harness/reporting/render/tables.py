@@ -162,8 +162,12 @@ def _size_cell(row: Row) -> TextCell:
 
 def _regret_grid(table: Comparison, competitors: Sequence[Row]) -> Grid:
     rows = [row for row in competitors if tuple(row[key] for key in ROW_KEY) != table.oracle]
-    oracle = printable(" ".join(filter(None, (table.oracle or ())[1:3])))
-    return _estimate_grid(f"Regret to {oracle}", rows, "regret", table.shots)
+    return _estimate_grid(f"Regret to {printable(oracle_name(table))}", rows, "regret", table.shots)
+
+
+def oracle_name(table: Comparison) -> str:
+    """Return the oracle's row as text, e.g. ``gru oracle``; empty without one."""
+    return " ".join(filter(None, table.oracle[1:3])) if table.oracle is not None else ""
 
 
 def _improvement_grid(table: Comparison) -> Grid:

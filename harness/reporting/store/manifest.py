@@ -110,11 +110,28 @@ class CellInfo(Strict):
         return " ".join([self.learner, *(f"{n.rpartition('.')[2]}={v}" for n, v in shown)])
 
 
+def run_file(folder: Path) -> Path:
+    """Return the path of the manifest of the run in ``folder``.
+
+    Raises:
+        UsageError: there is no run.
+    """
+    path = folder / RUN_FILE
+    if not path.is_file():
+        raise UsageError(f"no run at {folder}: {RUN_FILE} is missing. Check the path")
+    return path
+
+
 class Git(Strict):
     """The commit the code ran from."""
 
     revision: str
     dirty: bool
+
+    @property
+    def short(self) -> str:
+        """The beginning of the revision, and whether anything was changed since."""
+        return self.revision[:12] + " with uncommitted changes" * self.dirty
 
 
 class Manifest(Strict):
@@ -346,9 +363,7 @@ class Manifest(Strict):
             ArtefactError: a file is not of this version or contradicts itself, or a link leads out
                 of the folder.
         """
-        path = folder / RUN_FILE
-        if not path.is_file():
-            raise UsageError(f"no run at {folder}: {RUN_FILE} is missing. Check the path")
+        path = run_file(folder)
         manifest = cls.read(path)
         try:
             for key, cell in manifest.entries.items():

@@ -83,18 +83,19 @@ def _git(folder: Path, *arguments: str) -> str:
     return subprocess.run(command, capture_output=True, text=True, check=True, timeout=20).stdout
 
 
+def available_cpus() -> int:
+    """Return the CPUs this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def host() -> dict[str, str | int]:
     """Return what the run ran on: processor, cores this process may use, memory, system."""
     return {
         "cpu": _cpu_model(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else _cores(),
+        "cores": available_cpus(),
         "memory_bytes": int(psutil.virtual_memory().total),
         "platform": platform.platform(),
     }
-
-
-def _cores() -> int:
-    return os.cpu_count() or 1
 
 
 def _cpu_model() -> str:

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from harness.errors import ArtefactError, SurroundingsError, UsageError
 from harness.reporting.store.files import remove_temporaries, safe_name, write_atomically
-from harness.reporting.store.manifest import CELLS_DIR, RUN_FILE, STATE_FILE, CellState
+from harness.reporting.store.manifest import CELLS_DIR, STATE_FILE, CellState, run_file
 from harness.reporting.store.schema import (
     RECORD_SCHEMA,
     REWARDS,
@@ -240,6 +240,5 @@ def read_events(run: Path) -> list[dict[str, Any]]:
 
 
 def _cells(run: Path) -> list[CellFolder]:
-    if not (run / RUN_FILE).is_file():
-        raise UsageError(f"no run at {run}: {RUN_FILE} is missing. Check the path")
+    run_file(run)
     return [CellFolder(path) for path in sorted((run / CELLS_DIR).glob("*")) if path.is_dir()]

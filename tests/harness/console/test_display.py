@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from harness.console.display import LOGGER, LiveDisplay, PlainLog, ProgressListener, make_progress
-from harness.console.live_table import duration, render, score
+from harness.console.live_table import clock_time, render, score
 from harness.console.progress_state import CellProgress, RunProgress
 from harness.types import Metrics
 
@@ -217,7 +217,7 @@ def test_the_terminal_decides(terminal, capsys):
 
 
 def test_units():
-    assert [duration(s) for s in (None, 0.4, 61, 3600, 359_999)] == [
+    assert [clock_time(s) for s in (None, 0.4, 61, 3600, 359_999)] == [
         "–",
         "0:00",
         "1:01",

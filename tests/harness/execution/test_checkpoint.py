@@ -7,6 +7,7 @@ import os
 import pickle
 import re
 import zipfile
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -227,9 +228,10 @@ def test_nothing_is_found_where_there_is_nothing(tmp_path):
     assert checkpoints.latest(tmp_path / "absent", lambda *_: None) is None
 
 
-def test_pruning_keeps_the_newest_two(tmp_path):
-    fill(tmp_path, 1, 2, 3, 10)
-    checkpoints.prune(tmp_path, keep=2)
+def test_saving_keeps_the_newest_two(tmp_path):
+    state = SimpleNamespace(save=lambda: (example().tensors, example().learner))
+    for iteration in (1, 2, 3, 10):
+        checkpoints.save(checkpoints.path_of(tmp_path, iteration), state, {})
     assert sorted(tmp_path.iterdir()) == [checkpoints.path_of(tmp_path, n) for n in (3, 10)]
     fill(tmp_path, 999_990, 1_000_000)
     checkpoints.prune(tmp_path, keep=2)
@@ -285,7 +287,7 @@ def test_an_inference_checkpoint_is_small_and_holds_the_same_policy(tmp_path, po
     path, learner, before, config = trained(tmp_path, policy)
     small = checkpoints.export_policy(path, tmp_path)
     assert small.stat().st_size < min(200_000, path.stat().st_size / 2)
-    setup, after = checkpoints.load_policy(small)
+    setup, after = checkpoints.load_snapshot(small)
     assert setup.cell == config.cells[0]
     assert_same_policy(after, before)
     assert_same_policy(checkpoints.restore(path, learner).snapshot(), before)
@@ -301,6 +303,6 @@ def test_a_checkpoint_that_does_not_fit_its_cell_is_refused(tmp_path):
     saved = checkpoints.read(path)
     saved.tensors.pop("obs/total")
     checkpoints.write(path, saved)
-    for load in (checkpoints.load_policy, lambda path: checkpoints.restore(path, learner)):
+    for load in (checkpoints.load_snapshot, lambda path: checkpoints.restore(path, learner)):
         with pytest.raises(CheckpointError):
             load(path)

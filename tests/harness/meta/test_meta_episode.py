@@ -14,6 +14,7 @@ from harness.meta.meta_episode import MetaEpisodePlan, MetaEpisodeRunner, Outcom
 from harness.meta.rollouts.actor import Actor, rollout
 from harness.meta.rollouts.batch import AdvantageEstimator
 from harness.meta.rollouts.episode_loop import Clock
+from harness.meta.rollouts.inputs import Inputs
 from harness.meta.rollouts.normalizer import Normalizer
 from harness.types import Episodes
 
@@ -37,7 +38,8 @@ def make_plan(keys, query_after=(0, 1, 2), **changes) -> MetaEpisodePlan:
 def play(keys=(0, 1, 2), policy="gru", adapter=None, seed=0, **plan) -> tuple[Outcome, Actor]:
     setup = make_setup("maml", policy=policy)
     adapter = adapter or GradientAdapter(0.5)
-    actor = Actor(setup.policy, setup.policy.init_params(seed), Normalizer.identity(2), 1.0)
+    params, inputs = setup.policy.init_params(seed), Inputs(setup.dist.spec)
+    actor = Actor(setup.policy, params, Normalizer.identity(2), 1.0, inputs)
     runner = MetaEpisodeRunner(setup.dist, adapter, AdvantageEstimator(0.99, 1.0, "linear"))
     tasks = setup.tasks("test", keys)
     return runner.run(tasks, actor, make_plan(keys, **plan), Clock()), actor

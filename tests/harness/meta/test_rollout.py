@@ -12,6 +12,7 @@ from harness.meta.rollouts import trajectories
 from harness.meta.rollouts.actor import Actor, rollout
 from harness.meta.rollouts.batch import AdvantageEstimator, prepare
 from harness.meta.rollouts.episode_loop import Clock, draw_noise, run_episodes
+from harness.meta.rollouts.inputs import Inputs
 from harness.meta.rollouts.normalizer import CLIP, Moments, Normalizer
 from policies.params import repeat
 from task_distributions import EnvSpec, Task
@@ -56,7 +57,8 @@ def make_actor(name="gru", num_tasks=TASKS, normalizer=None) -> Actor:
     params = repeat(policy.init_params(0), num_tasks)
     generator = torch.Generator().manual_seed(1)
     params = {k: v + 0.1 * torch.randn(v.shape, generator=generator) for k, v in params.items()}
-    return Actor(policy, params, normalizer or Normalizer.identity(2), 1.0)
+    inputs = Inputs(EnvSpec(2, 2, HORIZON))
+    return Actor(policy, params, normalizer or Normalizer.identity(2), 1.0, inputs)
 
 
 def noise_of(spec: EnvSpec, num_tasks: int = TASKS) -> np.ndarray:
@@ -136,7 +138,7 @@ def test_action_scale_reaches_the_environment_and_not_the_record():
             return super().step(actions)
 
     env = Recorder(EnvSpec(2, 2, HORIZON), tasks(), EPISODES)
-    actor = Actor(*(getattr(make_actor(), f) for f in ("policy", "params", "normalizer")), 0.1)
+    actor = replace(make_actor(), action_scale=0.1)
     episodes = rollout(env, actor, list(range(6)), noise_of(env.spec), Clock())[0]
     sent = env.sent[0].reshape(TASKS, EPISODES, 2)
     valid = ~episodes.invalid

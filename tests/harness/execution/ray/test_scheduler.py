@@ -9,35 +9,31 @@ from tests.harness.execution.ray.fake_pool import JOBS, FakePool, died, run
 pytestmark = pytest.mark.faults
 
 
-def results(completed):
-    return [(job.receipt, job.result) for job in completed]
-
-
 EXPECTED = [(f"receipt {part}", f"result {part}") for part in range(3)]
 
 
 def test_the_owner_of_the_data_is_sent_all_its_jobs_at_once():
     pool = FakePool(owned=JOBS)
-    assert results(run(pool)) == EXPECTED
+    assert run(pool) == EXPECTED
     assert pool.log == [(what, part) for what in ("sent", "done") for part in range(3)]
 
 
 def test_free_jobs_go_out_one_at_a_time():
     pool = FakePool()
-    assert results(run(pool)) == EXPECTED
+    assert run(pool) == EXPECTED
     assert pool.log == [(what, part) for part in range(3) for what in ("sent", "done")]
 
 
 def test_jobs_whose_owner_is_not_up_go_to_another_worker():
     pool = FakePool(size=2, owned=JOBS)
     pool.starting = {0}
-    assert results(run(pool)) == EXPECTED
+    assert run(pool) == EXPECTED
     assert pool.of_kind("sent") == [0, 1, 2]
 
 
 def test_finished_jobs_count_and_waiting_ones_are_not_blamed_for_a_death():
     pool = FakePool(owned=JOBS, deaths={1: [died()] * 2, 2: [died()] * 2})
-    assert results(run(pool)) == EXPECTED
+    assert run(pool) == EXPECTED
     assert pool.of_kind("sent") == [0, 1, 2, 1, 1, 2, 2, 2]
     assert [event for event in pool.log if event[0] == "worker_died"] == [
         ("worker_died", str(JOBS[part]), attempt) for part in (1, 2) for attempt in (1, 2)
@@ -60,7 +56,7 @@ def test_a_job_that_always_kills_fails_its_cell_after_three_attempts(memory, kin
 
 def test_a_worker_killed_for_memory_is_told_apart_from_one_that_died():
     pool = FakePool(deaths={0: [died(memory=True), died()]})
-    assert results(run(pool, JOBS[:1])) == EXPECTED[:1]
+    assert run(pool, JOBS[:1]) == EXPECTED[:1]
     assert pool.of_kind("out_of_memory", "worker_died") == [str(JOBS[0])] * 2
     assert pool.of_kind("replaced") == [0, 0]
 
