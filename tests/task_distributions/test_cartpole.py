@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 import task_distributions
+from harness.conformance.task_dists import assert_within_rounding
 from task_distributions import Task
 from task_distributions.cartpole import ANGLE_LIMIT, PARAMETERS, POSITION_LIMIT, RANGES
-from tests.task_distributions.rounding import assert_within_rounding
 
 NOMINAL = {"half_length": 0.5, "pole_mass": 0.1, "cart_mass": 1.0, "force": 10.0}
 PARAMETER = {"half_length": "length", "pole_mass": "masspole", "cart_mass": "masscart"}

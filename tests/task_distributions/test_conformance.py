@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 import task_distributions
+from harness.conformance.task_dists import single_action
 from task_distributions import SPLITS, TaskDistribution
 from tests.task_distributions.names import with_earlier_versions
-from tests.task_distributions.rounding import assert_within_rounding
 
 NAMES = with_earlier_versions()
 SPARSE = ("point_goal-sparse", "halfcheetah-vel-sparse")
@@ -30,18 +30,13 @@ def dist(name: str) -> TaskDistribution:
     return default if default.spec.horizon <= 200 else task_distributions.load(name, horizon=100)
 
 
-def _single(dist: TaskDistribution, row: np.ndarray) -> np.ndarray | int:
-    """The action of a row in the format of the ordinary environment."""
-    return int(row.argmax()) if dist.spec.discrete else row
-
-
 def test_gymnasium_id_makes_the_task_asked_for(name: str, dist: TaskDistribution):
     env_id = f"task_distributions:MetaRL/{dist.name}-v{dist.version}"
     index = min(3, len(dist.tasks("train")) - 1)
     env = gymnasium.make(env_id, split="train", task=index, max_episode_steps=2)
     assert env.unwrapped.task == dist.tasks("train")[index]
     env.reset(seed=0)
-    action = _single(dist, np.zeros(dist.spec.action_dim, np.float32))
+    action = single_action(dist, np.zeros(dist.spec.action_dim, np.float32))
     assert env.step(action)[3] is False
     assert env.step(action)[3] is True
     assert gymnasium.make(env_id).unwrapped.task == dist.tasks("test")[0]
@@ -151,22 +146,6 @@ def test_the_horizon_changes_the_protocol_and_no_task(name: str):
     assert name in (dist.name, f"{dist.name}@{dist.version}")
     with pytest.raises(ValueError, match=r"horizon .*0"):
         task_distributions.load(name, horizon=0)
-
-
-def test_a_non_finite_action_ends_the_ordinary_environment(dist: TaskDistribution):
-    env = dist.make_env(dist.tasks("test")[0])
-    start, _ = env.reset(seed=2)
-    if dist.spec.discrete:  # a discrete action cannot be NaN, but out of range
-        with pytest.raises(ValueError, match=f"0 to {dist.spec.action_dim - 1}"):
-            env.step(dist.spec.action_dim)
-        return
-    action = np.full(dist.spec.action_dim, 0.1)
-    action[0] = np.nan
-    obs, reward, terminated, truncated, info = env.step(action)
-    assert_within_rounding(obs, start)
-    assert (reward, terminated, truncated, info["invalid"]) == (0.0, False, True, True)
-    with pytest.raises(RuntimeError):
-        env.step(action)
 
 
 def test_a_reward_that_is_not_sparse_is_not_zero(name: str, dist: TaskDistribution):

@@ -19,7 +19,7 @@ from gymnasium.utils.env_match import check_environments_match
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
 
 import task_distributions
-from tests.task_distributions.rounding import assert_within_rounding
+from harness.conformance.task_dists import assert_within_rounding
 
 NOT_RENDERED = ("point_goal", "point_goal-sparse", "cartpole")
 SLOW = ("metaworld-ml10", "metaworld-ml45")

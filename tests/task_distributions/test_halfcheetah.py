@@ -4,7 +4,7 @@ import gymnasium
 import numpy as np
 
 import task_distributions
-from tests.task_distributions.rounding import assert_within_rounding
+from harness.conformance.task_dists import assert_within_rounding
 
 SEED = 11
 

@@ -58,9 +58,13 @@ def test_a_non_finite_action_ends_a_single_environment_as_it_ends_a_batched_one(
             env.step(value)
         with pytest.raises(ValueError, match="integers"):
             env.step(True)
+        with pytest.raises(ValueError, match=f"0 to {dist.spec.action_dim - 1}"):
+            env.step(dist.spec.action_dim)
         return
     action = np.zeros(dist.spec.action_dim)
     action[0] = value
     obs, reward, terminated, truncated, info = env.step(action)
     np.testing.assert_array_equal(obs, start)
     assert (reward, terminated, truncated, info["invalid"]) == (0.0, False, True, True)
+    with pytest.raises(RuntimeError):
+        env.step(action)

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 import task_distributions
+from harness.conformance.task_dists import assert_within_rounding
 from task_distributions import Task
-from tests.task_distributions.rounding import assert_within_rounding
 
 
 def _task(x: float, y: float, dist: str = "point_goal") -> Task:

@@ -8,8 +8,8 @@ pytest.importorskip("stable_baselines3")
 from stable_baselines3 import PPO
 from stable_baselines3.common.vec_env import DummyVecEnv, VecMonitor
 
+from harness.conformance.task_dists import assert_within_rounding
 from task_distributions.sb3 import SB3VecEnv
-from tests.task_distributions.rounding import assert_within_rounding
 
 ID = "task_distributions:MetaRL/{}-v1"
 

@@ -11,8 +11,6 @@ import pytest
 
 import harness.console.display
 from harness.errors import ExitCode
-from harness.execution import checkpoint
-from harness.execution.interrupt import InterruptedRunError, StopRequest
 from tests.harness.execution.execution_cases import (
     SIZES,
     Listener,
@@ -65,8 +63,7 @@ def resume_and_compare(uninterrupted):
     assert not list(Path("results/x").rglob("*.tmp"))
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("every", [1, 10])
+@pytest.mark.parametrize(("number", "every"), [(signal.SIGINT, 1), (signal.SIGTERM, 10)])
 def test_a_signal_ends_after_the_iteration_and_its_checkpoint(
     workplace, monkeypatch, uninterrupted, number, every
 ):
@@ -185,30 +182,3 @@ def test_a_killed_process_is_continued(workplace, monkeypatch, twenty, number):
     assert listener.iterations == list(range(listener.iterations[0], 21))
     assert_same(records("x"), twenty[0])
     assert curves("x") == twenty[1]
-
-
-def test_the_first_signal_asks_and_the_second_stops():
-    told = []
-    with StopRequest(told.append) as stop:
-        stop.check()
-        os.kill(os.getpid(), signal.SIGTERM)
-        assert len(told) == 1
-        assert "SIGTERM" in told[0]
-        with pytest.raises(InterruptedRunError):
-            stop.check()
-        with pytest.raises(KeyboardInterrupt):
-            os.kill(os.getpid(), signal.SIGINT)
-
-
-def test_signals_mean_what_they_meant_before_afterwards():
-    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
-    with pytest.raises(ZeroDivisionError), StopRequest(lambda _: None):
-        raise ZeroDivisionError
-    assert before == [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
-
-
-def test_the_checkpoint_says_which_iteration_it_is_of(workplace):
-    assert played_locally("x", policy=POLICY) == 0
-    paths = sorted(Path(f"results/x/cells/{CELL}/checkpoints").iterdir())
-    assert [path.name for path in paths] == [f"iteration-{n:06d}.safetensors" for n in (2, 3)]
-    assert [checkpoint.read(path).learner["iteration"] for path in paths] == [2, 3]

@@ -171,21 +171,6 @@ def test_resuming_with_a_changed_flag_is_refused(finished, capsys):
     assert Path("results/one/run.json").read_bytes() == before
 
 
-def test_resuming_nothing_is_refused(workplace, capsys):
-    assert played_locally("nowhere", "--resume") == 2
-    assert "nowhere" in capsys.readouterr().err
-    assert not Path("results/nowhere").exists()
-
-
-def test_a_damaged_run_is_a_refused_artefact(workplace, finished, capsys):
-    (workplace / "results").mkdir()
-    shutil.copytree(finished / "results" / "one", "results/one-damaged", dirs_exist_ok=True)
-    Path("results/one-damaged/run.json").write_text('{"format": 1')
-    assert played_locally("one-damaged", "--resume", policy=EVERY) == 5
-    assert "run.json" in capsys.readouterr().err
-    shutil.rmtree("results/one-damaged")
-
-
 def damage(path, kind):
     if kind == "tensors":
         path.write_bytes(path.read_bytes()[:-8] + b"\xff" * 8)

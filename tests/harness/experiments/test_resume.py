@@ -80,6 +80,7 @@ def test_execution_settings_may_change_on_the_way(monkeypatch):
 def test_what_cannot_be_resumed_is_refused(monkeypatch):
     with pytest.raises(UsageError, match="no run"):
         resume(Path("results/x"), Listener())
+    assert not Path("results/x").exists()
     stopped_after(monkeypatch, 1)
     stored = json.loads(Path("results/x/run.json").read_text())
     scored = stored | {"given": {"checkpoint": "x.safetensors"}}

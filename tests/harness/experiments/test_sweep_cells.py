@@ -15,7 +15,6 @@ from harness.execution.local import LocalBackend
 from harness.experiments import ray_tune, trial
 from harness.experiments import run as runs
 from harness.experiments.cell_queue import ForwardingListener
-from harness.experiments.lock import alone
 from harness.reporting.rebuild import rerun_command
 from harness.reporting.store.manifest import Manifest
 from tests.harness.execution.execution_cases import (
@@ -213,17 +212,6 @@ def test_cells_that_ray_kills_for_memory_are_left_to_a_resume(monkeypatch, capsy
     assert "max_concurrent" in capsys.readouterr().err
     code, played = play(monkeypatch, TWINS, "--resume")
     assert (code, len(played)) == (0, 2)
-
-
-def test_another_process_on_the_same_sweep_is_refused(monkeypatch, capsys):
-    play(monkeypatch, RATES, on_report=lambda queue, key, values: queue.stop_file.touch())
-    assert status.main(["results/x"]) == 0
-    assert "no process plays it" in capsys.readouterr().out
-    with alone(Path("results/x")):
-        assert play(monkeypatch, RATES, "--resume")[0] == 2
-        assert "another process" in capsys.readouterr().err
-        assert status.main(["results/x"]) == 0
-        assert "being played" in capsys.readouterr().out
 
 
 def test_reference_lines_that_fail_cost_no_cell_and_are_scored_again(monkeypatch, capsys):

@@ -20,6 +20,7 @@ from harness.reporting.store.manifest import Manifest
 from harness.reporting.store.records import read_records
 from tests.harness.published_run import SETTINGS, publish_run
 
+pytestmark = pytest.mark.usefixtures("no_figures")
 KEY = ["cell", "split", "task", "shots", "episode"]
 
 

@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 from pathlib import Path
 
 import pyarrow as pa
@@ -16,7 +15,7 @@ from harness.reporting.rebuild import folder_name
 from harness.reporting.store.manifest import config_hash
 from tests.harness.reporting.synthetic_run import make_run
 
-KEY, OTHER = "point_goal.ssm.maml.s0", "point_goal.gru.maml.s1"
+KEY = "point_goal.ssm.maml.s0"
 RUN = Path("results/x")
 CELL = RUN / "cells" / KEY
 READERS = {
@@ -131,11 +130,6 @@ def test_a_damaged_file_and_a_link_that_leaves_are_refused(change, capsys):
 def test_a_malformed_parquet_file_is_refused(part, readers, capsys):
     (CELL / f"{part}.parquet").write_bytes(b"PAR1")
     assert_refused(capsys, readers)
-
-
-def test_records_of_another_cell_are_refused(capsys):
-    shutil.copy(RUN / "cells" / OTHER / "records.parquet", CELL / "records.parquet")
-    assert_refused(capsys, ("tables", "publish"))
 
 
 @pytest.mark.parametrize(

@@ -169,17 +169,18 @@ def test_malformed_parts_are_refused_by_name(folder, change):
         read_records(folder.path.parents[1])
 
 
-@pytest.mark.parametrize("content", [b"", b"not parquet", b"PAR1" + b"\0" * 100 + b"PAR1"])
-def test_files_that_are_not_parquet_are_refused(folder, content):
-    path = _part(folder)
-    path.write_bytes(content)
-    with pytest.raises(ArtefactError, match=CELL.id):
-        read_records(folder.path.parents[1])
+NOT_PARQUET = {
+    "empty": lambda part: b"",
+    "text": lambda part: b"not parquet",
+    "the marks alone": lambda part: b"PAR1" + b"\0" * 100 + b"PAR1",
+    "truncated": lambda part: part[:-20],
+}
 
 
-def test_a_truncated_part_is_refused(folder):
+@pytest.mark.parametrize("change", NOT_PARQUET.values(), ids=NOT_PARQUET.keys())
+def test_files_that_are_not_parquet_are_refused(folder, change):
     path = _part(folder)
-    path.write_bytes(path.read_bytes()[:-20])
+    path.write_bytes(change(path.read_bytes()))
     with pytest.raises(ArtefactError, match=CELL.id):
         read_records(folder.path.parents[1])
 

@@ -28,6 +28,7 @@ from harness.zoo.weights import CLONE, PACKAGED, Zoo
 from tests.harness.published_run import SETTINGS, publish_run
 from tests.harness.zoo.hub_stand_in import TOKEN, serve
 
+pytestmark = pytest.mark.usefixtures("no_figures")
 MAML, RL2 = "point_goal/gru/maml", "point_goal/gru/rl2"
 
 

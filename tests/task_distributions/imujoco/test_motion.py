@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 import task_distributions
+from harness.conformance.task_dists import assert_within_rounding
 from task_distributions.engine.physics import Physics
 from task_distributions.imujoco.variants import ANT_ANATOMY, HALFCHEETAH_ANATOMY
 from task_distributions.imujoco.xml_files import MixedDataPool
 from task_distributions.locomotion.robots import template
-from tests.task_distributions.rounding import assert_within_rounding
 
 ANATOMIES = {"imujoco-halfcheetah": HALFCHEETAH_ANATOMY, "imujoco-ant": ANT_ANATOMY}
 by_name = pytest.mark.parametrize("name", ANATOMIES)

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import task_distributions
+from harness.conformance.task_dists import ROUNDING
 from harness.meta.rollouts.inputs import Goals
 from task_distributions.imujoco.variants import (
     ANT_ANATOMY,
@@ -20,7 +21,6 @@ from task_distributions.imujoco.variants import (
     lowest_point,
 )
 from task_distributions.locomotion.robots import template
-from tests.task_distributions.rounding import ROUNDING
 
 ANATOMIES = {"imujoco-halfcheetah": HALFCHEETAH_ANATOMY, "imujoco-ant": ANT_ANATOMY}
 CHEETAH = ["bthigh", "bshin", "bfoot", "fthigh", "fshin", "ffoot"]

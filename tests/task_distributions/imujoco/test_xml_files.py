@@ -15,7 +15,7 @@ from gymnasium.envs.mujoco.half_cheetah_v5 import HalfCheetahEnv
 
 import harness
 import task_distributions
-from tests.task_distributions.rounding import assert_within_rounding
+from harness.conformance.task_dists import assert_within_rounding
 
 ASSETS = Path(gymnasium.envs.mujoco.__file__).parent / "assets"
 XML = (ASSETS / "half_cheetah.xml").read_text()

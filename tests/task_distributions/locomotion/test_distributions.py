@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import task_distributions
+from harness.conformance.task_dists import assert_within_rounding
 from task_distributions.locomotion.robots import ANT, HALFCHEETAH, WALKER2D, template
-from tests.task_distributions.rounding import assert_within_rounding
 
 # name -> reward of x velocity, y velocity, squared norm of the action, task parameter
 FORMULAS = {
