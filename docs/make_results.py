@@ -151,6 +151,7 @@ def page() -> str:
         "walker_gru": _gain("walker2d-vel", "gru"),
         "walker_ssm": _gain("walker2d-vel", "ssm"),
         "sparse_gain": _gain(SPARSE, "gru"),
+        "sparse_share": _share(SPARSE, "gru"),
         "gravity_gru": _gain("halfcheetah-gravity", "gru"),
         "gravity_ssm": _gain("halfcheetah-gravity", "ssm"),
         "vel_less": _rl2_difference("halfcheetah-vel", ("gru", 0), ("ssm", 0)),
@@ -390,6 +391,16 @@ def _score(name: str, policy: str, learner: str, shots: int) -> str:
 def _gain(name: str, policy: str) -> str:
     """Return how far rl2 after the most shots is above multitask of the mlp."""
     return _above_multitask(table_of(name), policy, "mlp", max(SHOTS))
+
+
+def _share(name: str, policy: str) -> str:
+    """Return which part of the margin of the mlp rl2 gains over multitask after the most shots."""
+    table = table_of(name)
+    (margin,) = (each for each in margins(table) if each.policy == "mlp")
+    own, multitask = (
+        _by_seed(table, *row, max(SHOTS)) for row in ((policy, "rl2"), ("mlp", "multitask"))
+    )
+    return percent(difference(own, multitask).point / margin.difference.point).replace("%", " %")
 
 
 def _over_classes(policy: str) -> str:
