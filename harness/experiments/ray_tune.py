@@ -22,7 +22,7 @@ from ray.tune.search import Searcher
 
 from harness.config.sweep_file import TuneConfig
 from harness.execution.interrupt import InterruptedRunError, StopFile
-from harness.execution.ray.backend import check_components, connect
+from harness.execution.ray.backend import check_nodes, connect
 from harness.experiments import trial
 from harness.experiments.cell_queue import STOP_FILE, CellQueue, ForwardingListener
 from harness.reporting.store.records import RunFolder
@@ -76,7 +76,8 @@ def play(queue: CellQueue, at_once: int, workers: int, cpus: int) -> None:
     Raises:
         InterruptedRunError: Ray killed cells to free memory.
     """
-    check_components([queue.planned[key].config for key in queue.waiting if key in queue.planned])
+    waiting = [queue.planned[key].config for key in queue.waiting if key in queue.planned]
+    check_nodes(waiting, queue.folder.path.absolute())
     # Tune keeps the process of a finished cell only while another cell waits for its place, so
     # where nothing but the CPUs limits the cells at once, as many again are queued in advance.
     full = (at_once + 1) * max(1, workers) > cpus

@@ -169,21 +169,30 @@ def start(**options: Any) -> None:
     )
 
 
-def check_components(configs: Sequence[RunConfig]) -> None:
-    """Import the components from outside on every node, before any cell needs them there.
+def check_nodes(configs: Sequence[RunConfig], folder: Path) -> None:
+    """Check on every node what cells that are played there need.
+
+    Args:
+        configs: of the cells, whose components from outside are imported.
+        folder: the run's, which every node must reach.
 
     Raises:
-        UsageError: a node cannot.
+        UsageError: a node cannot import them, or does not have the folder.
     """
     outside = [config for config in configs if any(plugins.names_in(config))]
-    if not outside:
-        return
-    references = ray.put(outside)
+    own = ray.get_runtime_context().get_node_id()
+    given = ray.put((outside, folder))
     for node in (node for node in ray.nodes() if node["Alive"]):
+        if node["NodeID"] == own and not outside:
+            continue
         here = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-        check = ray.remote(num_cpus=0, scheduling_strategy=here, max_retries=0)(_receive)
+        check = ray.remote(num_cpus=0, scheduling_strategy=here, max_retries=0)(_is_there)
         try:
-            ray.get(check.remote(references))
+            if not ray.get(check.remote(given)):
+                raise UsageError(
+                    f"node {node['NodeManagerAddress']} does not have {folder}: give a --storage "
+                    "that all nodes share, or play one cell at a time with --num-workers"
+                )
         except RayError as error:
             cause = str(error).strip().splitlines()[-1].strip()
             raise UsageError(
@@ -192,8 +201,9 @@ def check_components(configs: Sequence[RunConfig]) -> None:
             ) from error
 
 
-def _receive(configs: Sequence[RunConfig]) -> None:
-    """Do nothing: to receive configurations is to import their components."""
+def _is_there(given: tuple[Sequence[RunConfig], Path]) -> bool:
+    """Return whether the run's folder is here; to receive ``given`` imports the components."""
+    return given[1].is_dir()
 
 
 def connect(address: str | None, timeout: float = START_TIMEOUT) -> None:

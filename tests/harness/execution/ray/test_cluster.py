@@ -10,9 +10,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+import ray
 from ray.cluster_utils import Cluster
 
 from harness.cli import run
+from harness.errors import UsageError
+from harness.execution.ray.backend import check_nodes
 from tests.harness.execution.execution_cases import assert_same, curves, events, trained
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(900)]
@@ -95,6 +98,17 @@ def test_a_lost_node_is_reported_and_changes_nothing(workplace):
     assert run.main([*SIZES, *sizes, "--name", "local", "--backend", "local"]) == 0
     assert_same(trained("x"), trained("local"))
     assert curves("x") == curves("local")
+
+
+def test_a_node_without_the_folder_of_the_run_is_named(tmp_path):
+    with cluster(nodes=1, cpus=2) as (started, _):
+        ray.init(address=started.address, log_to_driver=False)
+        try:
+            check_nodes([], tmp_path)
+            with pytest.raises(UsageError, match="does not have"):
+                check_nodes([], tmp_path / "absent")
+        finally:
+            ray.shutdown()
 
 
 def test_plug_in_files_reach_nodes_with_another_folder_and_home(workplace, tmp_path, monkeypatch):
