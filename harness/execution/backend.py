@@ -68,6 +68,8 @@ class Work:
     jobs: Sequence[Job]
     origin: Handle = None
     """The ``COLLECT`` payload of the iteration, from which lost data can be collected again."""
+    patience: float = 0.0
+    """Seconds that a job may take beyond ``job_timeout``."""
 
 
 class Backend(Protocol):

@@ -41,7 +41,11 @@ class CellScorer:
 
     def agent(self, source: AgentSource, on_done: OnDone) -> list[EvalRecord]:
         """Score an agent at every requested number of shots, one task a job."""
-        return self.score(Request(RequestKind.AGENT, source), self.config.envs_per_job, on_done)[0]
+        # One that cannot be rewound adapts anew for every number of shots.
+        adaptations = 1 + sum(self.config.evaluation.shots)
+        patience = source.limits.adapt * adaptations
+        request = Request(RequestKind.AGENT, source)
+        return self.score(request, self.config.envs_per_job, on_done, patience)[0]
 
     def reference(self, on_done: OnDone) -> list[EvalRecord]:
         """Score the reference lines on the same tasks and seeds.
@@ -62,7 +66,7 @@ class CellScorer:
         return pieces
 
     def score(
-        self, request: Request, episodes: int, on_done: OnDone
+        self, request: Request, episodes: int, on_done: OnDone, patience: float = 0.0
     ) -> tuple[list[EvalRecord], list[Receipt]]:
         """Do the work of a scoring phase; return the records and receipts in job order.
 
@@ -70,7 +74,7 @@ class CellScorer:
             DivergedError: no episode was valid.
         """
         pieces = self.jobs(request.kind.value, episodes)
-        work = Work(request, pieces)
+        work = Work(request, pieces, patience=patience)
         receipts, results = self.backend.run(work, lambda done: on_done(done, len(pieces)))
         records = [record for part in self.backend.fetch(results) for record in part]
         check_scores(records)

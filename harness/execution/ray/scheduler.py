@@ -52,6 +52,8 @@ class JobScheduler:
         on_done: Callable[[int], None] | None,
     ) -> None:
         self._pool, self._work, self._execution = pool, work, execution
+        self._limit = execution.job_timeout + work.patience
+        """Seconds after which a job counts as hung."""
         self._report, self._on_done = report, on_done
         self._queue: deque[int] = deque()
         """Jobs that any worker may take, by index."""
@@ -102,7 +104,7 @@ class JobScheduler:
         """Set the deadline of the job that the worker is at; jobs queued behind it have none."""
         current = self._pending[worker][0]
         if current.deadline == math.inf:
-            current.deadline = time.monotonic() + self._execution.job_timeout
+            current.deadline = time.monotonic() + self._limit
 
     def _wait(self) -> None:
         """Wait for the next event and act on it."""
@@ -158,8 +160,7 @@ class JobScheduler:
         now = time.monotonic()
         late = [worker for worker, calls in self._pending.items() if calls[0].deadline <= now]
         for worker in late:
-            limit = self._execution.job_timeout
-            self._retry(worker, "job_timeout", f"no answer in {limit:g} s")
+            self._retry(worker, "job_timeout", f"no answer in {self._limit:g} s")
 
     def _wait_for_room(self) -> None:
         """Report that no worker is up, and give up after ``start_timeout``."""

@@ -73,13 +73,12 @@ class FakePool:
         return [entry[1] for entry in self.log if entry[0] in kinds]
 
 
-def run(pool, jobs=JOBS, **settings):
+def run(pool, jobs=JOBS, *, patience=0.0, **settings):
     """Complete ``jobs`` on ``pool``; faults go to its log."""
 
     def report(kind, **fields):
         pool.log.append((kind, fields.get("job"), fields.get("attempt")))
 
     execution = ExecutionConfig(**settings)
-    return JobScheduler(
-        pool, Work(Request(RequestKind.COMPUTE, "payload"), jobs), execution, report, None
-    ).run()
+    work = Work(Request(RequestKind.COMPUTE, "payload"), jobs, patience=patience)
+    return JobScheduler(pool, work, execution, report, None).run()

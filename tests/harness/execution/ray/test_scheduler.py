@@ -70,6 +70,21 @@ def test_a_job_that_hangs_is_tried_twice():
     assert pool.of_kind("sent") == [0, 0]
 
 
+def test_a_job_may_take_as_long_as_its_calls_are_allowed_to():
+    class Slow(FakePool):
+        waited = False
+
+        def wait(self, receipts, seconds):
+            ready = super().wait(receipts, seconds)
+            self.waited, before = True, self.waited
+            return ready if before else []
+
+    for patience, timeouts in ((100.0, 0), (0.0, 1)):
+        pool = Slow()
+        run(pool, JOBS[:1], job_timeout=1e-9, patience=patience)
+        assert len(pool.of_kind("job_timeout")) == timeouts
+
+
 def test_an_error_of_a_job_spares_its_worker_and_replaces_the_busy_ones():
     pool = FakePool(size=3, deaths={2: [FloatingPointError()]})
     with pytest.raises(FloatingPointError):
