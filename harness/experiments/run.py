@@ -194,6 +194,7 @@ def resume(
         UsageError: there is no such run, or it cannot be continued.
         ArtefactError: one of its files is malformed.
     """
+    mirror = _absolute(mirror)
     if mirror is not None:
         Mirror(mirror, folder.name).open(folder, resume=True)
     manifest = Manifest.load(folder)
@@ -206,6 +207,10 @@ def resume(
     own = {name: stored.pop(name, None) for name in ("backend", "address", "mirror")}
     own |= {name: value for name, value in execution.items() if name in own}
     own["backend"] = own["backend"] or "ray"
+    for name in ("num_workers", "address"):
+        if own["backend"] == "local" and execution.get(name) is not None:
+            flag = f"--{name.replace('_', '-')}"
+            raise UsageError(f"{flag}: the run has --backend local; give --backend ray with it")
     if execution.get("num_workers") is not None:
         stored |= {"workers_per_cell": execution["num_workers"], "max_concurrent": 1}
     try:

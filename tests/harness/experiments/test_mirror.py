@@ -9,7 +9,7 @@ import pytest
 
 import harness.console.display
 import harness.reporting.rebuild
-from harness.cli import sweep
+from harness.cli import main, sweep
 from harness.errors import UsageError
 from harness.experiments import mirror
 from tests.harness.execution.execution_cases import (
@@ -182,6 +182,18 @@ def test_addresses_that_nothing_answers_are_refused_before_anything_is_made(
     assert played_locally("x", "--mirror", address) == 2
     assert said in capsys.readouterr().err
     assert not Path("results/x").exists()
+
+
+def test_a_relative_folder_stays_the_same_from_elsewhere(workplace, tmp_path, monkeypatch):
+    assert played_locally("x", "--mirror", "copies", epochs=1) == 0
+    place = Path.cwd()
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    run = ["--resume", "x", "--storage", str(place / "results"), "--seeds", "1"]
+    assert main.main(["run", *run]) == 0
+    assert not (elsewhere / "copies").exists()
+    assert len(list((place / "copies/x/cells").glob("*.s1"))) == 1
 
 
 def test_a_copy_of_another_run_is_not_written_over(workplace, capsys):

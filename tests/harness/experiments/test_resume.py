@@ -82,6 +82,9 @@ def test_what_cannot_be_resumed_is_refused(monkeypatch):
         resume(Path("results/x"), Listener())
     assert not Path("results/x").exists()
     stopped_after(monkeypatch, 1)
+    for change in ({"num_workers": 2}, {"address": "auto"}):
+        with pytest.raises(UsageError, match="--backend ray"):
+            resume(Path("results/x"), Listener(), **change)
     stored = json.loads(Path("results/x/run.json").read_text())
     scored = stored | {"given": {"checkpoint": "x.safetensors"}}
     Path("results/x/run.json").write_text(json.dumps(scored))
