@@ -40,7 +40,7 @@ def claim(planned: Sequence[PlannedCell], run: Path) -> None:
     except (ValueError, TypeError, KeyError) as error:
         raise UsageError(f"{owner} is damaged: give another --ckpt-dir") from error
     present = [path for path in present if path.exists()]
-    if before not in (None, run) and being_played(before):
+    if before not in (None, run) and being_played(before) is not False:
         raise UsageError(f"--ckpt-dir {folder} is being written by {before}: give another one")
     if before != run and present:
         if before is None:

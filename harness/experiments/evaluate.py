@@ -167,6 +167,9 @@ def _online(config: AdaptConfig, folder: Path, listener: RunListener) -> Gain:
     try:
         on_done = partial(listener.evaluating, cell.id)
         pre, post = online_adaptation.play(config, cell, config.applied_to(stored), on_done)
+    except BaseException:
+        folder.rmdir()  # or its name would be taken by nothing
+        raise
     finally:
         listener.closed()
     before, after = (np.mean(values, axis=1) for values in (pre, post))
