@@ -11,6 +11,7 @@ from typing import Any
 
 import gymnasium
 import numpy as np
+from gymnasium.envs.registration import EnvSpec
 from gymnasium.vector import AutoresetMode
 from gymnasium.wrappers.utils import RunningMeanStd
 from numpy.typing import NDArray
@@ -47,7 +48,7 @@ class Environment:
         # The user resets a single environment; several reset themselves one by one.
         mode = AutoresetMode.DISABLED if batch_size == 1 else AutoresetMode.SAME_STEP
         self._envs = gymnasium.make_vec(
-            _gymnasium_id(name),
+            _spec(name),
             batch_size,
             vectorization_mode="sync",
             vector_kwargs={"autoreset_mode": mode},
@@ -111,11 +112,10 @@ class Environment:
         return value.item() if np.ndim(value) == 0 else value
 
 
-def _gymnasium_id(name: str) -> str:
-    """Return the Gymnasium id of the environment ``name``."""
+def _spec(name: str) -> str | EnvSpec:
+    """Return the Gymnasium id of the environment ``name``, or its specification."""
     if name in task_distributions.names():
-        version = task_distributions.load(name).version
-        return f"task_distributions:MetaRL/{name}-v{version}"
+        return task_distributions.env_spec(name)
     try:
         module, _, plain = name.rpartition(":")
         if module:

@@ -180,7 +180,8 @@ def env_spec(name: str, **settings: Any) -> EnvSpec:
         entry_point=f"{__name__}:make_env",
         vector_entry_point=f"{__name__}:make_vector_env",
         max_episode_steps=dist.spec.horizon,
-        kwargs={"dist": name, "version": dist.version, **settings},
+        kwargs={"dist": name, "version": dist.version}
+        | {key: value for key, value in settings.items() if key != "horizon"},
     )
 
 

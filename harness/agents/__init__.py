@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -161,5 +162,7 @@ def as_agent(made: Any) -> Any:
         case "torch":
             from harness.agents.torch_module import TorchAgent
 
-            return TorchAgent(made)
+            # A copy: to score a module must not end its training mode.
+            module = copy.deepcopy(made).eval()
+            return TorchAgent(module, recurrent=has(made, "init_hidden"))
     raise AgentError(f"{type(made).__name__} is no agent: it has no method act(obs)")

@@ -106,7 +106,9 @@ class TaskPlayer:
             {k: _side_by_side([query[k][0] for query in played]) for k in shots},
             {k: sum(query[k][1] for query in played) for k in shots},
         )
-        adapter = TASK_SHOWN if first.sees_task else first.adaptation
+        adapter: str = first.adaptation
+        if first.sees_task:
+            adapter = TASK_SHOWN if adapter == "none" else f"{TASK_SHOWN}, {adapter}"
         return Outcome(episodes, adapter, first.adaptation, **first.declared)
 
     def _lanes(self, agent: GuardedAgent) -> list[_Lane]:

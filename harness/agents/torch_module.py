@@ -75,6 +75,7 @@ def torch_agent(settings: TorchSettings = TorchSettings()) -> TorchAgent:
         with warnings.catch_warnings():  # deprecated, and still what most files are
             warnings.simplefilter("ignore", DeprecationWarning)
             module = torch.jit.load(str(settings.path), map_location="cpu")  # type: ignore[no-untyped-call]
+        module.eval()
     return TorchAgent(
         module, recurrent=settings.recurrent, train_env_steps=settings.train_env_steps
     )

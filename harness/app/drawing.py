@@ -187,8 +187,9 @@ def _cartpole(canvas: _Canvas, episode: ScoredEpisode, step: int) -> None:
 
 DRAWINGS: dict[str, Callable[[_Canvas, ScoredEpisode, int], None]] = {
     "point_goal": _point_goal,
+    "point_goal-sparse": _point_goal,
     "cartpole": _cartpole,
 }
 """Distribution without a renderer -> the function that draws one step of an episode."""
-STEPS_PER_SECOND = {"point_goal": 8.0, "cartpole": 50.0}
-"""Control steps per second of those distributions; point_goal's is an arbitrary choice."""
+STEPS_PER_SECOND = {"point_goal": 8.0, "point_goal-sparse": 8.0, "cartpole": 50.0}
+"""Control steps per second of those distributions; the point tasks have none of their own."""

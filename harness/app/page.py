@@ -182,7 +182,7 @@ def _adapt_tab(page: gr.Blocks, state: AppState) -> tuple[list[Any], Any]:
         with gr.Column(scale=2, min_width=320):
             checkpoint = gr.Dropdown(
                 _policies(state),
-                value=forms.zoo()[0],
+                value=next(iter(forms.zoo()), None),
                 label="Policy",
                 info="Your checkpoints and the published policies of the zoo, or a file's path",
                 allow_custom_value=True,
@@ -362,7 +362,7 @@ def _refresh_policies(state: AppState, before: Shown, now: Shown, chosen: str | 
     """
     now["policies"] = offered = _policies(state)
     ended = before.get("training", (None, False))[1] and not now["training"][1]
-    if ended and chosen in ("", None, forms.zoo()[0]):
+    if ended and chosen in ("", None, *forms.zoo()[:1]):
         own = [path for _, path in offered if Path(path).is_relative_to(now["training"][0])]
         return gr.Dropdown(choices=offered, value=own[0]) if own else gr.Dropdown(choices=offered)
     return gr.skip() if offered == before.get("policies") else gr.Dropdown(choices=offered)

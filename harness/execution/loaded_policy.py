@@ -117,11 +117,11 @@ class LoadedPolicy:
     def snapshot(self) -> Any:
         """Return what the policy has learned and remembers of the task."""
         self._end_episodes()
-        return self._actor, self._batches
+        return self._actor, self._batches, self._rng.bit_generator.state
 
     def restore(self, state: Any) -> None:
         """Return to a state from ``snapshot``."""
-        self._actor, self._batches = state
+        self._actor, self._batches, self._rng.bit_generator.state = state
         self._playing = None
 
     # --- episodes --------------------------------------------------------------------------------

@@ -37,8 +37,9 @@ def write_minari(export: Export, trajectories: Iterable[Trajectory], name: str) 
         from minari.storage.datasets_root_dir import get_dataset_path
     except ImportError as error:
         raise UsageError(f"--minari: {error}; pip install 'metarl-harness[minari]'") from error
-    if len(export.task_dists) > 1:
-        dists = ", ".join(export.task_dists)
+    tables = dict.fromkeys(export.manifest.cells[key].table for key in export.cells)
+    if len(tables) > 1:
+        dists = ", ".join(tables)
         raise UsageError(
             f"--minari: a data set has one environment, the run has {dists}: choose --cells of one"
         )

@@ -157,28 +157,49 @@ def compare(runs: Sequence[Path | str]) -> RunComparison:
         for name, folder in folders.items()
         for key, curve in read_curves(folder).items()
     }
-    tables, manifests, normalised = {}, {}, {}
+    tables, manifests, normalised, repeated = {}, {}, {}, {}
     for key, group in groups.items():
         manifest, records, notes = _merge(key.partition("@")[0], group)
         lost = lost_in_training(manifest, curves)
         table = _table(manifest, records, group, lost, notes)
         if key in constants().constants:
             if _has_all_test_tasks(key, table, manifest):
-                normalised[key] = table
+                normalised[key], repeated[key] = _firsts(key, group, table)
             elif len(groups) > 1:
                 table = dataclasses.replace(table, caption=(*table.caption, NOT_AGGREGATED))
         tables[key], manifests[key] = table, manifest
-    aggregates = tuple(part for part in across(normalised) if not part.frame.empty)
-    return RunComparison(tables, aggregates, manifests, curves, folders)
+    return RunComparison(tables, _aggregates(normalised, repeated), manifests, curves, folders)
+
+
+def _aggregates(
+    normalised: Mapping[str, Comparison], repeated: Mapping[str, Sequence[str]]
+) -> tuple[Across, ...]:
+    """Return the aggregates that have rows; they say which rows of later runs they leave out."""
+    found = []
+    for part in across(normalised):
+        if not part.frame.empty:
+            again = dict.fromkeys(text for key in part.distributions for text in repeated[key])
+            found.append(dataclasses.replace(part, left_out=(*part.left_out, *again)))
+    return tuple(found)
 
 
 def _has_all_test_tasks(name: str, table: Comparison, manifest: Manifest) -> bool:
     """Return whether a table is of all test tasks of a distribution with default settings."""
     given = manifest.config.get("env", {})
-    env = dataclasses.asdict(task_distributions.settings_class(name)()) if given else {}
+    env = _default_settings(name) if given else {}
     chosen = manifest.config.get("test_tasks") is not None
     preview = manifest.config.get("evaluation", {}).get("protocol") == "quick"
     return table.split == "test" and not chosen and not preview and env == given
+
+
+def _default_settings(name: str) -> dict[str, Any]:
+    """Return the settings that a distribution of this name and version has by default."""
+    plain, _, version = name.partition("@")
+    known = name in task_distributions.names()
+    env = dataclasses.asdict(task_distributions.settings_class(name if known else plain)())
+    if not known and "reward_version" in env:  # Meta-World's version is that of its reward
+        env["reward_version"] = f"v{version}"
+    return env
 
 
 def _names(folders: Sequence[Path]) -> dict[str, Path]:
@@ -222,6 +243,37 @@ def _merge(
     cut = any({*split} - common[0] or {*shots} - common[1] for split, shots in scored)
     notes = ("Splits and numbers of shots: only those that every run scored.",) if cut else ()
     return manifest, records, notes
+
+
+def _firsts(
+    key: str, group: Mapping[str, TableSource], table: Comparison
+) -> tuple[Comparison, list[str]]:
+    """Return a distribution's table with every row of the first run that has it.
+
+    Args:
+        key: the distribution.
+        group: its runs.
+        table: of all their rows, which is returned if no two runs have the same.
+
+    Returns:
+        The table, and the rows that are left out.
+    """
+    seen = set[tuple[str, str]]()
+    firsts, repeated = {}, []
+    for name, part in group.items():
+        rows = {key: (cell.policy, cell.learner) for key, cell in part.manifest.cells.items()}
+        cells = {key: part.manifest.cells[key] for key, row in rows.items() if row not in seen}
+        again = dict.fromkeys(row for row in rows.values() if row in seen)
+        repeated += [f"{' '.join(row)} of {name} (a run before it has that row)" for row in again]
+        seen |= set(rows.values())
+        if cells:
+            manifest = part.manifest.model_copy(update={"cells": cells})
+            kept = part.records["learner"].eq(REFERENCE) | part.records["cell"].isin(list(cells))
+            firsts[name] = dataclasses.replace(part, manifest=manifest, records=part.records[kept])
+    if not repeated:
+        return table, []
+    manifest, records, _ = _merge(key.partition("@")[0], firsts)
+    return comparison_table(records, manifest), repeated
 
 
 def _cells(group: Mapping[str, TableSource]) -> dict[str, CellInfo]:

@@ -7,8 +7,10 @@ row's name and columns of the CSV.
 
 from __future__ import annotations
 
+import csv
 import dataclasses
 import hashlib
+import io
 import re
 import shlex
 import shutil
@@ -354,8 +356,14 @@ def folder_name(table: str) -> str:
 
 
 def one_csv(texts: Sequence[str]) -> str:
-    """Return several tables as one where they have the same columns, else one below the other."""
+    """Return several tables as one, with the columns of all; a cell is empty where one has none."""
     heads = {text.partition("\n")[0] for text in texts}
-    if len(heads) > 1:
-        return "\n".join(texts)
-    return "".join([*texts[:1], *(text.partition("\n")[2] for text in texts[1:])])
+    if len(heads) < 2:
+        return "".join([*texts[:1], *(text.partition("\n")[2] for text in texts[1:])])
+    tables = [list(csv.DictReader(io.StringIO(text))) for text in texts]
+    columns = dict.fromkeys(name for table in tables for row in table[:1] for name in row)
+    out = io.StringIO()
+    writer = csv.DictWriter(out, columns, restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(row for table in tables for row in table)
+    return out.getvalue()

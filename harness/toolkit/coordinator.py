@@ -109,11 +109,11 @@ class AgentCoordinator:
             actions = self.run_step_all(observations)
             observations, rewards, *ends = env.step(np.stack(actions))
             terminated = np.asarray(ends[0], dtype=bool).reshape(-1)
+            info = ends[-1] if isinstance(ends[-1], Mapping) else {}
             if len(ends) == 3:
                 truncated = np.asarray(ends[1], bool)
             else:
-                cut = ends[1].get("truncated", False) if isinstance(ends[1], Mapping) else False
-                truncated = terminated & np.asarray(cut, bool)
+                truncated = terminated & np.asarray(info.get("truncated", False), bool)
                 terminated = terminated & ~truncated
             step += 1
             for row, agent in enumerate(self.agents.values()):
@@ -122,7 +122,10 @@ class AgentCoordinator:
                 reward = float(rewards[row])
                 totals[row] += reward
                 end = bool(terminated[row]), bool(truncated[row]) or step == max_steps
-                agent.observe(observations[row], actions[row], reward, *end)
+                obs = observations[row]
+                if any(end) and "final_obs" in info and info["final_obs"][row] is not None:
+                    obs = info["final_obs"][row]  # ``observations`` has the next episode's first
+                agent.observe(obs, actions[row], reward, *end)
                 done[row] = any(end)
         return totals
 

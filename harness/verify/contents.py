@@ -39,7 +39,10 @@ from task_distributions import TaskDistribution
 
 EPISODE = ("policy", "split", "task_index", "task", "shots", "query_episode")
 """Columns of records that the protocol fixes."""
-AGENT_ADAPTERS = ("none", "memory", "adapt", TASK_SHOWN)
+AGENT_ADAPTERS = (
+    *("none", "memory", "adapt"),
+    *(TASK_SHOWN, f"{TASK_SHOWN}, memory", f"{TASK_SHOWN}, adapt"),
+)
 PLACES = ("execution", "pretrained")
 """Sections of settings whose paths name no code."""
 ROUNDING = 1e-4

@@ -61,7 +61,7 @@ def push(zoo: Zoo, names: Sequence[str], repository: str, *, private: bool = Fal
 
 def _copied(zoo: Zoo, names: Sequence[str], folder: Path) -> dict[str, Entry]:
     """Copy the weights; return the entries that describe them."""
-    entries = {}
+    entries: dict[str, Entry] = {}
     for given in names:
         name, entry, weights = zoo.index.find(given)
         chosen = entry.weights if given == name else (weights,)
@@ -69,7 +69,10 @@ def _copied(zoo: Zoo, names: Sequence[str], folder: Path) -> dict[str, Entry]:
             target = folder / each.file
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(zoo.fetch(f"{name}/s{each.seed}"), target)
-        entries[name] = entry.model_copy(update={"weights": chosen})
+        before = entries[name].weights if name in entries else ()
+        entries[name] = entry.model_copy(
+            update={"weights": (*before, *(each for each in chosen if each not in before))}
+        )
     return entries
 
 

@@ -4,6 +4,7 @@ import gymnasium
 import numpy as np
 import pytest
 
+import task_distributions
 from task_distributions.environment import Environment
 
 
@@ -69,6 +70,24 @@ def test_normalised_observations_are_centred_on_what_was_seen():
 def test_an_unknown_name_is_an_error_that_names_the_choices(name):
     with pytest.raises(ValueError, match=r"unknown environment.*point_goal.*gymnasium.registry"):
         Environment(name)
+
+
+def test_a_distribution_from_outside_has_its_name(monkeypatch, tmp_path):
+    source = tmp_path / "outside.py"
+    source.write_text(
+        "from dataclasses import replace\n"
+        "from task_distributions.point_goal import PointGoalSettings, point_goal\n"
+        "def mine(settings: PointGoalSettings = PointGoalSettings()):\n"
+        "    dist = point_goal(settings)\n"
+        "    lists = {\n"
+        "        split: tuple(replace(task, dist='mine') for task in tasks)\n"
+        "        for split, tasks in dist.task_lists.items()\n"
+        "    }\n"
+        "    return replace(dist, name='mine', task_lists=lists)\n"
+    )
+    monkeypatch.setitem(task_distributions.REGISTRY, "mine", f"{source}:mine")
+    env = Environment("mine")
+    assert env.reset(seed=0).shape == (2,)
 
 
 def test_options_reach_the_environment():

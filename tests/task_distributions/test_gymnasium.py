@@ -343,6 +343,15 @@ def test_a_distribution_from_outside_has_all_of_it(tmp_path):
     np.testing.assert_array_equal(other.step(action)[0], env.step(action)[0])
 
 
+def test_a_spec_may_have_another_horizon():
+    spec = task_distributions.env_spec("point_goal", horizon=10)
+    assert gymnasium.make(spec).spec.max_episode_steps == 10
+    envs = gymnasium.make_vec(spec, 2)
+    envs.reset(seed=0)
+    ended = [envs.step(np.zeros((2, 2), np.float32))[3].all() for _ in range(10)]
+    assert ended == [False] * 9 + [True]
+
+
 def test_gymnasiums_processes_play_the_same():
     name, indices = "ant-dir", [0, 1]
     options = {"split": "train", "max_episode_steps": 15}

@@ -49,6 +49,15 @@ class Difference:
     """Differences of each seed; empty where the two have different seeds."""
 
 
+def _control_of(row: RowKey, controls: Sequence[RowKey]) -> RowKey | None:
+    """Return the control of a row's policy: of several, that of the same settings or run."""
+    own = [control for control in controls if control[1] == row[1]]
+    if len({control[1] for control in controls}) == 1:
+        own = list(controls)
+    alike = [each for each in own if each[2].partition(" ")[2] == row[2].partition(" ")[2]]
+    return (own if len(own) == 1 else [*alike, None])[0]
+
+
 def differences_figure(table: Comparison) -> Figure | None:
     """Draw gains from adaptation, and each row minus the control; None without.
 
@@ -58,12 +67,12 @@ def differences_figure(table: Comparison) -> Figure | None:
     last = table.shots[-1]
     adapting = [row for row in rows if row[3] not in FLAT] if last else []
     gains = [difference_of(table, (row, last), (row, 0)) for row in adapting]
-    controls = {row[1]: row for row in rows if row[2] == CONTROL}
-    only = next(iter(controls.values())) if len(controls) == 1 else None
+    controls = [row for row in rows if row[2].partition(" ")[0] == CONTROL]
+    only = controls[0] if len(controls) == 1 else None
     rivals = [
         difference_of(table, (row, last), (control, last))
         for row in rows
-        if row[2] != CONTROL and (control := only or controls.get(row[1]))
+        if row not in controls and (control := only or _control_of(row, controls))
     ]
     shots = shot_label(last)
     against = " ".join(only[1:3]) if only else f"{CONTROL}, same policy"

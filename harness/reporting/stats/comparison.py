@@ -239,7 +239,7 @@ class _RowBuilder:
         cells = self.manifest.cells.values()
         names = {(c.task_dist, c.policy, c.learner) for c in cells if c.observes_task}
         rows = self.competing
-        return frozenset(row for row in rows if row[:3] in names or row[3] == TASK_SHOWN)
+        return frozenset(row for row in rows if row[:3] in names or row[3].startswith(TASK_SHOWN))
 
     @property
     def oracle(self) -> RowKey | None:

@@ -11,6 +11,7 @@ from harness.agents.sb3 import SB3Agent, SB3Settings
 from harness.agents.torch_module import TorchAgent, TorchSettings
 from harness.config.validation import typed
 from harness.errors import UsageError
+from policies.modules import PolicyModule
 from tests.harness.agents.test_playing import DIST, HORIZON, QUERY, SHOTS, SUPPORT, played
 
 CARTPOLE = task_distributions.load("cartpole", horizon=20)
@@ -104,6 +105,26 @@ def test_a_module_is_an_agent_as_it_stands():
     x = np.array([[0.5, -1.0]])
     expected = layer(torch.tensor(x, dtype=torch.float32)).detach().numpy()
     np.testing.assert_allclose(agent.act(x), expected)
+
+
+def test_a_module_is_scored_in_evaluation_mode_and_left_in_its_own():
+    net = torch.nn.Sequential(torch.nn.BatchNorm1d(2), torch.nn.Dropout(0.5), torch.nn.Linear(2, 2))
+    agent, x = agents.as_agent(net), np.array([[0.5, -1.0]])
+    np.testing.assert_array_equal(agent.act(x), agent.act(x))
+    assert net.training
+    assert net[0].num_batches_tracked == 0
+
+
+def test_a_module_of_ours_is_scored_with_its_memory():
+    module = PolicyModule("gru", obs_dim=2, action_dim=2)
+    agent, x = agents.as_agent(module), np.array([[0.5, -1.0]])
+    agent.begin_episodes(1, query=True)
+    first, second = agent.act(x), agent.act(x)
+    given = torch.tensor(x, dtype=torch.float32)
+    mean, *_, memory = module(given)
+    np.testing.assert_allclose(first, mean.detach().numpy(), rtol=1e-5)
+    np.testing.assert_allclose(second, module(given, memory)[0].detach().numpy(), rtol=1e-5)
+    assert not np.allclose(first, second)
 
 
 def test_a_model_is_an_agent_as_it_stands(saved):

@@ -256,6 +256,12 @@ def test_an_agent_may_see_the_task_and_its_row_says_so():
     assert played(Expert).adapter == "task shown"
     assert shown == [(TASK, (TASK,))]
 
+    class Adapting(Expert):
+        def adapt(self, episodes):
+            pass
+
+    assert played(Adapting).adapter == "task shown, adapt"
+
 
 def job(dist, split="test", indices=(0, 3, 5)):
     return Job(Cell(dist.name, "mine", "agent", 7), "agent", 0, 0, split, indices, indices)

@@ -102,6 +102,20 @@ def test_an_invalid_support_episode_leaves_no_memory(monkeypatch):
     assert untouched is None
 
 
+def test_sampled_query_episodes_teach_nothing():
+    policy = LoadedPolicy(*scored("rl2", "gru", task_dist="point_goal"), deterministic=False)
+    task = policy.dist.tasks("test")[0]
+    returns = []
+    for queries in (0, 2):
+        policy.reset(seed=3)
+        before = policy.snapshot()
+        for _ in range(queries):
+            policy.play(task, [5])
+            policy.restore(before)
+        returns.append(policy.play(task, [0], query=False).returns.tolist())
+    assert returns[0] == returns[1]
+
+
 def test_memory_of_one_episode_is_not_that_of_five():
     policy = LoadedPolicy(*scored("rl2", "gru", task_dist="point_goal"))
     task = policy.dist.tasks("test")[0]

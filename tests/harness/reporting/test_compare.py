@@ -13,7 +13,7 @@ from harness.cli import compare as command
 from harness.cli import status
 from harness.errors import UsageError
 from harness.reporting.compare import compare
-from harness.reporting.rebuild import load_comparison
+from harness.reporting.rebuild import load_comparison, one_csv
 from harness.reporting.store.files import find_run
 from harness.reporting.store.manifest import CellState, Manifest, config_hash
 from harness.reporting.store.records import RunFolder
@@ -215,6 +215,30 @@ def test_scores_on_other_tasks_are_not_normalised(tmp_path, change):
         False,
         True,
     ]
+
+
+def test_aggregates_stay_when_a_later_run_has_the_same_rows(tmp_path):
+    one = make_run(tmp_path / "one").path
+    published = [renamed(one, tmp_path / name, name) for name in ("ant-dir", "ant-vel")]
+    mine = [renamed(one, tmp_path / f"my-{name}", name) for name in ("ant-dir", "ant-vel")]
+    (alone,) = compare(published).across
+    for more in (mine[:1], mine):
+        (part,) = compare([*published, *more]).across
+        pd.testing.assert_frame_equal(part.frame, alone.frame)
+        told = " ".join(part.left_out)
+        assert [path.name in told for path in mine] == [path in more for path in mine]
+
+
+def test_the_first_version_of_metaworld_has_its_own_default_settings():
+    assert module._default_settings("metaworld-ml10@1")["reward_version"] == "v1"
+    assert module._default_settings("metaworld-ml10@2")["reward_version"] == "v2"
+    assert module._default_settings("ant-mass@1") == {"horizon": None}
+
+
+def test_tables_of_different_columns_are_one_csv():
+    joined = one_csv(["a,b\n1,2\n", "b,c\n3,4\n"])
+    assert joined == "a,b,c\n1,2,\n,3,4\n"
+    assert one_csv(["a,b\n1,2\n", "a,b\n3,4\n"]) == "a,b\n1,2\n3,4\n"
 
 
 def test_runs_without_a_scored_cell_take_part(tmp_path):

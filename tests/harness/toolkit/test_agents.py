@@ -232,7 +232,8 @@ def test_four_values_say_in_info_that_a_row_was_truncated():
             return np.zeros((2, 2), np.float32)
 
         def step(self, actions):
-            info = {"truncated": np.array([False, True])}
+            final = np.full((2, 2), 7.0, np.float32)
+            info = {"truncated": np.array([False, True]), "final_obs": final}
             return np.ones((2, 2), np.float32), np.ones(2), np.ones(2, bool), info
 
     ends = []
@@ -240,10 +241,10 @@ def test_four_values_say_in_info_that_a_row_was_truncated():
     coordinator = AgentCoordinator()
     for name in ("first", "second"):
         agent = adaptation_agent()
-        agent.observe = lambda *step: ends.append(step[3:])
+        agent.observe = lambda obs, action, reward, *end: ends.append((obs[0], *end))
         coordinator.register_agent(agent, name)
     assert coordinator.run_episodes(Batched()) == {"first": [1.0], "second": [1.0]}
-    assert ends == [(True, False), (False, True)]
+    assert ends == [(7.0, True, False), (7.0, False, True)]  # not the next episode's first
 
 
 @pytest.mark.parametrize("kind", ["gymnasium", "four values"])

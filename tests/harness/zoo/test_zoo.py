@@ -246,6 +246,10 @@ def test_a_copied_part_of_a_zoo_is_a_zoo(zoo, tmp_path, capsys):
     assert main(["fetch", MAML, f"{RL2}/s2", "--to", str(tmp_path / "part")]) == 0
     copy = Zoo.open(tmp_path / "part")
     assert [len(entry.weights) for entry in copy.index.entries.values()] == [2, 1]
+    seeds = [f"{MAML}/s{seed}" for seed in (4, 2)]
+    assert main(["fetch", *seeds, "--to", str(tmp_path / "seeds")]) == 0
+    (entry,) = Zoo.open(tmp_path / "seeds").index.entries.values()
+    assert {each.seed for each in entry.weights} == {2, 4}
     assert copy.fetch(RL2) == tmp_path / "part" / Zoo.open(zoo).index.find(f"{RL2}/s2")[2].file
     assert main(["fetch", MAML, "--to", str(tmp_path / "part")]) == ExitCode.BAD_INPUT
     capsys.readouterr()

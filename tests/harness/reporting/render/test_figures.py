@@ -156,6 +156,19 @@ def test_rows_are_compared_with_the_control_of_their_policy_or_the_only_one(alon
     assert [text.get_text() for text in axes.get_yticklabels()] == ["ssm, maml", "gru, maml"]
 
 
+def test_rows_of_several_runs_are_compared_with_the_control_of_their_run():
+    cells = [
+        dataclasses.replace(cell, learner=f"{cell.learner} ({run})")
+        for run in ("mine", "theirs")
+        for cell in expected_cells(learners=("maml", "multitask"))
+        if cell.policy == "gru"
+    ]
+    rows = [row for cell in cells for row in records_of(cell)]
+    axes = differences_figure(comparison_table(frame_of(rows), manifest_of(cells))).axes[-1]
+    drawn = [text.get_text() for text in axes.get_yticklabels()]
+    assert drawn == ["gru, maml (mine)", "gru, maml (theirs)"]
+
+
 def test_return_is_drawn_over_the_parameter_of_each_task(tmp_path):
     cells = expected_cells(seeds=(0, 1))
     tasks = task_distributions.load(DIST).tasks("test")[:4]
