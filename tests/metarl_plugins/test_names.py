@@ -134,7 +134,7 @@ def test_the_origin_of_an_entry_point_is_its_package(package):
     assert policies.REGISTRY.origin("wide") == Origin("my_pkg.my_policy:build", "my-pkg 1.2")
     assert "wide" in policies.names()
     config = resolve({"policy": ["wide"], "task_dist": "my_pkg.my_dist:windy"})
-    assert plugins.recorded(config)["policy"]["wide"]["package"] == "my-pkg 1.2"
+    assert plugins.origins_in(config)["policy"]["wide"]["package"] == "my-pkg 1.2"
 
 
 @pytest.mark.parametrize(
@@ -197,7 +197,7 @@ def test_another_process_reads_a_configuration_without_the_files(files):
 
 def test_a_changed_file_is_noticed(files):
     config = resolve({"policy": ["my_policy.py:build"]})
-    then = plugins.recorded(config)
+    then = plugins.origins_in(config)
     assert plugins.changes(then) == []
     then["policy"]["my_policy.py:build"]["sha256"] = "0" * 64
     (message,) = plugins.changes(then)
@@ -206,7 +206,7 @@ def test_a_changed_file_is_noticed(files):
 
 def test_a_file_that_is_gone_is_taken_from_its_copy_in_the_run(files):
     (files / "my_policy.py").rename(files / "gone.py")
-    then = plugins.recorded(resolve({"policy": ["gone.py:build"]}))
+    then = plugins.origins_in(resolve({"policy": ["gone.py:build"]}))
     (files / "plugins").mkdir()
     copy = (files / "gone.py").rename(files / "plugins/copy.py")
     content = copy.read_text()

@@ -30,8 +30,8 @@ def test_the_caption_says_what_the_intervals_are(tmp_path, seeds):
     several = len(seeds) > 1
     assert ("Student's t over the seeds of the row (n = 3)" in text) == several
     assert ("One seed: no interval" in text) != several
-    # The seeds of a row are 0.5 apart: t tests of three a side find 1.5 in 80 %.
-    assert ("is 0.50 (pooled" in text and "difference of 1.54" in text) == several
+    # The seeds of a row are 0.5 apart: paired t tests of three find 2.3 in 80 %.
+    assert ("is 0.50 (pooled" in text and "difference of 2.31" in text) == several
 
 
 def test_missing_cells_come_first(tmp_path):
