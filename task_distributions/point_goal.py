@@ -152,6 +152,13 @@ _PRESETS = {
 }
 # Steps as wide as they may be, or random episodes never come near a goal.
 _WIDE = {"init_std": 1.5, "gamma": 0.99}
+# With the goal to be found within five episodes, a fifth as many sequences teach nothing.
+_SEARCH = {
+    "episodes_in_context": 5,
+    "episodes_per_iteration": 400,
+    "tasks_per_iteration": 80,
+    "task_coef": 1.0,
+}
 RECIPES: dict[str, dict[str, Any]] = {
     "point_goal": {
         "components": for_ppo(**_MANY, init_std=0.6)
@@ -162,7 +169,7 @@ RECIPES: dict[str, dict[str, Any]] = {
         "presets": _PRESETS,
         "components": for_ppo(**_MANY, **_WIDE)
         | {
-            "rl2": {**_MANY, **_WIDE, "episodes_in_context": 5},
+            "rl2": {**_MANY, **_WIDE, **_SEARCH},
             "maml": {"action_scale": 0.3, "init_std": 3.0},
         },
     },
