@@ -181,14 +181,13 @@ def check_nodes(configs: Sequence[RunConfig], folder: Path) -> None:
     """
     outside = [config for config in configs if any(plugins.names_in(config))]
     own = ray.get_runtime_context().get_node_id()
-    given = ray.put((outside, folder))
     for node in (node for node in ray.nodes() if node["Alive"]):
         if node["NodeID"] == own and not outside:
             continue
         here = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
         check = ray.remote(num_cpus=0, scheduling_strategy=here, max_retries=0)(_is_there)
         try:
-            if not ray.get(check.remote(given)):
+            if not ray.get(check.remote(outside, folder)):
                 raise UsageError(
                     f"node {node['NodeManagerAddress']} does not have {folder}: give a --storage "
                     "that all nodes share, or play one cell at a time with --num-workers"
@@ -201,9 +200,9 @@ def check_nodes(configs: Sequence[RunConfig], folder: Path) -> None:
             ) from error
 
 
-def _is_there(given: tuple[Sequence[RunConfig], Path]) -> bool:
-    """Return whether the run's folder is here; to receive ``given`` imports the components."""
-    return given[1].is_dir()
+def _is_there(configs: Sequence[RunConfig], folder: Path) -> bool:
+    """Return whether the run's folder is here; to receive ``configs`` imports the components."""
+    return folder.is_dir()
 
 
 def connect(address: str | None, timeout: float = START_TIMEOUT) -> None:
