@@ -397,10 +397,8 @@ def _share(name: str, policy: str) -> str:
     """Return which part of the margin of the mlp rl2 gains over multitask after the most shots."""
     table = table_of(name)
     (margin,) = (each for each in margins(table) if each.policy == "mlp")
-    own, multitask = (
-        _by_seed(table, *row, max(SHOTS)) for row in ((policy, "rl2"), ("mlp", "multitask"))
-    )
-    return percent(difference(own, multitask).point / margin.difference.point).replace("%", " %")
+    gain = _lead(table, policy, "mlp", max(SHOTS))
+    return percent(gain.point / margin.difference.point).replace("%", " %")
 
 
 def _over_classes(policy: str) -> str:
@@ -421,10 +419,15 @@ def _sparse_gains() -> str:
 def _above_multitask(
     table: Comparison, policy: str, memoryless: str, shots: int = 0, learner: str = "rl2"
 ) -> str:
-    """Return by how much a row is above multitask of another policy."""
+    """Return by how much a row is above multitask of another policy, as text."""
+    return _shown(_lead(table, policy, memoryless, shots, learner))
+
+
+def _lead(
+    table: Comparison, policy: str, memoryless: str, shots: int, learner: str = "rl2"
+) -> Estimate:
     own = _by_seed(table, policy, learner, shots)
-    multitask = _by_seed(table, memoryless, "multitask", shots)
-    return _shown(difference(own, multitask))
+    return difference(own, _by_seed(table, memoryless, "multitask", shots))
 
 
 def _outside() -> str:

@@ -24,7 +24,8 @@ AUTO_LEAST = 20_000
 AUTO_SHARE = 8
 """``auto`` scores after each eighth of the budget, but no more often than after these environment
 steps, or this many times the steps of one scoring. In the published cells that took 0.1 to 7.0 % of
-the time of training (median 2 %), and of finetune up to 10.9 %."""
+the time of training (median 2 %; ``seconds_validation`` of their curves), of finetune up to 10.9 %.
+"""
 SUPPORT_EPISODES = 4
 """Most support episodes of a shot."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import shutil
 import warnings
 from collections.abc import Iterable, Iterator
@@ -99,8 +98,5 @@ def _buffers(
 def _environment(config: RunConfig) -> gymnasium.Env:
     """Return the environment of the first task, which the data set can recover."""
     settings = {k: v for k, v in settings_as_dict(config.env).items() if v is not None}
-    horizon = settings.pop("horizon", None)
     spec = task_distributions.env_spec(config.task_dist, **settings)
-    if horizon is not None:
-        spec = dataclasses.replace(spec, max_episode_steps=horizon)
     return gymnasium.make(spec, split="test", task=0)

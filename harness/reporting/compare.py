@@ -130,7 +130,8 @@ def compare(runs: Sequence[Path | str]) -> RunComparison:
 
     Rows of two runs with the same policy and learner are told apart by the run's name. A
     table, one for each version of a distribution, has the splits and numbers of shots that all its
-    runs scored. Reference lines are those of the first run that has them.
+    runs scored. Reference lines, and rows in the aggregates across distributions, are those of the
+    first run that has them.
 
     Args:
         runs: folders with a ``run.json``, or their names below ``results/``.

@@ -1,5 +1,7 @@
 """The short interface against Gymnasium's own."""
 
+from pathlib import Path
+
 import gymnasium
 import numpy as np
 import pytest
@@ -72,22 +74,12 @@ def test_an_unknown_name_is_an_error_that_names_the_choices(name):
         Environment(name)
 
 
-def test_a_distribution_from_outside_has_its_name(monkeypatch, tmp_path):
-    source = tmp_path / "outside.py"
-    source.write_text(
-        "from dataclasses import replace\n"
-        "from task_distributions.point_goal import PointGoalSettings, point_goal\n"
-        "def mine(settings: PointGoalSettings = PointGoalSettings()):\n"
-        "    dist = point_goal(settings)\n"
-        "    lists = {\n"
-        "        split: tuple(replace(task, dist='mine') for task in tasks)\n"
-        "        for split, tasks in dist.task_lists.items()\n"
-        "    }\n"
-        "    return replace(dist, name='mine', task_lists=lists)\n"
-    )
-    monkeypatch.setitem(task_distributions.REGISTRY, "mine", f"{source}:mine")
-    env = Environment("mine")
-    assert env.reset(seed=0).shape == (2,)
+def test_a_distribution_from_outside_has_its_name(monkeypatch):
+    source = Path(__file__).parents[2] / "examples/plugins/halfcheetah_dir.py"
+    target = f"{source}:halfcheetah_dir"
+    monkeypatch.setitem(task_distributions.REGISTRY, "halfcheetah-dir", target)
+    env = Environment("halfcheetah-dir")
+    assert env.reset(seed=0).shape == env.observation_space.shape == (17,)
 
 
 def test_options_reach_the_environment():

@@ -50,12 +50,16 @@ class Difference:
 
 
 def _control_of(row: RowKey, controls: Sequence[RowKey]) -> RowKey | None:
-    """Return the control of a row's policy: of several, that of the same settings or run."""
-    own = [control for control in controls if control[1] == row[1]]
-    if len({control[1] for control in controls}) == 1:
-        own = list(controls)
-    alike = [each for each in own if each[2].partition(" ")[2] == row[2].partition(" ")[2]]
-    return (own if len(own) == 1 else [*alike, None])[0]
+    """Return what a row is compared with.
+
+    That is the control of its policy, or of the only policy that has one; of several, that of the
+    same settings or run.
+    """
+    one_policy = len({control[1] for control in controls}) == 1
+    own = [control for control in controls if one_policy or control[1] == row[1]]
+    if len(own) > 1:
+        own = [each for each in own if each[2].partition(" ")[2] == row[2].partition(" ")[2]]
+    return own[0] if own else None
 
 
 def differences_figure(table: Comparison) -> Figure | None:
@@ -72,7 +76,7 @@ def differences_figure(table: Comparison) -> Figure | None:
     rivals = [
         difference_of(table, (row, last), (control, last))
         for row in rows
-        if row not in controls and (control := only or _control_of(row, controls))
+        if row not in controls and (control := _control_of(row, controls))
     ]
     shots = shot_label(last)
     against = " ".join(only[1:3]) if only else f"{CONTROL}, same policy"
